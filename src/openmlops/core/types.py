@@ -1,0 +1,199 @@
+"""The values that travel: between pipeline steps, into MLflow, over HTTP and out of `--json`.
+
+What is here: small frozen pydantic values, JSON both ways. What is not: images, weights, arrays; those stay in files
+and are named by the references (`DatasetRef`, `SplitsRef`, `TrainedRef`, `ExportRef`, `ModelRef`).
+"""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Value(BaseModel):
+    """Base of all values: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Interval(Value):
+    """An estimate with its confidence interval, all three in the unit of the estimate."""
+
+    value: float
+    low: float
+    high: float
+
+
+class DatasetRef(Value):
+    """One version of a data set on disk. `fingerprint` is the SHA-256 of its manifest; `rows` counts images."""
+
+    name: str
+    path: str
+    fingerprint: str
+    rows: int
+
+
+class Problem(Value):
+    """One thing that validation found: `what`, `where` (a file), the first five `rows` and how many in all (`count`)."""
+
+    what: str
+    where: str
+    rows: tuple[int, ...] = ()
+    count: int = 1
+    blocking: bool = True
+
+    def __str__(self) -> str:
+        rows = f", rows {', '.join(map(str, self.rows))}{', ...' if self.count > len(self.rows) else ''}" if self.rows else ""
+        return f"{self.where}: {self.what} ({self.count} in all{rows})" if self.count > 1 or rows else f"{self.where}: {self.what}"
+
+
+class ValidationReport(Value):
+    """What was checked and found. `passed` is False when any problem blocks."""
+
+    dataset: DatasetRef
+    problems: tuple[Problem, ...] = ()
+    class_counts: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        return not any(problem.blocking for problem in self.problems)
+
+
+class SplitsRef(Value):
+    """Row indices of the three splits in an `.npz` at `path`; `fingerprint` is the SHA-256 of what they contain."""
+
+    dataset: DatasetRef
+    path: str
+    fingerprint: str
+    seed: int
+    train: int
+    validation: int
+    test: int
+    dropped: int = 0
+
+
+class Preprocessing(Value):
+    """What the first layer of the model subtracts and divides by: per channel (RGB), in pixel units 0..255."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class EpochMetrics(Value):
+    """What one epoch of training measured. Accuracies are shares; `seconds` counts training only."""
+
+    epoch: int
+    loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    learning_rate: float
+    seconds: float
+
+
+class TrainedRef(Value):
+    """A finished training: weights (safetensors) at `path`, its MLflow run, its data and its resolved configuration."""
+
+    path: str
+    run_id: str
+    splits: SplitsRef
+    config: dict[str, int | float | str | bool | None]
+    epochs: int
+    seconds: float
+    resumed: bool = False
+
+
+class ClassScore(Value):
+    """Precision, recall and F1 of one class (shares), over `n` images that truly are of it."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    n: int
+
+
+class Evaluation(Value):
+    """Classification quality on one split. The accuracy interval is Wilson's at 95 %; calibration error is ECE, 15 bins."""
+
+    kind: Literal["classification"] = "classification"
+    split: str
+    split_fingerprint: str
+    n: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    macro_f1: float
+    calibration_error: float
+    log_loss: float
+    classes: tuple[ClassScore, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+    def headline(self) -> tuple[str, Interval]:
+        """The one number that this kind of model is judged by, under the name that MLflow shows it with."""
+        return "accuracy", Interval(value=self.accuracy, low=self.accuracy_low, high=self.accuracy_high)
+
+
+class ExportRef(Value):
+    """A folder with everything one model version consists of, sealed by `manifest.json`; `sha256` is that of the manifest."""
+
+    path: str
+    sha256: str
+    run_id: str
+    parity: float
+
+
+class ModelRef(Value):
+    """One registered version. `sha256` is that of its manifest: two versions with one `sha256` are the same model."""
+
+    name: str
+    version: int
+    uri: str
+    run_id: str
+    dataset: str
+    sha256: str
+
+
+class Comparison(Value):
+    """Two models on the same images. `difference` is challenger minus opponent, in the unit of the metric."""
+
+    name: str
+    opponent: int
+    holdout: bool
+    n: int
+    challenger_score: float
+    opponent_score: float
+    difference: float
+    low: float
+    high: float
+    p_better: float
+    more_labels: int | None = None
+
+
+class Verdict(Value):
+    """What the gate says of a challenger, why in words, and the comparisons behind it."""
+
+    outcome: Literal["promote", "reject", "inconclusive"]
+    reasons: tuple[str, ...]
+    challenger: int
+    champion: int | None
+    comparisons: tuple[Comparison, ...] = ()
+    more_labels: int | None = None
+
+
+class LedgerEntry(Value):
+    """One row of the ledger. `champion` is who is in production after it; `hash` covers all the rest and `previous`."""
+
+    model: str
+    sequence: int
+    kind: Literal["promote", "reject", "inconclusive", "rollback"]
+    version: int
+    champion: int | None
+    at: datetime
+    actor: str
+    reasons: tuple[str, ...]
+    dataset: str
+    model_sha256: str
+    verdict: Verdict | None = None
+    previous: str
+    hash: str

@@ -1,0 +1,69 @@
+"""Every error that this project raises on purpose. Each says what was wrong (the value) and what would be right.
+
+The command line prints `str(error)` on one line and exits with 1; the server turns the same text into problem details.
+Anything that is not an `OpenMLOpsError` is a defect of ours.
+"""
+
+
+class OpenMLOpsError(Exception):
+    """`problem` names the value that was wrong; `remedy` says what to do, as a sentence in the imperative."""
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        self.problem = " ".join(problem.split()).rstrip(".")
+        self.remedy = " ".join(remedy.split()).rstrip(".")
+        super().__init__(problem, remedy)
+
+    def __str__(self) -> str:
+        return f"{self.problem}. {self.remedy}." if self.remedy else f"{self.problem}."
+
+
+class SettingsError(OpenMLOpsError):
+    """A setting holds a value that is not allowed."""
+
+
+class DataError(OpenMLOpsError):
+    """The data set is missing, unreadable or not what it must be."""
+
+
+class DataCorrupt(DataError):
+    """Stored bytes do not match the SHA-256 they were recorded with."""
+
+
+class DataInvalid(DataError):
+    """Validation found problems that block training; `problems` lists all of them."""
+
+    def __init__(self, problem: str, remedy: str = "", problems: tuple = ()) -> None:
+        super().__init__(problem, remedy)
+        self.problems = problems
+
+
+class TrainingError(OpenMLOpsError):
+    """Training was stopped because it could not end well (not finite, not learning)."""
+
+
+class ExportError(OpenMLOpsError):
+    """The exported model does not answer as the trained one does."""
+
+
+class ModelNotFound(OpenMLOpsError):
+    """No such model, version or alias."""
+
+
+class ModelCorrupt(OpenMLOpsError):
+    """A stored model's files do not match its manifest."""
+
+
+class GateError(OpenMLOpsError):
+    """The gate was asked something that has no honest answer, such as to compare a model with itself."""
+
+
+class LedgerConflict(OpenMLOpsError):
+    """Somebody else appended to the ledger first; nothing was written."""
+
+
+class LedgerCorrupt(OpenMLOpsError):
+    """The ledger's hash chain is broken."""
+
+
+class ServiceUnavailable(OpenMLOpsError):
+    """A database, object store or tracking server did not answer as it must."""

@@ -1,0 +1,125 @@
+"""Where things are: every environment variable of this project, typed, frozen and documented.
+
+This is the only module that reads `os.environ`. A value comes from the environment, else from `.env` in the current
+folder, else from the default; `openmlops settings` shows which. How to train is not here (a use case's `TrainConfig`).
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from openmlops.errors import SettingsError
+
+
+class Settings(BaseModel):
+    """Effective settings. The defaults need no server: SQLite and folders under `OPENMLOPS_HOME`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), str_strip_whitespace=True)
+
+    openmlops_home: Path = Field(Path(".openmlops"), description="folder of everything that the embedded default stores")
+    use_case: str = Field("cifar10", description="built-in name, or `package.module:USE_CASE`")
+    model_name: str = Field("", description="registered model; empty: the use case's own (`cifar10_cnn`)")
+    data_raw_dir: Path = Field(Path("data/raw"), description="folder of the raw data sets, under DVC")
+    artifacts_dir: Path = Field(Path("artifacts"), description="folder of the last run's reports and models")
+    monitoring_dir: Path = Field(Path("monitoring"), description="folder of the last monitoring run's files")
+    database_url: SecretStr = Field(SecretStr(""), description="SQLAlchemy URL; empty: SQLite under OPENMLOPS_HOME")
+    mlflow_tracking_uri: SecretStr = Field(SecretStr(""), description="MLflow server; empty: SQLite under OPENMLOPS_HOME")
+    mlflow_experiment_name: str = Field("openmlops", description="MLflow experiment of the runs")
+    dvc_remote: str = Field(
+        "",
+        description="DVC remote, by name or URL; empty: the repository's default, else the object store, else a folder",
+    )
+    minio_endpoint_url: str = Field("", description="S3 endpoint; empty: a folder under OPENMLOPS_HOME")
+    minio_access_key: SecretStr = Field(SecretStr(""), description="S3 access key")
+    minio_secret_key: SecretStr = Field(SecretStr(""), description="S3 secret key")
+    minio_bucket: str = Field("openmlops", description="S3 bucket")
+    minio_data_prefix: str = Field("data", description="key prefix of uploaded data sets")
+    simulate_drift: bool = Field(False, description="1: monitoring corrupts the images before the model sees them")
+    api_token: SecretStr = Field(SecretStr(""), description="token of the HTTP interface; required beyond 127.0.0.1")
+
+    @property
+    def home(self) -> Path:
+        """`OPENMLOPS_HOME`, absolute."""
+        return self.openmlops_home.expanduser().resolve()
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL of our database, embedded default applied."""
+        return self.database_url.get_secret_value() or f"sqlite:///{self.home / 'openmlops.db'}"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's tracking URI, embedded default applied."""
+        return self.mlflow_tracking_uri.get_secret_value() or f"sqlite:///{self.home / 'mlflow.db'}"
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str] | None = None, dotenv: Path = Path(".env")) -> "Settings":
+        """Read the environment (default: the process's) over `.env`. Raises SettingsError naming variable and value."""
+        given = {name: value for name, (value, _) in _given(environment, dotenv).items()}
+        try:
+            return cls(**given)  # type: ignore[arg-type]
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0])
+            shown = "(hidden)" if _is_secret(name) else repr(given.get(name, ""))
+            raise SettingsError(
+                f"{name.upper()} has the value {shown}: {first['msg'].lower()}", f"Set {name.upper()} to {_kind(name)}"
+            ) from None
+
+    @classmethod
+    def sources(cls, environment: Mapping[str, str] | None = None, dotenv: Path = Path(".env")) -> dict[str, str]:
+        """Where each effective value comes from: `environment`, `.env` or `default`, by field name."""
+        given = _given(environment, dotenv)
+        return {name: given[name][1] if name in given else "default" for name in cls.model_fields}
+
+    def shown(self) -> dict[str, str]:
+        """Every value as text, secrets hidden, by the variable's name."""
+        return {name.upper(): _show(name, getattr(self, name)) for name in type(self).model_fields}
+
+
+def _given(environment: Mapping[str, str] | None, dotenv: Path) -> dict[str, tuple[str, str]]:
+    """Field name -> (text, source). An empty value counts as not given, as in Compose files."""
+    env = os.environ if environment is None else environment
+    merged: dict[str, tuple[str, str]] = {}
+    for source, values in ((".env", dotenv_values(dotenv) if dotenv.is_file() else {}), ("environment", env)):
+        for name in Settings.model_fields:
+            if value := values.get(name.upper()):
+                merged[name] = (value, source)
+    return merged
+
+
+def _is_secret(name: str) -> bool:
+    return Settings.model_fields[name].annotation is SecretStr
+
+
+def _show(name: str, value: Any) -> str:
+    if _is_secret(name):
+        return "********" if value.get_secret_value() else ""
+    return str(value)
+
+
+def _kind(name: str) -> str:
+    annotation = Settings.model_fields[name].annotation
+    return {bool: "1 or 0", int: "a whole number", float: "a number", Path: "a folder"}.get(annotation, "a text")  # type: ignore[arg-type]
+
+
+def quiet_libraries() -> None:
+    """Turn the telemetry and the noise of the libraries off, before they are imported. What the user set stays."""
+    for name, value in {
+        "ZENML_ANALYTICS_OPT_IN": "false",
+        "ZENML_LOGGING_VERBOSITY": "WARN",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "DO_NOT_TRACK": "1",
+        "DVC_NO_ANALYTICS": "1",
+        "YOLO_OFFLINE": "true",
+        "ALEMBIC_LOG_LEVEL": "WARNING",
+        "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }.items():
+        os.environ.setdefault(name, value)
