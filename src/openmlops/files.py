@@ -75,7 +75,8 @@ class Manifest(Value):
         try:
             return cls.model_validate_json(path.read_bytes())
         except (OSError, ValueError) as error:
-            raise DataCorrupt(f"{path} is not a readable manifest ({type(error).__name__})", "Restore it or add the data again") from error
+            problem = f"{path} is not a readable manifest ({type(error).__name__})"
+            raise DataCorrupt(problem, "Restore it or add the data again") from error
 
     def write(self, path: Path) -> Path:
         """Write it in the canonical form that `fingerprint` is the SHA-256 of."""

@@ -43,8 +43,10 @@ class Problem(Value):
     blocking: bool = True
 
     def __str__(self) -> str:
-        rows = f", rows {', '.join(map(str, self.rows))}{', ...' if self.count > len(self.rows) else ''}" if self.rows else ""
-        return f"{self.where}: {self.what} ({self.count} in all{rows})" if self.count > 1 or rows else f"{self.where}: {self.what}"
+        if self.count == 1 and not self.rows:
+            return f"{self.where}: {self.what}"
+        listed = ", ".join(map(str, self.rows)) + (", ..." if self.count > len(self.rows) else "")
+        return f"{self.where}: {self.what} ({self.count} in all{f', rows {listed}' if self.rows else ''})"
 
 
 class ValidationReport(Value):

@@ -1,0 +1,101 @@
+"""One place where Settings become adapters. Made once, at an entry point, and handed down.
+
+Everything is made on first use, so that `openmlops settings` pays for no library that it does not need.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openmlops.settings import Settings, quiet_libraries
+from openmlops.usecases.base import UseCase, load_use_case
+
+if TYPE_CHECKING:
+    from openmlops.adapters.data_versions import DataVersions
+    from openmlops.adapters.ledger import Ledger
+    from openmlops.adapters.object_store import ObjectStore
+    from openmlops.adapters.registry import Registry
+    from openmlops.adapters.tracking import Tracking
+
+
+class Workspace:
+    """The effective settings, the use case that they name, and an adapter for each outside system."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @classmethod
+    def open(cls) -> "Workspace":
+        """The workspace of this process: settings from the environment, library telemetry off."""
+        quiet_libraries()
+        return cls(Settings.load())
+
+    @cached_property
+    def use_case(self) -> UseCase:
+        """The use case that USE_CASE names."""
+        return load_use_case(self.settings.use_case)
+
+    @property
+    def model_name(self) -> str:
+        """The registered model: MODEL_NAME, else the use case's own."""
+        return self.settings.model_name or self.use_case.model_name
+
+    @property
+    def home(self) -> Path:
+        """OPENMLOPS_HOME, absolute."""
+        return self.settings.home
+
+    @property
+    def data_folder(self) -> Path:
+        """The folder of the use case's raw data."""
+        return self.settings.data_raw_dir.expanduser().resolve() / self.use_case.folder
+
+    @cached_property
+    def data_versions(self) -> "DataVersions":
+        """DVC over the raw data, with the remote of the settings."""
+        from openmlops.adapters.data_versions import DataVersions, Remote
+
+        s = self.settings
+        url, s3 = s.dvc_remote, bool(s.minio_endpoint_url)
+        if not url:
+            url = f"s3://{s.minio_bucket}/dvc" if s3 else str(self.home / "dvc-remote")
+        remote = Remote(
+            url=url,
+            is_default=not s.dvc_remote,
+            endpoint_url=s.minio_endpoint_url,
+            access_key=s.minio_access_key,
+            secret_key=s.minio_secret_key,
+        )
+        return DataVersions(remote, cache=self.home / "dvc-cache")
+
+    @cached_property
+    def object_store(self) -> "ObjectStore":
+        """The S3 bucket of MINIO_*, or a folder with the same interface."""
+        from openmlops.adapters.object_store import FolderStore, S3Store
+
+        s = self.settings
+        if not s.minio_endpoint_url:
+            return FolderStore(self.home / "object-store")
+        return S3Store(s.minio_endpoint_url, s.minio_access_key, s.minio_secret_key, s.minio_bucket)
+
+    @cached_property
+    def tracking(self) -> "Tracking":
+        """MLflow's runs, in our experiment."""
+        from openmlops.adapters.tracking import Tracking
+
+        return Tracking(self.settings.tracking_uri, self.settings.mlflow_experiment_name, self.home / "mlflow-artifacts")
+
+    @cached_property
+    def registry(self) -> "Registry":
+        """MLflow's model registry, with a verified local copy of the versions used."""
+        from openmlops.adapters.registry import Registry
+
+        return Registry(self.settings.tracking_uri, self.home / "models")
+
+    @cached_property
+    def ledger(self) -> "Ledger":
+        """The append-only record of who is champion."""
+        from openmlops.adapters.database import connect
+        from openmlops.adapters.ledger import Ledger
+
+        return Ledger(connect(self.settings.database))
