@@ -1,0 +1,216 @@
+"""The one database: an engine that waits instead of failing, with the schema at its newest revision.
+
+What is here: connecting, transactions, and the schema. What is not: any table's meaning (`ledger`, `inference_log`).
+SQLite by default, in WAL mode; PostgreSQL, MySQL and MariaDB by URL. Every failure of the database itself, whenever it
+comes, is a ServiceUnavailable that names host and database, never the password.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from sqlalchemy import (
+    URL,
+    Column,
+    Connection,
+    Engine,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
+
+from openmlops.adapters.schema import HEAD, VERSION_TABLE
+from openmlops.errors import ServiceUnavailable, SettingsError
+
+BUSY_SECONDS = 60
+"""how long a statement waits for a lock before it fails"""
+CONNECT_SECONDS = 10
+MIGRATION_SECONDS = 300
+"""how long a process waits for another one that is changing the schema"""
+MIGRATIONS = Path(__file__).with_name("migrations")
+SCHEMA_LOCK = 7_305_519_441_007
+"""key of PostgreSQL's advisory lock; any number that nobody else uses"""
+
+_DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg2", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
+_VERSION = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32)))
+
+
+def connect(url: str) -> Engine:
+    """An engine on the database of an SQLAlchemy URL, its schema at `HEAD`.
+
+    Safe to call from any number of processes at once, and cheap when there is nothing to do. Raises SettingsError for a
+    URL that names no database of ours, ServiceUnavailable for one that does not answer or was written by newer code.
+    """
+    address = _address(url)
+    engine = _sqlite(address) if address.get_backend_name() == "sqlite" else _server(address)
+    event.listen(engine, "handle_error", _translate)
+    with _alone(engine):
+        if _version(engine) != HEAD:
+            _migrate(engine)
+    return engine
+
+
+def writing(engine: Engine) -> AbstractContextManager[Connection]:
+    """A transaction that will write: it waits for its turn at the start, and never fails half-way for having read first."""
+    return engine.execution_options(writes=True).begin()
+
+
+def place(address: URL) -> str:
+    """Where the database is, for people: host and database, or the file. Never a password."""
+    if address.get_backend_name() == "sqlite":
+        return f"the SQLite file {address.database}"
+    port = f":{address.port}" if address.port else ""
+    return f"the {address.get_backend_name()} database {address.database} on {address.host}{port}"
+
+
+def _address(url: str) -> URL:
+    remedy = (
+        "Set DATABASE_URL to sqlite:///FILE, postgresql://USER:PASSWORD@HOST/DATABASE or mysql://USER:PASSWORD@HOST/DATABASE"
+    )
+    try:
+        address = make_url(url)
+    except ArgumentError:
+        raise SettingsError("DATABASE_URL is not a database URL (value hidden)", remedy) from None
+    backend = address.get_backend_name()
+    if backend not in _DRIVERS:
+        raise SettingsError(f"DATABASE_URL names '{backend}', which is not supported", remedy)
+    if address.database in (None, "", ":memory:"):
+        raise SettingsError(f"DATABASE_URL ({backend}) names no database", remedy)
+    return address if "+" in address.drivername else address.set(drivername=_DRIVERS[backend])
+
+
+def _sqlite(address: URL) -> Engine:
+    _make_parent(address)
+    engine = create_engine(address, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+    event.listen(engine, "connect", partial(_prepare_sqlite, address))
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _make_parent(address: URL) -> None:
+    try:
+        Path(str(address.database)).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"The folder of {place(address)} cannot be made ({error.strerror})"
+        raise ServiceUnavailable(problem, "Set OPENMLOPS_HOME or DATABASE_URL to a place that can be written") from error
+
+
+def _prepare_sqlite(address: URL, connection: sqlite3.Connection, record: object) -> None:
+    """Per connection: we begin transactions ourselves, readers do not block the writer, references are checked."""
+    connection.isolation_level = None
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+    except sqlite3.Error as error:
+        raise _unavailable(address, error) from error
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
+
+
+def _server(address: URL) -> Engine:
+    if address.get_backend_name() == "postgresql":
+        waiting = BUSY_SECONDS * 1000
+        arguments: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "options": f"-c statement_timeout={waiting}"}
+    else:
+        address = address.update_query_dict({"charset": "utf8mb4"})
+        arguments = {"connect_timeout": CONNECT_SECONDS, "read_timeout": BUSY_SECONDS, "write_timeout": BUSY_SECONDS}
+    try:
+        return create_engine(address, pool_pre_ping=True, pool_recycle=1800, connect_args=arguments)
+    except ModuleNotFoundError as error:
+        driver = {"psycopg2": "psycopg2-binary"}.get(str(error.name), error.name)
+        raise SettingsError(f"DATABASE_URL needs the driver {error.name}", f"Run: pip install {driver}") from error
+
+
+def _translate(context: ExceptionContext) -> None:
+    """Turn a failure of the database itself into ours; what a statement did wrong stays what it is."""
+    error = context.sqlalchemy_exception
+    is_theirs = isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError
+    if is_theirs and context.engine is not None and not context.is_pre_ping:
+        raise _unavailable(context.engine.url, context.original_exception) from context.original_exception
+
+
+def _unavailable(address: URL, cause: BaseException) -> ServiceUnavailable:
+    where, lines = place(address), str(cause).strip().splitlines()
+    problem = f"{where[0].upper()}{where[1:]} did not answer as it must ({lines[0] if lines else type(cause).__name__})"
+    return ServiceUnavailable(problem, "Check that it is there and running, and that DATABASE_URL is right")
+
+
+@contextmanager
+def _alone(engine: Engine) -> Iterator[None]:
+    """Hold the one right to change the schema of this database."""
+    locks = {"sqlite": _file_lock, "postgresql": _postgresql_lock, "mysql": _mysql_lock, "mariadb": _mysql_lock}
+    with locks[engine.dialect.name](engine):
+        yield
+
+
+@contextmanager
+def _file_lock(engine: Engine) -> Iterator[None]:
+    lock = FileLock(f"{engine.url.database}.lock", timeout=MIGRATION_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        problem = f"Another process has been changing the schema of {place(engine.url)} for {MIGRATION_SECONDS} s"
+        raise ServiceUnavailable(problem, "Try again when it has ended") from error
+    except OSError as error:
+        raise _unavailable(engine.url, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _postgresql_lock(engine: Engine) -> Iterator[None]:
+    with engine.begin() as connection:
+        connection.execute(text(f"SET LOCAL statement_timeout = '{MIGRATION_SECONDS}s'"))
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"))
+        yield
+
+
+@contextmanager
+def _mysql_lock(engine: Engine) -> Iterator[None]:
+    name = f"openmlops_schema_{engine.url.database}"[:64]
+    with engine.connect() as connection:
+        if not connection.scalar(text("SELECT GET_LOCK(:name, :seconds)"), {"name": name, "seconds": BUSY_SECONDS - 1}):
+            problem = f"Another process has been changing the schema of {place(engine.url)} for {BUSY_SECONDS} s"
+            raise ServiceUnavailable(problem, "Try again when it has ended")
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": name})
+
+
+def _version(engine: Engine) -> str | None:
+    """The revision that the database is at; None when it is empty."""
+    with engine.connect() as connection:
+        if not inspect(connection).has_table(VERSION_TABLE):
+            return None
+        return connection.scalar(select(_VERSION.c.version_num))
+
+
+def _migrate(engine: Engine) -> None:
+    from alembic import command, config, script
+
+    settings = config.Config()
+    settings.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    known = {revision.revision for revision in script.ScriptDirectory.from_config(settings).walk_revisions()}
+    if (found := _version(engine)) not in known | {None}:
+        problem = f"{place(engine.url)} is at schema {found}; this version of OpenMLOps knows none newer than {HEAD}"
+        raise ServiceUnavailable(problem, "Upgrade OpenMLOps, or set DATABASE_URL to another database")
+    with writing(engine) as connection:
+        settings.attributes["connection"] = connection
+        command.upgrade(settings, HEAD)

@@ -1,0 +1,74 @@
+"""The tables of our database, in types that PostgreSQL, MySQL, MariaDB and SQLite agree on.
+
+What is here: the newest form of each table, for queries. What is not: how an older database gets there; that is
+`migrations/`, one file a step. A change here comes with a new migration, and with `HEAD` naming it.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Column, DateTime, Integer, MetaData, String, Table, Text
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeDecorator
+
+HEAD = "0001"
+"""revision of the newest migration: what `database.connect` brings every database to"""
+
+VERSION_TABLE = "openmlops_version"
+"""Alembic's table under a name of its own: MLflow and ZenML keep an `alembic_version` in theirs"""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime, stored in UTC to the microsecond and read back in UTC. A naive one raises ValueError."""
+
+    impl = DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone; give an aware datetime")
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+def text(length: int) -> String:
+    """A bounded string that is told apart byte by byte everywhere (MySQL's own default ignores case)."""
+    return String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+
+
+def long_text() -> Text:
+    """JSON as text, up to 16 MB (MySQL's own default ends at 64 KB)."""
+    return Text().with_variant(mysql.MEDIUMTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+
+
+METADATA = MetaData()
+
+LEDGER = Table(
+    "ledger",
+    METADATA,
+    Column("model", text(255), primary_key=True),
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("kind", text(16), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("champion", Integer),
+    Column("at", text(32), nullable=False),  # ISO 8601 in UTC, as text: the hash covers every byte of it
+    Column("actor", text(255), nullable=False),
+    Column("reasons", long_text(), nullable=False),  # JSON, a list of sentences
+    Column("dataset", text(64), nullable=False),
+    Column("model_sha256", text(64), nullable=False),
+    Column("verdict", long_text()),  # JSON, a Verdict
+    Column("previous", text(64), nullable=False),
+    Column("hash", text(64), nullable=False),
+)
+
+LEDGER_HEAD = Table(
+    "ledger_head",
+    METADATA,
+    Column("model", text(255), primary_key=True),
+    Column("sequence", Integer, nullable=False),
+    Column("hash", text(64), nullable=False),
+)

@@ -1,0 +1,166 @@
+"""The database: one schema whoever comes first, waiting instead of failing, and errors that name the place."""
+
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from alembic import config, script
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Column, Integer, MetaData, Table, event, insert, inspect, select, text, update
+from sqlalchemy.exc import IntegrityError, StatementError
+
+from openmlops.adapters import database, schema
+from openmlops.adapters.database import connect, writing
+from openmlops.errors import ServiceUnavailable, SettingsError
+
+
+def url(folder: Path) -> str:
+    return f"sqlite:///{folder / 'state' / 'openmlops.db'}"
+
+
+def test_the_schema_is_made_in_a_folder_that_did_not_exist(tmp_path):
+    engine = connect(url(tmp_path))
+    assert {"ledger", "ledger_head", schema.VERSION_TABLE} <= set(inspect(engine).get_table_names())
+
+
+def test_head_names_the_newest_migration():
+    settings = config.Config()
+    settings.set_main_option("script_location", str(database.MIGRATIONS))
+    assert script.ScriptDirectory.from_config(settings).get_heads() == [schema.HEAD]
+
+
+def test_the_migrations_end_at_the_tables_as_declared(tmp_path):
+    with connect(url(tmp_path)).connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": schema.VERSION_TABLE, "compare_type": True})
+        assert compare_metadata(context, schema.METADATA) == []
+
+
+def test_eight_processes_that_start_at_once_make_one_schema(tmp_path):
+    code = f"from openmlops.adapters.database import connect; connect({url(tmp_path)!r})"
+    started = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(8)]
+    assert [(p.communicate()[1], p.returncode) for p in started] == [("", 0)] * 8
+
+
+def test_a_database_at_head_is_asked_and_not_changed(tmp_path):
+    connect(url(tmp_path)).dispose()
+    before = (tmp_path / "state" / "openmlops.db").read_bytes()
+    code = f"""
+import sys
+from openmlops.adapters.database import connect
+connect({url(tmp_path)!r})
+assert "alembic" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert (tmp_path / "state" / "openmlops.db").read_bytes() == before
+
+
+def test_a_migration_that_dies_half_way_leaves_nothing(tmp_path, monkeypatch):
+    engine_url = url(tmp_path)
+
+    def die(connection, cursor, statement, *rest):
+        if "CREATE TABLE ledger_head" in statement:
+            raise KeyboardInterrupt
+
+    original = database._sqlite
+    monkeypatch.setattr(database, "_sqlite", lambda address: _listening(original(address), die))
+    with pytest.raises(KeyboardInterrupt):
+        connect(engine_url)
+    monkeypatch.undo()
+    assert "ledger_head" in inspect(connect(engine_url)).get_table_names()
+
+
+def _listening(engine, function):
+    event.listen(engine, "before_cursor_execute", function)
+    return engine
+
+
+def test_a_newer_schema_than_the_code_is_refused_by_name(tmp_path):
+    engine = connect(url(tmp_path))
+    with writing(engine) as connection:
+        connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'"))
+    with pytest.raises(ServiceUnavailable, match=r"is at schema 9999; .* none newer than .* Upgrade OpenMLOps"):
+        connect(url(tmp_path))
+
+
+@pytest.mark.parametrize("scheme", ["mysql", "mariadb"])
+def test_a_server_that_does_not_answer_is_named_without_its_password(scheme):
+    with pytest.raises(ServiceUnavailable) as caught:
+        connect(f"{scheme}://user:s3cret@127.0.0.1:9/prod")
+    assert "prod on 127.0.0.1:9" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path):
+    (tmp_path / "notes.db").write_text("these are my notes, not a database\n" * 100)
+    with pytest.raises(
+        ServiceUnavailable, match=r"SQLite file .*notes\.db did not answer as it must \(file is not a database\)"
+    ):
+        connect(f"sqlite:///{tmp_path / 'notes.db'}")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ServiceUnavailable, match=r"file/openmlops\.db"):
+        connect(f"sqlite:///{tmp_path / 'file' / 'openmlops.db'}")
+
+
+@pytest.mark.parametrize("wrong", ["", "no url", "oracle://host/database", "sqlite://", "postgresql://host"])
+def test_a_url_that_names_no_database_of_ours_is_a_settings_error(wrong):
+    with pytest.raises(SettingsError, match="DATABASE_URL"):
+        connect(wrong)
+
+
+def test_a_database_that_breaks_while_in_use_is_unavailable(tmp_path):
+    engine = connect(url(tmp_path))
+    engine.dispose()
+    (tmp_path / "state" / "openmlops.db").write_bytes(b"x" * 4096)
+    with pytest.raises(ServiceUnavailable), engine.connect() as connection:
+        connection.execute(select(schema.LEDGER))
+
+
+def test_a_wrong_statement_is_not_blamed_on_the_database(tmp_path):
+    engine = connect(url(tmp_path))
+    row = {"model": "m", "sequence": 1, "hash": "a"}
+    with writing(engine) as connection:
+        connection.execute(insert(schema.LEDGER_HEAD).values(row))
+    with pytest.raises(IntegrityError), writing(engine) as connection:
+        connection.execute(insert(schema.LEDGER_HEAD).values(row))
+
+
+def test_writers_that_read_first_take_turns(tmp_path):
+    """Twenty read-then-write transactions on four threads: with a deferred BEGIN some of them would fail as locked."""
+    engine = connect(url(tmp_path))
+    heads = schema.LEDGER_HEAD
+    with writing(engine) as connection:
+        connection.execute(insert(heads).values(model="m", sequence=0, hash=""))
+
+    def add_five() -> None:
+        for _ in range(5):
+            with writing(engine) as connection:
+                seen = connection.scalar(select(heads.c.sequence))
+                connection.execute(update(heads).values(sequence=seen + 1))
+
+    threads = [threading.Thread(target=add_five) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with engine.connect() as connection:
+        assert connection.scalar(select(heads.c.sequence)) == 20
+
+
+def test_times_are_kept_to_the_microsecond_in_utc(tmp_path):
+    engine = connect(url(tmp_path))
+    table = Table("moments", MetaData(), Column("id", Integer, primary_key=True), Column("at", schema.UtcDateTime))
+    given = datetime(2026, 1, 2, 3, 4, 5, 678901, timezone(timedelta(hours=5)))
+    with writing(engine) as connection:
+        table.create(connection)
+        connection.execute(insert(table).values(id=1, at=given))
+        read = connection.scalar(select(table.c.at))
+        assert (read, read.tzinfo) == (given, UTC)
+        with pytest.raises(StatementError, match="no time zone"):
+            connection.execute(insert(table).values(id=2, at=given.replace(tzinfo=None)))
