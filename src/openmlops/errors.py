@@ -53,6 +53,10 @@ class ModelCorrupt(OpenMLOpsError):
     """A stored model's files do not match its manifest."""
 
 
+class RegistryError(OpenMLOpsError):
+    """A version was refused, because its run does not say how good it is."""
+
+
 class GateError(OpenMLOpsError):
     """The gate was asked something that has no honest answer, such as to compare a model with itself."""
 

@@ -1,0 +1,78 @@
+"""An exported model, answering on the CPU through ONNX Runtime: what the gate, the drift reference and the server share.
+
+What is here: a file, raw uint8 images in, named outputs out. What is not: torch, a use case, image decoding, batching across
+requests.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as failures
+
+from openmlops.errors import DataError, ModelCorrupt
+
+INPUT = "images"
+OUTPUTS = ("logits", "probabilities", "embedding")
+
+_BROKEN = (
+    failures.Fail,
+    failures.InvalidArgument,
+    failures.InvalidGraph,
+    failures.InvalidProtobuf,
+    failures.NoSuchFile,
+    failures.NotImplemented,
+    failures.RuntimeException,
+)
+
+
+class OnnxModel:
+    """A model with the input `images`, uint8 (n, height, width, 3), and the outputs of `OUTPUTS`, float32 (n, ...).
+
+    `threads` bounds the cores of one call; None leaves it to ONNX Runtime. Safe to call from several threads at once.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        """Raises ModelCorrupt if `path` is missing, broken or not such a model."""
+        self._session = _open(path, threads)
+        problem = _contract(self._session)
+        if problem:
+            raise ModelCorrupt(f"{path} {problem}", "Export it again with `openmlops train`")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, 3) of the images that it takes."""
+        height, width, channels = self._session.get_inputs()[0].shape[1:]
+        return height, width, channels
+
+    def run(self, images: np.ndarray, batch: int = 250) -> dict[str, np.ndarray]:
+        """uint8 (n, height, width, 3), `batch` at a time -> the outputs by name, n rows each. Raises DataError."""
+        if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
+            expected = f"uint8 (n, {', '.join(map(str, self.image_shape))})"
+            raise DataError(f"The model was given {images.dtype} {images.shape}", f"Give it images as {expected}")
+        parts = [self._answer(images[start : start + batch]) for start in range(0, max(len(images), 1), batch)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS}
+
+    def _answer(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        answers = self._session.run(list(OUTPUTS), {INPUT: np.ascontiguousarray(images)})
+        return dict(zip(OUTPUTS, answers, strict=True))
+
+
+def _open(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except _BROKEN as error:
+        cause = str(error).splitlines()[0]
+        raise ModelCorrupt(f"{path} cannot be opened by ONNX Runtime ({cause})", "Restore it or export it again") from error
+
+
+def _contract(session: onnxruntime.InferenceSession) -> str:
+    inputs = [(found.name, found.type) for found in session.get_inputs()]
+    if inputs != [(INPUT, "tensor(uint8)")]:
+        return f"takes {inputs} instead of one uint8 tensor '{INPUT}'"
+    missing = set(OUTPUTS) - {found.name for found in session.get_outputs()}
+    return f"has no output {', '.join(sorted(missing))}" if missing else ""

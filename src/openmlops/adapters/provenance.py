@@ -1,0 +1,46 @@
+"""Where a run was made: commit, host, process and installed packages, as values. Nothing secret, nothing from the environment."""
+
+import hashlib
+import os
+import platform
+import socket
+import subprocess
+from functools import cache
+from importlib.metadata import distributions
+from pathlib import Path
+
+
+def provenance() -> dict[str, str]:
+    """Tags of a run. `git.dirty` is `true` or `false`; the git tags are missing where there is no repository."""
+    return {
+        **_git(),
+        "host": socket.gethostname(),
+        "pid": str(os.getpid()),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "environment.sha256": hashlib.sha256(environment().encode()).hexdigest(),
+    }
+
+
+@cache
+def environment() -> str:
+    """Every installed distribution as `name==version`, one a line, sorted: enough to install the same again."""
+    return "".join(f"{line}\n" for line in sorted({f"{found.name}=={found.version}".lower() for found in distributions()}))
+
+
+def _git() -> dict[str, str]:
+    """Commit of the repository that this code, or else the current folder, belongs to."""
+    for folder in (Path(__file__).parent, Path.cwd()):
+        commit = _ask_git(folder, "rev-parse", "HEAD")
+        if commit:
+            changed = _ask_git(folder, "status", "--porcelain", "--untracked-files=no")
+            return {"mlflow.source.git.commit": commit, "git.dirty": "true" if changed else "false"}
+    return {}
+
+
+def _ask_git(folder: Path, *question: str) -> str:
+    try:
+        answer = subprocess.run(["git", "-C", str(folder), *question], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.strip() if answer.returncode == 0 else ""

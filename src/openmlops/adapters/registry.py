@@ -1,0 +1,251 @@
+"""MLflow's model registry, with three promises that it does not make: a version's files are the ones that were recorded,
+its run was measured on the test split, and a registration happens once or not at all.
+
+What is not here: who is champion. The ledger decides that; the aliases here only mirror it.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import mlflow.artifacts
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+from openmlops.adapters.mlflow_client import answering, connect
+from openmlops.core.types import ModelRef, Value
+from openmlops.errors import DataCorrupt, ModelCorrupt, ModelNotFound, RegistryError
+from openmlops.files import MANIFEST, Manifest
+
+SHA256_TAG = "openmlops.sha256"
+DATASET_TAG = "openmlops.dataset"
+TEST_METRIC = "test_"
+
+_ABSENT = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
+_PRESENT = ErrorCode.Name(RESOURCE_ALREADY_EXISTS)
+
+
+class VersionDetails(Value):
+    """What a listing shows of one version. `metrics` are the last values of its run; `created` is in UTC."""
+
+    ref: ModelRef
+    created: datetime
+    aliases: tuple[str, ...]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+
+class Registry:
+    """The registered models of one MLflow. `cache` is a folder of verified copies, one a manifest."""
+
+    def __init__(self, uri: str, cache: Path) -> None:
+        self._uri = uri
+        self._cache = cache
+
+    @property
+    def _client(self) -> MlflowClient:
+        return connect(self._uri)
+
+    # Versions
+
+    def register(self, name: str, run_id: str, folder: Path, tags: Mapping[str, str]) -> ModelRef:
+        """Make the sealed MLflow model in `folder` a version of `name`, on its run; again for one run: the same version.
+
+        `tags` must hold the data set's fingerprint under DATASET_TAG. The version is created last, after the uploaded files
+        were read back and verified, so that a killed registration leaves none. Raises RegistryError for a run without a
+        metric of the test split, ModelCorrupt for a folder that is not as its manifest says.
+        """
+        sha256 = _sealed(folder)
+        self._require_test_metrics(run_id)
+        with answering(self._uri):
+            _create_model(self._client, name)
+            registered = self._client.search_model_versions(f"name='{name}' and run_id='{run_id}'")
+            if registered:
+                return _ref(registered[0])
+            source = f"runs:/{run_id}/model-{sha256[:12]}"
+            self._client.log_artifacts(run_id, str(folder), source.rpartition("/")[2])
+        self._copy(source, sha256)
+        with answering(self._uri):
+            labels = {**tags, SHA256_TAG: sha256}
+            return _ref(self._client.create_model_version(name, source, run_id, tags=labels))
+
+    def version(self, name: str, version: int) -> ModelRef:
+        """One version by number. Raises ModelNotFound."""
+        return _ref(self._version(name, version))
+
+    def resolve(self, name: str, which: str) -> ModelRef:
+        """The version that a number or an alias (`champion`, `staging`) stands for. Raises ModelNotFound."""
+        if which.isdecimal():
+            return self.version(name, int(which))
+        aliases = self._aliases(name)
+        if which not in aliases:
+            known = ", ".join(aliases) or "none"
+            remedy = f"Use a version's number, or an alias it has ({known}); `openmlops models` lists them"
+            raise ModelNotFound(f"The model '{name}' has no alias '{which}'", remedy)
+        return self.version(name, aliases[which])
+
+    def versions(self, name: str) -> tuple[ModelRef, ...]:
+        """All versions of a model, oldest first; none if there is no such model."""
+        with answering(self._uri):
+            return tuple(sorted(map(_ref, _pages(self._client, name)), key=lambda ref: ref.version))
+
+    def models(self) -> tuple[str, ...]:
+        """Names of the registered models, in alphabetical order."""
+        with answering(self._uri):
+            return tuple(sorted(model.name for model in self._client.search_registered_models(max_results=1000)))
+
+    def details(self, ref: ModelRef) -> VersionDetails:
+        """What there is to tell of one version. Raises ModelNotFound."""
+        found = self._version(ref.name, ref.version)
+        return VersionDetails(
+            ref=_ref(found),
+            created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
+            aliases=tuple(sorted(alias for alias, number in self._aliases(ref.name).items() if number == ref.version)),
+            metrics=self.run_metrics(ref.run_id),
+            tags=dict(found.tags),
+        )
+
+    def run_metrics(self, run_id: str) -> dict[str, float]:
+        """Last value of each metric of a run. Raises RegistryError if there is no such run."""
+        with answering(self._uri), _absent_as(RegistryError(f"There is no MLflow run '{run_id}'", "Train first")):
+            return dict(self._client.get_run(run_id).data.metrics)
+
+    # Files
+
+    def fetch(self, ref: ModelRef) -> Path:
+        """A local copy of the version's files, each checked against the manifest that was registered.
+
+        A damaged copy is replaced by a new one. Raises ModelCorrupt naming the file if the stored ones are damaged.
+        """
+        if not ref.sha256:
+            raise ModelCorrupt(
+                f"{ref.uri} has no tag {SHA256_TAG}, so its files cannot be verified", "Register it with openmlops"
+            )
+        return self._copy(str(self._version(ref.name, ref.version).source), ref.sha256)
+
+    def _copy(self, source: str, sha256: str) -> Path:
+        copy = self._cache / sha256
+        self._cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._cache / f".{sha256}.lock"):
+            if not _damage(copy, sha256):
+                return copy
+            with _beside(copy) as fresh:
+                self._download(source, fresh)
+                if damage := _damage(fresh, sha256):
+                    raise ModelCorrupt(f"{source} is damaged in the artifact store: {damage}", "Restore it, or train again")
+        return copy
+
+    def _download(self, source: str, folder: Path) -> None:
+        with answering(self._uri), tempfile.TemporaryDirectory(dir=self._cache, prefix=".download.") as scratch:
+            place = {"tracking_uri": self._uri, "registry_uri": self._uri}
+            found = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=scratch, **place)
+            for path in Path(found).iterdir():
+                os.replace(path, folder / path.name)
+
+    # Aliases
+
+    def alias(self, name: str, alias: str) -> int | None:
+        """The version that carries an alias, or None if none does."""
+        return self._aliases(name).get(alias)
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        """Let `alias` stand for a version, taking it from any other. Raises ModelNotFound."""
+        self._version(name, version)
+        with answering(self._uri):
+            self._client.set_registered_model_alias(name, alias, str(version))
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Take an alias away; nothing happens if no version carries it."""
+        if self.alias(name, alias) is not None:
+            with answering(self._uri):
+                self._client.delete_registered_model_alias(name, alias)
+
+    def _aliases(self, name: str) -> dict[str, int]:
+        with answering(self._uri):
+            found = self._client.search_registered_models(f"name='{name}'")
+        return {alias: int(number) for model in found for alias, number in model.aliases.items()}
+
+    def _version(self, name: str, version: int) -> ModelVersion:
+        missing = ModelNotFound(f"The model '{name}' has no version {version}", "List the versions with `openmlops models`")
+        with answering(self._uri), _absent_as(missing):
+            return self._client.get_model_version(name, str(version))
+
+    def _require_test_metrics(self, run_id: str) -> None:
+        if not any(metric.startswith(TEST_METRIC) for metric in self.run_metrics(run_id)):
+            problem = f"The run '{run_id}' has no metric of the test split ({TEST_METRIC}...)"
+            raise RegistryError(problem, "Evaluate the model before it is registered")
+
+
+def _ref(found: ModelVersion) -> ModelRef:
+    return ModelRef(
+        name=found.name,
+        version=int(found.version),
+        uri=f"models:/{found.name}/{found.version}",
+        run_id=found.run_id or "",
+        dataset=found.tags.get(DATASET_TAG, ""),
+        sha256=found.tags.get(SHA256_TAG, ""),
+    )
+
+
+def _pages(client: MlflowClient, name: str) -> Iterator[ModelVersion]:
+    page = client.search_model_versions(f"name='{name}'")
+    yield from page
+    while page.token:
+        page = client.search_model_versions(f"name='{name}'", page_token=page.token)
+        yield from page
+
+
+def _create_model(client: MlflowClient, name: str) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != _PRESENT:
+            raise
+
+
+@contextmanager
+def _absent_as(absent: Exception) -> Iterator[None]:
+    try:
+        yield
+    except MlflowException as error:
+        raise (absent if error.error_code in _ABSENT else error) from None
+
+
+def _sealed(folder: Path) -> str:
+    """SHA-256 of the manifest of a folder that is as its manifest says."""
+    try:
+        sha256 = Manifest.read(folder / MANIFEST).fingerprint
+    except DataCorrupt as error:
+        raise ModelCorrupt(error.problem, "Export the model again") from error
+    if damage := _damage(folder, sha256):
+        raise ModelCorrupt(f"{folder} is not as its manifest says: {damage}", "Export the model again")
+    return sha256
+
+
+def _damage(folder: Path, sha256: str) -> str:
+    """What is wrong with a folder whose manifest must have this SHA-256; empty if nothing is."""
+    try:
+        manifest = Manifest.read(folder / MANIFEST)
+    except DataCorrupt:
+        return f"{MANIFEST} is missing or unreadable"
+    if manifest.fingerprint != sha256:
+        return f"{MANIFEST} is not the one that was registered"
+    return "; ".join(manifest.differences(folder))
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """Yield a new folder beside `folder` that takes its place when the block ends well."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fresh.") as name:
+        fresh = Path(name) / "files"
+        fresh.mkdir()
+        yield fresh
+        if folder.exists():
+            os.replace(folder, Path(name) / "replaced")
+        os.replace(fresh, folder)
