@@ -111,7 +111,9 @@ def quiet_libraries() -> None:
     """Turn the telemetry and the noise of the libraries off, before they are imported. What the user set stays."""
     for name, value in {
         "ZENML_ANALYTICS_OPT_IN": "false",
-        "ZENML_LOGGING_VERBOSITY": "WARN",
+        "ZENML_LOGGING_VERBOSITY": "CRITICAL",  # a failure is told once, by the command line
+        "ZENML_ENABLE_RICH_TRACEBACK": "false",
+        "ZENML_ENABLE_REPO_INIT_WARNINGS": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "DO_NOT_TRACK": "1",
@@ -123,3 +125,23 @@ def quiet_libraries() -> None:
         "GIT_PYTHON_REFRESH": "quiet",
     }.items():
         os.environ.setdefault(name, value)
+
+
+def embed_zenml(folder: Path) -> bool:
+    """Keep ZenML's store in `folder`, before zenml is imported, unless the user has one of his own; True if embedded.
+
+    His own is: ZENML_CONFIG_PATH or ZENML_STORE_URL in the environment, or a global configuration (only read, never
+    written) that is connected to a server.
+    """
+    if {"ZENML_CONFIG_PATH", "ZENML_STORE_URL"} & os.environ.keys() or _connected_to_zenml_server():
+        return os.environ.get("ZENML_CONFIG_PATH") == str(folder)
+    os.environ["ZENML_CONFIG_PATH"] = str(folder)
+    return True
+
+
+def _connected_to_zenml_server() -> bool:
+    """Does the user's global ZenML configuration name a server (a store that is not local)?"""
+    base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    candidates = (base / "zenml", Path.home() / "Library/Application Support/zenml")
+    texts = [(folder / "config.yaml").read_text() for folder in candidates if (folder / "config.yaml").is_file()]
+    return any(line.strip().startswith("url: http") for text in texts for line in text.splitlines())

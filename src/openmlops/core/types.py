@@ -199,3 +199,33 @@ class LedgerEntry(Value):
     verdict: Verdict | None = None
     previous: str
     hash: str
+
+
+class Champion(Value):
+    """Who is in production; `version` is None when nobody is."""
+
+    version: int | None
+
+
+class TrainingOutcome(Value):
+    """What one training pipeline came to: the object that `openmlops train --json` prints."""
+
+    model: ModelRef
+    run_id: str
+    dataset: DatasetRef
+    evaluation: Evaluation
+    verdict: Verdict
+    champion: Champion
+
+    @classmethod
+    def of(cls, dataset: DatasetRef, evaluation: Evaluation, model: ModelRef, decision: LedgerEntry) -> "TrainingOutcome":
+        """Put together what the steps returned. The decision of a gate always carries its verdict."""
+        assert decision.verdict is not None
+        return cls(
+            model=model,
+            run_id=model.run_id,
+            dataset=dataset,
+            evaluation=evaluation,
+            verdict=decision.verdict,
+            champion=Champion(version=decision.champion),
+        )

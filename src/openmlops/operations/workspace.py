@@ -25,10 +25,11 @@ class Workspace:
         self.settings = settings
 
     @classmethod
-    def open(cls) -> "Workspace":
+    def open(cls, use_case: str | None = None) -> "Workspace":
         """The workspace of this process: settings from the environment, library telemetry off."""
         quiet_libraries()
-        return cls(Settings.load())
+        settings = Settings.load()
+        return cls(settings.model_copy(update={"use_case": use_case}) if use_case else settings)
 
     @cached_property
     def use_case(self) -> UseCase:

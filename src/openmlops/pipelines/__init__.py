@@ -1,0 +1,1 @@
+"""The pipelines, as ZenML runs them. Nothing outside this package imports zenml."""

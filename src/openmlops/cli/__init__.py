@@ -1,0 +1,39 @@
+"""The command line: one command = parse, one call, print. Heavy libraries are imported inside the commands that need them."""
+
+import sys
+
+import typer
+
+from openmlops.cli import data, models, training
+from openmlops.console import exit_code, fail
+
+app = typer.Typer(
+    name="openmlops",
+    help="The closed loop for computer-vision models: data, training, gate, ledger.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+training.add_to(app)
+models.add_to(app)
+
+_USAGE_ERROR: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+def main() -> None:
+    """Entry point of `openmlops`: 0, or 1 after one line on standard error."""
+    sys.exit(exit_code(_run))
+
+
+def _run() -> None:
+    try:
+        code = app(standalone_mode=False)
+    except _USAGE_ERROR as error:
+        message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
+        if message:  # empty where the help was shown for lack of a command
+            fail(f"{message.rstrip('.')}. See 'openmlops --help'.")
+        raise SystemExit(1) from None
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    raise SystemExit(code or 0)

@@ -1,0 +1,92 @@
+"""`openmlops data ...`: the data set, its versions and its checks."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from openmlops.cli.show import Json, print_json, print_table
+from openmlops.console import bar, say
+from openmlops.core.types import Value
+from openmlops.operations.workspace import Workspace
+
+app = typer.Typer(help="The data set: get it, version it, check it.", no_args_is_help=True)
+
+Name = Annotated[str | None, typer.Argument(metavar="[cifar10]", help="Use case whose data is meant; default USE_CASE.")]
+
+
+@app.command(epilog="Example: openmlops data sample cifar10")
+def sample(name: Name = None, json: Json = False) -> None:
+    """Write a small data set in the official layout, offline, and version it."""
+    from openmlops.operations.data import make_sample
+
+    _print(make_sample(Workspace.open(name)), json)
+
+
+@app.command(epilog="Example: openmlops data fetch cifar10")
+def fetch(
+    name: Name = None,
+    archive: Annotated[
+        Path | None, typer.Option(help="Archive that is on this machine already; nothing is downloaded.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Mirror of the official archive; the checksum stays the official one.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Download the official archive (goes on where it stopped), check its published checksum, and version it."""
+    from openmlops.operations.data import fetch as run
+
+    with bar("Downloading") as show:
+        found = run(Workspace.open(name), archive, url, lambda done, total: show(done, total, f"{done / 1e6:.0f} MB"))
+    _print(found, json)
+
+
+@app.command(epilog="Example: openmlops data add /mnt/new/cifar-10-batches-py")
+def add(
+    folder: Annotated[Path, typer.Argument(help="Folder in the layout of the use case.")], name: Name = None, json: Json = False
+) -> None:
+    """Make FOLDER the new version of the data set, if it passes the checks."""
+    from openmlops.operations.data import add as run
+
+    _print(run(Workspace.open(name), folder), json)
+
+
+@app.command(epilog="Example: openmlops data pull cifar10")
+def pull(name: Name = None, json: Json = False) -> None:
+    """Bring the recorded version from the DVC remote and check every file."""
+    from openmlops.operations.data import ingest
+
+    _print(ingest(Workspace.open(name)), json)
+
+
+@app.command(epilog="Example: openmlops data status --json")
+def status(name: Name = None, json: Json = False) -> None:
+    """Say which version is here and whether its files are as recorded."""
+    from openmlops.operations.data import status as read
+
+    _print(read(Workspace.open(name)), json)
+
+
+@app.command(epilog="Example: openmlops data check cifar10")
+def check(name: Name = None, json: Json = False) -> None:
+    """Look for everything that must not be trained on; exit code 1 when something blocks."""
+    from openmlops.operations.data import check as run
+
+    report = run(Workspace.open(name))
+    if json:
+        print_json(report)
+    else:
+        rows = [
+            ("blocks" if p.blocking else "note", p.where, p.what, p.count, ", ".join(map(str, p.rows))) for p in report.problems
+        ]
+        print_table("Problems", ("", "where", "what", "count", "first rows"), rows)
+        say("The data set passed." if report.passed else "The data set must not be trained on.")
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+def _print(value: Value, json: bool) -> None:
+    if json:
+        return print_json(value)
+    return print_table("Data set", ("what", "value"), value.model_dump(mode="json").items())

@@ -1,0 +1,101 @@
+"""`evaluate`, `models`, `history`, `promote`, `rollback`, `settings`: what is there, and who is in production."""
+
+from typing import Annotated
+
+import typer
+
+from openmlops.cli.show import Json, percent, print_json, print_table
+from openmlops.console import say
+from openmlops.core.types import LedgerEntry
+from openmlops.operations.workspace import Workspace
+from openmlops.settings import Settings
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a registered model, such as cifar10_cnn.")]
+Version = Annotated[str, typer.Argument(metavar="MODEL/VERSION", help="Such as cifar10_cnn/3.")]
+Spec = Annotated[
+    str, typer.Argument(metavar="MODEL@ALIAS|MODEL/VERSION", help="Such as cifar10_cnn@champion or cifar10_cnn/3.")
+]
+Reason = Annotated[str | None, typer.Option(help="Why; goes into the ledger. With promote it overrules the gate.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands under `openmlops`."""
+    app.command(epilog="Example: openmlops evaluate cifar10_cnn@champion --json")(evaluate)
+    app.command(epilog="Example: openmlops models")(models)
+    app.command(epilog="Example: openmlops history cifar10_cnn")(history)
+    app.command(epilog="Example: openmlops promote cifar10_cnn/3")(promote)
+    app.command(epilog="Example: openmlops rollback cifar10_cnn --reason 'complaints from site 4'")(rollback)
+    app.command(epilog="Example: SIMULATE_DRIFT=1 openmlops settings")(settings)
+
+
+def evaluate(model: Spec, json: Json = False) -> None:
+    """Judge the exported model of a version on the test split of the current data."""
+    from openmlops.operations.models import evaluate_version
+
+    found = evaluate_version(Workspace.open(), model)
+    if json:
+        return print_json(found)
+    rows = [(c.name, percent(c.precision), percent(c.recall), percent(c.f1), c.n) for c in found.classes]
+    accuracy = percent(found.accuracy, found.accuracy_low, found.accuracy_high)
+    print_table(f"{model}: accuracy {accuracy} on {found.n} images", ("class", "precision", "recall", "F1", "n"), rows)
+    return say(f"accuracy {accuracy}, calibration error {percent(found.calibration_error)}")
+
+
+def models(json: Json = False) -> None:
+    """List registered models, their versions, and who is champion."""
+    from openmlops.operations.promotion import overview
+
+    found = overview(Workspace.open())
+    if json:
+        return print_json({"models": [row.model_dump(mode="json") for row in found]})
+    rows = [
+        (f"{r.name}/{r.version}", r.stands_as, percent(r.score) if r.score is not None else "", r.dataset[:12], r.run_id)
+        for r in found
+    ]
+    return print_table("Registered versions", ("version", "stands as", "test score", "data", "run"), rows)
+
+
+def history(model: Model, json: Json = False) -> None:
+    """Show who was in production, when and why: the ledger, after checking its hash chain."""
+    from openmlops.operations.promotion import history as read
+
+    entries = read(Workspace.open(), model)
+    if json:
+        return print_json({"model": model, "entries": [entry.model_dump(mode="json") for entry in entries]})
+    return print_table(f"Ledger of {model}", ("#", "at", "what", "version", "champion", "by", "why"), map(_row, entries))
+
+
+def promote(version: Version, reason: Reason = None, json: Json = False) -> None:
+    """Send a version to the gate and, if it passes, into production. With --reason, whatever the gate says."""
+    from openmlops.operations.promotion import promote as run
+
+    _print_entry(run(Workspace.open(), version, reason), json)
+
+
+def rollback(model: Model, reason: Reason = None, json: Json = False) -> None:
+    """Put the previous champion back. The ledger grows by a row; nothing is rewritten."""
+    from openmlops.operations.promotion import rollback as run
+
+    _print_entry(run(Workspace.open(), model, reason), json)
+
+
+def settings(json: Json = False) -> None:
+    """Show the effective settings and where each comes from; secrets are hidden."""
+    values, sources = Settings.load().shown(), Settings.sources()
+    if json:
+        return print_json({name: {"value": value, "source": sources[name.lower()]} for name, value in values.items()})
+    rows = [
+        (name, value, sources[name.lower()], Settings.model_fields[name.lower()].description) for name, value in values.items()
+    ]
+    return print_table("Settings", ("variable", "value", "from", "meaning"), rows)
+
+
+def _row(entry: LedgerEntry) -> tuple[object, ...]:
+    at = entry.at.isoformat(sep=" ", timespec="seconds")
+    return entry.sequence, at, entry.kind, entry.version, entry.champion or "none", entry.actor, "; ".join(entry.reasons)
+
+
+def _print_entry(entry: LedgerEntry, json: bool) -> None:
+    if json:
+        return print_json(entry)
+    return print_table(f"Ledger of {entry.model}", ("#", "at", "what", "version", "champion", "by", "why"), [_row(entry)])

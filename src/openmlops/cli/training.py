@@ -1,0 +1,103 @@
+"""`train` and `demo`: the commands that run pipelines."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from openmlops.cli.show import Json, percent, print_json, print_table
+from openmlops.console import say
+from openmlops.core.types import TrainingOutcome, Value
+from openmlops.errors import SettingsError
+from openmlops.operations.workspace import Workspace
+from openmlops.settings import embed_zenml
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands under `openmlops`."""
+    app.command(name="train", epilog="Example: openmlops train --budget 60s --seed 1")(train)
+    app.command(name="demo", epilog="Example: openmlops demo my-demo --json")(demo)
+
+
+def train(
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of split, weights, order and augmentation.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Seconds of training, such as 60s or 3m; the schedule is fitted to it.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or auto.")] = None,
+    json: Json = False,
+) -> None:
+    """Train on the current data version; evaluate, export, register, and let the gate decide."""
+    workspace = Workspace.open()
+    given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed, "device": device}
+    given |= {"budget": seconds(budget) if budget else None}
+    outcome = run(workspace, train_config(workspace, given))
+    print_json(outcome) if json else print_outcome(outcome)
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the demo keeps everything; made anew each time.")] = Path("demo"),
+    json: Json = False,
+) -> None:
+    """Run the training half of the loop on sample data, offline, in a folder of its own."""
+    from openmlops.cli.demo import run_demo
+
+    outcome = run_demo(folder)
+    if json:
+        print_json(outcome)
+
+
+def run(workspace: Workspace, config: Value) -> TrainingOutcome:
+    """Start the training pipeline, with ZenML's store under OPENMLOPS_HOME unless the user has one of his own."""
+    embed_zenml(workspace.home / "zenml")
+    from openmlops.pipelines.training_pipeline import run_training
+
+    return run_training(config)
+
+
+def train_config(workspace: Workspace, given: dict[str, Any]) -> Value:
+    """The use case's TrainConfig with what was given on the command line. Raises SettingsError naming option and value."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if unknown := sorted(chosen.keys() - workspace.use_case.config.model_fields.keys()):
+        raise SettingsError(
+            f"--{unknown[0].replace('_', '-')} means nothing to the use case '{workspace.use_case.name}'", "Leave it out"
+        )
+    try:
+        return workspace.use_case.config(**chosen)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else sorted(chosen)[0]
+        problem = f"--{name.replace('_', '-')} has the value {chosen.get(name)!r}: {first['msg'].lower()}"
+        raise SettingsError(problem, "See 'openmlops train --help'") from None
+
+
+def seconds(text: str) -> float:
+    """`60`, `60s`, `3m` or `1h` in seconds. Raises SettingsError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if not match or float(match[1]) <= 0:
+        raise SettingsError(f"'{text}' is not a length of time", "Write it as 60s, 3m or 1h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def print_outcome(outcome: TrainingOutcome) -> None:
+    """What a person wants to know after training."""
+    e = outcome.evaluation
+    print_table(
+        f"{outcome.model.name}/{outcome.model.version}",
+        ("what", "value"),
+        (
+            ("test accuracy", f"{percent(e.accuracy, e.accuracy_low, e.accuracy_high)} on {e.n} images"),
+            ("calibration error", percent(e.calibration_error)),
+            ("data", f"{outcome.dataset.rows} images, version {outcome.dataset.fingerprint[:12]}"),
+            ("run", outcome.run_id),
+            ("verdict", outcome.verdict.outcome),
+            *(("", reason) for reason in outcome.verdict.reasons),
+            ("champion", f"{outcome.model.name}/{outcome.champion.version}" if outcome.champion.version else "none"),
+        ),
+    )
+    say(f"Next: openmlops history {outcome.model.name}   openmlops evaluate {outcome.model.name}@champion")

@@ -1,0 +1,65 @@
+"""How a command ends and how it shows that it is at work. Messages go to standard error; results go to standard output.
+
+Errors of ours are one line. Anything else is a defect: its traceback goes to a file, its one line says where.
+"""
+
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from openmlops.errors import OpenMLOpsError
+
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def exit_code(command: Callable[[], Any]) -> int:
+    """Run `command`; 0 if it ends well, 1 after one line on standard error if not, 130 after Ctrl-C."""
+    try:
+        command()
+    except OpenMLOpsError as error:
+        fail(str(error))
+        return 1
+    except KeyboardInterrupt:
+        fail("Interrupted. What was finished is kept; run the same command to go on.")
+        return 130
+    except Exception as error:  # noqa: BLE001 (the last line before the user: a defect becomes one line and a file)
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        fail(f"{what}. This is a defect of openmlops; the details are in {_crash_file()}.")
+        return 1
+    return 0
+
+
+def fail(message: str) -> None:
+    """One line on standard error."""
+    stderr.print(f"[bold red]error:[/] {message.replace('[', chr(92) + '[')}")
+
+
+def say(message: str) -> None:
+    """One line for a person, on standard error, so that standard output holds results only."""
+    stderr.print(message)
+
+
+@contextmanager
+def bar(description: str) -> Iterator[Callable[[float, float, str], None]]:
+    """Yield `show(done, total, text)`: a progress bar in a terminal; elsewhere nothing (callers say plain lines)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        task = progress.add_task(description, total=None, text="")
+        yield lambda done, total, text: progress.update(task, completed=done, total=total, text=text)
+
+
+def _crash_file() -> str:
+    with tempfile.NamedTemporaryFile("w", prefix="openmlops-crash-", suffix=".txt", delete=False) as file:
+        traceback.print_exc(file=file)
+    return file.name
+
+
+def is_terminal() -> bool:
+    """Does standard error go to a person?"""
+    return stderr.is_terminal and not sys.stderr.closed

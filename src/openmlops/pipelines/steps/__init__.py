@@ -1,0 +1,1 @@
+"""Step bodies: open the workspace, call one operation, return its value."""

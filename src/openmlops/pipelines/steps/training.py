@@ -1,0 +1,83 @@
+"""The steps of the training pipeline. What each does is in `operations`; here is only that ZenML runs it.
+
+No step is cached: ZenML's cache key does not see the functions that a step calls.
+"""
+
+from typing import Annotated, Any
+
+from zenml import step
+
+from openmlops.core.types import (
+    DatasetRef,
+    Evaluation,
+    ExportRef,
+    LedgerEntry,
+    ModelRef,
+    Preprocessing,
+    SplitsRef,
+    TrainedRef,
+    ValidationReport,
+)
+from openmlops.operations import data, models, promotion, training
+from openmlops.operations.data import UploadReport
+from openmlops.pipelines.stack import open_workspace
+
+
+@step(enable_cache=False)
+def ingest_data() -> Annotated[DatasetRef, "dataset"]:
+    """Pull the data set from the DVC remote and check every file against its manifest."""
+    return data.ingest(open_workspace())
+
+
+@step(enable_cache=False)
+def upload_data_to_minio(dataset: DatasetRef) -> Annotated[UploadReport, "upload"]:
+    """Send to the object store what it does not hold yet."""
+    return data.upload(open_workspace(), dataset)
+
+
+@step(enable_cache=False)
+def validate_data(dataset: DatasetRef) -> Annotated[ValidationReport, "validation"]:
+    """Look for what must not be trained on; bad data stops the pipeline here."""
+    return data.validate(open_workspace(), dataset)
+
+
+@step(enable_cache=False)
+def split_data(report: ValidationReport, seed: int) -> Annotated[SplitsRef, "splits"]:
+    """Train, validation and test rows: seeded, stratified, disjoint by content."""
+    return data.split(open_workspace(), report.dataset, seed)
+
+
+@step(enable_cache=False)
+def preprocess(splits: SplitsRef) -> Annotated[Preprocessing, "preprocessing"]:
+    """Measure what the model's first layer will subtract and divide by."""
+    return training.preprocess(open_workspace(), splits)
+
+
+@step(enable_cache=False)
+def train(splits: SplitsRef, preprocessing: Preprocessing, config: dict[str, Any]) -> Annotated[TrainedRef, "trained"]:
+    """Fit the model in one MLflow run, or resume the killed training of the same data, configuration and code."""
+    return training.train(open_workspace(), splits, preprocessing, config)
+
+
+@step(enable_cache=False)
+def evaluate(trained: TrainedRef) -> Annotated[Evaluation, "evaluation"]:
+    """Judge the trained model on the test split, which nothing was selected on."""
+    return models.evaluate(open_workspace(), trained)
+
+
+@step(enable_cache=False)
+def export_model(trained: TrainedRef, evaluation: Evaluation) -> Annotated[ExportRef, "export"]:
+    """Write the served files and check that they answer as the trained model does."""
+    return models.export(open_workspace(), trained, evaluation)
+
+
+@step(enable_cache=False)
+def register_model(export: ExportRef, trained: TrainedRef, evaluation: Evaluation) -> Annotated[ModelRef, "model"]:
+    """Make the exported folder a version of the registered model, on its run."""
+    return models.register(open_workspace(), export, trained, evaluation)
+
+
+@step(enable_cache=False)
+def gate(model: ModelRef, splits: SplitsRef) -> Annotated[LedgerEntry, "decision"]:
+    """Let champion and challenger answer the same images; write the verdict, and who is champion now, into the ledger."""
+    return promotion.decide(open_workspace(), model, splits)

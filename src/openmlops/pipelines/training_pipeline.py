@@ -1,0 +1,53 @@
+"""The training half of the loop as a ZenML pipeline: data version in, ledger entry out.
+
+`openmlops train` runs it, and so does `python -m openmlops.pipelines.training_pipeline`, as ZenML users start one. It is
+a dynamic pipeline: only those re-raise a step's own error, and can be called by another pipeline.
+"""
+
+import sys
+from typing import Any
+
+from zenml import pipeline
+
+from openmlops.console import exit_code
+from openmlops.core.types import TrainingOutcome, Value
+from openmlops.pipelines.stack import open_workspace
+from openmlops.pipelines.steps import training as steps
+
+
+@pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_artifact_metadata=False)
+def training_pipeline(config: dict[str, Any]) -> None:
+    """Nine steps from the data to a registered version, and the gate. `config` are the fields of the use case's TrainConfig."""
+    dataset = steps.ingest_data()
+    steps.upload_data_to_minio(dataset)
+    report = steps.validate_data(dataset)
+    splits = steps.split_data(report, seed=config["seed"])
+    preprocessing = steps.preprocess(splits)
+    trained = steps.train(splits, preprocessing, config)
+    evaluation = steps.evaluate(trained)
+    export = steps.export_model(trained, evaluation)
+    model = steps.register_model(export, trained, evaluation)
+    steps.gate(model, splits)
+
+
+def run_training(config: Value) -> TrainingOutcome:
+    """Run the pipeline on the active stack and gather what its steps returned. Raises what a step raised."""
+    run: Any = training_pipeline(config=config.model_dump())
+
+    def output(step: str) -> Any:
+        ((artifact,),) = run.steps[step].outputs.values()
+        return artifact.load()
+
+    return TrainingOutcome.of(output("ingest_data"), output("evaluate"), output("register_model"), output("gate"))
+
+
+def main() -> None:
+    """Train with the use case's default configuration and print the outcome as JSON."""
+    workspace = open_workspace()
+    print(run_training(workspace.use_case.config()).model_dump_json(indent=2))
+
+
+if __name__ == "__main__":  # by its import name, so that ZenML can find the steps again
+    from openmlops.pipelines import training_pipeline as this
+
+    sys.exit(exit_code(this.main))

@@ -1,0 +1,1 @@
+"""CIFAR-10: ten classes of 32x32 colour images, classified by a small convolutional network."""

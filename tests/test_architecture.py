@@ -1,0 +1,46 @@
+"""The direction of imports, and what an import costs: claims of docs/architecture.md."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "openmlops"
+HEAVY = ("torch", "zenml", "mlflow", "dvc", "evidently", "onnxruntime", "matplotlib", "pandas", "sqlalchemy")
+
+
+def test_the_import_contracts_hold() -> None:
+    lint = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports", "--no-cache"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert lint.returncode == 0, lint.stdout
+
+
+def test_only_settings_touches_the_environment() -> None:
+    readers = {path.name for path in SOURCE.rglob("*.py") if "os.environ" in (text := path.read_text()) or "getenv" in text}
+    assert readers <= {"settings.py"}
+
+
+def test_help_imports_no_heavy_library() -> None:
+    code = f"import sys, openmlops.cli; print([m for m in {HEAVY!r} if m in sys.modules])"
+    assert _python(code) == "[]"
+
+
+def test_importing_a_module_writes_nothing(tmp_path: Path) -> None:
+    modules = [
+        ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
+        for path in SOURCE.rglob("*.py")
+        if path.stem != "__init__" and "migrations" not in path.parts
+    ]
+    code = f"import importlib; [importlib.import_module(m) for m in {modules!r}]; print(len({modules!r}))"
+    assert int(_python(code, cwd=tmp_path, HOME=str(tmp_path))) == len(modules)
+    assert [p.name for p in tmp_path.iterdir() if p.name not in (".cache", ".config", ".local")] == []
+
+
+def _python(code: str, cwd: Path = ROOT, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().splitlines()[-1]

@@ -1,0 +1,59 @@
+"""Atomic files and manifests."""
+
+from pathlib import Path
+
+import pytest
+
+from openmlops.errors import DataCorrupt
+from openmlops.files import Manifest, replacing, write_bytes
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = write_bytes(tmp_path / "a", b"old")
+    with pytest.raises(RuntimeError), replacing(path) as beside:
+        beside.write_bytes(b"half of the n")
+        raise RuntimeError
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_bytes(tmp_path / "f" / "a", b"aaa")
+    write_bytes(tmp_path / "f" / "sub" / "b", b"bbb")
+    return tmp_path / "f"
+
+
+def test_a_folder_that_is_as_recorded_has_no_differences(folder: Path) -> None:
+    assert Manifest.of(folder).differences(folder) == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda f: (f / "a").write_bytes(b"aab"), "a has another content than recorded"),
+        (lambda f: (f / "a").write_bytes(b"aa"), "a has 2 bytes instead of 3"),
+        (lambda f: (f / "sub" / "b").unlink(), "sub/b is missing"),
+        (lambda f: (f / "c").write_bytes(b""), "c is not in the manifest"),
+    ],
+)
+def test_every_change_is_a_difference(folder: Path, change: object, said: str) -> None:
+    manifest = Manifest.of(folder)
+    change(folder)  # type: ignore[operator]
+    (difference,) = manifest.differences(folder)
+    assert said in difference
+
+
+def test_the_fingerprint_does_not_depend_on_the_place(folder: Path, tmp_path: Path) -> None:
+    before = Manifest.of(folder).fingerprint
+    assert Manifest.of(folder.rename(tmp_path / "elsewhere")).fingerprint == before
+
+
+def test_a_manifest_survives_writing(folder: Path, tmp_path: Path) -> None:
+    manifest = Manifest.of(folder)
+    assert Manifest.read(manifest.write(tmp_path / "m.json")) == manifest
+
+
+def test_rubbish_is_no_manifest(tmp_path: Path) -> None:
+    with pytest.raises(DataCorrupt, match=r"m\.json is not a readable manifest"):
+        Manifest.read(write_bytes(tmp_path / "m.json", b"{"))

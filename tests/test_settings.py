@@ -1,0 +1,83 @@
+"""Settings: typed, from three sources, and secrets that stay secret."""
+
+from pathlib import Path
+
+import pytest
+
+from openmlops.errors import SettingsError
+from openmlops.settings import Settings, embed_zenml
+
+
+def test_the_environment_wins_over_the_dotenv_file_and_that_over_the_default(tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("MODEL_NAME=from_file\nMINIO_BUCKET=from_file\n")
+    environment = {"MODEL_NAME": "from_environment"}
+    settings = Settings.load(environment, dotenv)
+    sources = Settings.sources(environment, dotenv)
+    assert (settings.model_name, settings.minio_bucket, settings.minio_data_prefix) == ("from_environment", "from_file", "data")
+    assert (sources["model_name"], sources["minio_bucket"], sources["minio_data_prefix"]) == ("environment", ".env", "default")
+
+
+def test_an_empty_value_counts_as_not_given() -> None:
+    assert Settings.load({"USE_CASE": ""}, Path("/nowhere")).use_case == "cifar10"
+
+
+@pytest.mark.parametrize("value", ["maybe", "2", "ja"])
+def test_a_bad_value_is_named_with_its_remedy(value: str) -> None:
+    with pytest.raises(SettingsError, match=rf"SIMULATE_DRIFT has the value '{value}'.*Set SIMULATE_DRIFT to 1 or 0"):
+        Settings.load({"SIMULATE_DRIFT": value}, Path("/nowhere"))
+
+
+def test_no_secret_is_shown() -> None:
+    secrets = {
+        name.upper(): f"hunter{number}"
+        for number, (name, f) in enumerate(Settings.model_fields.items())
+        if "Secret" in str(f.annotation)
+    }
+    settings = Settings.load(secrets, Path("/nowhere"))
+    assert len(secrets) >= 5
+    assert "hunter" not in str(settings.shown()) + repr(settings)
+
+
+def test_there_is_no_default_password() -> None:
+    settings = Settings.load({}, Path("/nowhere"))
+    assert all(
+        not getattr(settings, name).get_secret_value()
+        for name, f in Settings.model_fields.items()
+        if "Secret" in str(f.annotation)
+    )
+
+
+def test_the_defaults_stay_under_the_home_folder(tmp_path: Path) -> None:
+    settings = Settings.load({"OPENMLOPS_HOME": str(tmp_path)}, Path("/nowhere"))
+    assert str(tmp_path) in settings.database
+    assert str(tmp_path) in settings.tracking_uri
+
+
+class TestZenMLsOwnConfiguration:
+    @pytest.fixture(autouse=True)
+    def _clean(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))
+        for name in ("ZENML_CONFIG_PATH", "ZENML_STORE_URL"):
+            monkeypatch.setenv(name, "x")  # so that what embed_zenml sets is taken back after the test
+            monkeypatch.delenv(name)
+
+    def _configure(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / ".config" / "zenml").mkdir(parents=True)
+        (tmp_path / ".config" / "zenml" / "config.yaml").write_text(text)
+
+    def test_a_laptop_without_zenml_gets_an_embedded_store(self, tmp_path: Path) -> None:
+        assert embed_zenml(tmp_path / "zenml")
+
+    def test_a_local_store_of_the_user_is_left_alone(self, tmp_path: Path) -> None:
+        self._configure(tmp_path, "store:\n  type: sql\n  url: sqlite:////home/someone/zenml.db\n")
+        assert embed_zenml(tmp_path / "zenml")
+
+    def test_a_user_connected_to_a_server_runs_there(self, tmp_path: Path) -> None:
+        self._configure(tmp_path, "store:\n  type: rest\n  url: https://zenml.example.com\n")
+        assert not embed_zenml(tmp_path / "zenml")
+
+    def test_a_configuration_path_of_the_users_is_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ZENML_CONFIG_PATH", str(tmp_path / "own"))
+        assert not embed_zenml(tmp_path / "zenml")
