@@ -108,8 +108,12 @@ def _make_parent(address: URL) -> None:
 
 
 def _prepare_sqlite(address: URL, connection: sqlite3.Connection, record: object) -> None:
-    """Per connection: we begin transactions ourselves, readers do not block the writer, references are checked."""
+    """Per connection: we begin transactions ourselves, readers do not block the writer, references are checked.
+
+    Text that a flipped byte made unreadable is still handed out, so that whoever checks hashes can say which row it is.
+    """
     connection.isolation_level = None
+    connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA foreign_keys = ON")
