@@ -71,3 +71,11 @@ class LedgerCorrupt(OpenMLOpsError):
 
 class ServiceUnavailable(OpenMLOpsError):
     """A database, object store or tracking server did not answer as it must."""
+
+
+class PredictionNotFound(OpenMLOpsError):
+    """The log holds no prediction with this id."""
+
+
+class LabelConflict(OpenMLOpsError):
+    """The prediction already has another label; labels join once."""

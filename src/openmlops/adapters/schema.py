@@ -7,11 +7,24 @@ What is here: the newest form of each table, for queries. What is not: how an ol
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Column, DateTime, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0001"
+HEAD = "0002"
 """revision of the newest migration: what `database.connect` brings every database to"""
 
 VERSION_TABLE = "openmlops_version"
@@ -45,6 +58,11 @@ def long_text() -> Text:
     return Text().with_variant(mysql.MEDIUMTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
 
 
+def serial() -> BigInteger:
+    """A number that the database counts up itself (SQLite does so only for a plain INTEGER)."""
+    return BigInteger().with_variant(Integer, "sqlite")
+
+
 METADATA = MetaData()
 
 LEDGER = Table(
@@ -71,4 +89,36 @@ LEDGER_HEAD = Table(
     Column("model", text(255), primary_key=True),
     Column("sequence", Integer, nullable=False),
     Column("hash", text(64), nullable=False),
+)
+
+INFERENCE_LAYOUT = Table(
+    "inference_layout",
+    METADATA,
+    Column("id", text(64), primary_key=True),  # SHA-256 of the other two
+    Column("columns", long_text(), nullable=False),  # JSON, names of the features in their order
+    Column("classes", long_text(), nullable=False),  # JSON, names of the classes in their order
+)
+
+INFERENCE = Table(
+    "inference",
+    METADATA,
+    Column("sequence", serial(), primary_key=True, autoincrement=True),
+    Column("id", text(36), nullable=False, unique=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("model", text(255), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("input_sha256", text(64), nullable=False),
+    Column("layout", text(64), ForeignKey("inference_layout.id"), nullable=False),
+    Column("features", LargeBinary, nullable=False),  # float32, little-endian, one a column of the layout
+    Column("probabilities", LargeBinary, nullable=False),  # float32, little-endian, one a class of the layout
+    Column("latency_ms", Float, nullable=False),  # from the request's arrival until it was handed to the log
+    Index("inference_window", "model", "version", "sequence"),
+)
+
+LABEL = Table(
+    "label",
+    METADATA,
+    Column("inference", text(36), ForeignKey("inference.id"), primary_key=True),
+    Column("label", Integer, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
 )

@@ -1,0 +1,84 @@
+"""What the server is told: where things are and how much it takes on. Plain values, so that they travel to worker processes.
+
+What is not here: the environment. `openmlops serve` turns Settings into a `ServingConfig`; nothing else does.
+"""
+
+import ipaddress
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+
+from openmlops.core.types import Value
+from openmlops.errors import SettingsError
+
+
+class Limits(Value):
+    """What one worker process takes on. Beyond it, it says so at once instead of slowing down for everybody."""
+
+    body_bytes: int = 16 * 1024 * 1024
+    """largest request body"""
+    body_seconds: float = 30.0
+    """how long a client may take to send its body"""
+    pixels: int = 16_000_000
+    """largest image (width times height), read from its header before anything is decoded"""
+    images: int = 256
+    """most images of one request"""
+    in_flight: int = 256
+    """most requests at once; the next one gets 503 with Retry-After"""
+    connections: int = 1024
+    """most open connections"""
+    batch: int = 64
+    """most images that go through the model at once"""
+    wait_seconds: float = 0.001
+    """how long a batch that is not full waits for more, when others are being answered"""
+    log_seconds: float = 5.0
+    """how long an answer waits for its entry in the log before it becomes a 503"""
+
+
+class Retention(Value):
+    """How much of the inputs is kept, whichever ends first; the oldest go."""
+
+    bytes: int = 2 * 1024**3
+    days: float = 30.0
+
+
+class ServingConfig(Value):
+    """One server. `threads` are ONNX Runtime's per worker; `workers` are processes that share the database."""
+
+    model: str
+    use_case: str
+    home: Path
+    database_url: SecretStr
+    tracking_uri: SecretStr
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    workers: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1)
+    api_token: SecretStr = SecretStr("")
+    poll_seconds: float = Field(1.0, gt=0)
+    limits: Limits = Limits()
+    retention: Retention = Retention()
+
+    @property
+    def models(self) -> Path:
+        """The folder of verified local copies that the registry keeps."""
+        return self.home / "models"
+
+    @property
+    def inputs(self) -> Path:
+        """The folder of the kept inputs."""
+        return self.home / "inputs"
+
+    def require_token_beyond_loopback(self) -> None:
+        """Raises SettingsError when the address can be reached from outside and there is no token."""
+        if not self.api_token.get_secret_value() and not is_loopback(self.host):
+            problem = f"The server was asked to listen on {self.host}, which others can reach, without a token"
+            raise SettingsError(problem, "Set API_TOKEN, or listen on 127.0.0.1")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine only."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
