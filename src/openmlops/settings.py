@@ -145,3 +145,12 @@ def _connected_to_zenml_server() -> bool:
     candidates = (base / "zenml", Path.home() / "Library/Application Support/zenml")
     texts = [(folder / "config.yaml").read_text() for folder in candidates if (folder / "config.yaml").is_file()]
     return any(line.strip().startswith("url: http") for text in texts for line in text.splitlines())
+
+
+def move_into(folder: Path) -> None:
+    """Work in `folder` with the defaults alone: forget our variables and the user's ZenML, so that nothing of his is touched."""
+    for name in list(os.environ):
+        if name.lower() in Settings.model_fields or name == "ZENML_CONFIG_PATH" or name.startswith("ZENML_STORE_"):
+            del os.environ[name]
+    os.chdir(folder)
+    os.environ["ZENML_CONFIG_PATH"] = str(Settings.load().home / "zenml")
