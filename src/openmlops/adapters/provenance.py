@@ -1,4 +1,4 @@
-"""Where a run was made: commit, host, process and installed packages, as values. Nothing secret, nothing from the environment."""
+"""Where a run was made: commit, host, process and installed packages, as values. Nothing secret, no environment variables."""
 
 import hashlib
 import os
