@@ -45,6 +45,10 @@ class ExportError(OpenMLOpsError):
     """The exported model does not answer as the trained one does."""
 
 
+class EvaluationError(OpenMLOpsError):
+    """A metric cannot be measured on what was given; nothing is put in its place."""
+
+
 class ModelNotFound(OpenMLOpsError):
     """No such model, version or alias."""
 
