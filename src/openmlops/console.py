@@ -3,7 +3,6 @@
 Errors of ours are one line. Anything else is a defect: its traceback goes to a file, its one line says where.
 """
 
-import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from openmlops.core.types import EpochMetrics
 from openmlops.errors import OpenMLOpsError
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -54,12 +54,33 @@ def bar(description: str) -> Iterator[Callable[[float, float, str], None]]:
         yield lambda done, total, text: progress.update(task, completed=done, total=total, text=text)
 
 
+class TrainingProgress:
+    """Shows a training: a bar with loss, accuracy and time left in a terminal, one plain line an epoch elsewhere."""
+
+    def __init__(self, show: Callable[[float, float, str], None]) -> None:
+        self._show = show
+
+    def step(self, progress: Any) -> None:
+        """After each batch; `progress` is a `learning.loop.Progress`."""
+        left = f"{progress.seconds_left:.0f} s left"
+        self._show(progress.step, progress.total, f"loss {progress.loss:.3f}  accuracy {progress.accuracy:.3f}  {left}")
+
+    def epoch(self, metrics: EpochMetrics) -> None:
+        """After each epoch."""
+        say(
+            f"epoch {metrics.epoch:>3}  loss {metrics.loss:.3f}  accuracy {metrics.train_accuracy:.3f}"
+            f"  validation {metrics.validation_accuracy:.3f}  {metrics.seconds:.1f} s"
+        )
+
+
+@contextmanager
+def training_progress() -> Iterator[TrainingProgress]:
+    """A `TrainingProgress` on standard error, taken away when the training ends."""
+    with bar("Training") as show:
+        yield TrainingProgress(show)
+
+
 def _crash_file() -> str:
     with tempfile.NamedTemporaryFile("w", prefix="openmlops-crash-", suffix=".txt", delete=False) as file:
         traceback.print_exc(file=file)
     return file.name
-
-
-def is_terminal() -> bool:
-    """Does standard error go to a person?"""
-    return stderr.is_terminal and not sys.stderr.closed

@@ -1,0 +1,93 @@
+"""The documents fail when they lie: commands, make targets, settings and the tree are read back and compared."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from typer.testing import CliRunner
+
+from openmlops.cli import app
+from openmlops.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+CODE = re.compile(r"```\w*\n(.*?)```|`([^`\n]+)`", re.DOTALL)
+
+
+def code(document: Path) -> list[str]:
+    """Every line of code in a document, comments taken off."""
+    blocks = [block or inline for block, inline in CODE.findall(document.read_text())]
+    return [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+
+
+def commands() -> list[list[str]]:
+    """Each `openmlops ...` that a document names, as words."""
+    lines = {line for document in DOCUMENTS for line in code(document) if line.startswith("openmlops ")}
+    return sorted(re.sub(r"\[.*?\]", "", line).split()[1:] for line in lines)
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_in_the_documents_exists_with_its_options(words: list[str]) -> None:
+    path = [word for word in words if re.fullmatch(r"[a-z]+", word)][: 2 if words[0] == "data" else 1]
+    shown = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    assert shown.exit_code == 0, shown.output
+    for option in (word for word in words if word.startswith("--")):
+        assert option in shown.output
+
+
+def test_every_make_target_in_the_documents_exists() -> None:
+    named = {line.split()[1] for document in DOCUMENTS for line in code(document) if re.match(r"make [a-z]", line)}
+    makefile = (ROOT / "Makefile").read_text()
+    assert {"setup", "demo", "test"} <= named
+    assert {target for target in named if not re.search(rf"^{target}:", makefile, re.MULTILINE)} == set()
+
+
+def test_the_settings_table_is_the_settings() -> None:
+    table = re.findall(r"^\| `(\w+)` \| (.*?) \| (.+) \|$", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE)
+    assert table == [(name.upper(), _default(name), field.description) for name, field in Settings.model_fields.items()]
+
+
+def _default(name: str) -> str:
+    value = Settings.model_fields[name].default
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(int(value) if isinstance(value, bool) else value)
+    return f"`{text}`" if text else ""
+
+
+def test_the_tree_in_the_architecture_page_is_the_tree() -> None:
+    block = re.search(r"```\nsrc/openmlops/\n(.*?)```", (ROOT / "docs" / "architecture.md").read_text(), re.DOTALL)
+    assert block
+    named = set(re.findall(r"\b(\w+\.py)\b", block[1]))
+    present = {path.name for path in (ROOT / "src" / "openmlops").rglob("*.py")} - {"__init__.py"}
+    migrations = {path.name for path in (ROOT / "src" / "openmlops" / "adapters" / "migrations").rglob("*.py")}
+    assert present - migrations - named == set(), "not in the picture"
+    assert named - present == set(), "in the picture only"
+
+
+def test_every_link_between_the_documents_leads_somewhere() -> None:
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_every_help_page_has_an_example() -> None:
+    for words in (
+        ("train",),
+        ("demo",),
+        ("evaluate",),
+        ("models",),
+        ("history",),
+        ("promote",),
+        ("data", "add"),
+        ("settings",),
+    ):
+        shown = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"})
+        assert "Example: " in shown.output, words
+
+
+def test_help_in_a_process_of_its_own() -> None:
+    program = Path(sys.executable).parent / "openmlops"
+    shown = subprocess.run([program, "--help"], capture_output=True, text=True, check=True)
+    assert "train" in shown.stdout
