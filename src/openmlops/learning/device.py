@@ -1,0 +1,56 @@
+"""Where a training computes: device, precision and threads, chosen once and recorded. Nothing is set at import.
+
+One code path serves CPU and GPU; what differs is these three values. Bit-equal repetition is promised on the CPU only.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from openmlops.core.types import Value
+from openmlops.errors import TrainingError
+from openmlops.learning.config import FitConfig
+
+
+class Compute(Value):
+    """A resolved choice: `device` cpu or cuda, `precision` float32 or bfloat16 (of products only), CPU `threads`."""
+
+    device: str
+    precision: str
+    threads: int
+
+    @classmethod
+    def of(cls, config: FitConfig) -> "Compute":
+        """Resolve what the configuration leaves to the machine. Raises TrainingError for a GPU that is not there."""
+        if config.device == "cuda" and not torch.cuda.is_available():
+            raise TrainingError("The device is 'cuda', but torch sees no GPU", "Use --device cpu, or install the GPU's driver")
+        device = config.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        precision = config.precision
+        if precision == "auto":
+            precision = "bfloat16" if device == "cuda" else "float32"
+        return cls(device=device, precision=precision, threads=config.threads or cores())
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Threads and deterministic kernels as this choice needs them; the process's own settings come back afterwards."""
+        threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+        torch.set_num_threads(self.threads)
+        torch.use_deterministic_algorithms(self.device == "cpu")
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(deterministic)
+
+    def autocast(self) -> torch.autocast:
+        """The context of a forward pass in this precision."""
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+def cores() -> int:
+    """CPU cores that this process may use; `taskset` and cpusets count, a container's CPU quota does not."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,259 @@
+"""The training loop: a classifier on uint8 images in memory, from first weights to last, resumable after any kill.
+
+What is covered: batches, augmentation, progressive image size, schedule, checkpoints, a budget in seconds, early stop when
+hopeless. What is not: the network, where metrics go (`on_epoch`), and any judgement of the result.
+"""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from openmlops.core.types import EpochMetrics, Value
+from openmlops.learning import augment, health
+from openmlops.learning.checkpoint import Checkpoint, exclusive
+from openmlops.learning.config import FitConfig
+from openmlops.learning.device import Compute
+from openmlops.learning.optimizer import optimizer_for
+
+EVALUATION_BATCH = 500
+WARM_UP_STEPS = 2
+MEASURED_STEPS = 3
+MEASURED_SECONDS = 1.5
+
+
+@dataclass(frozen=True)
+class FitData:
+    """Images uint8 (n, h, w, 3), labels int64 (n,), all in memory."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    validation_images: np.ndarray
+    validation_labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands after `step` of `total`: mean loss and accuracy (share) of the epoch so far."""
+
+    step: int
+    total: int
+    loss: float
+    accuracy: float
+    seconds_left: float
+
+
+OnEpoch = Callable[[EpochMetrics], None]
+OnStep = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training did. `config` has the resolved length, device, precision and threads: training with it again, on
+    the same machine, gives the same weights. `seconds` counts training steps only, over all resumed parts."""
+
+    history: tuple[EpochMetrics, ...]
+    seconds: float
+    resumed: bool
+    config: Value
+
+    @property
+    def epochs(self) -> int:
+        """Epochs begun, the last perhaps not whole."""
+        return len(self.history)
+
+
+def fit(
+    model: nn.Module,
+    data: FitData,
+    config: FitConfig,
+    *,
+    folder: Path,
+    key: str,
+    on_epoch: OnEpoch,
+    on_step: OnStep | None = None,
+) -> FitResult:
+    """Train `model` (raw images (n, 3, h, w) -> logits, embedding) in place; it ends on the CPU in evaluation mode.
+
+    `folder` holds the checkpoint of an interrupted training; it is resumed only by the same `key` (of data, configuration and
+    code) on the same compute and torch. `on_epoch` is called when the epoch's checkpoint is durable, and not again for
+    epochs before a resume: those are in the result's history. Raises TrainingError if the loss is not finite, if
+    nothing is learned, or if another process runs the same training.
+    """
+    compute = Compute.of(config)
+    identity = f"{key} {compute.model_dump_json()} torch {torch.__version__}"
+    with exclusive(folder, identity) as checkpoint, compute.active():
+        training = _Training(model, data, config, compute)
+        saved = checkpoint.load()
+        if saved is not None:
+            training.load(saved)
+        else:
+            training.total = training.resolve_length()
+        training.run(checkpoint, on_epoch, on_step or (lambda progress: None))
+        checkpoint.remove()
+    model.to("cpu").to(memory_format=torch.contiguous_format).eval()
+    return training.result(resumed=saved is not None)
+
+
+class _Training:
+    """The state of one training, and the steps that move it on. `state` is all that the next step depends on."""
+
+    def __init__(self, model: nn.Module, data: FitData, config: FitConfig, compute: Compute) -> None:
+        self.config, self.compute = config, compute
+        self.model = model.to(compute.device).to(memory_format=torch.channels_last)
+        self.optimizer = optimizer_for(model, config)
+        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
+        self.images, self.labels = self._tensors(data.train_images, data.train_labels)
+        self.validation = self._tensors(data.validation_images, data.validation_labels)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.flips = torch.rand(len(self.images), generator=self.generator) < 0.5
+        self.steps_per_epoch = max(1, len(self.images) // config.batch_size)
+        self.chance = health.chance_loss(data.train_labels, config.label_smoothing)
+        self.step = self.total = 0
+        self.history: list[EpochMetrics] = []
+        torch.manual_seed(config.seed)
+
+    def _tensors(self, images: np.ndarray, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        device = self.compute.device
+        return torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values: what a checkpoint holds."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if self.compute.device == "cuda" else [],
+            "step": self.step,
+            "total": self.total,
+            "history": [metrics.model_dump() for metrics in self.history],
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue from `state`."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["torch"])
+        if state["cuda"]:
+            torch.cuda.set_rng_state_all(state["cuda"])
+        self.step, self.total = state["step"], state["total"]
+        self.history = [EpochMetrics(**metrics) for metrics in state["history"]]
+
+    def resolve_length(self) -> int:
+        """Steps in all. A budget is divided by the duration of real steps, which leave no trace in the state."""
+        config = self.config
+        if config.steps is not None:
+            return config.steps
+        if config.budget is None:
+            return max(1, round((config.epochs or 1) * self.steps_per_epoch))
+        before = copy.deepcopy(self.state())
+        small = self._seconds_a_step(config.small_size) if config.small_share else 0.0
+        full = self._seconds_a_step(self.images.shape[1])
+        self.load(before)
+        return max(1, round(config.budget / (config.small_share * small + (1 - config.small_share) * full)))
+
+    def _seconds_a_step(self, size: int) -> float:
+        rows = torch.randperm(len(self.images), generator=self.generator)[: self.config.batch_size]
+        for _ in range(WARM_UP_STEPS):
+            self._train_on(rows, size, rate=1.0)
+        started, steps = time.perf_counter(), 0
+        while steps < MEASURED_STEPS or time.perf_counter() - started < MEASURED_SECONDS:
+            self._train_on(rows, size, rate=1.0)
+            steps += 1
+        return (time.perf_counter() - started) / steps
+
+    def run(self, checkpoint: Checkpoint, on_epoch: OnEpoch, on_step: OnStep) -> None:
+        """Train to the end; each epoch is checkpointed before it is reported."""
+        while self.step < self.total:
+            metrics = self._epoch(on_step)
+            self.history.append(metrics)
+            checkpoint.save(self.state())
+            on_epoch(metrics)
+
+    def _epoch(self, on_step: OnStep) -> EpochMetrics:
+        order = torch.randperm(len(self.images), generator=self.generator)
+        size, lr = self.config.batch_size, self.peaks[0] * self._rate()
+        losses, hits, seconds = [], 0.0, 0.0
+        self.model.train()
+        for rows in order.split(size)[: min(self.steps_per_epoch, self.total - self.step)]:
+            started = time.perf_counter()
+            loss, accuracy = self._train_on(rows, self._size(), self._rate())
+            health.require_finite(loss, self.step, self.peaks[0] * self._rate())
+            self.step += 1
+            seconds += time.perf_counter() - started
+            losses.append(loss)
+            hits += accuracy
+            left = seconds / len(losses) * (self.total - self.step)
+            on_step(Progress(self.step, self.total, float(np.mean(losses)), hits / len(losses), left))
+        validation_loss, answers = self._validate()
+        truth = self.validation[1].cpu().numpy()
+        if len(losses) >= min(self.steps_per_epoch, health.PATIENCE):
+            late = float(np.mean(losses[len(losses) // 2 :]))
+            health.require_learning(late, self.chance, answers, truth, self.step, lr)
+        return EpochMetrics(
+            epoch=len(self.history) + 1,
+            loss=float(np.mean(losses)),
+            train_accuracy=hits / len(losses),
+            validation_loss=validation_loss,
+            validation_accuracy=float(np.mean(answers == truth)),
+            learning_rate=lr,
+            seconds=seconds,
+        )
+
+    def _train_on(self, rows: torch.Tensor, size: int, rate: float) -> tuple[float, float]:
+        """One step on the images `rows` at `size` pixels; loss and accuracy before it."""
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * rate
+        images, labels = self._augmented(rows, size)
+        with self.compute.autocast():
+            logits = self.model(images)[0].float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.item(), (logits.argmax(1) == labels).float().mean().item()
+
+    def _augmented(self, rows: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        config, device = self.config, self.compute.device
+        shifts = torch.randint(-config.crop, config.crop + 1, (len(rows), 2), generator=self.generator)
+        flipped = (self.flips[rows] ^ (len(self.history) % 2 == 1)) & config.flip
+        rows = rows.to(device)
+        images = augment.gather(self.images, rows, flipped.to(device), shifts.to(device))
+        return augment.resize(images, size), self.labels[rows]
+
+    @torch.inference_mode()
+    def _validate(self) -> tuple[float, np.ndarray]:
+        """Mean cross-entropy in nats, not smoothed, and answers int64 (n,), in float32 as the model is served."""
+        self.model.eval()
+        images, labels = self.validation
+        batches = [self.model(batch.permute(0, 3, 1, 2))[0] for batch in images.split(EVALUATION_BATCH)]
+        logits = torch.cat(batches)
+        return F.cross_entropy(logits, labels).item(), logits.argmax(1).cpu().numpy()
+
+    def _rate(self) -> float:
+        """The schedule's share of the peak rates at this step: up in a straight line, then down to 0."""
+        done, warmup = self.step / self.total, self.config.warmup
+        return min((self.step + 1) / (warmup * self.total), 1.0) if done < warmup else (1 - done) / (1 - warmup)
+
+    def _size(self) -> int:
+        small = self.step < self.config.small_share * self.total
+        return self.config.small_size if small else self.images.shape[1]
+
+    def result(self, *, resumed: bool) -> FitResult:
+        """What `fit` returns."""
+        resolved = {**self.compute.model_dump(), "steps": self.total, "epochs": None, "budget": None}
+        return FitResult(
+            history=tuple(self.history),
+            seconds=sum(metrics.seconds for metrics in self.history),
+            resumed=resumed,
+            config=self.config.model_copy(update=resolved),
+        )

@@ -1,0 +1,72 @@
+"""How the CIFAR-10 network is trained: what a user may set, and the measured recipes behind what he leaves open.
+
+No torch here: the server and the command line read this configuration too. The network itself is in `model`.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from openmlops.core.types import Value
+from openmlops.learning.config import FitConfig
+
+
+class Recipe(Value):
+    """What goes together and was measured together: the network's size, and the pace that suits it."""
+
+    channels: str
+    stem_stride: Literal[1, 2]
+    batch_size: int
+    lr: float
+    small_share: float
+
+
+SMALL = Recipe(channels="16-64-128", stem_stride=1, batch_size=250, lr=0.2, small_share=0.0)
+MEDIUM = Recipe(channels="32-64-128", stem_stride=1, batch_size=250, lr=0.2, small_share=0.5)
+LARGE = Recipe(channels="32-128-256", stem_stride=1, batch_size=500, lr=0.24, small_share=0.5)
+WIDE = Recipe(channels="64-256-256", stem_stride=1, batch_size=1000, lr=0.24, small_share=0.0)
+
+
+class TrainConfig(Value):
+    """At most one of `epochs`, `budget` and `steps`; none: see `default_epochs`. What is None is filled in by the recipe."""
+
+    epochs: float | None = Field(None, gt=0, description="passes over the training images; a fraction is allowed")
+    budget: float | None = Field(None, gt=0, description="seconds of training; becomes `steps` once, by timing real steps")
+    steps: int | None = Field(None, gt=0, description="batches in all: the exact length of a training")
+    batch_size: int | None = Field(None, gt=0, description="images in a step")
+    lr: float | None = Field(None, gt=0, description="peak step of the convolution filters (Muon)")
+    weight_decay: float = Field(5e-4, ge=0, description="L2 penalty of the last layer")
+    label_smoothing: float = Field(0.2, ge=0, lt=1, description="share of the target spread evenly over the classes")
+    flip: bool = Field(True, description="mirror images left and right")
+    channels: str | None = Field(None, pattern=r"^\d+(-\d+)*$", description="channels of each group of layers, as in 16-64-128")
+    stem_stride: Literal[1, 2] | None = Field(None, description="pixels between the 2x2 patches of the first layer")
+    small_share: float | None = Field(None, ge=0, le=1, description="share of the steps, from the first on, at 24 pixels")
+    seed: int = Field(0, ge=0, description="of weights, order and augmentation")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where there is one")
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on cuda, else float32")
+    threads: int | None = Field(None, gt=0, description="CPU threads; none: the cores that this process may use")
+
+    def resolved(self, images: int, device: str) -> "TrainConfig":
+        """Everything that a recipe decides filled in, for `images` training images on `device` (cpu or cuda)."""
+        chosen = recipe_for(self.budget, device).model_dump()
+        if self.epochs is self.budget is self.steps is None:
+            chosen["epochs"] = default_epochs(images)
+        return self.model_copy(update={name: value for name, value in chosen.items() if getattr(self, name) is None})
+
+    def fit_config(self) -> FitConfig:
+        """The part of a resolved configuration that the training loop needs."""
+        return FitConfig(**{name: value for name, value in self if name in FitConfig.model_fields})
+
+
+def recipe_for(budget: float | None, device: str) -> Recipe:
+    """The recipe for `budget` seconds (None: the default length) on `device`."""
+    if device == "cuda":
+        return WIDE
+    if budget is None or budget <= 120:
+        return SMALL
+    return MEDIUM if budget <= 400 else LARGE
+
+
+def default_epochs(images: int) -> float:
+    """Passes when nothing was asked for: about a minute on CIFAR-10, and enough steps to learn from a few thousand images."""
+    return round(4 + 60_000 / images, 1)
