@@ -3,6 +3,7 @@
 Nothing here reads or sets MLflow's global tracking URI: ZenML's steps leave it empty for the next one.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -43,14 +44,17 @@ def answering(uri: str) -> Iterator[None]:
 def connect(uri: str) -> MlflowClient:
     """A client of `uri`. The schema of an embedded store is made here, by one process at a time.
 
-    Without the lock, three of four processes that start at once on a fresh SQLite file die ("duplicate column name").
+    Without the lock, three of four processes that start at once on a fresh SQLite file die ("duplicate column name"), for
+    MLflow makes the tables of runs as soon as it makes a client, and those of models at the first question about one.
     """
-    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    if not uri.startswith(EMBEDDED):
+        with answering(uri):
+            return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    database = Path(uri.removeprefix(EMBEDDED))
     with answering(uri):
-        if uri.startswith(EMBEDDED):
-            database = Path(uri.removeprefix(EMBEDDED))
-            database.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{database}.lock"):
-                client.search_experiments(max_results=1)
-                client.search_registered_models(max_results=1)
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{database}.lock"):
+            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            client.search_registered_models(max_results=1)
     return client
