@@ -31,7 +31,7 @@ FOLD = 0.2
 """Share of the reference that a fold holds out to draw null windows from; one window, where that is larger."""
 FLAT = 1e-5
 """A column whose range is at most this share of its largest magnitude is constant: the rest is float noise."""
-CONFIDENCE = 0.9
+CONFIDENCE = 0.95
 """Share of references for which the false-alarm rate of their own, fixed rows is at most the stated one."""
 
 
