@@ -67,7 +67,7 @@ def code_fingerprint(workspace: Workspace) -> str:
     """SHA-256 of the source of `learning` and of the use case's package: the code that decides the weights."""
     from openmlops import learning
 
-    homes = (Path(inspect.getfile(learning)).parent, Path(inspect.getfile(workspace.use_case.build)).parent)
+    homes = (Path(inspect.getfile(learning)).parent, Path(inspect.getfile(workspace.use_case.config)).parent)
     digest = hashlib.sha256()
     for source in sorted(path for home in homes for path in home.glob("*.py")):
         digest.update(source.name.encode() + source.read_bytes())

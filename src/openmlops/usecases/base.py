@@ -79,8 +79,8 @@ class UseCase:
     """images, outputs -> columns (n,) by name, float32: what drift is looked for in"""
     sample: Callable[[Path], Path]
     """folder -> writes a small deterministic data set into it in the same layout, offline, and returns it"""
-    archive: Any = None
-    """where the official data set is published: an `Archive`, or None"""
+    archive: "Archive | None" = None
+    """where the official data set is published, if it is"""
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,15 @@ class Archive:
     url: str
     checksum: str
     folder: str
+
+
+def on_call(module: str, function: str) -> Callable[..., Any]:
+    """`module.function`, imported when it is first called: for what needs torch."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return getattr(importlib.import_module(module), function)(*args, **kwargs)
+
+    return call
 
 
 def load_use_case(name: str) -> UseCase:

@@ -1,1 +1,31 @@
-"""CIFAR-10: ten classes of 32x32 colour images, classified by a small convolutional network."""
+"""CIFAR-10: ten classes of 32x32 colour images, classified by a small convolutional network.
+
+The functions that need torch are named, not imported: the server loads this use case too.
+"""
+
+from openmlops.core.metrics import evaluate_classification
+from openmlops.usecases.base import UseCase, on_call
+from openmlops.usecases.cifar10 import data, features
+from openmlops.usecases.cifar10.recipe import TrainConfig
+from openmlops.usecases.cifar10.sample import sample
+
+USE_CASE = UseCase(
+    name="cifar10",
+    model_name="cifar10_cnn",
+    folder="cifar-10-batches-py",
+    about="CIFAR-10 (Krizhevsky, 2009), 60,000 images of ten classes; published for research without a stated licence.",
+    config=TrainConfig,
+    read=data.read,
+    check=data.check,
+    split=data.split,
+    preprocess=data.preprocess,
+    build=on_call("openmlops.usecases.cifar10.model", "build"),
+    fit=on_call("openmlops.usecases.cifar10.model", "fit"),
+    evaluate=evaluate_classification,
+    export=on_call("openmlops.learning.export", "export"),
+    decode=data.decode,
+    predict=features.predict,
+    features=features.features,
+    sample=sample,
+    archive=data.ARCHIVE,
+)
