@@ -1,0 +1,74 @@
+"""Bytes of an image file that came from outside -> pixels, without trusting them.
+
+The size is read from the header and judged before anything is decompressed: a PNG of 292 KB can hold 100 megapixels.
+What is not here: batches of pixels (core/images.py) and what size a model takes (its use case).
+"""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+
+from openmlops.errors import DataError
+
+FORMATS = ("PNG", "JPEG")
+MAX_PIXELS = 20_000_000
+"""Largest image that is decoded: 20 megapixels, about 60 MB in memory and half a second."""
+
+_UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow raises for broken files, its UnidentifiedImageError (an OSError) included."""
+
+
+def decode_image(content: bytes, height: int, width: int) -> np.ndarray:
+    """PNG or JPEG -> uint8 (height, width, 3), RGB.
+
+    Another size is resized without regard to its proportions by Pillow's bilinear filter, which averages when it shrinks;
+    transparency is dropped. Raises DataError for anything else, for broken files, and above MAX_PIXELS.
+    """
+    image = _open(content)
+    try:
+        image.load()
+        rgb = image.convert("RGB")
+    except _UNREADABLE as error:
+        raise _refused(f"is a broken {image.format} file ({error})") from error
+    if rgb.size != (width, height):
+        rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+    return np.array(rgb)
+
+
+def image_pixels(content: bytes) -> int:
+    """Width times height, from the header alone. Raises DataError for what `decode_image` refuses by its header."""
+    image = _open(content)
+    return image.width * image.height
+
+
+def _open(content: bytes) -> Image.Image:
+    """The image with its header read and judged, its pixels not yet decoded."""
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise _refused(f"has more than {MAX_PIXELS} pixels") from error
+    except _UNREADABLE as error:
+        raise _refused("is neither PNG nor JPEG") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise _refused(f"has {image.width}x{image.height} pixels, more than {MAX_PIXELS}")
+    if image.mode.startswith(("I", "F")):
+        raise _refused(f"has pixels of mode {image.mode}, not 8 bits a channel")
+    return image
+
+
+def _refused(problem: str) -> DataError:
+    return DataError(f"The image {problem}", f"Send a whole PNG or JPEG of at most {MAX_PIXELS // 10**6} megapixels")
