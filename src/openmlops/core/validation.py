@@ -44,7 +44,7 @@ def check_array(array: object, dtype: str, columns: int, where: str) -> list[Pro
     return [] if len(array) else [problem("data has no rows", where)]
 
 
-def check_labels(labels: Sequence[object], rows: int, classes: int, where: str) -> list[Problem]:
+def check_labels(labels: Sequence[object] | np.ndarray, rows: int, classes: int, where: str) -> list[Problem]:
     """Are there as many labels as rows, all whole numbers from 0 to `classes` - 1?"""
     found = []
     if len(labels) != rows:
@@ -57,7 +57,7 @@ def check_labels(labels: Sequence[object], rows: int, classes: int, where: str) 
 
 
 def _is_label(label: object, classes: int) -> bool:
-    return isinstance(label, int | np.integer) and not isinstance(label, bool) and 0 <= label < classes
+    return isinstance(label, int | np.integer) and not isinstance(label, bool) and 0 <= int(label) < classes
 
 
 def check_balance(labels: np.ndarray, names: Sequence[str], where: str) -> list[Problem]:
@@ -105,7 +105,7 @@ def check_duplicates(train: np.ndarray, test: np.ndarray, where_train: str, wher
 
 def content_hashes(images: np.ndarray) -> list[bytes]:
     """SHA-256 of the pixels of each of n images: equal if and only if the images are."""
-    return [hashlib.sha256(image).digest() for image in np.ascontiguousarray(images).reshape(len(images), -1)]
+    return [hashlib.sha256(image.data).digest() for image in np.ascontiguousarray(images).reshape(len(images), -1)]
 
 
 def perceptual_hashes(images: np.ndarray) -> np.ndarray:

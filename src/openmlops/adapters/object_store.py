@@ -1,0 +1,259 @@
+"""An object store: files under keys, sent once. An S3 bucket, or a folder with the same interface.
+
+Sending is idempotent by content: what is there with the same SHA-256 is not sent again. What is not here: which keys hold
+what (operations), and DVC's remote, which speaks S3 itself.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from pydantic import SecretStr
+
+from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable
+from openmlops.files import replacing, sha256_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+MULTIPART_BYTES = 32 * 2**20
+"""Files above this size are sent in parts of it."""
+
+_SEAL = ".sha256"
+_KEY = re.compile(r"[^/\\\x00-\x1f]+(/[^/\\\x00-\x1f]+)*")
+
+
+class ObjectStore(Protocol):
+    """What both stores can do. Keys are relative, parts separated by '/', none of them '.' or '..'; else DataError."""
+
+    def ready(self) -> None:
+        """Make sure that it answers and can hold objects (a bucket is made where that is allowed)."""
+
+    def put_file(self, key: str, path: Path, sha256: str) -> bool:
+        """Send `path` unless its content is there already; True if it was sent. Raises DataCorrupt if it is not `sha256`."""
+
+    def get_file(self, key: str, path: Path) -> Path:
+        """Fetch an object to `path`, whole or not at all. Raises DataError if there is none, DataCorrupt if it changed."""
+
+    def size(self, key: str) -> int | None:
+        """Bytes of an object, None if there is none."""
+
+    def exists(self, key: str) -> bool:
+        """Is there such an object?"""
+
+    def list(self, prefix: str) -> list[str]:
+        """Keys that start with `prefix`, sorted."""
+
+    def uri(self, key: str) -> str:
+        """Where the object is, for people and other tools."""
+
+
+def _checked(key: str) -> str:
+    if not _KEY.fullmatch(key) or {".", ".."} & set(key.split("/")):
+        raise DataError(f"The object key '{key}' is not allowed", "Use relative names separated by '/', without '..'")
+    return key
+
+
+def _seal(path: Path, sha256: str) -> None:
+    if sha256_of(path) != sha256:
+        raise DataCorrupt(f"{path} has another content than recorded (SHA-256)", "Pull the data set again")
+
+
+def _absent(uri: str) -> DataError:
+    return DataError(f"There is no object {uri}", "Upload the data set first")
+
+
+class FolderStore:
+    """Objects as files below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def ready(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def put_file(self, key: str, path: Path, sha256: str) -> bool:
+        target = self._path(key)
+        _seal(path, sha256)
+        if target.is_file() and sha256_of(target) == sha256:
+            return False
+        with replacing(target) as beside:
+            shutil.copyfile(path, beside)
+        return True
+
+    def get_file(self, key: str, path: Path) -> Path:
+        if not self.exists(key):
+            raise _absent(self.uri(key))
+        with replacing(path) as beside:
+            shutil.copyfile(self._path(key), beside)
+        return path
+
+    def size(self, key: str) -> int | None:
+        return self._path(key).stat().st_size if self.exists(key) else None
+
+    def exists(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+    def list(self, prefix: str) -> list[str]:
+        keys = (path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file())
+        return sorted(key for key in keys if key.startswith(prefix) and not Path(key).name.startswith("."))
+
+    def uri(self, key: str) -> str:
+        return self._path(key).resolve().as_uri()
+
+    def _path(self, key: str) -> Path:
+        return self.folder / _checked(key)
+
+
+class S3Store:
+    """Objects in one bucket of an S3-compatible server.
+
+    The SHA-256 of an object `k` is the object `k.sha256`, written after it: metadata would be the natural place, but not every
+    server keeps it.
+    """
+
+    def __init__(self, endpoint: str, access_key: SecretStr, secret_key: SecretStr, bucket: str) -> None:
+        self.endpoint = endpoint
+        self.bucket = bucket
+        self._access_key = access_key
+        self._secret_key = secret_key
+        self._client: S3Client | None = None
+
+    def ready(self) -> None:
+        self._connected()
+
+    def put_file(self, key: str, path: Path, sha256: str) -> bool:
+        from boto3.s3.transfer import TransferConfig
+
+        _seal(path, sha256)
+        if self.size(key) == path.stat().st_size and self._recorded(key) == sha256:
+            return False
+        parts = TransferConfig(multipart_threshold=MULTIPART_BYTES, multipart_chunksize=MULTIPART_BYTES, max_concurrency=4)
+        with self._speaking() as client:
+            client.upload_file(str(path), self.bucket, key, Config=parts)
+            client.put_object(Bucket=self.bucket, Key=key + _SEAL, Body=sha256.encode())
+        return True
+
+    def get_file(self, key: str, path: Path) -> Path:
+        if not self.exists(key):
+            raise _absent(self.uri(key))
+        with replacing(path) as beside:
+            with self._speaking() as client:
+                client.download_file(self.bucket, key, str(beside))
+            if sha256_of(beside) != self._recorded(key):
+                raise DataCorrupt(f"{self.uri(key)} is not what was sent (SHA-256)", "Upload the data set again")
+        return path
+
+    def size(self, key: str) -> int | None:
+        from botocore.exceptions import ClientError
+
+        with self._speaking() as client:
+            try:
+                return client.head_object(Bucket=self.bucket, Key=_checked(key))["ContentLength"]
+            except ClientError as error:
+                if _status(error) == 404:
+                    return None
+                raise
+
+    def exists(self, key: str) -> bool:
+        return self.size(key) is not None
+
+    def list(self, prefix: str) -> list[str]:
+        with self._speaking() as client:
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+            keys = sorted(found["Key"] for page in pages for found in page.get("Contents", ()))
+        return [key for key in keys if not key.endswith(_SEAL)]
+
+    def uri(self, key: str) -> str:
+        return f"s3://{self.bucket}/{_checked(key)}"
+
+    def _recorded(self, key: str) -> str:
+        """The SHA-256 that was recorded for an object, '' if there is none."""
+        if not self.exists(key + _SEAL):
+            return ""
+        with self._speaking() as client:
+            return client.get_object(Bucket=self.bucket, Key=key + _SEAL)["Body"].read(64).decode("ascii", "replace")
+
+    def _connected(self) -> "S3Client":
+        """The client; on first use the bucket is looked for, and made where there is none."""
+        if self._client is None:
+            client = self._connect()
+            with self._explained():
+                _make_bucket(client, self.bucket)
+            self._client = client
+        return self._client
+
+    def _connect(self) -> "S3Client":
+        import boto3
+        from botocore.config import Config
+
+        config = Config(
+            signature_version="s3v4",
+            connect_timeout=5,
+            read_timeout=60,
+            retries={"max_attempts": 4, "mode": "standard"},
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        with self._explained():
+            return boto3.client(
+                "s3",
+                endpoint_url=self.endpoint,
+                aws_access_key_id=self._access_key.get_secret_value(),
+                aws_secret_access_key=self._secret_key.get_secret_value(),
+                region_name="us-east-1",
+                config=config,
+            )
+
+    @contextmanager
+    def _speaking(self) -> Iterator["S3Client"]:
+        client = self._connected()
+        with self._explained():
+            yield client
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what boto3 raises into one line that names endpoint and bucket, and never a key."""
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+
+        where = f"The object store {self.endpoint}, bucket '{self.bucket}',"
+        try:
+            yield
+        except ClientError as error:
+            raise self._refused(where, _status(error), error.response.get("Error", {}).get("Code", "?")) from None
+        except ParamValidationError:
+            remedy = "Set MINIO_BUCKET to 3 to 63 lower-case letters, digits, dots and hyphens"
+            raise ServiceUnavailable(f"{where} cannot be named so", remedy) from None
+        except (BotoCoreError, Boto3Error, ValueError) as error:
+            remedy = "Start it, or correct MINIO_ENDPOINT_URL (http://host:port)"
+            raise ServiceUnavailable(f"{where} did not answer ({type(error).__name__})", remedy) from None
+
+    def _refused(self, where: str, status: int, code: str) -> ServiceUnavailable:
+        if status in (401, 403):
+            return ServiceUnavailable(f"{where} refused the access ({code})", "Correct MINIO_ACCESS_KEY and MINIO_SECRET_KEY")
+        remedy = "See the server's log, or correct MINIO_ENDPOINT_URL and MINIO_BUCKET"
+        return ServiceUnavailable(f"{where} answered with the error {status} ({code})", remedy)
+
+
+def _make_bucket(client: "S3Client", bucket: str) -> None:
+    """Make the bucket unless it is there; made by somebody else in the meantime is as good."""
+    from botocore.exceptions import ClientError
+
+    try:
+        client.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        if _status(error) != 404:
+            raise
+        try:
+            client.create_bucket(Bucket=bucket)
+        except client.exceptions.BucketAlreadyOwnedByYou:
+            return
+
+
+def _status(error: Exception) -> int:
+    return int(getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

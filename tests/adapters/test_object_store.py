@@ -1,0 +1,127 @@
+"""Both object stores keep the same promises; S3 is a real server."""
+
+import secrets
+import time
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from openmlops.adapters import object_store
+from openmlops.adapters.object_store import FolderStore, ObjectStore, S3Store
+from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable
+from openmlops.files import sha256_of
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    if request.param == "folder":
+        return FolderStore(tmp_path / "store")
+    server = request.getfixturevalue("s3_server")
+    return S3Store(server.endpoint, server.access_key, server.secret_key, f"bucket-{secrets.token_hex(4)}")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "batch"
+    path.write_bytes(secrets.token_bytes(10_000))
+    return path
+
+
+def test_what_was_put_is_what_is_got(store: ObjectStore, file: Path, tmp_path: Path) -> None:
+    assert store.put_file("data/a/batch", file, sha256_of(file))
+    assert store.get_file("data/a/batch", tmp_path / "back").read_bytes() == file.read_bytes()
+    assert store.size("data/a/batch") == 10_000
+    assert store.exists("data/a/batch")
+
+
+def test_the_same_content_is_sent_once(store: ObjectStore, file: Path) -> None:
+    sent = [store.put_file("k", file, sha256_of(file)) for _ in range(3)]
+    assert sent == [True, False, False]
+
+
+def test_other_content_of_the_same_size_is_sent(store: ObjectStore, file: Path, tmp_path: Path) -> None:
+    store.put_file("k", file, sha256_of(file))
+    file.write_bytes(secrets.token_bytes(10_000))
+    assert store.put_file("k", file, sha256_of(file))
+    assert store.get_file("k", tmp_path / "back").read_bytes() == file.read_bytes()
+
+
+def test_a_file_that_is_not_what_was_recorded_is_not_sent(store: ObjectStore, file: Path) -> None:
+    recorded = sha256_of(file)
+    file.write_bytes(b"changed")
+    with pytest.raises(DataCorrupt, match="batch has another content"):
+        store.put_file("k", file, recorded)
+    assert not store.exists("k")
+
+
+def test_a_missing_object_is_an_error_that_names_it(store: ObjectStore, tmp_path: Path) -> None:
+    assert store.size("data/none") is None
+    with pytest.raises(DataError, match=r"There is no object .*data/none"):
+        store.get_file("data/none", tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+def test_list_gives_the_keys_below_a_prefix(store: ObjectStore, file: Path) -> None:
+    store.ready()
+    assert store.list("data/") == []
+    for key in ("data/b", "data/a/x", "other"):
+        store.put_file(key, file, sha256_of(file))
+    assert store.list("data/") == ["data/a/x", "data/b"]
+
+
+@pytest.mark.parametrize("key", ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/", ".", "a\\..\\b", "a\nb"])
+def test_keys_that_could_leave_the_store_are_refused(store: ObjectStore, key: str, file: Path, tmp_path: Path) -> None:
+    for act in (lambda: store.put_file(key, file, sha256_of(file)), lambda: store.get_file(key, tmp_path / "back")):
+        with pytest.raises(DataError, match="is not allowed"):
+            act()
+
+
+def test_a_large_file_is_sent_in_parts(s3_server, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_store, "MULTIPART_BYTES", 5 * 2**20)
+    file.write_bytes(secrets.token_bytes(12 * 2**20))
+    store = S3Store(s3_server.endpoint, s3_server.access_key, s3_server.secret_key, "multipart")
+    assert store.put_file("big", file, sha256_of(file))
+    assert not store.put_file("big", file, sha256_of(file))
+    assert sha256_of(store.get_file("big", tmp_path / "back")) == sha256_of(file)
+
+
+def test_an_object_that_changed_on_the_server_is_detected(s3_server, file: Path, tmp_path: Path) -> None:
+    store = S3Store(s3_server.endpoint, s3_server.access_key, s3_server.secret_key, "changed")
+    store.put_file("k", file, sha256_of(file))
+    stored = s3_server.folder / "changed" / "k"
+    stored.write_bytes(bytes([stored.read_bytes()[0] ^ 1]) + stored.read_bytes()[1:])
+    with pytest.raises(DataCorrupt, match="s3://changed/k is not what was sent"):
+        store.get_file("k", tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+def test_a_bucket_that_cannot_be_named_so_is_one_line(s3_server) -> None:
+    with pytest.raises(ServiceUnavailable, match=r"bucket 'no bucket', cannot be named so\. Set MINIO_BUCKET"):
+        S3Store(s3_server.endpoint, s3_server.access_key, s3_server.secret_key, "no bucket").ready()
+
+
+@pytest.mark.parametrize("wrong", ["access", "secret"])
+def test_a_wrong_key_is_one_line_without_the_key(s3_server, wrong: str, file: Path) -> None:
+    access = SecretStr("nobody") if wrong == "access" else s3_server.access_key
+    secret = SecretStr("not-the-secret") if wrong == "secret" else s3_server.secret_key
+    with pytest.raises(ServiceUnavailable) as caught:
+        S3Store(s3_server.endpoint, access, secret, "b").put_file("k", file, sha256_of(file))
+    text = str(caught.value)
+    assert s3_server.endpoint in text
+    assert "'b'" in text
+    assert "refused the access" in text
+    assert "MINIO_SECRET_KEY" in text
+    assert "\n" not in text
+    assert "not-the-secret" not in text
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "no url at all"])
+def test_a_server_that_does_not_answer_is_named_within_seconds(endpoint: str, file: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(ServiceUnavailable, match="did not answer") as caught:
+        S3Store(endpoint, SecretStr("a"), SecretStr("b"), "data").put_file("k", file, sha256_of(file))
+    assert endpoint in str(caught.value)
+    assert "MINIO_ENDPOINT_URL" in str(caught.value)
+    assert time.monotonic() - started < 30

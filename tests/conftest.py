@@ -1,0 +1,78 @@
+"""Fixtures that several test folders share: a real S3 server, and the real data where it is present."""
+
+import getpass
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from pydantic import SecretStr
+
+# what pytest itself runs in must not reach a user's remote store or say anything to anyone
+os.environ.update(AWS_EC2_METADATA_DISABLED="true", DVC_NO_ANALYTICS="1", DO_NOT_TRACK="1")
+
+UNPACK = Path(__file__).resolve().parents[2] / "shared" / "data" / "unpack.py"
+
+
+@pytest.fixture(scope="session")
+def real_cifar10() -> Path:
+    """The folder of real CIFAR-10, unpacked once a machine and user; do not write into it."""
+    if not UNPACK.is_file():
+        pytest.skip("real CIFAR-10 is not here: it needs ../shared/data/unpack.py beside this repository")
+    cache = Path(tempfile.gettempdir()) / f"openmlops-real-{getpass.getuser()}"
+    cache.mkdir(mode=0o700, exist_ok=True)
+    folder = cache / "cifar-10-batches-py"
+    with FileLock(cache / "lock"):
+        if not folder.is_dir():
+            subprocess.run([sys.executable, str(UNPACK), str(cache), "cifar10"], check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running S3 server: its endpoint, its one key pair, and the folder whose subfolders are its buckets."""
+
+    endpoint: str
+    access_key: SecretStr
+    secret_key: SecretStr
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server (rclone) on a free loopback port."""
+    folder = tmp_path_factory.mktemp("s3")
+    key, secret, port = "tests", secrets.token_hex(16), _free_port()
+    rclone = Path(sys.executable).parent / "rclone"
+    command = [rclone, "serve", "s3", "--config", os.devnull, "--addr", f"127.0.0.1:{port}", "--auth-key", f"{key},{secret}"]
+    with subprocess.Popen([*command, folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            _wait_for(port, server)
+            yield S3Server(f"http://127.0.0.1:{port}", SecretStr(key), SecretStr(secret), folder)
+        finally:
+            server.terminate()
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def _wait_for(port: int, server: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        assert server.poll() is None, "the S3 server ended at once"
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise TimeoutError("the S3 server did not start within 30 s")
