@@ -7,16 +7,17 @@ may after pruning. What reads them must expect both.
 import contextlib
 import hashlib
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from filelock import FileLock, Timeout
 
-from openmlops.errors import DataCorrupt, DataError
+from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable
 
 KEEP_SHARE = 0.9
 """how full of its limit pruning leaves the store, so that it is not due again at once"""
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,20 @@ class InputStore:
         return self._folder / sha256[:2] / sha256
 
     def put(self, content: bytes) -> str:
-        """Keep one input and return its SHA-256. One that is there already counts as new again for pruning."""
+        """Keep one input and return its SHA-256. One that is there already counts as new again for pruning.
+
+        Raises ServiceUnavailable when it cannot be written.
+        """
         sha256 = hashlib.sha256(content).hexdigest()
         path = self.path(sha256)
         try:
             os.utime(path)
         except FileNotFoundError:
-            _write(path, content)
+            try:
+                _write(path, content)
+            except OSError as error:
+                problem = f"The input {path} cannot be kept ({error.strerror})"
+                raise ServiceUnavailable(problem, "Make room, or lower the retention limit") from error
         return sha256
 
     def read(self, sha256: str) -> bytes:
@@ -84,10 +92,15 @@ class InputStore:
 
 
 def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as beside:
-        beside.write(content)
-    os.replace(beside.name, path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        handle = os.open(beside, _FLAGS, 0o644)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(beside, _FLAGS, 0o644)
+    with open(handle, "wb", buffering=0) as file:
+        file.write(content)
+    os.replace(beside, path)
 
 
 def _sizes(folder: Path) -> list[tuple[float, int, Path]]:

@@ -13,14 +13,15 @@ from openmlops.errors import SettingsError
 
 
 class Limits(Value):
-    """What one worker process takes on. Beyond it, it says so at once instead of slowing down for everybody."""
+    """What one worker process takes on. Beyond it, it says so at once instead of slowing down for everybody.
+
+    The limit on an image's pixels is that of `core.decoding`, judged on the header.
+    """
 
     body_bytes: int = 16 * 1024 * 1024
     """largest request body"""
     body_seconds: float = 30.0
     """how long a client may take to send its body"""
-    pixels: int = 16_000_000
-    """largest image (width times height), read from its header before anything is decoded"""
     images: int = 256
     """most images of one request"""
     in_flight: int = 256
@@ -68,6 +69,11 @@ class ServingConfig(Value):
     def inputs(self) -> Path:
         """The folder of the kept inputs."""
         return self.home / "inputs"
+
+    @property
+    def metrics_folder(self) -> Path | None:
+        """Where several workers add up their metrics; None for one."""
+        return self.home / "metrics" / str(self.port) if self.workers > 1 else None
 
     def require_token_beyond_loopback(self) -> None:
         """Raises SettingsError when the address can be reached from outside and there is no token."""

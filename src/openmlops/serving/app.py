@@ -1,0 +1,38 @@
+"""The server as an ASGI application. What it is made of is in `services`; how it is started is in `run`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
+
+from openmlops.serving import problems, routes, routes_v2
+from openmlops.serving.config import ServingConfig
+from openmlops.serving.guard import Guard
+from openmlops.serving.metrics import Metrics
+from openmlops.serving.page import documentation
+from openmlops.serving.services import running
+
+
+def create_app(config: ServingConfig) -> FastAPI:
+    """The application of one worker process. Raises SettingsError when it would be open to others without a token."""
+    config.require_token_beyond_loopback()
+    metrics = Metrics.make(config.metrics_folder)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with running(config, metrics) as app.state.services:
+            yield
+
+    app = FastAPI(title="OpenMLOps", version=version("openmlops"), lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.add_middleware(Guard, config=config, metrics=metrics)
+    app.include_router(routes.router)
+    app.include_router(routes_v2.router)
+    problems.install(app)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(documentation(app.openapi(), config.model))
+
+    return app

@@ -1,0 +1,160 @@
+"""Which version is in service: the ledger's champion, taken over only once it is verified, checked and warm.
+
+Follows promotions and rollbacks by asking the ledger again and again. A version that cannot be taken over never answers: the
+one before stays, and what is wrong is logged and told by /health/ready and /metrics.
+"""
+
+import asyncio
+import logging
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from openmlops.adapters.ledger import Ledger
+from openmlops.core.types import LedgerEntry, Value
+from openmlops.errors import ModelCorrupt, ModelNotFound, OpenMLOpsError, ServiceUnavailable
+from openmlops.serving.config import ServingConfig
+from openmlops.serving.metrics import Metrics
+from openmlops.serving.predictor import Predictor, load, verify
+from openmlops.usecases.base import UseCase
+
+FIRST_RETRY_SECONDS = 1.0
+LAST_RETRY_SECONDS = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class State(Value):
+    """What is in service, what should be, and why the two differ. `database`: did it answer when it was last asked?"""
+
+    serving: int | None
+    champion: int | None
+    database: bool
+    problem: str | None
+
+    @property
+    def ready(self) -> bool:
+        """Whether predictions are answered: they need a version, and a database to be logged in."""
+        return self.serving is not None and self.database
+
+
+class Deployment:
+    """The version in service of one worker process. `current` is replaced as a whole: a batch sees one version."""
+
+    def __init__(self, config: ServingConfig, ledger: Ledger, use_case: UseCase, metrics: Metrics) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._use_case = use_case
+        self._metrics = metrics
+        self._champion: int | None = None
+        self._database = True
+        self._problem: str | None = None
+        self._refused: str | None = None
+        self._retry_at = 0.0
+        self._retry_seconds = FIRST_RETRY_SECONDS
+        self.current: Predictor | None = None
+
+    @property
+    def state(self) -> State:
+        """For people and probes."""
+        serving = self.current.version if self.current else None
+        return State(serving=serving, champion=self._champion, database=self._database, problem=self._problem)
+
+    async def follow(self) -> None:
+        """Look at the ledger every `poll_seconds` until cancelled."""
+        while True:
+            await asyncio.sleep(self._config.poll_seconds)
+            await asyncio.to_thread(self.refresh)
+
+    def refresh(self) -> None:
+        """Take the champion into service, if it is another than the one that is; blocks while it is loaded."""
+        try:
+            entry = self._entry()
+            self._champion = entry.champion
+            self._metrics.champion.set(entry.version)
+            if not self._in_service(entry) and not self._is_waiting(entry):
+                self._take(entry)
+            elif self._in_service(entry):
+                self._problem = None
+            self._database = True
+        except OpenMLOpsError as error:
+            self._database = not isinstance(error, ServiceUnavailable)
+            self._tell(str(error))
+
+    def _entry(self) -> LedgerEntry:
+        """The row that made the champion of now champion: it knows the SHA-256 of what must be served."""
+        head = self._ledger.head(self._config.model)
+        if head is None or head.champion is None:
+            raise ModelNotFound(f"No version of {self._config.model} is champion yet", "Train one, or promote one")
+        if head.kind in ("promote", "rollback"):
+            return head
+        made = [entry for entry in self._ledger.history(self._config.model) if entry.kind in ("promote", "rollback")]
+        return made[-1]
+
+    def _in_service(self, entry: LedgerEntry) -> bool:
+        served = self.current
+        return served is not None and (served.version, served.sha256) == (entry.version, entry.model_sha256)
+
+    def _is_waiting(self, entry: LedgerEntry) -> bool:
+        """A version that was refused is tried again, ever more seldom: its files may be repaired."""
+        return self._refused == entry.hash and time.monotonic() < self._retry_at
+
+    def _take(self, entry: LedgerEntry) -> None:
+        try:
+            predictor = self._load(entry)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a challenger must not touch the version in service
+            self._refuse(entry, error)
+            return
+        self.current = predictor
+        self._problem = self._refused = None
+        self._metrics.serving.set(predictor.version)
+        self._metrics.swaps.inc()
+        log.info("%s version %d is in service", predictor.name, predictor.version)
+
+    def _load(self, entry: LedgerEntry) -> Predictor:
+        config = self._config
+        folder = local_copy(config, entry)
+        use_case, batch = self._use_case, config.limits.batch
+        return load(folder, entry.model_sha256, entry.model, entry.version, use_case, config.threads, batch)
+
+    def _refuse(self, entry: LedgerEntry, error: Exception) -> None:
+        again = self._refused == entry.hash
+        self._retry_seconds = min(2 * self._retry_seconds, LAST_RETRY_SECONDS) if again else FIRST_RETRY_SECONDS
+        self._retry_at = time.monotonic() + self._retry_seconds
+        self._refused = entry.hash
+        self._metrics.load_failures.inc()
+        known = isinstance(error, OpenMLOpsError)
+        self._tell(f"{entry.model} version {entry.version} is refused: {error if known else repr(error)}")
+        if not known:
+            log.exception("a challenger failed in a way that nobody foresaw", exc_info=error)
+
+    def _tell(self, problem: str) -> None:
+        if problem != self._problem:
+            log.error("%s", problem)
+        self._problem = problem
+
+
+def local_copy(config: ServingConfig, entry: LedgerEntry) -> Path:
+    """The folder of the version's files: the verified copy if there is one, else fetched from the registry.
+
+    Fetching needs MLflow, which takes more memory than the rest of the server: it happens in a process that then ends.
+    """
+    folder = config.models / entry.model_sha256
+    try:
+        verify(folder, entry.model_sha256)
+    except ModelCorrupt:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+            uri = config.tracking_uri.get_secret_value()
+            return process.submit(fetch, uri, config.models, entry.model, entry.version, entry.model_sha256).result()
+    return folder
+
+
+def fetch(tracking_uri: str, cache: Path, name: str, version: int, sha256: str) -> Path:
+    """Bring a version's files here from the registry, verified. Raises ModelNotFound, ModelCorrupt, ServiceUnavailable."""
+    from openmlops.adapters.registry import Registry
+    from openmlops.settings import quiet_libraries
+
+    quiet_libraries()
+    registry = Registry(tracking_uri, cache)
+    return registry.fetch(registry.version(name, version).model_copy(update={"sha256": sha256}))

@@ -1,0 +1,76 @@
+"""What the server tells Prometheus. Several workers add up through files in one folder (`share`)."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """One set a process; made in `lifespan`, handed down."""
+
+    registry: CollectorRegistry
+    folder: Path | None
+    requests: Counter
+    predictions: Counter
+    labels: Counter
+    latency: Histogram
+    commit: Histogram
+    batch: Histogram
+    in_flight: Gauge
+    serving: Gauge
+    champion: Gauge
+    swaps: Counter
+    load_failures: Counter
+    inputs: Gauge
+
+    @classmethod
+    def make(cls, folder: Path | None = None) -> "Metrics":
+        """A new set in a registry of its own; `folder` is where `share` said, None for a single worker."""
+        own = CollectorRegistry()
+        return cls(
+            registry=own,
+            folder=folder,
+            requests=Counter("openmlops_requests", "Requests answered", ["method", "status"], registry=own),
+            predictions=Counter("openmlops_predictions", "Predictions answered and logged", ["version"], registry=own),
+            labels=Counter("openmlops_labels", "Labels that joined a prediction", registry=own),
+            latency=Histogram(
+                "openmlops_request_seconds", "Time to answer a prediction request", buckets=SECONDS, registry=own
+            ),
+            commit=Histogram("openmlops_log_commit_seconds", "Time to commit a group", buckets=SECONDS, registry=own),
+            batch=Histogram(
+                "openmlops_batch_images", "Images that went through the model at once", buckets=SIZES, registry=own
+            ),
+            in_flight=Gauge("openmlops_in_flight", "Requests being answered", multiprocess_mode="livesum", registry=own),
+            serving=_newest("openmlops_serving_version", "Version that answers", own),
+            champion=_newest("openmlops_champion_version", "Version that the ledger names", own),
+            swaps=Counter("openmlops_swaps", "Versions taken into service", registry=own),
+            load_failures=Counter("openmlops_load_failures", "Versions refused: not loadable or not verified", registry=own),
+            inputs=_newest("openmlops_inputs_bytes", "Size of the kept inputs at the last pruning", own),
+        )
+
+    def exposition(self) -> bytes:
+        """Everything in Prometheus' text format, of all workers."""
+        if self.folder is None:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together, path=str(self.folder))
+        return generate_latest(together)
+
+
+def _newest(name: str, about: str, registry: CollectorRegistry) -> Gauge:
+    return Gauge(name, about, registry=registry, multiprocess_mode="mostrecent")
+
+
+def share(folder: Path) -> None:
+    """Let the worker processes that are started next add up their metrics in `folder`, emptied of an earlier server's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob("*.db"):
+        left.unlink()
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)

@@ -1,0 +1,39 @@
+"""The page at /docs: what the OpenAPI document says, as plain HTML that loads nothing from anywhere."""
+
+from collections.abc import Iterator
+from html import escape
+from string import Template
+from typing import Any
+
+_PAGE = Template("""<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>$title</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 54rem; margin: 2rem auto; padding: 0 1rem; color: #1c2430; }
+h2 { font-size: 1rem; margin: 1.5rem 0 0; } code, pre { font-family: ui-monospace, monospace; background: #f2f4f7; }
+pre { padding: .75rem; overflow-x: auto; } .method { color: #1a5fb4; } p { margin: .25rem 0; } .types { color: #5c6675; }
+</style>
+<h1>$title $version</h1>
+<p>Serves <code>$model</code>. The machine-readable form of this page is <a href="/openapi.json">/openapi.json</a>.</p>
+<pre>curl --data-binary @cat.png localhost:8000/predict
+curl localhost:8000/feedback -d '{"prediction_id": "...", "label": 3}'</pre>
+$routes
+</html>
+""")
+
+
+def documentation(openapi: dict[str, Any], model: str) -> str:
+    """The whole page."""
+    info = openapi["info"]
+    routes = "\n".join(_routes(openapi))
+    return _PAGE.substitute(title=escape(info["title"]), version=escape(info["version"]), model=escape(model), routes=routes)
+
+
+def _routes(openapi: dict[str, Any]) -> Iterator[str]:
+    for path, methods in openapi["paths"].items():
+        for method, route in methods.items():
+            yield f'<h2><span class="method">{method.upper()}</span> {escape(path)}</h2>'
+            yield f"<p>{escape(route.get('description', ''))}</p>"
+            types = ", ".join(route.get("requestBody", {}).get("content", {}))
+            answers = ", ".join(route["responses"])
+            body = f"Body: {escape(types)}. " if types else ""
+            yield f'<p class="types">{body}Answers: {escape(answers)}.</p>'

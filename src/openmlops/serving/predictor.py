@@ -1,0 +1,170 @@
+"""One model version, ready to answer: its files verified, its answers on the golden batch checked, its caches warm.
+
+What is not here: when a version is loaded (`deployment`), and where a batch comes from (`batching`).
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from openmlops.adapters.inference_log import Layout
+from openmlops.adapters.onnx_model import OnnxModel
+from openmlops.errors import DataCorrupt, ModelCorrupt
+from openmlops.files import MANIFEST, Manifest
+from openmlops.usecases.base import Outputs, UseCase
+
+TOLERANCE = 1e-3
+"""How far a probability may be from what the trained model answered: other cores and threads round differently."""
+
+_REMEDY = "Train and register it again; the version that was served before stays"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one version answered for n images, with the columns that drift is looked for in."""
+
+    outputs: Outputs
+    features: np.ndarray
+    """float32 (n, columns)"""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A loaded version. Safe to call from one thread at a time."""
+
+    name: str
+    version: int
+    sha256: str
+    classes: tuple[str, ...]
+    columns: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    """(height, width, 3)"""
+    embedding: int
+    """width of the embedding"""
+    _model: OnnxModel
+    _use_case: UseCase
+
+    @cached_property
+    def layout(self) -> Layout:
+        """What the numbers that it answers are."""
+        return Layout(self.columns, self.classes)
+
+    def answer(self, images: np.ndarray) -> Answers:
+        """uint8 (n, height, width, 3), n >= 1 -> answers."""
+        outputs = self._use_case.predict(self._model.run(images))
+        return Answers(outputs, _matrix(self._use_case.features(images, outputs)))
+
+
+def load(folder: Path, sha256: str, name: str, version: int, use_case: UseCase, threads: int, batch: int) -> Predictor:
+    """The version in `folder`, whose manifest the ledger knows by `sha256`. Raises ModelCorrupt naming what is wrong.
+
+    Whatever it answers for the golden batch must be what the trained model answered; then one batch of each size in use warms
+    it up.
+    """
+    verify(folder, sha256)
+    classes = _classes(folder / "model.json")
+    golden = _golden(folder / "golden.npz")
+    model = OnnxModel(folder / "model.onnx", threads)
+    _require_takes(model, golden["images"], use_case)
+    outputs = use_case.predict(model.run(golden["images"]))
+    _require_equal(outputs, golden, classes)
+    columns = use_case.features(golden["images"], outputs)
+    if not np.isfinite(_matrix(columns)).all():
+        raise ModelCorrupt(f"{name}/{version} has features of its golden batch that are not finite", _REMEDY)
+    _, height, width, channels = golden["images"].shape
+    predictor = Predictor(
+        name=name,
+        version=version,
+        sha256=sha256,
+        classes=classes,
+        columns=tuple(columns),
+        image_shape=(height, width, channels),
+        embedding=outputs.embedding.shape[1],
+        _model=model,
+        _use_case=use_case,
+    )
+    _warm_up(predictor, golden["images"], batch)
+    return predictor
+
+
+def verify(folder: Path, sha256: str) -> None:
+    """Raises ModelCorrupt unless the folder is, byte for byte, what was registered under this SHA-256."""
+    try:
+        manifest = Manifest.read(folder / MANIFEST)
+    except DataCorrupt as error:
+        raise ModelCorrupt(error.problem, _REMEDY) from error
+    found = (
+        "its manifest is not the registered one" if manifest.fingerprint != sha256 else "; ".join(manifest.differences(folder))
+    )
+    if found:
+        raise ModelCorrupt(f"{folder} is not as it was registered: {found}", _REMEDY)
+
+
+def _classes(path: Path) -> tuple[str, ...]:
+    try:
+        classes = json.loads(path.read_bytes())["classes"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelCorrupt(f"{path} names no classes ({type(error).__name__})", _REMEDY) from error
+    if not classes or not all(isinstance(name, str) for name in classes) or len(set(classes)) != len(classes):
+        raise ModelCorrupt(f"{path} has the classes {classes!r}, which are not distinct names", _REMEDY)
+    return tuple(classes)
+
+
+def _golden(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            golden = {name: stored[name] for name in ("images", "logits", "probabilities", "embedding")}
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise ModelCorrupt(f"{path} is not a golden batch ({error})", _REMEDY) from error
+    images = golden["images"]
+    if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
+        raise ModelCorrupt(f"{path} holds {images.dtype} {images.shape}, not uint8 (n, height, width, 3)", _REMEDY)
+    return golden
+
+
+def _require_takes(model: OnnxModel, images: np.ndarray, use_case: UseCase) -> None:
+    """What the use case decodes must be what the model takes: a version of another use case is not served."""
+    decoded = use_case.decode(encode_png(images[0])).shape
+    if decoded != images.shape[1:] or decoded != tuple(model.image_shape):
+        shapes = f"the model takes {model.image_shape}, its golden batch is {images.shape[1:]}"
+        raise ModelCorrupt(f"The use case {use_case.name} decodes images to {decoded}, but {shapes}", _REMEDY)
+
+
+def _require_equal(outputs: Outputs, golden: Mapping[str, np.ndarray], classes: tuple[str, ...]) -> None:
+    found, expected = outputs.probabilities, golden["probabilities"]
+    if found.shape != (len(golden["images"]), len(classes)) or found.shape != expected.shape:
+        problem = f"The model answers {found.shape} for its golden batch of {expected.shape} and {len(classes)} classes"
+        raise ModelCorrupt(problem, _REMEDY)
+    for name, values in (("logits", outputs.logits), ("probabilities", found), ("embedding", outputs.embedding)):
+        _require_close(name, values, golden[name])
+
+
+def _require_close(name: str, found: np.ndarray, expected: np.ndarray) -> None:
+    scale = max(1.0, float(np.abs(expected).max(initial=0.0)))
+    worst = float(np.abs(found - expected).max()) / scale if found.shape == expected.shape else np.inf
+    if not worst <= TOLERANCE:
+        problem = f"The model's {name} for its golden batch differ by {worst:.2g} from the trained model's"
+        raise ModelCorrupt(f"{problem}, more than {TOLERANCE}", _REMEDY)
+
+
+def _warm_up(predictor: Predictor, images: np.ndarray, batch: int) -> None:
+    for size in (1, batch):
+        predictor.answer(np.resize(images, (size, *images.shape[1:])))
+
+
+def _matrix(columns: Mapping[str, Any]) -> np.ndarray:
+    return np.stack(list(columns.values()), axis=1)
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """uint8 (height, width, 3) -> PNG bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()

@@ -1,0 +1,180 @@
+"""The Open Inference Protocol v2: tensors as JSON, or as raw bytes behind the JSON (the binary tensor extension).
+
+What is here: bytes of a request -> images and what is asked for; predictions -> bytes of an answer. What is not: HTTP routes.
+Every refusal is a ProtocolError: the text that the client shows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from openmlops.errors import OpenMLOpsError
+from openmlops.serving.predictor import Predictor
+
+LENGTH_HEADER = "Inference-Header-Content-Length"
+INPUT = "images"
+EXTENSIONS = ("binary_tensor_data",)
+
+
+class ProtocolError(OpenMLOpsError):
+    """The request is not one of the Open Inference Protocol, or asks what this model does not do."""
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """A read request: the images, uint8 (n, height, width, 3), and which outputs are wanted, each raw or as JSON."""
+
+    id: str
+    images: np.ndarray
+    outputs: Mapping[str, bool]
+    """name -> whether as raw bytes"""
+
+
+def output_shapes(predictor: Predictor) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name -> (datatype, shape of one row) of what can be asked for."""
+    return {
+        "prediction_id": ("BYTES", ()),
+        "label": ("INT64", ()),
+        "probabilities": ("FP32", (len(predictor.classes),)),
+        "logits": ("FP32", (len(predictor.classes),)),
+        "embedding": ("FP32", (predictor.embedding,)),
+    }
+
+
+def metadata(predictor: Predictor) -> dict[str, Any]:
+    """What /v2/models/{name} answers."""
+    shapes = output_shapes(predictor).items()
+    return {
+        "name": predictor.name,
+        "versions": [str(predictor.version)],
+        "platform": "onnxruntime_onnx",
+        "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, *predictor.image_shape]}],
+        "outputs": [{"name": name, "datatype": datatype, "shape": [-1, *shape]} for name, (datatype, shape) in shapes],
+    }
+
+
+# Reading
+
+
+def read(body: bytes, header_length: str | None, shape: tuple[int, int, int], most: int, names: Sequence[str]) -> InferRequest:
+    """Parse a request for images of `shape`, at most `most` of them, and outputs among `names`. Raises ProtocolError."""
+    size = _length(header_length, len(body))
+    request = _object(_json(body[:size]), "The request")
+    tensors = request.get("inputs")
+    if not isinstance(tensors, list) or len(tensors) != 1:
+        raise ProtocolError(f"The request has no list of exactly one input, '{INPUT}'")
+    identity = request.get("id", "")
+    if not isinstance(identity, str):
+        raise ProtocolError(f"The id {identity!r} is not a text")
+    parameters = _object(request.get("parameters", {}), "'parameters'")
+    return InferRequest(
+        id=identity,
+        images=_images(_object(tensors[0], "The input"), body[size:], shape, most),
+        outputs=_wanted(request.get("outputs"), bool(parameters.get("binary_data_output", False)), names),
+    )
+
+
+def _length(header_length: str | None, total: int) -> int:
+    if header_length is None:
+        return total
+    if not (header_length.isascii() and header_length.isdecimal()) or int(header_length) > total:
+        raise ProtocolError(f"{LENGTH_HEADER} is '{header_length[:40]}', but the body has {total} bytes")
+    return int(header_length)
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise ProtocolError(f"The request is not JSON: {error}", f"With raw tensors, send {LENGTH_HEADER}") from error
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ProtocolError(f"{what} is not a JSON object")
+    return value
+
+
+def _images(tensor: dict[str, Any], raw: bytes, image: tuple[int, int, int], most: int) -> np.ndarray:
+    name, datatype = tensor.get("name"), tensor.get("datatype")
+    shape: Any = tensor.get("shape")
+    if name != INPUT or datatype != "UINT8":
+        raise ProtocolError(f"The input is {name!r} of {datatype!r}, not '{INPUT}' of 'UINT8'")
+    if not _is_shape(shape) or tuple(shape[1:]) != image or not 1 <= shape[0] <= most:
+        raise ProtocolError(
+            f"The input's shape is {str(shape)[:80]}, not [n, {', '.join(map(str, image))}] with n from 1 to {most}"
+        )
+    parameters = _object(tensor.get("parameters", {}), "The input's 'parameters'")
+    size = parameters.get("binary_data_size")
+    if size is None:
+        return _from_json(tensor.get("data"), raw, shape)
+    count = int(np.prod(shape))
+    if "data" in tensor or size != count or len(raw) != count:
+        raise ProtocolError(f"{len(raw)} raw bytes came (binary_data_size {str(size)[:40]}), the shape needs {count}")
+    return np.frombuffer(raw, np.uint8).reshape(shape)
+
+
+def _is_shape(shape: Any) -> bool:
+    return isinstance(shape, list) and bool(shape) and all(type(size) is int for size in shape)
+
+
+def _from_json(data: Any, raw: bytes, shape: list[int]) -> np.ndarray:
+    if raw:
+        raise ProtocolError(f"{len(raw)} raw bytes came, but the input has no binary_data_size")
+    try:
+        values = np.array(data)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ProtocolError(f"The input's data is no tensor ({error})") from error
+    if values.dtype.kind not in "iu" or values.size != np.prod(shape) or values.min() < 0 or values.max() > 255:
+        raise ProtocolError(f"The input's data is not {np.prod(shape)} whole numbers from 0 to 255")
+    return values.astype(np.uint8).reshape(shape)
+
+
+def _wanted(outputs: Any, raw: bool, names: Sequence[str]) -> dict[str, bool]:
+    if not outputs:
+        return dict.fromkeys(names, raw)
+    if not isinstance(outputs, list):
+        raise ProtocolError("'outputs' is not a list")
+    wanted: dict[str, bool] = {}
+    for output in outputs:
+        name: Any = _object(output, "An output").get("name")
+        parameters = _object(output.get("parameters", {}), "An output's 'parameters'")
+        if name not in names:
+            raise ProtocolError(f"There is no output {str(name)[:80]!r}", f"Ask for {', '.join(names)}")
+        if "classification" in parameters:
+            raise ProtocolError("The classification extension is not offered", "Ask for 'label' and 'probabilities'")
+        wanted[name] = bool(parameters.get("binary_data", raw))
+    return wanted
+
+
+# Writing
+
+
+def write(predictor: Predictor, request: InferRequest, tensors: Mapping[str, np.ndarray]) -> tuple[bytes, dict[str, str]]:
+    """The answer's body and headers. `tensors` has every output by name; those asked for are sent."""
+    datatypes = output_shapes(predictor)
+    described, raw = [], []
+    for name, is_raw in request.outputs.items():
+        tensor = tensors[name]
+        output: dict[str, Any] = {"name": name, "datatype": datatypes[name][0], "shape": list(tensor.shape)}
+        if is_raw:
+            raw.append(_raw(tensor))
+            output["parameters"] = {"binary_data_size": len(raw[-1])}
+        else:
+            output["data"] = tensor.ravel().tolist()
+        described.append(output)
+    head = {"model_name": predictor.name, "model_version": str(predictor.version), "outputs": described}
+    header = orjson.dumps({"id": request.id, **head} if request.id else head)
+    if not raw:
+        return header, {"Content-Type": "application/json"}
+    return b"".join((header, *raw)), {"Content-Type": "application/octet-stream", LENGTH_HEADER: str(len(header))}
+
+
+def _raw(tensor: np.ndarray) -> bytes:
+    """Little-endian bytes; texts each behind their length in four bytes."""
+    if tensor.dtype.kind in "OU":
+        return b"".join(len(text).to_bytes(4, "little") + text for text in (str(one).encode() for one in tensor))
+    return np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<")).tobytes()

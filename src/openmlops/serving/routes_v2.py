@@ -1,0 +1,108 @@
+"""The routes of the Open Inference Protocol v2, as its clients know them. One model, its champion: one version at a time."""
+
+import time
+from http import HTTPStatus
+from importlib.metadata import version as installed_version
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from starlette.exceptions import HTTPException
+
+from openmlops.serving import protocol, schemas
+from openmlops.serving.batching import Prediction
+from openmlops.serving.predictor import Predictor
+from openmlops.serving.problems import unavailable
+from openmlops.serving.services import Services, services
+
+router = APIRouter(prefix="/v2", responses=schemas.refusals(400, 404))
+
+
+@router.get("")
+async def server() -> dict[str, Any]:
+    """The server's name, version and extensions."""
+    return {"name": "openmlops", "version": installed_version("openmlops"), "extensions": list(protocol.EXTENSIONS)}
+
+
+@router.get("/health/live")
+async def live() -> dict[str, bool]:
+    """The process answers."""
+    return {"live": True}
+
+
+@router.get("/health/ready")
+async def ready(request: Request) -> dict[str, bool]:
+    """Whether predictions are answered; the protocol wants a status 4xx if not."""
+    if not services(request).deployment.state.ready:
+        raise HTTPException(HTTPStatus.BAD_REQUEST, "The server is not ready; /health/ready says why")
+    return {"ready": True}
+
+
+@router.get("/models/{name}")
+@router.get("/models/{name}/versions/{version}")
+async def metadata(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+    """The model's inputs and outputs."""
+    return protocol.metadata(_served(services(request), name, version))
+
+
+@router.get("/models/{name}/ready")
+@router.get("/models/{name}/versions/{version}/ready")
+async def model_ready(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+    """Whether this model, this version, answers."""
+    served = _served(services(request), name, version)
+    return {"name": served.name, "ready": True}
+
+
+@router.post("/models/{name}/infer", openapi_extra=schemas.INFER_BODY, responses=schemas.refusals(401, 408, 413, 503))
+@router.post(
+    "/models/{name}/versions/{version}/infer", openapi_extra=schemas.INFER_BODY, responses=schemas.refusals(401, 408, 413, 503)
+)
+async def infer(request: Request, name: str, version: str | None = None) -> Response:
+    """Classify a batch of raw images, uint8 (n, height, width, 3), given as JSON or as bytes behind it."""
+    arrived, here = time.perf_counter(), services(request)
+    served = _served(here, name, version)
+    asked = await _read(request, served, here.config.limits.images)
+    prediction = await here.batcher.predict(asked.images, list(asked.images), arrived)
+    if version is not None:
+        _require_version(prediction.predictor, version)
+    body, headers = protocol.write(prediction.predictor, asked, _tensors(prediction))
+    return Response(body, headers=headers)
+
+
+async def _read(request: Request, served: Predictor, most: int) -> protocol.InferRequest:
+    if encoding := request.headers.get("content-encoding"):
+        raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The body is encoded ({encoding}); send it as it is")
+    length = request.headers.get(protocol.LENGTH_HEADER)
+    try:
+        names = tuple(protocol.output_shapes(served))
+        return protocol.read(await request.body(), length, served.image_shape, most, names)
+    except protocol.ProtocolError as error:
+        raise HTTPException(HTTPStatus.BAD_REQUEST, str(error)) from error
+
+
+def _tensors(prediction: Prediction) -> dict[str, np.ndarray]:
+    outputs = prediction.outputs
+    return {
+        "prediction_id": np.array(prediction.ids),
+        "label": outputs.probabilities.argmax(axis=1),
+        "probabilities": outputs.probabilities,
+        "logits": outputs.logits,
+        "embedding": outputs.embedding,
+    }
+
+
+def _served(here: Services, name: str, version: str | None) -> Predictor:
+    """The predictor in service, if it is the one that was asked for."""
+    served = here.deployment.current
+    if name != here.config.model:
+        raise HTTPException(HTTPStatus.NOT_FOUND, f"There is no model '{name}' here; this server has '{here.config.model}'")
+    if served is None:
+        raise unavailable(f"No version of {name} is in service yet")
+    if version is not None:
+        _require_version(served, version)
+    return served
+
+
+def _require_version(served: Predictor, version: str) -> None:
+    if version != str(served.version):
+        raise HTTPException(HTTPStatus.NOT_FOUND, f"Version {version} is not in service; {served.version} is")

@@ -1,0 +1,61 @@
+"""Starting the server: one process, or several that share the socket and the database."""
+
+import logging
+import socket
+from functools import partial
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from openmlops.errors import SettingsError
+from openmlops.serving.app import create_app
+from openmlops.serving.config import ServingConfig
+from openmlops.serving.metrics import share
+
+SHUTDOWN_SECONDS = 10
+"""how long requests that are being answered may take after the signal to stop"""
+
+
+def serve(config: ServingConfig) -> None:
+    """Serve until SIGINT or SIGTERM; what was asked before is answered. A worker that dies is replaced.
+
+    Raises SettingsError when the address is taken, or open to others without a token.
+    """
+    config.require_token_beyond_loopback()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    if config.metrics_folder:
+        share(config.metrics_folder)
+    listening = _bind(config)
+    settings = uvicorn_config(config)
+    if config.workers > 1:
+        Multiprocess(settings, sockets=[listening]).run()
+    else:
+        uvicorn.Server(settings).run(sockets=[listening])
+
+
+def uvicorn_config(config: ServingConfig) -> uvicorn.Config:
+    """How uvicorn is run; it travels to worker processes."""
+    return uvicorn.Config(
+        partial(create_app, config),
+        factory=True,
+        workers=config.workers,
+        access_log=False,
+        log_config=None,
+        limit_concurrency=config.limits.connections,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        server_header=False,
+    )
+
+
+def _bind(config: ServingConfig) -> socket.socket:
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((config.host.strip("[]"), config.port))
+    except OSError as error:
+        listening.close()
+        problem = f"The server cannot listen on {config.host}:{config.port} ({error.strerror})"
+        raise SettingsError(problem, "Give another --port, or end what listens there") from error
+    listening.set_inheritable(True)
+    return listening

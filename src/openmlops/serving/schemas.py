@@ -1,0 +1,90 @@
+"""What travels over HTTP as JSON, for reading requests and for the OpenAPI document. Answers are written by hand, faster."""
+
+from typing import Any
+
+from pydantic import Field, StrictInt, StrictStr
+
+from openmlops.core.types import Value
+
+
+class ServedModel(Value):
+    """Which version answered."""
+
+    name: str
+    version: int
+
+
+class PredictionAnswer(Value):
+    """One answered image. `probabilities` are by class name."""
+
+    prediction_id: str
+    model: ServedModel
+    label: int
+    class_name: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+class PredictionAnswers(Value):
+    """The answered images of one multipart request, in its order."""
+
+    predictions: list[PredictionAnswer]
+
+
+class Feedback(Value):
+    """The true label of a prediction: a class by index or by name."""
+
+    prediction_id: str = Field(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+    label: StrictInt | StrictStr
+
+
+class FeedbackAnswer(Value):
+    """`recorded` is False when the same label had joined before."""
+
+    prediction_id: str
+    recorded: bool
+
+
+class Problem(Value):
+    """An error, after RFC 9457. Under /v2, `error` repeats `detail`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    error: str | None = None
+
+
+def _body(content: dict[str, Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": content}}
+
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FILES = {"type": "object", "additionalProperties": {"type": "array", "items": _BINARY["schema"]}, "minProperties": 1}
+
+PREDICT_BODY = _body({"image/png": _BINARY, "image/jpeg": _BINARY, "multipart/form-data": {"schema": _FILES}})
+FEEDBACK_BODY = _body({"application/json": {"schema": Feedback.model_json_schema()}})
+INFER_BODY = _body(
+    {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["inputs"],
+                "properties": {
+                    "id": {"type": "string"},
+                    "parameters": {"type": "object"},
+                    "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "object"}},
+                    "outputs": {"type": "array", "items": {"type": "object"}},
+                },
+            }
+        },
+        "application/octet-stream": _BINARY,
+    }
+)
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The documented problems of a route."""
+    content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+    return {status: {"description": "Problem details (RFC 9457)", "content": content} for status in statuses}

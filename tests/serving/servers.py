@@ -1,0 +1,111 @@
+"""A real server in a process of its own, on a free loopback port, and small images to send to it."""
+
+import io
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from PIL import Image
+from versions import MODEL, World
+
+_LAUNCH = """
+import json, sys
+from openmlops.serving.config import ServingConfig
+from openmlops.serving.run import serve
+
+if __name__ == "__main__":
+    serve(ServingConfig(**json.loads(sys.argv[1])))
+"""
+
+
+class Server:
+    """A started server: its process, its address, and a client of it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+        self.process = process
+        self.url = url
+        self.log = log
+        self.client = httpx.Client(base_url=url, timeout=30)
+
+    def predict(self, content: bytes, **kwargs: Any) -> httpx.Response:
+        """Send one image."""
+        return self.client.post("/predict", content=content, **kwargs)
+
+    def serving(self) -> int | None:
+        """The version in service."""
+        return self.client.get("/health/ready").json()["serving"]
+
+    def wait_until(self, holds: Any, seconds: float = 20) -> None:
+        """Until `holds()` is true."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, self.log.read_text()[-2000:]
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """kill -9, now."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def running(world: World, **config: Any) -> Iterator[Server]:
+    """A server over `world` until the block ends; SIGTERM then must end it well."""
+    server = start(world, **config)
+    try:
+        yield server
+    finally:
+        server.client.close()
+        server.process.terminate()
+        server.process.wait(20)
+
+
+def start(world: World, **config: Any) -> Server:
+    """Start a server and wait until it answers."""
+    port = free_port()
+    known = {"model": MODEL, "use_case": "cifar10", "home": str(world.home), "database_url": world.url, "poll_seconds": 0.05}
+    given = {**known, "tracking_uri": f"sqlite:///{world.home / 'mlflow.db'}", "port": port, **config}
+    script = world.home / "launch.py"
+    script.write_text(_LAUNCH)
+    log = world.home / f"server-{port}.log"
+    with log.open("wb") as output:
+        command = [sys.executable, str(script), json.dumps(given)]
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    server = Server(process, f"http://127.0.0.1:{port}", log)
+    server.wait_until(lambda: answers(server))
+    return server
+
+
+def answers(server: Server) -> bool:
+    assert server.process.poll() is None, server.log.read_text()[-2000:]
+    try:
+        return server.client.get("/health/live").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def png(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def jpeg(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG")
+    return buffer.getvalue()
