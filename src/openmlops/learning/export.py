@@ -47,13 +47,13 @@ def export(model: nn.Module, folder: Path, golden_images: np.ndarray, bound: flo
     The same module gives the same bytes, but for TorchScript, which numbers its classes within a process.
     """
     served = Served(copy.deepcopy(model)).cpu().eval().requires_grad_(False)
-    eager = answers(served, golden_images)
+    eager = _answers(served, golden_images)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / ONNX_FILE) as onnx, replacing(folder / TORCHSCRIPT_FILE) as torchscript:
         scripted = _write_graphs(served, golden_images, onnx, torchscript)
         parity = max(
             _parity("ONNX", eager, _onnx_answers(onnx, golden_images), bound),
-            _parity("TorchScript", eager, answers(scripted, golden_images), bound),
+            _parity("TorchScript", eager, _answers(scripted, golden_images), bound),
         )
     with replacing(folder / WEIGHTS_FILE) as weights, replacing(folder / GOLDEN_FILE) as golden:
         save_file({name: tensor.contiguous() for name, tensor in served.model.state_dict().items()}, weights)
@@ -62,7 +62,14 @@ def export(model: nn.Module, folder: Path, golden_images: np.ndarray, bound: flo
     return parity
 
 
-def answers(model: nn.Module, images: np.ndarray) -> dict[str, np.ndarray]:
+def answer(model: nn.Module, images: np.ndarray, batch: int = 500) -> dict[str, np.ndarray]:
+    """What a trained module answers in eager torch for uint8 (n, height, width, 3), `batch` at a time: OUTPUTS, float32."""
+    served = Served(model).cpu().eval()
+    parts = [_answers(served, images[start : start + batch]) for start in range(0, max(len(images), 1), batch)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS}
+
+
+def _answers(model: nn.Module, images: np.ndarray) -> dict[str, np.ndarray]:
     """What a served module, eager or scripted, answers for uint8 (n, height, width, 3): OUTPUTS by name, float32."""
     with torch.inference_mode():
         found = model(torch.from_numpy(images))

@@ -51,6 +51,11 @@ class Workspace:
         """The folder of the use case's raw data."""
         return self.settings.data_raw_dir.expanduser().resolve() / self.use_case.folder
 
+    @property
+    def artifacts(self) -> Path:
+        """ARTIFACTS_DIR, absolute: the last run's reports and models."""
+        return self.settings.artifacts_dir.expanduser().resolve()
+
     @cached_property
     def data_versions(self) -> "DataVersions":
         """DVC over the raw data, with the remote of the settings."""

@@ -1,0 +1,48 @@
+"""An exported ONNX file as MLflow's ONNX flavour, so that `mlflow.pyfunc.load_model` and MLflow's own tools can answer with it.
+
+What is not here: registering it (registry.py) and our own files beside it (operations/model_folder.py).
+"""
+
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow.onnx
+import numpy as np
+import onnx
+from mlflow.models import Model, ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+from openmlops.adapters.onnx_model import INPUT, OUTPUTS
+from openmlops.files import sha256_of
+
+REQUIREMENTS = ("mlflow", "numpy", "onnx", "onnxruntime")
+MODEL_FILE = "model.onnx"
+
+
+def write_mlflow_model(onnx_file: Path, folder: Path) -> None:
+    """Make `folder`, which must not exist or be empty, an MLflow model of `onnx_file`; the same file gives the same bytes."""
+    proto = onnx.load(onnx_file)
+    identity = Model(model_uuid=sha256_of(onnx_file)[:32], utc_time_created="see the registry's version")
+    mlflow.onnx.save_model(
+        proto,
+        folder,
+        mlflow_model=identity,
+        signature=_signature(proto),
+        pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
+        onnx_execution_providers=["CPUExecutionProvider"],
+        save_as_external_data=False,
+    )
+    (folder / MODEL_FILE).write_bytes(onnx_file.read_bytes())
+
+
+def _signature(proto: onnx.ModelProto) -> ModelSignature:
+    """Raw pixels in, OUTPUTS out; the first dimension of each is free."""
+    outputs = {found.name: found for found in proto.graph.output}
+    return ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), _shape(proto.graph.input[0]), INPUT)]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), _shape(outputs[name]), name) for name in OUTPUTS]),
+    )
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    return (-1, *(dimension.dim_value for dimension in value.type.tensor_type.shape.dim[1:]))

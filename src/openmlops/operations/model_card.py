@@ -1,0 +1,114 @@
+"""What a model version says of itself: `Description` for programs, the model card for people.
+
+Neither names a run, a time or a host: the registry knows those, and the same training twice describes itself alike.
+"""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from openmlops.core.types import Evaluation, Preprocessing, Value
+from openmlops.errors import ModelCorrupt
+
+WEAK_CLASSES = 3
+
+
+class Description(Value):
+    """`model.json` of a version. `image_shape` is (height, width, 3); the fingerprints are those of data set and split."""
+
+    use_case: str
+    model: str
+    about: str
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    dataset: str
+    dataset_rows: int
+    split: str
+    split_seed: int
+    train_rows: int
+    validation_rows: int
+    test_rows: int
+    config: dict[str, int | float | str | bool | None]
+    preprocessing: Preprocessing
+    parity: float
+    evaluation: Evaluation
+
+    @classmethod
+    def read(cls, path: Path) -> "Description":
+        """Read a written description. Raises ModelCorrupt if it is not one."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            problem = f"{path} does not describe a model ({type(error).__name__})"
+            raise ModelCorrupt(problem, "Fetch the version again, or train anew") from error
+
+
+def model_card(found: Description) -> str:
+    """The card as Markdown."""
+    return "\n\n".join((_head(found), _quality(found), _slices(found), _lineage(found), _limits(found))) + "\n"
+
+
+def _head(d: Description) -> str:
+    height, width, _ = d.image_shape
+    return f"""# {d.model}
+
+A model of the use case `{d.use_case}`: images of {width}x{height} pixels in, one of {len(d.classes)} classes out.
+
+- **Classes:** {", ".join(d.classes)}
+- **Input:** `images`, uint8 (n, {height}, {width}, 3), RGB, raw pixels. Normalisation is the model's first layer:
+  mean {_numbers(d.preprocessing.mean)}, standard deviation {_numbers(d.preprocessing.std)} (pixel units, 0 to 255).
+- **Output:** `logits`, `probabilities` and `embedding`, float32.
+- **Files:** `model.onnx` is what is served and what was judged; its probabilities differ from the trained model's by at most
+  {d.parity:.1e} on `golden.npz`."""
+
+
+def _quality(d: Description) -> str:
+    e = d.evaluation
+    return f"""## Quality
+
+On the {e.split} split ({e.n:,} images), which nothing was selected on. Intervals are Wilson's at 95 %.
+
+| measure | value |
+|---|---|
+| accuracy | {e.accuracy:.4f} [{e.accuracy_low:.4f}, {e.accuracy_high:.4f}] |
+| macro F1 | {e.macro_f1:.4f} |
+| calibration error (15 bins) | {e.calibration_error:.4f} |
+| log loss | {e.log_loss:.4f} |"""
+
+
+def _slices(d: Description) -> str:
+    rows = [f"| {s.name} | {s.precision:.3f} | {s.recall:.3f} | {s.f1:.3f} | {s.n} |" for s in d.evaluation.classes]
+    return "\n".join(["## By class", "", "| class | precision | recall | F1 | images |", "|---|---|---|---|---|", *rows])
+
+
+def _lineage(d: Description) -> str:
+    config = "\n".join(f"| {name} | {value} |" for name, value in sorted(d.config.items()))
+    return f"""## Lineage
+
+- **Data:** version `{d.dataset}` ({d.dataset_rows:,} images). {d.about}
+- **Split:** `{d.split}`, seed {d.split_seed}: {d.train_rows:,} to train on, {d.validation_rows:,} for validation,
+  {d.test_rows:,} to test with.
+- **Run, commit and environment:** on the MLflow run that this version belongs to.
+
+| setting | value |
+|---|---|
+{config}
+
+## Licence
+
+The weights derive from the data named above; its terms apply to their use. {d.about}"""
+
+
+def _limits(d: Description) -> str:
+    weakest = sorted(d.evaluation.classes, key=lambda score: score.recall)[:WEAK_CLASSES]
+    named = ", ".join(f"{score.name} ({score.recall:.0%} found)" for score in weakest)
+    return f"""## Limits
+
+- It answers one of its {len(d.classes)} classes for every image, also for one that shows none of them.
+- Weakest classes: {named}.
+- The figures hold for images like those it was tested on. `reference.parquet` says what those look like to the model;
+  monitoring compares what arrives with it."""
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return "(" + ", ".join(f"{value:.1f}" for value in values) + ")"
