@@ -36,12 +36,13 @@ class Compute(Value):
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Threads and deterministic kernels as this choice needs them; the process's own settings come back afterwards."""
+        """Threads and deterministic kernels as this choice needs them; the process's own, and its random state, come back."""
         threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
         torch.set_num_threads(self.threads)
         torch.use_deterministic_algorithms(self.device == "cpu")
         try:
-            yield
+            with torch.random.fork_rng():
+                yield
         finally:
             torch.set_num_threads(threads)
             torch.use_deterministic_algorithms(deterministic)
