@@ -1,0 +1,108 @@
+"""Evidently draws the drift report that a person reads, HTML and JSON, from the same two frames that drift was measured on.
+
+What is here: the check of the frames before Evidently sees them (it drops missing columns and ignores NaN), one named
+Kolmogorov-Smirnov test with its threshold for every column, and the share of columns that it finds drifted. What is
+not: the judgement, which is `core/drift`, calibrated where a share of columns is not. Evidently sends nothing while
+DO_NOT_TRACK is set, which `settings.quiet_libraries` does before it is imported. Claim: 1.6 s for 1,000 rows and 20 columns.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import Field
+
+from openmlops.core import frames
+from openmlops.core.types import Value
+from openmlops.files import replacing
+
+HTML = "evidently_report.html"
+JSON = "evidently_report.json"
+TEST = "ks"
+P_VALUE = 0.01
+"""A column whose test gives less than this is drifted, in Evidently's terms. Without drift that is one column in a hundred."""
+DRIFT_SHARE = 0.5
+"""Share of drifted columns from which Evidently's page speaks of drift of the data set."""
+MOST_ROWS = 5000
+FEWEST_ROWS = 50
+
+
+class EvidentlyReport(Value):
+    """What Evidently found, and the two files. Without a report, `problems` says why and the share is None."""
+
+    share_of_drifted_columns: float | None = None
+    p_values: dict[str, float] = Field(default_factory=dict)
+    html: str | None = None
+    json_: str | None = None
+    problems: tuple[str, ...] = ()
+
+
+def write_report(current: pd.DataFrame, reference: pd.DataFrame, folder: Path, seed: int = 0) -> EvidentlyReport:
+    """Write both files into `folder`, from at most `MOST_ROWS` rows of each frame, drawn at random.
+
+    Frames that cannot be compared give `problems` and no file; what stood in `folder` from an earlier run is removed.
+    """
+    if found := _problems(current, reference):
+        for name in (HTML, JSON):
+            (folder / name).unlink(missing_ok=True)
+        return EvidentlyReport(problems=found)
+    snapshot = _run(_drawn(current, seed), _drawn(reference, seed))
+    with replacing(folder / HTML) as beside:
+        snapshot.save_html(str(beside))
+    with replacing(folder / JSON) as beside:
+        snapshot.save_json(str(beside))
+    share, p_values = _read(snapshot.dict())
+    html, json_ = (str(folder / name) for name in (HTML, JSON))
+    return EvidentlyReport(share_of_drifted_columns=share, p_values=p_values, html=html, json_=json_)
+
+
+def _problems(current: pd.DataFrame, reference: pd.DataFrame) -> tuple[str, ...]:
+    """Why two frames cannot be compared, a phrase each."""
+    found = [f"{name}: {text}" for name, frame in _named(current, reference) for text in frames.defects(_columns(frame))]
+    found += [
+        f"{name}: {len(f)} rows are fewer than {FEWEST_ROWS}" for name, f in _named(current, reference) if len(f) < FEWEST_ROWS
+    ]
+    missing, extra = sorted(_names(reference) - _names(current)), sorted(_names(current) - _names(reference))
+    found += [f"current: {name} is missing" for name in missing]
+    return (*found, *(f"current: {name} is not in the reference" for name in extra))
+
+
+def _named(current: pd.DataFrame, reference: pd.DataFrame) -> tuple[tuple[str, pd.DataFrame], ...]:
+    return ("current", current), ("reference", reference)
+
+
+def _names(frame: pd.DataFrame) -> set[str]:
+    return set(map(str, frame.columns))
+
+
+def _columns(frame: pd.DataFrame) -> Mapping[Any, Any]:
+    return {name: frame[name].to_numpy() for name in frame.columns}
+
+
+def _drawn(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
+    return frame if len(frame) <= MOST_ROWS else frame.sample(MOST_ROWS, random_state=seed)
+
+
+def _run(current: pd.DataFrame, reference: pd.DataFrame) -> Any:
+    """Evidently's snapshot: the count of drifted columns, then each column alone, every test named."""
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.metrics import DriftedColumnsCount, ValueDrift
+
+    names = sorted(_names(reference))
+    definition = DataDefinition(numerical_columns=names)
+    count = DriftedColumnsCount(
+        columns=names,
+        drift_share=DRIFT_SHARE,
+        per_column_method=dict.fromkeys(names, TEST),
+        per_column_threshold=dict.fromkeys(names, P_VALUE),
+    )
+    report = Report([count, *(ValueDrift(column=name, method=TEST, threshold=P_VALUE) for name in names)])
+    data = [Dataset.from_pandas(frame[names], data_definition=definition) for frame in (current, reference)]
+    return report.run(*data)
+
+
+def _read(found: dict[str, Any]) -> tuple[float, dict[str, float]]:
+    """The share of drifted columns and the p-value of each, from a snapshot's dictionary."""
+    count, *columns = found["metrics"]
+    return float(count["value"]["share"]), {column["config"]["column"]: float(column["value"]) for column in columns}
