@@ -83,3 +83,19 @@ class PredictionNotFound(OpenMLOpsError):
 
 class LabelConflict(OpenMLOpsError):
     """The prediction already has another label; labels join once."""
+
+
+class DecisionNotFound(OpenMLOpsError):
+    """No decision has this id."""
+
+
+class LeaseTaken(OpenMLOpsError):
+    """Somebody else may act now; nothing was done."""
+
+
+class LeaseLost(OpenMLOpsError):
+    """The lease ran out and went to somebody else; what was begun must not go on."""
+
+
+class NotificationError(OpenMLOpsError):
+    """A notification was not sent, or not taken."""

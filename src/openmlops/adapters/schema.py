@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0002"
+HEAD = "0003"
 """revision of the newest migration: what `database.connect` brings every database to"""
 
 VERSION_TABLE = "openmlops_version"
@@ -121,4 +121,35 @@ LABEL = Table(
     Column("inference", text(36), ForeignKey("inference.id"), primary_key=True),
     Column("label", Integer, nullable=False),
     Column("at", UtcDateTime, nullable=False),
+)
+
+LABEL_USE = Table(
+    "label_use",
+    METADATA,
+    Column("inference", text(36), ForeignKey("inference.id"), primary_key=True),
+    Column("dataset", text(64), nullable=False),  # fingerprint of the first data version that its image went into
+    Column("at", UtcDateTime, nullable=False),
+)
+
+DECISION = Table(
+    "decision",
+    METADATA,
+    Column("sequence", serial(), primary_key=True, autoincrement=True),
+    Column("id", text(36), nullable=False, unique=True),
+    Column("model", text(255), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("action", text(16), nullable=False),
+    Column("record", long_text(), nullable=False),  # JSON, a DecisionRecord without its outcome
+    Column("outcome", long_text()),  # JSON, an Outcome
+    Index("decision_model", "model", "sequence"),
+)
+
+LEASE = Table(
+    "lease",
+    METADATA,
+    Column("name", text(255), primary_key=True),
+    Column("holder", text(255), nullable=False),
+    Column("term", Integer, nullable=False),  # grows by one each time that the lease changes hands
+    Column("expires", UtcDateTime, nullable=False),
 )

@@ -1,0 +1,97 @@
+"""What was decided about a model, from what observation, and what came of it: the memory of the loop.
+
+What is here: records, appended once and never changed, and an outcome that joins a record. What is not: the judgement
+(`core.policy`) and the doing (`operations.cycle`). A person's reset of the breaker and a request to look at once are
+records too, so that `openmlops decisions` tells the whole story.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import Engine, Row, insert, select, update
+
+from openmlops.adapters.database import writing
+from openmlops.adapters.schema import DECISION
+from openmlops.core.policy import Action, Observation, WorthLabelling
+from openmlops.core.types import Value
+from openmlops.errors import DecisionNotFound
+
+
+class Span(Value):
+    """Where a window lies. Windows of one `anchor` overlap by more than half, so that they are one observation."""
+
+    source: Literal["log", "test-set"]
+    anchor: datetime
+    until: datetime
+    n: int
+
+
+class Outcome(Value):
+    """What came of a decision: `started` until it ended. `version` is the challenger, or who is champion after a rollback."""
+
+    at: datetime
+    kind: Literal["started", "promote", "reject", "inconclusive", "failed", "no_data", "rolled_back"]
+    version: int | None = None
+    reasons: tuple[str, ...] = ()
+
+
+class DecisionRecord(Value):
+    """One decision as it is kept. `by` is who asked for it; `observation` and `span` are None where nothing was observed."""
+
+    id: str
+    model: str
+    version: int
+    at: datetime
+    action: Action | Literal["reset", "request"]
+    reasons: tuple[str, ...]
+    by: str
+    labels: WorthLabelling = WorthLabelling()
+    observation: Observation | None = None
+    span: Span | None = None
+    outcome: Outcome | None = None
+
+
+class Decisions:
+    """The decisions in a database, in the order in which they were stored."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def append(self, record: DecisionRecord) -> None:
+        """Keep a new record, without an outcome yet."""
+        row = {name: getattr(record, name) for name in ("id", "model", "version", "at", "action")}
+        with writing(self._engine) as connection:
+            connection.execute(insert(DECISION), {**row, "record": record.model_dump_json(exclude={"outcome"})})
+
+    def outcome(self, decision: str, outcome: Outcome) -> None:
+        """Write what came of a decision, in place of what came of it until now. Raises DecisionNotFound."""
+        change = update(DECISION).where(DECISION.c.id == decision).values(outcome=outcome.model_dump_json())
+        with writing(self._engine) as connection:
+            if connection.execute(change).rowcount != 1:
+                raise _unknown(decision)
+
+    def get(self, decision: str) -> DecisionRecord:
+        """One record by its id, or by the beginning of it. Raises DecisionNotFound, also when several begin so."""
+        found = select(DECISION).where(DECISION.c.id.startswith(decision, autoescape=True)).limit(2)
+        with self._engine.connect() as connection:
+            rows = connection.execute(found).all()
+        if len(rows) != 1 or not decision:
+            raise _unknown(decision)
+        return _record(rows[0])
+
+    def list(self, model: str, last: int = 100) -> tuple[DecisionRecord, ...]:
+        """The `last` records of a model, oldest first."""
+        found = select(DECISION).where(DECISION.c.model == model).order_by(DECISION.c.sequence.desc()).limit(last)
+        with self._engine.connect() as connection:
+            rows: Sequence[Row] = connection.execute(found).all()
+        return tuple(_record(row) for row in reversed(rows))
+
+
+def _record(row: Row) -> DecisionRecord:
+    record = DecisionRecord.model_validate_json(row.record)
+    return record.model_copy(update={"outcome": Outcome.model_validate_json(row.outcome) if row.outcome else None})
+
+
+def _unknown(decision: str) -> DecisionNotFound:
+    return DecisionNotFound(f"No single decision has the id '{decision}'", "List them with `openmlops decisions`")

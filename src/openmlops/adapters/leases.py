@@ -1,0 +1,117 @@
+"""Leases: the right to act, held by one process at a time, which ends by itself when its holder dies.
+
+What is here: a row a name, changed by compare-and-swap only, so that of any number of takers one succeeds, in SQLite,
+PostgreSQL and MySQL alike. What is not: what the holder does. Clocks of different machines must agree to within a small part
+of a lease's length; what must be done once even if they do not (a promotion) is guarded by the ledger as well.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Engine, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from openmlops.adapters.database import writing
+from openmlops.adapters.schema import LEASE
+from openmlops.core.types import Value
+from openmlops.errors import LeaseLost, LeaseTaken, ServiceUnavailable
+
+NEVER = datetime(1970, 1, 2, tzinfo=UTC)
+HEARTBEATS = 3
+"""renewals within the length of a lease"""
+
+
+class Lease(Value):
+    """The right to act under `name` until `expires`. `term` tells two leases of one name apart."""
+
+    name: str
+    holder: str
+    term: int
+    expires: datetime
+
+
+class Leases:
+    """The leases in a database. `clock` gives the time of now, with its zone."""
+
+    def __init__(self, engine: Engine, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def take(self, name: str, holder: str, length: timedelta) -> Lease:
+        """Take a free or expired lease. Raises LeaseTaken naming who holds it until when."""
+        self._ensure(name)
+        found = self.look(name)
+        now = self._clock()
+        lease = Lease(name=name, holder=holder, term=found.term + 1, expires=now + length)
+        if found.expires > now or not self._swap(found, lease):
+            held = self.look(name)
+            until = held.expires.isoformat(timespec="seconds")
+            raise LeaseTaken(
+                f"{held.holder} holds the lease '{name}' until {until}", "Wait for it; a dead holder's lease expires"
+            )
+        return lease
+
+    def renew(self, lease: Lease, length: timedelta) -> Lease:
+        """The same lease, `length` from now. Raises LeaseLost if somebody else has taken it since."""
+        renewed = lease.model_copy(update={"expires": self._clock() + length})
+        if not self._swap(lease, renewed):
+            raise LeaseLost(f"The lease '{lease.name}' of {lease.holder} ran out and was taken", "Begin again")
+        return renewed
+
+    def release(self, lease: Lease) -> None:
+        """Give it back; nothing happens if it was lost."""
+        self._swap(lease, lease.model_copy(update={"expires": NEVER}))
+
+    def look(self, name: str) -> Lease:
+        """The row as it is; expired, in term 0, if nobody ever held it."""
+        with self._engine.connect() as connection:
+            row = connection.execute(select(LEASE).where(LEASE.c.name == name)).mappings().first()
+        return Lease(**row) if row else Lease(name=name, holder="", term=0, expires=NEVER)
+
+    @contextmanager
+    def holding(self, name: str, holder: str, length: timedelta) -> Iterator[Callable[[], None]]:
+        """Hold a lease while the block runs, renewing it from a thread. Yields a check that raises LeaseLost once it is lost."""
+        lease = self.take(name, holder, length)
+        ended, lost = threading.Event(), threading.Event()
+        beating = threading.Thread(target=self._beat, args=(lease, length, ended, lost), daemon=True)
+        beating.start()
+
+        def check() -> None:
+            if lost.is_set():
+                raise LeaseLost(f"The lease '{name}' of {holder} ran out and was taken", "Begin again")
+
+        try:
+            yield check
+        finally:
+            ended.set()
+            beating.join()
+            self.release(lease)
+
+    def _beat(self, lease: Lease, length: timedelta, ended: threading.Event, lost: threading.Event) -> None:
+        while not ended.wait(length.total_seconds() / HEARTBEATS):
+            try:
+                self.renew(lease, length)
+            except LeaseLost:
+                lost.set()
+                return
+            except ServiceUnavailable:  # the database is away: try again at the next beat, while the lease lasts
+                continue
+
+    def _ensure(self, name: str) -> None:
+        """A row to compare with. Made first and alone: a transaction that finds none and then inserts can deadlock in MySQL."""
+        if self.look(name).term:
+            return
+        try:
+            with writing(self._engine) as connection:
+                connection.execute(insert(LEASE), {"name": name, "holder": "", "term": 0, "expires": NEVER})
+        except IntegrityError:  # it is there
+            return
+
+    def _swap(self, old: Lease, new: Lease) -> bool:
+        """Write `new` if the row still is the one of `old`'s holder and term."""
+        same = (LEASE.c.name == old.name, LEASE.c.holder == old.holder, LEASE.c.term == old.term)
+        with writing(self._engine) as connection:
+            changed = connection.execute(update(LEASE).where(*same).values(new.model_dump(exclude={"name"})))
+            return changed.rowcount == 1
