@@ -1,0 +1,75 @@
+"""Judgement: let challenger and champions answer the same test images, and ask the gate.
+
+What is here: gathering. What is not: the rules (`core.gate`), and what follows from a verdict (`promotion`).
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from openmlops.core.gate import Contender, compare, decide
+from openmlops.core.metrics import wilson
+from openmlops.core.types import Comparison, ModelRef, SplitsRef, Verdict
+from openmlops.errors import GateError, ModelCorrupt, ModelNotFound
+from openmlops.operations.answers import predicted_classes
+from openmlops.operations.data import indices_of
+from openmlops.operations.workspace import Workspace
+
+
+def judge(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> Verdict:
+    """The gate's verdict on a version, from the answers of its exported file, the champion's and the best champion's ever.
+
+    Raises GateError if the challenger is the champion, or if there are no test images; ModelNotFound or ModelCorrupt if one of
+    the two cannot answer.
+    """
+    holdout = _Holdout(workspace, splits)
+    number = workspace.ledger.champion(challenger.name)
+    if number is None:
+        return decide(holdout.contender(challenger), None, (), holdout.floor)
+    champion = workspace.registry.version(challenger.name, number)
+    best, notes = _best_former(holdout, challenger, champion)
+    comparisons = [holdout.compare(challenger, opponent) for opponent in (champion, *best)]
+    verdict = decide(holdout.contender(challenger), holdout.contender(champion), comparisons, holdout.floor)
+    return verdict.model_copy(update={"reasons": (*verdict.reasons, *notes)})
+
+
+class _Holdout:
+    """The test images with their labels, and who answers which of them right."""
+
+    def __init__(self, workspace: Workspace, splits: SplitsRef) -> None:
+        rows, test = workspace.use_case.read(Path(splits.dataset.path)), indices_of(splits)["test"]
+        if len(test) == 0:
+            raise GateError(f"The test split of {splits.dataset.path} has no images", "Add a test set to the data")
+        self.workspace, self.images, self.labels = workspace, rows.images[test], rows.labels[test]
+
+    @property
+    def floor(self) -> float:
+        """The accuracy of always answering the commonest class."""
+        return float(np.bincount(self.labels).max() / len(self.labels))
+
+    def correct(self, model: ModelRef) -> np.ndarray:
+        """bool (n,): which images the version's exported file answers right."""
+        return predicted_classes(self.workspace, model, self.images) == self.labels
+
+    def contender(self, model: ModelRef) -> Contender:
+        correct = self.correct(model)
+        return Contender(version=model.version, sha256=model.sha256, score=wilson(int(correct.sum()), len(correct)))
+
+    def compare(self, challenger: ModelRef, opponent: ModelRef) -> Comparison:
+        return compare("holdout", self.correct(challenger), self.correct(opponent), opponent.version, holdout=True)
+
+
+def _best_former(holdout: _Holdout, challenger: ModelRef, champion: ModelRef) -> tuple[tuple[ModelRef, ...], tuple[str, ...]]:
+    """The former champion that scores best on the holdout, if it beats the one of now; and who could not be asked, in words."""
+    best: tuple[ModelRef, ...] = ()
+    highest, notes = int(holdout.correct(champion).sum()), []
+    for version in holdout.workspace.ledger.champions(challenger.name):
+        try:
+            former = holdout.workspace.registry.version(challenger.name, version)
+            score = int(holdout.correct(former).sum())
+        except (ModelNotFound, ModelCorrupt) as error:
+            notes.append(f"Version {version} was champion and could not be compared with: {error}")
+            continue
+        if score > highest and former.sha256 != challenger.sha256:
+            best, highest = (former,), score
+    return best, tuple(notes)
