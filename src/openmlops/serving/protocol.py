@@ -80,7 +80,8 @@ def read(body: bytes, header_length: str | None, shape: tuple[int, int, int], mo
 def _length(header_length: str | None, total: int) -> int:
     if header_length is None:
         return total
-    if not (header_length.isascii() and header_length.isdecimal()) or int(header_length) > total:
+    digits = header_length.isascii() and header_length.isdecimal() and len(header_length) <= len(str(total))
+    if not digits or int(header_length) > total:
         raise ProtocolError(f"{LENGTH_HEADER} is '{header_length[:40]}', but the body has {total} bytes")
     return int(header_length)
 
