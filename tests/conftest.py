@@ -16,8 +16,10 @@ import pytest
 from filelock import FileLock
 from pydantic import SecretStr
 
-# what pytest itself runs in must not reach a user's remote store or say anything to anyone
-os.environ.update(AWS_EC2_METADATA_DISABLED="true", DVC_NO_ANALYTICS="1", DO_NOT_TRACK="1")
+from openmlops.settings import quiet_libraries
+
+quiet_libraries()
+os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
 UNPACK = Path(__file__).resolve().parents[2] / "shared" / "data" / "unpack.py"
 
@@ -52,7 +54,17 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     folder = tmp_path_factory.mktemp("s3")
     key, secret, port = "tests", secrets.token_hex(16), _free_port()
     rclone = Path(sys.executable).parent / "rclone"
-    command = [rclone, "serve", "s3", "--config", os.devnull, "--addr", f"127.0.0.1:{port}", "--auth-key", f"{key},{secret}"]
+    command: list[str | Path] = [
+        rclone,
+        "serve",
+        "s3",
+        "--config",
+        os.devnull,
+        "--addr",
+        f"127.0.0.1:{port}",
+        "--auth-key",
+        f"{key},{secret}",
+    ]
     with subprocess.Popen([*command, folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
             _wait_for(port, server)

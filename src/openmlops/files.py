@@ -6,6 +6,7 @@ A manifest is our own answer to "are these the bytes that were recorded?"; neith
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,29 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `folder`; when the block ends well it takes its place, else `folder` stays as it was.
+
+    One writer at a time. What a killed writer left is put right by the next: the old folder comes back if the new one had not
+    taken its place.
+    """
+    new, old = (folder.with_name(f".{folder.name}.{end}") for end in ("new", "old"))
+    if old.is_dir() and not folder.exists():
+        old.rename(folder)
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        yield new
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
@@ -73,9 +97,18 @@ class Manifest(Value):
     def read(cls, path: Path) -> "Manifest":
         """Read a written manifest. Raises DataCorrupt if it is not one."""
         try:
-            return cls.model_validate_json(path.read_bytes())
-        except (OSError, ValueError) as error:
-            problem = f"{path} is not a readable manifest ({type(error).__name__})"
+            content = path.read_bytes()
+        except OSError as error:
+            raise DataCorrupt(f"{path} cannot be read ({error.strerror})", "Restore it or add the data again") from error
+        return cls.parse(content, str(path))
+
+    @classmethod
+    def parse(cls, content: bytes, name: str) -> "Manifest":
+        """The manifest of these bytes, called `name` in the DataCorrupt that is raised if they are not one."""
+        try:
+            return cls.model_validate_json(content)
+        except ValueError as error:
+            problem = f"{name} is not a readable manifest ({type(error).__name__})"
             raise DataCorrupt(problem, "Restore it or add the data again") from error
 
     def write(self, path: Path) -> Path:

@@ -1,0 +1,194 @@
+"""Versions of a data folder: DVC keeps and moves the bytes, our SHA-256 manifest says whether they are the right ones.
+
+DVC alone verifies nothing by default: a flipped byte in its cache or remote passes `dvc pull` with exit code 0. So every object
+is hashed before it is used, and a version is put in place only as a whole and after it was compared with the manifest.
+
+A version consists of two small files beside the folder: `<folder>.dvc` and `<folder>.manifest.json`. `record` returns them, and
+`restore` needs nothing else. What is not here: what the files mean, and locking between processes (operations/data.py).
+"""
+
+import logging
+import shutil
+from pathlib import Path
+
+from openmlops.adapters import dvc_repository
+from openmlops.adapters.dvc_repository import DvcRepository, Remote
+from openmlops.errors import DataCorrupt, DataError
+from openmlops.files import Manifest, replacing_folder, sha256_of
+
+__all__ = ["DataVersions", "Remote"]
+
+log = logging.getLogger(__name__)
+
+
+class DataVersions:
+    """DVC with this remote. `cache` is the folder of its objects; what else must be written goes beside it."""
+
+    def __init__(self, remote: Remote, cache: Path) -> None:
+        self.remote = remote
+        self.cache = cache
+
+    def add(self, folder: Path) -> Manifest:
+        """Make the folder's content a version: manifest, `dvc add`, push. Repeating it finishes what was interrupted.
+
+        A repository that the folder lies in is used; else one is made in the current folder, if the data is below it, else in
+        the parent. Raises DataError, DataCorrupt if the files change meanwhile, and ServiceUnavailable when the push fails: the
+        version is then recorded here, but nowhere else.
+        """
+        folder = folder.resolve()
+        manifest = Manifest.of(folder)
+        if not manifest.files:
+            raise DataError(f"{folder} holds no files", "Name the folder of a data set")
+        with dvc_repository.opened(self._home_of(folder), self.remote, self.cache) as repo:
+            oid = repo.add(folder)
+            if repo.absent([oid]) or repo.absent(repo.listing(oid).values()):
+                oid = repo.add(folder)
+            objects = self._checked_objects(repo, oid, folder)
+            if changed := [
+                name for name, entry in manifest.files.items() if sha256_of(repo.path(objects[name])) != entry.sha256
+            ]:
+                raise DataCorrupt(f"{', '.join(changed)} of {folder} changed while it was added", "Add it again")
+            manifest.write(_beside(folder, ".manifest.json"))
+            repo.push(list(objects.values()))
+            repo.push([oid])
+        return manifest
+
+    def pull(self, folder: Path) -> Manifest:
+        """Make the folder what its recorded version says; nothing is done if it is that already.
+
+        Files that differ are not lost: the folder that they were in is kept as `replaced/<name>` beside the cache. Raises
+        DataError (no version is recorded), DataCorrupt naming the files, ServiceUnavailable; the folder then stays as it was.
+        """
+        folder = folder.resolve()
+        manifest = self._recorded(folder)
+        if manifest and folder.is_dir() and not manifest.differences(folder):
+            return manifest
+        found = self._retrieve(self.record(folder), folder, self._home_of(folder))
+        if manifest is None:  # a version that a plain `dvc add` made: its MD5s were checked, from now on our manifest is
+            found.write(_beside(folder, ".manifest.json"))
+        return found
+
+    def check(self, folder: Path) -> tuple[str, ...]:
+        """What in the folder is not as recorded, one phrase a file. Raises DataError if no version is recorded."""
+        return self._manifest(folder.resolve()).differences(folder)
+
+    def manifest(self, folder: Path) -> Manifest:
+        """The manifest of the recorded version. Raises DataError if none is recorded."""
+        return self._manifest(folder.resolve())
+
+    def is_pushed(self, folder: Path) -> bool:
+        """Does the remote hold all of the recorded version? Raises ServiceUnavailable."""
+        oid = _object_of(self.record(folder.resolve()))
+        with dvc_repository.opened(self._home_of(folder.resolve()), self.remote, self.cache) as repo:
+            if not repo.holds([oid]):
+                return False
+            self._fetch(repo, {"the listing of the folder": oid})
+            return repo.holds(list(repo.listing(oid).values()))
+
+    def record(self, folder: Path) -> dict[str, bytes]:
+        """The small files that name the recorded version, for a run to carry. Raises DataError if there is none."""
+        folder = folder.resolve()
+        files = [_beside(folder, suffix) for suffix in (".dvc", ".manifest.json")]
+        found = {path.name: path.read_bytes() for path in files if path.is_file()}
+        if f"{folder.name}.dvc" not in found:
+            remedy = "Run `openmlops data fetch`, `openmlops data sample` or `openmlops data add FOLDER`"
+            raise DataError(f"No version of {folder} is recorded (there is no {folder.name}.dvc)", remedy)
+        return found
+
+    def restore(self, record: dict[str, bytes], folder: Path) -> Manifest:
+        """Bring the version that `record` names into any folder, verified. Raises as `pull` does."""
+        folder = folder.resolve()
+        root = dvc_repository.find(folder.parent) or dvc_repository.find(Path.cwd())
+        return self._retrieve(record, folder, root or self._initialised(self.cache.parent))
+
+    def _retrieve(self, record: dict[str, bytes], folder: Path, root: Path) -> Manifest:
+        oid = _object_of(record)
+        manifest = _manifest_of(record)
+        with dvc_repository.opened(root, self.remote, self.cache) as repo:
+            self._fetch(repo, {"the listing of the folder": oid})
+            objects = repo.listing(oid)
+            self._fetch(repo, objects)
+            with replacing_folder(folder) as new:
+                for name, found in objects.items():
+                    (new / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(repo.path(found), new / name)
+                if manifest and (wrong := manifest.differences(new)):
+                    remedy = "Restore both small files of one version, or add the data again"
+                    raise DataCorrupt(
+                        f"{folder.name}.dvc and its manifest name different versions ({'; '.join(wrong)})", remedy
+                    )
+                self._set_aside(folder)
+        return manifest or Manifest.of(folder)
+
+    def _fetch(self, repo: DvcRepository, objects: dict[str, str]) -> None:
+        """Have these files (name -> object) in the cache, sound; what is not is taken from the remote."""
+        absent = repo.absent(objects.values())
+        if not absent:
+            return
+        had = repo.pull(absent)
+        if still := set(repo.absent(absent)):
+            corrupt = sorted(name for name, oid in objects.items() if oid in still and oid in had)
+            missing = sorted(name for name, oid in objects.items() if oid in still and oid not in had)
+            what = [f"{', '.join(corrupt)}: corrupt in"] if corrupt else []
+            what += [f"{', '.join(missing)}: neither in the cache nor in"] if missing else []
+            remedy = "Restore the remote, or run `openmlops data add` with a good copy, which replaces what is damaged"
+            raise DataCorrupt(f"{'; '.join(what)} the DVC remote {repo.remote_url}", remedy)
+
+    def _checked_objects(self, repo: DvcRepository, oid: str, folder: Path) -> dict[str, str]:
+        """Name -> object of what was added, all of it sound in the cache."""
+        objects = repo.listing(oid)
+        if absent := repo.absent(objects.values()):
+            names = ", ".join(name for name, found in objects.items() if found in absent)
+            raise DataCorrupt(f"{names} of {folder} could not be stored", "Check the disk of OPENMLOPS_HOME, then add it again")
+        return objects
+
+    def _set_aside(self, folder: Path) -> None:
+        """Keep the folder that is about to be replaced, because its differences may be somebody's work."""
+        if folder.is_dir() and any(folder.iterdir()):
+            kept = self.cache.parent / "replaced" / folder.name
+            shutil.rmtree(kept, ignore_errors=True)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(folder, kept)
+            log.warning("%s differed from its recorded version; what it held is in %s", folder, kept)
+
+    def _home_of(self, folder: Path) -> Path:
+        """The repository that tracks the folder, made where there is none."""
+        here = Path.cwd().resolve()
+        return dvc_repository.find(folder.parent) or self._initialised(here if here in folder.parents else folder.parent)
+
+    def _initialised(self, root: Path) -> Path:
+        return dvc_repository.initialise(root, self.remote, self.cache)
+
+    def _recorded(self, folder: Path) -> Manifest | None:
+        path = _beside(folder, ".manifest.json")
+        return Manifest.read(path) if path.is_file() else None
+
+    def _manifest(self, folder: Path) -> Manifest:
+        found = self._recorded(folder)
+        if found is None:
+            raise DataError(f"No manifest of {folder} is recorded", "Run `openmlops data pull` or `openmlops data add FOLDER`")
+        return found
+
+
+def _beside(folder: Path, suffix: str) -> Path:
+    return folder.with_name(folder.name + suffix)
+
+
+def _manifest_of(record: dict[str, bytes]) -> Manifest | None:
+    content = next((content for name, content in record.items() if name.endswith(".manifest.json")), None)
+    return None if content is None else Manifest.parse(content, "the recorded manifest")
+
+
+def _object_of(record: dict[str, bytes]) -> str:
+    """The object of the folder's listing that a .dvc file names."""
+    from dvc.utils.serialize import ParseError, parse_yaml
+
+    name, content = next((name, content) for name, content in record.items() if name.endswith(".dvc"))
+    try:
+        (out,) = parse_yaml(content.decode(), name)["outs"]
+        oid, kind = str(out["md5"]), out.get("hash")
+    except (ParseError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataCorrupt(f"{name} is not a readable file of DVC", "Restore it or add the data again") from error
+    if kind != "md5" or not dvc_repository.is_listing(oid):
+        raise DataError(f"{name} does not name a folder that DVC 3 added", "Run `openmlops data add` with the folder")
+    return oid

@@ -1,0 +1,265 @@
+"""One DVC repository, held so that nothing is believed that was not looked at.
+
+DVC is given, in memory only: the remote with its credentials, verification, and a folder for its memory (hashes by modification
+time, what remotes hold) that is thrown away at the end. What is not here: what a version is and whether it is right
+(data_versions.py). Objects are named as DVC names them: the MD5 of a file, or that of a folder's listing with '.dir'.
+"""
+
+import hashlib
+import json
+import logging
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+from openmlops.core.types import Value
+from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable
+from openmlops.files import write_text
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+    from dvc_data.hashfile.db import HashFileDB
+
+OURS = "openmlops"
+"""Name of the remote that this project adds to a repository."""
+
+_OBJECT = re.compile(r"[0-9a-f]{32}")
+_LOGGERS = ("dvc", "dvc.progress", "dvc_data", "dvc_objects")
+_GIT_IGNORED = "/config.local\n/tmp\n/cache\n"
+
+
+class Remote(Value):
+    """Where versions are pushed to and pulled from: the URL of a DVC remote, or the name of one that the repository has.
+
+    `is_default`: nobody asked for this URL, so a default remote of the user's own repository comes first.
+    """
+
+    url: str
+    is_default: bool
+    endpoint_url: str = ""
+    access_key: SecretStr = SecretStr("")
+    secret_key: SecretStr = SecretStr("")
+
+    def options(self) -> dict[str, str]:
+        """DVC's options of this remote, credentials included: for memory only."""
+        options = {"url": self.url, "verify": "true"}
+        if self.url.startswith("s3://"):
+            options |= {"connect_timeout": "5", "read_timeout": "60"}
+            options |= {"endpointurl": self.endpoint_url} if self.endpoint_url else {}
+            if key := self.access_key.get_secret_value():
+                options |= {"access_key_id": key, "secret_access_key": self.secret_key.get_secret_value()}
+        return options
+
+
+def find(folder: Path) -> Path | None:
+    """The nearest of `folder` and its parents that is a DVC repository."""
+    return next((root for root in (folder, *folder.parents) if (root / ".dvc" / "config").is_file()), None)
+
+
+def initialise(root: Path, remote: Remote, cache: Path) -> Path:
+    """Make `root` a DVC repository as `dvc init --no-scm` does, set up so that the `dvc` command finds the same cache and remote.
+
+    No credentials are written: for an S3 remote the `dvc` command takes them from AWS's own variables.
+    """
+    from dvc.config import Config
+
+    write_text(root / ".dvc" / ".gitignore", _GIT_IGNORED)
+    write_text(root / ".dvc" / "config", "[core]\n    no_scm = True\n    analytics = false\n")
+    public = {name: value for name, value in remote.options().items() if name in ("url", "endpointurl", "verify")}
+    with Config(str(root / ".dvc")).edit("local") as local:
+        local["core"]["remote"] = OURS
+        local["cache"]["dir"] = str(cache)
+        local["remote"][OURS] = public
+    return root
+
+
+@contextmanager
+def opened(root: Path, remote: Remote, cache: Path) -> Iterator["DvcRepository"]:
+    """The repository at `root`. A cache that the user chose stays; ours is used where `initialise` made the repository."""
+    from dvc.config import Config
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="dvc-memory-", dir=cache.parent) as memory, _quiet():
+        try:
+            stored = Config(str(root / ".dvc"))
+            name, options = _remote(stored, remote)
+            config: dict[str, Any] = {"core": {"site_cache_dir": memory}, "remote": {name: options}}
+            if OURS in stored["remote"]:
+                config["cache"] = {"dir": str(cache)}
+            repo = Repo(str(root), config=config)
+        except DvcException as error:
+            raise DataError(f"The DVC repository {root} cannot be opened ({error})", "Correct its .dvc/config") from error
+        try:
+            yield DvcRepository(repo, name)
+        finally:
+            repo.close()
+
+
+def _remote(stored: Any, remote: Remote) -> tuple[str, dict[str, str]]:
+    """Name of the remote to use and what to add to its options."""
+    default = stored["core"].get("remote")
+    if remote.is_default and default and default != OURS:
+        return default, {"verify": "true"}
+    if remote.url in stored["remote"]:
+        return remote.url, {"verify": "true"}
+    return OURS, remote.options()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep DVC's log and progress bars off the console."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    before = [log.level for log in loggers]
+    for log in loggers:
+        log.setLevel(logging.CRITICAL + 1)  # the bars draw themselves unless their logger is this quiet
+    try:
+        yield
+    finally:
+        for log, level in zip(loggers, before, strict=True):
+            log.setLevel(level)
+
+
+class DvcRepository:
+    """An opened repository: its cache of objects, and the remote that is in use."""
+
+    def __init__(self, repo: "Repo", remote_name: str) -> None:
+        self._repo = repo
+        self._remote_name = remote_name
+        self.remote_url: str = repo.config["remote"][remote_name]["url"]
+
+    def add(self, folder: Path) -> str:
+        """`dvc add`: write `<folder>.dvc`, put the files into the cache, and return the object of the folder's listing."""
+        from dvc.exceptions import DvcException, OutputNotFoundError
+
+        try:
+            with suppress(OutputNotFoundError):
+                (tracked,) = self._repo.find_outs_by_path(str(folder), strict=False)
+                if Path(tracked.fs_path) != folder:
+                    remedy = f"Run `dvc remove {tracked.stage.relpath}`, then add again"
+                    raise DataError(f"{folder} is part of {tracked.fs_path}, which DVC tracks as a whole", remedy)
+            (stage,) = self._repo.add([str(folder)])
+        except DvcException as error:
+            raise DataError(
+                f"DVC cannot add {folder} ({error})", "Correct it with the `dvc` command, then add again"
+            ) from error
+        return stage.outs[0].hash_info.value
+
+    def path(self, oid: str) -> Path:
+        """Where the cache keeps an object."""
+        return Path(self._repo.cache.local.oid_to_path(oid))
+
+    def listing(self, oid: str) -> dict[str, str]:
+        """Relative path -> object of each file of a cached folder. Raises DataCorrupt for paths that would leave it."""
+        try:
+            entries = {entry["relpath"]: entry["md5"] for entry in json.loads(self.path(oid).read_bytes())}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataCorrupt(f"The object {oid} is not a listing of DVC's", "Add the data again") from error
+        for name, found in entries.items():
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or not _OBJECT.fullmatch(found):
+                raise DataCorrupt(f"The object {oid} lists the forbidden file '{name}'", "Do not use this remote")
+        return entries
+
+    def absent(self, oids: Iterable[str]) -> list[str]:
+        """The objects that the cache does not hold whole. Those that are not what their name says are removed from it."""
+        return [oid for oid in dict.fromkeys(oids) if not _is_sound(self.path(oid), oid)]
+
+    def pull(self, oids: list[str]) -> set[str]:
+        """Bring objects into the cache; returns those that the remote had. Raises ServiceUnavailable."""
+        with self._speaking():
+            failed = _copy(self._remote, self._repo.cache.local, oids)
+        self._explain(error for error in failed.values() if not isinstance(error, FileNotFoundError))
+        return set(oids) - failed.keys()
+
+    def push(self, oids: list[str]) -> None:
+        """Send cached objects to the remote, replacing those that are damaged there. Raises ServiceUnavailable."""
+        with self._speaking():
+            self._remove_damaged(oids)
+            held = self._remote.oids_exist(oids)
+            failed = _copy(self._repo.cache.local, self._remote, [oid for oid in oids if oid not in held])
+        self._explain(failed.values())
+
+    def holds(self, oids: list[str]) -> bool:
+        """Does the remote have all these objects? Raises ServiceUnavailable."""
+        with self._speaking():
+            return set(oids) <= set(self._remote.oids_exist(oids))
+
+    @property
+    def _remote(self) -> "HashFileDB":
+        return self._repo.cloud.get_remote_odb(self._remote_name)
+
+    def _remove_damaged(self, oids: list[str]) -> None:
+        """DVC never replaces an object that a remote has. In a folder it is hashed here; elsewhere its size is compared."""
+        remote = self._remote
+        for oid in oids:
+            path = remote.oid_to_path(oid)
+            if remote.fs.protocol == "local":
+                _is_sound(Path(path), oid)
+            elif remote.fs.exists(path) and remote.fs.size(path) != self.path(oid).stat().st_size:
+                remote.fs.remove(path)
+
+    def _explain(self, causes: Iterable[BaseException]) -> None:
+        for cause in causes:
+            raise self._unavailable(cause)
+
+    @contextmanager
+    def _speaking(self) -> Iterator[None]:
+        """Turn what DVC and its file systems raise into one line that names the remote."""
+        from botocore.exceptions import BotoCoreError, ClientError
+        from dvc.exceptions import DvcException
+        from dvc_objects.errors import ObjectDBError
+        from dvc_objects.fs.errors import AuthError, ConfigError, RemoteMissingDepsError
+
+        known = (
+            DvcException,
+            OSError,
+            BotoCoreError,
+            ClientError,
+            ObjectDBError,
+            AuthError,
+            ConfigError,
+            RemoteMissingDepsError,
+        )
+        try:
+            yield
+        except known as error:
+            raise self._unavailable(error) from None
+
+    def _unavailable(self, cause: BaseException) -> ServiceUnavailable:
+        why = f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
+        remedy = "Start it, or correct DVC_REMOTE and the MINIO_* settings, then repeat the command"
+        return ServiceUnavailable(f"The DVC remote {self.remote_url} did not answer as it must ({why})", remedy)
+
+
+def _copy(source: "HashFileDB", target: "HashFileDB", oids: list[str]) -> dict[str, BaseException]:
+    """Copy objects from store to store, verified where the target's `verify` says so; returns why some failed."""
+    failed: dict[str, BaseException] = {}
+    if oids:
+        paths = [source.oid_to_path(oid) for oid in oids]
+        target.add(paths, source.fs, oids, check_exists=False, on_error=failed.__setitem__)
+    return failed
+
+
+def is_listing(oid: str) -> bool:
+    """Is this the name of a folder's listing?"""
+    return oid.endswith(".dir") and bool(_OBJECT.fullmatch(oid.removesuffix(".dir")))
+
+
+def _is_sound(path: Path, oid: str) -> bool:
+    """Is the object there with the content that it is named after? Another content is removed, read-only or not."""
+    try:
+        with path.open("rb") as handle:
+            found = hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    except FileNotFoundError:
+        return False
+    if found == oid.removesuffix(".dir"):
+        return True
+    path.unlink()
+    return False
