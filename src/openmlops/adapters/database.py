@@ -67,6 +67,11 @@ def writing(engine: Engine) -> AbstractContextManager[Connection]:
     return engine.execution_options(writes=True).begin()
 
 
+def snapshots(engine: Engine) -> Engine:
+    """The same engine, each transaction of which sees one state of the database; PostgreSQL's own default sees one a query."""
+    return engine if engine.dialect.name == "sqlite" else engine.execution_options(isolation_level="REPEATABLE READ")
+
+
 def place(address: URL) -> str:
     """Where the database is, for people: host and database, or the file. Never a password."""
     if address.get_backend_name() == "sqlite":

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, Engine, RowMapping, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from openmlops.adapters.database import writing
+from openmlops.adapters.database import snapshots, writing
 from openmlops.adapters.schema import LEDGER, LEDGER_HEAD
 from openmlops.core.types import LedgerEntry, Verdict
 from openmlops.errors import LedgerConflict, LedgerCorrupt
@@ -30,7 +30,7 @@ class Ledger:
     """Rows of `LedgerEntry` in a database. Whatever it reads has had its hash checked; `verify` checks the chain too."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._engine = snapshots(engine)  # a row and the record of the head must be of one moment
 
     def head(self, model: str) -> LedgerEntry | None:
         """The newest row, or None when the model has none. Raises LedgerCorrupt."""
