@@ -79,17 +79,21 @@ def fit(
     key: str,
     on_epoch: OnEpoch,
     on_step: OnStep | None = None,
+    on_start: Callable[[], None] | None = None,
 ) -> FitResult:
     """Train `model` (raw images (n, 3, h, w) -> logits, embedding) in place; it ends on the CPU in evaluation mode.
 
-    `folder` holds the checkpoint of an interrupted training; it is resumed only by the same `key` (of data, configuration and
-    code) on the same compute and torch. `on_epoch` is called when the epoch's checkpoint is durable, and not again for
-    epochs before a resume: those are in the result's history. Raises TrainingError if the loss is not finite, if
-    nothing is learned, or if another process runs the same training.
+    `folder` holds the checkpoint of an interrupted training; it is resumed only by the same `key` (of data, configuration
+    and code) on the same compute and torch. `on_start` is called when this process holds the training, before its first
+    step; `on_epoch` when the epoch's checkpoint is durable, and not again for epochs before a resume: those are in the
+    result's history. Raises TrainingError if the loss is not finite, if nothing is learned, or if another process runs
+    the same training; in the first two cases the checkpoint is removed.
     """
     compute = Compute.of(config)
     identity = f"{key} {compute.model_dump_json()} torch {torch.__version__}"
     with exclusive(folder, identity) as checkpoint, compute.active():
+        if on_start is not None:
+            on_start()
         training = _Training(model, data, config, compute)
         saved = checkpoint.load()
         if saved is not None:

@@ -5,6 +5,7 @@ whitened by fixed filters, then groups of two 3x3 convolutions with batch normal
 is trained is in `recipe`; the loop is in `learning`.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,10 +113,13 @@ def fit(
     key: str,
     on_epoch: loop.OnEpoch,
     on_step: loop.OnStep | None = None,
+    on_start: Callable[[], None] | None = None,
 ) -> loop.FitResult:
     """`learning.loop.fit` with the recipe for `config`; the result's configuration is a TrainConfig with nothing left open."""
     resolved = _resolved(config, len(data.train_images))
-    result = loop.fit(model, data, resolved.fit_config(), folder=folder, key=key, on_epoch=on_epoch, on_step=on_step)
+    result = loop.fit(
+        model, data, resolved.fit_config(), folder=folder, key=key, on_epoch=on_epoch, on_step=on_step, on_start=on_start
+    )
     settled = {name: value for name, value in result.config if name in TrainConfig.model_fields}
     return replace(result, config=resolved.model_copy(update=settled))
 
