@@ -131,6 +131,14 @@ def test_an_exception_never_becomes_no_drift(reference: DriftReference) -> None:
         assert report.p_value is None
 
 
+def test_a_column_stuck_at_the_end_of_its_range_is_drift(reference: DriftReference, rows: np.ndarray) -> None:
+    """As no pixel is clipped any more once the contrast is low."""
+    x = draw(200, np.random.default_rng(14))
+    x[:, 3] = rows[:, 3].min()
+    report = measure(frame(x), reference)
+    assert (report.outcome, report.columns[0].name) == ("drift", "embedding.03")
+
+
 def test_huge_values_are_drift_and_still_numbers(reference: DriftReference) -> None:
     x = draw(200, np.random.default_rng(8))
     x[:, 2] *= 1e30

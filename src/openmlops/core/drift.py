@@ -52,9 +52,10 @@ def measure(window: object, reference: DriftReference) -> DriftReport:
     """Judge a window of production features, a frame with the reference's columns. Never raises for what is in `window`."""
     if found := _frame_refusals(window, reference):
         return _not_measurable(reference, found)
-    z = (frames.matrix(window, reference.names) - reference.mean) / reference.scale  # type: ignore[arg-type]
+    x = frames.matrix(window, reference.names)  # type: ignore[arg-type]
+    z = (x - reference.mean) / reference.scale
     keys, first = np.unique(frames.row_keys(z), return_index=True)
-    if found := _row_refusals(z, keys, reference):
+    if found := _row_refusals(x, keys, reference):
         return _not_measurable(reference, found, len(keys))
     return _judge(z[first], len(z) - len(first), reference)
 
@@ -83,23 +84,31 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _row_refusals(z: np.ndarray, keys: np.ndarray, reference: DriftReference) -> tuple[str, ...]:
-    """Why the rows of a window, standardised (n, d) and with their distinct keys, cannot be judged."""
-    stuck = [reference.names[i] for i in np.flatnonzero((np.ptp(z, axis=0) == 0) & reference.varied)]
+def _row_refusals(x: np.ndarray, keys: np.ndarray, reference: DriftReference) -> tuple[str, ...]:
+    """Why the rows of a window (n, d), with their distinct keys, cannot be judged."""
     floor = int(reference.sizes[0])
     if len(keys) < floor:
-        return (f"{len(keys)} distinct rows of {len(z)} are fewer than {floor}, the smallest calibrated window",)
-    if stuck:
-        return (f"{len(stuck)} columns hold one value only, which vary in the reference: {_listed(stuck)}",)
+        return (f"{len(keys)} distinct rows of {len(x)} are fewer than {floor}, the smallest calibrated window",)
+    if stuck := _stuck(x, reference):
+        return (f"{len(stuck)} columns hold one value only, within the reference's range: {_listed(stuck)}",)
     known = np.isin(keys, reference.keys).mean()
     return (f"{known:.0%} of its rows are rows of the reference: it would be compared with itself",) if known > OVERLAP else ()
+
+
+def _stuck(x: np.ndarray, reference: DriftReference) -> list[str]:
+    """Columns of a window (n, d) that cannot be measurements: constant, at neither end of the reference's range.
+
+    At an end or beyond it a constant is drift, such as no clipped pixel at all once the contrast is low.
+    """
+    within = (x[0] > reference.low) & (x[0] < reference.high)
+    return [reference.names[i] for i in np.flatnonzero((np.ptp(x, axis=0) == 0) & within)]
 
 
 def _judge(z: np.ndarray, repeated: int, reference: DriftReference) -> DriftReport:
     """Compare distinct standardised rows (n, d) with the reference's threshold for that many rows."""
     n, rate = len(z), reference.false_alarm_rate
     difference = z.mean(axis=0)
-    distance = statistic(difference, reference.precision, n, reference.rows)
+    distance = float(statistic(difference[None], reference.covariance, n, reference.rows)[0])
     null = null_for(n, reference)
     threshold = float(np.quantile(null, 1 - rate))
     p_value = float((1 + (null >= distance).sum()) / (1 + len(null)))

@@ -46,10 +46,12 @@ class DriftReference:
     """float64 (d,), in units of the column"""
     scale: np.ndarray
     """float64 (d,), standard deviations in units of the column"""
-    precision: np.ndarray
-    """float64 (d, d), inverse covariance of the standardised columns"""
-    varied: np.ndarray
-    """bool (d,): no single value fills half of the reference, so a window with one value only is a stuck feature"""
+    low: np.ndarray
+    """float64 (d,), smallest value, in units of the column"""
+    high: np.ndarray
+    """float64 (d,), largest value, in units of the column"""
+    covariance: np.ndarray
+    """float64 (d, d), of the standardised columns, shrunk"""
     keys: np.ndarray
     """uint64, sorted: `frames.row_keys` of the reference rows"""
     rows: int
@@ -90,7 +92,7 @@ class DriftReference:
             raise ModelCorrupt(problem, "Fetch the model version again, or register it anew") from error
 
 
-_ARRAYS = ("mean", "scale", "precision", "varied", "keys", "sizes", "nulls")
+_ARRAYS = ("mean", "scale", "low", "high", "covariance", "keys", "sizes", "nulls")
 _NOT_ARRAYS = ("names", "constant", "rows", "false_alarm_rate")
 
 
@@ -119,8 +121,9 @@ def calibrate(
         constant=constant,
         mean=mean,
         scale=scale,
-        precision=_precision(z.T @ z / len(z), len(z)),
-        varied=np.array([np.unique(column, return_counts=True)[1].max() <= len(z) / 2 for column in z.T]),
+        low=x.min(axis=0),
+        high=x.max(axis=0),
+        covariance=_shrunk(z.T @ z / len(z), len(z)),
         keys=_distinct(z),
         rows=len(z),
         sizes=usable,
@@ -165,29 +168,30 @@ def _null(z: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """
     n, total, gram = len(z), z.sum(axis=0), z.T @ z
     windows = max(1, int(n * FOLD) // size)
-    drawn: list[float] = []
+    drawn = np.empty(0)
     while len(drawn) < DRAWS:
         held = z[rng.choice(n, windows * size, replace=False)]
         rest = n - len(held)
         mean = (total - held.sum(axis=0)) / rest
-        precision = _precision((gram - held.T @ held) / rest - np.outer(mean, mean), rest)
+        covariance = _shrunk((gram - held.T @ held) / rest - np.outer(mean, mean), rest)
         means = held.reshape(windows, size, -1).mean(axis=1)
-        drawn += [statistic(window - mean, precision, size, rest) for window in means]
+        drawn = np.append(drawn, statistic(means - mean, covariance, size, rest))
     return np.sort(drawn[:DRAWS])
 
 
-def statistic(difference: np.ndarray, precision: np.ndarray, window: int, reference: int) -> float:
-    """Hotelling's T-squared of a difference of means (d,), of `window` rows against `reference` rows."""
-    return float(difference @ precision @ difference / (1 / window + 1 / reference))
+def statistic(differences: np.ndarray, covariance: np.ndarray, window: int, reference: int) -> np.ndarray:
+    """Hotelling's T-squared (k,) of k differences of means (k, d), of `window` rows against `reference` rows."""
+    whitened = np.linalg.solve(covariance, differences.T).T
+    return (differences * whitened).sum(axis=1) / (1 / window + 1 / reference)
 
 
-def _precision(covariance: np.ndarray, rows: int) -> np.ndarray:
-    """Inverse of a covariance (d, d) estimated from `rows` rows, shrunk towards the identity (OAS, Chen et al. 2010)."""
+def _shrunk(covariance: np.ndarray, rows: int) -> np.ndarray:
+    """A covariance (d, d) estimated from `rows` rows, shrunk towards a multiple of the identity (OAS, Chen et al. 2010)."""
     d = len(covariance)
     trace, squares = float(np.trace(covariance)), float((covariance**2).sum())
     spread = (rows + 1 - 2 / d) * (squares - trace**2 / d)
     shrinkage = min(1.0, ((1 - 2 / d) * squares + trace**2) / spread) if spread > 0 else 1.0
-    return np.linalg.inv((1 - shrinkage) * covariance + shrinkage * trace / d * np.eye(d))
+    return (1 - shrinkage) * covariance + shrinkage * trace / d * np.eye(d)
 
 
 def null_for(n: int, reference: DriftReference) -> np.ndarray:
