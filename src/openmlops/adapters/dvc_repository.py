@@ -12,6 +12,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ def find(folder: Path) -> Path | None:
 
 
 def initialise(root: Path, remote: Remote, cache: Path) -> Path:
-    """Make `root` a DVC repository as `dvc init --no-scm` does, set up so that the `dvc` command finds the same cache and remote.
+    """Make `root` a DVC repository as `dvc init --no-scm` does, such that the `dvc` command finds the same cache and remote.
 
     No credentials are written: for an S3 remote the `dvc` command takes them from AWS's own variables.
     """
@@ -191,7 +192,7 @@ class DvcRepository:
         with self._speaking():
             return set(oids) <= set(self._remote.oids_exist(oids))
 
-    @property
+    @cached_property
     def _remote(self) -> "HashFileDB":
         return self._repo.cloud.get_remote_odb(self._remote_name)
 
@@ -234,7 +235,12 @@ class DvcRepository:
 
     def _unavailable(self, cause: BaseException) -> ServiceUnavailable:
         why = f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
-        remedy = "Start it, or correct DVC_REMOTE and the MINIO_* settings, then repeat the command"
+        wrong = (
+            "MINIO_ACCESS_KEY and MINIO_SECRET_KEY"
+            if isinstance(cause, PermissionError)
+            else "DVC_REMOTE and MINIO_ENDPOINT_URL"
+        )
+        remedy = f"Start it, or correct {wrong}, then repeat the command"
         return ServiceUnavailable(f"The DVC remote {self.remote_url} did not answer as it must ({why})", remedy)
 
 
