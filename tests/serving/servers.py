@@ -44,7 +44,7 @@ class Server:
         """The version in service."""
         return self.client.get("/health/ready").json()["serving"]
 
-    def wait_until(self, holds: Any, seconds: float = 20) -> None:
+    def wait_until(self, holds: Any, seconds: float = 60) -> None:
         """Until `holds()` is true."""
         deadline = time.monotonic() + seconds
         while not holds():
@@ -65,14 +65,14 @@ def free_port() -> int:
 
 @contextmanager
 def running(world: World, **config: Any) -> Iterator[Server]:
-    """A server over `world` until the block ends; SIGTERM then must end it well."""
+    """A server over `world` until the block ends; SIGTERM then must end it."""
     server = start(world, **config)
     try:
         yield server
     finally:
         server.client.close()
         server.process.terminate()
-        server.process.wait(20)
+        server.process.wait(60)
 
 
 def start(world: World, **config: Any) -> Server:
@@ -87,7 +87,11 @@ def start(world: World, **config: Any) -> Server:
         command = [sys.executable, str(script), json.dumps(given)]
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     server = Server(process, f"http://127.0.0.1:{port}", log)
-    server.wait_until(lambda: answers(server))
+    try:
+        server.wait_until(lambda: answers(server))
+    except BaseException:
+        server.kill()
+        raise
     return server
 
 

@@ -6,17 +6,15 @@ one before stays, and what is wrong is logged and told by /health/ready and /met
 
 import asyncio
 import logging
-import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
 from openmlops.adapters.ledger import Ledger
 from openmlops.core.types import LedgerEntry, Value
-from openmlops.errors import ModelCorrupt, ModelNotFound, OpenMLOpsError, ServiceUnavailable
+from openmlops.errors import ModelNotFound, OpenMLOpsError, ServiceUnavailable
 from openmlops.serving.config import ServingConfig
+from openmlops.serving.fetch import local_copy
 from openmlops.serving.metrics import Metrics
-from openmlops.serving.predictor import Predictor, load, verify
+from openmlops.serving.predictor import Predictor, load
 from openmlops.usecases.base import UseCase
 
 FIRST_RETRY_SECONDS = 1.0
@@ -133,28 +131,3 @@ class Deployment:
         if problem != self._problem:
             log.error("%s", problem)
         self._problem = problem
-
-
-def local_copy(config: ServingConfig, entry: LedgerEntry) -> Path:
-    """The folder of the version's files: the verified copy if there is one, else fetched from the registry.
-
-    Fetching needs MLflow, which takes more memory than the rest of the server: it happens in a process that then ends.
-    """
-    folder = config.models / entry.model_sha256
-    try:
-        verify(folder, entry.model_sha256)
-    except ModelCorrupt:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-            uri = config.tracking_uri.get_secret_value()
-            return process.submit(fetch, uri, config.models, entry.model, entry.version, entry.model_sha256).result()
-    return folder
-
-
-def fetch(tracking_uri: str, cache: Path, name: str, version: int, sha256: str) -> Path:
-    """Bring a version's files here from the registry, verified. Raises ModelNotFound, ModelCorrupt, ServiceUnavailable."""
-    from openmlops.adapters.registry import Registry
-    from openmlops.settings import quiet_libraries
-
-    quiet_libraries()
-    registry = Registry(tracking_uri, cache)
-    return registry.fetch(registry.version(name, version).model_copy(update={"sha256": sha256}))

@@ -5,6 +5,7 @@ import socket
 from functools import partial
 
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from openmlops.errors import SettingsError
@@ -22,7 +23,6 @@ def serve(config: ServingConfig) -> None:
     Raises SettingsError when the address is taken, or open to others without a token.
     """
     config.require_token_beyond_loopback()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     if config.metrics_folder:
         share(config.metrics_folder)
     listening = _bind(config)
@@ -33,10 +33,16 @@ def serve(config: ServingConfig) -> None:
         uvicorn.Server(settings).run(sockets=[listening])
 
 
+def worker(config: ServingConfig) -> FastAPI:
+    """The application of the process that calls it, which then logs to standard error."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    return create_app(config)
+
+
 def uvicorn_config(config: ServingConfig) -> uvicorn.Config:
     """How uvicorn is run; it travels to worker processes."""
     return uvicorn.Config(
-        partial(create_app, config),
+        partial(worker, config),
         factory=True,
         workers=config.workers,
         access_log=False,

@@ -1,0 +1,137 @@
+"""Every answered prediction is in the log exactly once: under load, when workers are killed, when the database is away."""
+
+import signal
+import sqlite3
+from contextlib import closing
+
+import psutil
+import pytest
+from clients import Traffic, busy
+from servers import png, running, start
+from versions import MODEL, World, images
+
+from openmlops.adapters.database import connect
+from openmlops.adapters.inference_log import InferenceLog
+
+PNG = png(images(1)[0])
+
+
+def logged(world: World, *versions: int) -> dict[str, int]:
+    """Version by id of everything in the log; an id that is there twice fails."""
+    log = InferenceLog(connect(world.url))
+    found: dict[str, int] = {}
+    for version in versions:
+        for name in log.window(MODEL, version, last=10**6).ids:
+            assert name not in found
+            found[name] = version
+    return found
+
+
+def assert_nothing_lost(world: World, traffic: Traffic) -> None:
+    entries = logged(world, 1)
+    assert traffic.acknowledged.keys() <= entries.keys()
+
+
+def test_under_load_the_log_is_what_was_answered(world):
+    world.promote(1)
+    with running(world) as server:
+        with busy(int(server.url.rpartition(":")[2])) as traffic:
+            server.wait_until(lambda: traffic.requests >= 500)
+        assert traffic.failed == []
+        assert "openmlops_batch_images_bucket" in server.client.get("/metrics").text
+    assert logged(world, 1) == traffic.acknowledged
+
+
+def kill_under_load(world: World, kills: int) -> None:
+    world.promote(1)
+    for _ in range(kills):
+        server = start(world)
+        with busy(int(server.url.rpartition(":")[2])) as traffic:
+            server.wait_until(lambda seen=traffic: seen.requests >= 100)
+            server.kill()
+        server.client.close()
+        assert traffic.failed == []
+        assert_nothing_lost(world, traffic)
+
+
+def test_kill_9_loses_no_acknowledged_prediction(world):
+    kill_under_load(world, kills=3)
+
+
+@pytest.mark.slow
+def test_fifty_times_kill_9_lose_no_acknowledged_prediction(world):
+    kill_under_load(world, kills=50)
+
+
+def test_workers_share_the_database_and_a_killed_one_is_replaced(world):
+    world.promote(1)
+    with running(world, workers=2) as server:
+        port = int(server.url.rpartition(":")[2])
+        with busy(port) as traffic:
+            server.wait_until(lambda: traffic.requests >= 200)
+            busiest(server).kill()
+            server.wait_until(lambda: traffic.dropped > 0)
+            seen = traffic.requests
+            server.wait_until(lambda: len(workers(server)) == 2 and traffic.requests >= seen + 200)
+        counted = server.client.get("/metrics").text
+        assert f'openmlops_predictions_total{{version="1"}} {len(logged(world, 1)):.1f}' in counted
+    assert traffic.failed == []
+    assert_nothing_lost(world, traffic)
+
+
+def busiest(server) -> psutil.Process:
+    """The worker with most connections: which one accepts is the kernel's choice."""
+    return max(workers(server), key=lambda worker: len(worker.net_connections()))
+
+
+def workers(server) -> list[psutil.Process]:
+    children = psutil.Process(server.process.pid).children()
+    alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in alive if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_what_cannot_be_logged_is_not_answered(world):
+    world.promote(1)
+    with running(world, limits={"log_seconds": 0.3}) as server:
+        assert server.predict(PNG).status_code == 200
+        blocking = sqlite3.connect(world.home / "openmlops.db", isolation_level=None)
+        blocking.execute("BEGIN IMMEDIATE")
+        response = server.predict(PNG)
+        assert response.status_code == 503
+        assert response.headers["retry-after"] == "1"
+        assert "logged within" in response.json()["detail"]
+        blocking.execute("COMMIT")
+        server.wait_until(lambda: server.predict(PNG).status_code == 200)
+
+
+def test_a_database_that_does_not_answer_makes_the_server_unready_and_it_recovers(world):
+    world.promote(1)
+    with running(world) as server:
+        assert server.predict(PNG).status_code == 200
+        rename_tables(world, "inference", "ledger", to="{}_aside")
+        server.wait_until(lambda: server.client.get("/health/ready").status_code == 503)
+        assert server.client.get("/health/ready").json()["database"] is False
+        response = server.predict(PNG)
+        assert response.status_code == 503
+        assert "DATABASE_URL" in response.json()["detail"]
+        rename_tables(world, "inference_aside", "ledger_aside", to="{}")
+        server.wait_until(lambda: server.client.get("/health/ready").status_code == 200)
+        assert server.predict(PNG).status_code == 200
+
+
+def rename_tables(world: World, *tables: str, to: str) -> None:
+    with closing(sqlite3.connect(world.home / "openmlops.db", timeout=30)) as database:
+        for table in tables:
+            database.execute(f"ALTER TABLE {table} RENAME TO {to.format(table.removesuffix('_aside'))}")
+
+
+def test_sigterm_answers_what_was_asked_before_it_ends(world):
+    world.promote(1)
+    server = start(world)
+    with busy(int(server.url.rpartition(":")[2])) as traffic:
+        server.wait_until(lambda: traffic.requests >= 100)
+        server.process.terminate()
+        assert server.process.wait(60) in (0, -signal.SIGTERM)
+    server.client.close()
+    assert traffic.failed == []
+    assert logged(world, 1) == traffic.acknowledged
