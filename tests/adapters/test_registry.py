@@ -1,13 +1,18 @@
 """A registered version is whole, measured and verifiable, or it is not there."""
 
+import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from mlflow import MlflowClient
 
 from openmlops.adapters.registry import DATASET_TAG, Registry
@@ -237,3 +242,49 @@ def test_a_killed_registration_leaves_no_version_and_can_be_done_again(
     assert registry.versions("net") == ()
     assert registry.register("net", run_id, folder, TAGS).version == 1
     assert Manifest.of(registry.fetch(registry.version("net", 1))) == Manifest.of(folder)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """A real MLflow server that keeps the artifacts itself."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    options = ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", str(tmp_path / "kept")]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *options]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, process_group=0) as process:
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/health", process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+
+
+def _wait_for(url: str, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 150
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the MLflow server ended at once"
+        with contextlib.suppress(requests.RequestException):
+            if requests.get(url, timeout=5).ok:
+                return
+        time.sleep(0.5)
+    raise TimeoutError("the MLflow server did not start within 150 s")
+
+
+@pytest.mark.slow
+def test_a_server_keeps_the_same_promises(server: str, tmp_path: Path):
+    tracking, registry = Tracking(server, "openmlops", tmp_path / "unused"), Registry(server, tmp_path / "cache")
+    ref = register(registry, tracking, tmp_path / "out")
+    again = registry.register("net", ref.run_id, tmp_path / "out", TAGS)
+    registry.set_alias("net", "champion", ref.version)
+    assert (again, registry.resolve("net", "champion"), registry.versions("net")) == (ref, ref, (ref,))
+    assert Manifest.of(Registry(server, tmp_path / "elsewhere").fetch(ref)) == Manifest.of(tmp_path / "out")
+    flip(next((tmp_path / "kept").rglob("model.onnx")))
+    with pytest.raises(ModelCorrupt, match=r"model\.onnx"):
+        Registry(server, tmp_path / "a third").fetch(ref)
+    with pytest.raises(ModelNotFound, match="no version 9"):
+        registry.version("net", 9)
+    with pytest.raises(RegistryError, match="There is no MLflow run"):
+        registry.run_metrics("f" * 32)
+    assert not (tmp_path / "unused").exists()

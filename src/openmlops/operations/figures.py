@@ -43,5 +43,5 @@ def confusion_matrix(evaluation: Evaluation, path: Path) -> Path:
 
 def _title(evaluation: Evaluation) -> str:
     low, high = evaluation.accuracy_low, evaluation.accuracy_high
-    accuracy = f"accuracy {evaluation.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%})"
+    accuracy = f"accuracy {evaluation.accuracy:.1%} (95% interval {low:.1%} to {high:.1%})"
     return f"{evaluation.split} split, {evaluation.n:,} images\n{accuracy}"

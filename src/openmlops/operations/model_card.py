@@ -58,8 +58,8 @@ A model of the use case `{d.use_case}`: images of {width}x{height} pixels in, on
 - **Input:** `images`, uint8 (n, {height}, {width}, 3), RGB, raw pixels. Normalisation is the model's first layer:
   mean {_numbers(d.preprocessing.mean)}, standard deviation {_numbers(d.preprocessing.std)} (pixel units, 0 to 255).
 - **Output:** `logits`, `probabilities` and `embedding`, float32.
-- **Files:** `model.onnx` is what is served and what was judged; its probabilities differ from the trained model's by at most
-  {d.parity:.1e} on `golden.npz`."""
+- **Files:** `model.onnx` is what is served; on `golden.npz` its probabilities differ from the trained model's by at most
+  {d.parity:.1e}."""
 
 
 def _quality(d: Description) -> str:
@@ -85,7 +85,7 @@ def _lineage(d: Description) -> str:
     config = "\n".join(f"| {name} | {value} |" for name, value in sorted(d.config.items()))
     return f"""## Lineage
 
-- **Data:** version `{d.dataset}` ({d.dataset_rows:,} images). {d.about}
+- **Data:** version `{d.dataset}` ({d.dataset_rows:,} images).
 - **Split:** `{d.split}`, seed {d.split_seed}: {d.train_rows:,} to train on, {d.validation_rows:,} for validation,
   {d.test_rows:,} to test with.
 - **Run, commit and environment:** on the MLflow run that this version belongs to.
@@ -96,7 +96,8 @@ def _lineage(d: Description) -> str:
 
 ## Licence
 
-The weights derive from the data named above; its terms apply to their use. {d.about}"""
+The weights derive from the data version named above, and its terms apply to their use. Of the data set that this use case is
+made for: {d.about} A sample or images of your own come with terms of their own."""
 
 
 def _limits(d: Description) -> str:
