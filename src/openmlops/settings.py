@@ -116,6 +116,8 @@ def quiet_libraries() -> None:
         "ZENML_ENABLE_REPO_INIT_WARNINGS": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # 12 s; the default of 7 waits four minutes for a server that is not there
         "DO_NOT_TRACK": "1",
         "DVC_NO_ANALYTICS": "1",
         "YOLO_OFFLINE": "true",
