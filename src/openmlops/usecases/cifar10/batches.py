@@ -119,6 +119,10 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
         except KeyError:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which no CIFAR-10 batch does") from None
 
+    def get_extension(self, code: int) -> None:
+        """Extension codes go past `find_class` once anything in the process has used them: none is allowed."""
+        raise pickle.UnpicklingError(f"it names extension-{code}, which no CIFAR-10 batch does")
+
 
 def dump(values: dict[bytes, Any]) -> bytes:
     """Pickle a batch as Python 2 did the official ones: protocol 2, byte strings, numpy by its old name.
