@@ -35,7 +35,13 @@ class FitConfig(Value):
 
     @model_validator(mode="after")
     def _one_length(self) -> "FitConfig":
-        given = [name for name in ("epochs", "budget", "steps") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise ValueError(f"give one of epochs, budget and steps, not {' and '.join(given)}")
+        one_length(self.epochs, self.budget, self.steps)
         return self
+
+
+def one_length(epochs: float | None, budget: float | None, steps: int | None) -> None:
+    """Raise ValueError if the length of a training is given in more than one way."""
+    lengths = {"epochs": epochs, "budget": budget, "steps": steps}
+    given = [name for name, length in lengths.items() if length is not None]
+    if len(given) > 1:
+        raise ValueError(f"give one of epochs, budget and steps, not {' and '.join(given)}")

@@ -5,10 +5,10 @@ No torch here: the server and the command line read this configuration too. The 
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from openmlops.core.types import Value
-from openmlops.learning.config import FitConfig
+from openmlops.learning.config import FitConfig, one_length
 
 
 class Recipe(Value):
@@ -45,6 +45,11 @@ class TrainConfig(Value):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where there is one")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on cuda, else float32")
     threads: int | None = Field(None, gt=0, description="CPU threads; none: the cores that this process may use")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainConfig":
+        one_length(self.epochs, self.budget, self.steps)
+        return self
 
     def resolved(self, images: int, device: str) -> "TrainConfig":
         """Everything that a recipe decides filled in, for `images` training images on `device` (cpu or cuda)."""
