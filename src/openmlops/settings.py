@@ -7,7 +7,7 @@ folder, else from the default; `openmlops settings` shows which. How to train is
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -40,6 +40,29 @@ class Settings(BaseModel):
     minio_data_prefix: str = Field("data", description="key prefix of uploaded data sets")
     simulate_drift: bool = Field(False, description="1: monitoring corrupts the images before the model sees them")
     api_token: SecretStr = Field(SecretStr(""), description="token of the HTTP interface; required beyond 127.0.0.1")
+    policy_alarmed_windows: int = Field(2, ge=1, description="windows that must raise an alarm before anything is done")
+    policy_of_windows: int = Field(3, ge=1, description="latest windows among which those are counted")
+    policy_drifted_columns: float = Field(
+        0.5, ge=0, le=1, description="share of drifted columns in Evidently's report that is an alarm; 0: not used"
+    )
+    policy_accuracy_drop: float = Field(
+        0.05, gt=0, le=1, description="share below the champion's test accuracy that is an alarm (0.05: five points)"
+    )
+    policy_minimum_new_labels: int = Field(500, ge=1, description="new labelled images that a retraining needs")
+    policy_cooldown_hours: float = Field(
+        6.0, ge=0, description="hours after a retraining, a rollback or a request for labels until the next"
+    )
+    policy_retrainings_a_day: int = Field(2, ge=0, description="retrainings in any 24 hours")
+    policy_breaker: int = Field(
+        3, ge=1, description="challengers in a row that were rejected or failed; then a person must look"
+    )
+    policy_probation_hours: float = Field(48.0, ge=0, description="hours after a promotion in which a rollback is considered")
+    policy_labels_to_request: int = Field(200, ge=2, description="images that a request for labels names")
+    watch_mode: Literal["manual", "suggest", "auto"] = Field(
+        "suggest", description="`manual` only reports, `suggest` also notifies, `auto` acts"
+    )
+    notify_webhook_url: SecretStr = Field(SecretStr(""), description="URL that decisions are posted to; empty: log lines only")
+    notify_allowed_hosts: str = Field("", description="hosts, comma-separated, that NOTIFY_WEBHOOK_URL may name")
 
     @property
     def home(self) -> Path:

@@ -177,12 +177,17 @@ class InferenceLog:
         One row a prediction: id, at, version, input_sha256, the features by name, `probability_<class>`, prediction (class
         index), label (null where none has joined), latency_ms.
         """
-        import pyarrow.parquet
-
         window = self.window(model, version, last)
-        with replacing(path) as beside:
-            pyarrow.parquet.write_table(_table(window, version), beside)
+        write_parquet(path, window, version)
         return window
+
+
+def write_parquet(path: Path, window: Window, version: int) -> None:
+    """Write a window of a version as `InferenceLog.export` does, whole or not at all."""
+    import pyarrow.parquet
+
+    with replacing(path) as beside:
+        pyarrow.parquet.write_table(_table(window, version), beside)
 
 
 def _rows(group: Entries) -> list[dict[str, object]]:

@@ -72,7 +72,7 @@ class Leases:
 
     @contextmanager
     def holding(self, name: str, holder: str, length: timedelta) -> Iterator[Callable[[], None]]:
-        """Hold a lease while the block runs, renewing it from a thread. Yields a check that raises LeaseLost once it is lost."""
+        """Hold a lease while the block runs, renewed from a thread. Yields a check that raises LeaseLost once it is lost."""
         lease = self.take(name, holder, length)
         ended, lost = threading.Event(), threading.Event()
         beating = threading.Thread(target=self._beat, args=(lease, length, ended, lost), daemon=True)

@@ -1,8 +1,9 @@
 """From trained weights to a registered version: evaluate, export, register; and evaluate any version again.
 
 What is covered: the sealed folder that a version consists of. It holds MLflow's ONNX flavour, and beside it `golden.npz` (raw
-images with the trained model's answers), `reference.parquet` (features of the validation images through the exported model),
-`model.json`, `model_card.md` and `manifest.json`. What is not: training, and who becomes champion (`promotion`).
+images with the trained model's answers), `reference.parquet` (features of the validation images through the exported model)
+with what monitoring is calibrated to (references.py), `model.json`, `model_card.md` and `manifest.json`. What is not:
+training, and who becomes champion (`promotion`).
 """
 
 import shutil
@@ -20,6 +21,8 @@ from openmlops.errors import DataError, ModelCorrupt, ModelNotFound, SettingsErr
 from openmlops.files import MANIFEST, Manifest, replacing, write_text
 from openmlops.operations import data, figures
 from openmlops.operations.model_card import Description, model_card
+from openmlops.operations.references import write_references
+from openmlops.operations.references import write_references
 from openmlops.operations.workspace import Workspace
 from openmlops.usecases.base import Rows
 
@@ -99,7 +102,7 @@ def _write_models(rebuilt: "_Rebuilt", scratch: Path, folder: Path) -> float:
 
 
 def _write_reference(rebuilt: "_Rebuilt", folder: Path) -> None:
-    """Features of the validation images, answered by the exported file itself: what drift is judged against."""
+    """Features of the validation images, answered by the exported file itself, and what monitoring calibrates on them."""
     import pyarrow
     import pyarrow.parquet
 
@@ -107,8 +110,10 @@ def _write_reference(rebuilt: "_Rebuilt", folder: Path) -> None:
 
     use_case, images = rebuilt.workspace.use_case, rebuilt.images("validation")
     outputs = use_case.predict(OnnxModel(folder / "model.onnx").run(images))
+    features = use_case.features(images, outputs)
     with replacing(folder / REFERENCE_FILE) as beside:
-        pyarrow.parquet.write_table(pyarrow.table(use_case.features(images, outputs)), beside)
+        pyarrow.parquet.write_table(pyarrow.table(features), beside)
+    write_references(folder, features, outputs.probabilities, rebuilt.rows.labels[rebuilt.indices["validation"]])
 
 
 def register(workspace: Workspace, exported: ExportRef, trained: TrainedRef, evaluation: Evaluation) -> ModelRef:

@@ -114,6 +114,12 @@ def rollback(workspace: Workspace, model: str, reason: str | None = None) -> Led
     return entry
 
 
+def previous_champion(workspace: Workspace, model: str) -> int | None:
+    """The version that a rollback would put back; None if there is none."""
+    reigns = _reigns(workspace.ledger.history(model))
+    return reigns[-2] if len(reigns) > 1 else None
+
+
 def repair(workspace: Workspace, model: str) -> tuple[str, ...]:
     """Make the MLflow aliases of a model say what its ledger says; what was repaired, one sentence each.
 

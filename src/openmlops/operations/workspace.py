@@ -11,7 +11,14 @@ from openmlops.settings import Settings, quiet_libraries
 from openmlops.usecases.base import UseCase, load_use_case
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from openmlops.adapters.data_versions import DataVersions
+    from openmlops.adapters.decisions import Decisions
+    from openmlops.adapters.inference_log import InferenceLog
+    from openmlops.adapters.input_store import InputStore
+    from openmlops.adapters.labelled_inputs import LabelledInputs
+    from openmlops.adapters.leases import Leases
     from openmlops.adapters.ledger import Ledger
     from openmlops.adapters.object_store import ObjectStore
     from openmlops.adapters.registry import Registry
@@ -55,6 +62,11 @@ class Workspace:
     def artifacts(self) -> Path:
         """ARTIFACTS_DIR, absolute: the last run's reports and models."""
         return self.settings.artifacts_dir.expanduser().resolve()
+
+    @property
+    def monitoring(self) -> Path:
+        """MONITORING_DIR, absolute: the last monitoring run's files."""
+        return self.settings.monitoring_dir.expanduser().resolve()
 
     @cached_property
     def data_versions(self) -> "DataVersions":
@@ -101,7 +113,48 @@ class Workspace:
     @cached_property
     def ledger(self) -> "Ledger":
         """The append-only record of who is champion."""
-        from openmlops.adapters.database import connect
         from openmlops.adapters.ledger import Ledger
 
-        return Ledger(connect(self.settings.database))
+        return Ledger(self.engine)
+
+    @cached_property
+    def engine(self) -> "Engine":
+        """Our database, its schema at the newest revision."""
+        from openmlops.adapters.database import connect
+
+        return connect(self.settings.database)
+
+    @cached_property
+    def inference_log(self) -> "InferenceLog":
+        """What was answered in production, and the labels that joined."""
+        from openmlops.adapters.inference_log import InferenceLog
+
+        return InferenceLog(self.engine)
+
+    @cached_property
+    def labelled_inputs(self) -> "LabelledInputs":
+        """Which answered inputs have a label, and which labels a data version has used."""
+        from openmlops.adapters.labelled_inputs import LabelledInputs
+
+        return LabelledInputs(self.engine)
+
+    @cached_property
+    def inputs(self) -> "InputStore":
+        """The images that were sent, by content: where the server keeps them."""
+        from openmlops.adapters.input_store import InputStore
+
+        return InputStore(self.home / "inputs")
+
+    @cached_property
+    def decisions(self) -> "Decisions":
+        """What was decided, from what, and what came of it."""
+        from openmlops.adapters.decisions import Decisions
+
+        return Decisions(self.engine)
+
+    @cached_property
+    def leases(self) -> "Leases":
+        """Who may act now."""
+        from openmlops.adapters.leases import Leases
+
+        return Leases(self.engine)

@@ -1,0 +1,86 @@
+"""Labelled production images: which inputs have got a label, and which of them a data version has used.
+
+What is here: rows of the inference log with their labels, as values. What is not: the images (`input_store`), and which of
+them are fit to train on (`operations.new_data`).
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Engine, Row, Select, func, insert, select
+
+from openmlops.adapters.database import writing
+from openmlops.adapters.schema import INFERENCE, INFERENCE_LAYOUT, LABEL, LABEL_USE
+from openmlops.core.types import Value
+
+CHUNK = 500
+"""ids in one question, below every database's limit"""
+
+
+class LabelledInput(Value):
+    """One answered input and its label, a class by name. `at` is when it was answered."""
+
+    prediction: str
+    at: datetime
+    sha256: str
+    label: str
+
+
+class LabelledInputs:
+    """Of the database of `engine`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def count_new(self, model: str) -> int:
+        """How many labelled inputs of a model no data version has used."""
+        counting = _new(select(func.count()).select_from(_joined()), model)
+        with self._engine.connect() as connection:
+            return int(connection.scalar(counting) or 0)
+
+    def new(self, model: str) -> tuple[LabelledInput, ...]:
+        """Those inputs, newest first."""
+        return self._read(_new(_asked(), model))
+
+    def all(self, model: str) -> tuple[LabelledInput, ...]:
+        """Every labelled input of a model, used or not, newest first."""
+        return self._read(_asked().where(INFERENCE.c.model == model))
+
+    def mark_used(self, predictions: Sequence[str], dataset: str, at: datetime) -> None:
+        """Note that the labels of these predictions went into a data version, all or none; those noted before stay."""
+        with writing(self._engine) as connection:
+            known: set[str] = set()
+            for start in range(0, len(predictions), CHUNK):
+                asked = select(LABEL_USE.c.inference).where(LABEL_USE.c.inference.in_(predictions[start : start + CHUNK]))
+                known |= set(connection.scalars(asked))
+            rows = [{"inference": name, "dataset": dataset, "at": at} for name in predictions if name not in known]
+            if rows:
+                connection.execute(insert(LABEL_USE), rows)
+
+    def _read(self, asked: Select) -> tuple[LabelledInput, ...]:
+        with self._engine.connect() as connection:
+            rows = connection.execute(asked.order_by(INFERENCE.c.sequence.desc())).all()
+            classes = {row.id: json.loads(row.classes) for row in connection.execute(_LAYOUTS)}
+        return tuple(_labelled(row, classes[row.layout][row.label]) for row in rows)
+
+
+_LAYOUTS = select(INFERENCE_LAYOUT.c.id, INFERENCE_LAYOUT.c.classes)
+
+
+def _joined():  # type: ignore[no-untyped-def]  # a Join
+    used = LABEL.outerjoin(LABEL_USE, LABEL_USE.c.inference == LABEL.c.inference)
+    return used.join(INFERENCE, INFERENCE.c.id == LABEL.c.inference)
+
+
+def _asked() -> Select:
+    columns = (INFERENCE.c.id, INFERENCE.c.at, INFERENCE.c.input_sha256, INFERENCE.c.layout, LABEL.c.label)
+    return select(*columns).select_from(_joined())
+
+
+def _new(asked: Select, model: str) -> Select:
+    return asked.where(INFERENCE.c.model == model, LABEL_USE.c.inference.is_(None))
+
+
+def _labelled(row: Row, label: str) -> LabelledInput:
+    return LabelledInput(prediction=row.id, at=row.at, sha256=row.input_sha256, label=label)

@@ -1,0 +1,105 @@
+"""A workspace with everything real in it: sample data under DVC, a small champion, and traffic as the server logs it."""
+
+import importlib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import save_file
+
+from openmlops.adapters.inference_log import Entries, Layout
+from openmlops.adapters.onnx_model import OnnxModel
+from openmlops.core.images import corrupt
+from openmlops.core.types import ModelRef, TrainedRef
+from openmlops.learning.loop import FitData
+from openmlops.operations import data, models, promotion
+from openmlops.operations.workspace import Workspace
+from openmlops.serving.predictor import encode_png
+from openmlops.settings import Settings, quiet_libraries
+
+NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
+def workspace(home: Path, **settings: str) -> Workspace:
+    """Everything below `home`; `settings` as environment variables in small letters."""
+    quiet_libraries()
+    places = {
+        "OPENMLOPS_HOME": f"{home}/state",
+        "DATA_RAW_DIR": f"{home}/raw",
+        "ARTIFACTS_DIR": f"{home}/artifacts",
+        "MONITORING_DIR": f"{home}/monitoring",
+    }
+    given = {name.upper(): value for name, value in settings.items()}
+    return Workspace(Settings.load({**places, **given}, dotenv=home / ".env"))
+
+
+def train(found: Workspace, seed: int = 0, steps: int = 100) -> tuple[ModelRef, TrainedRef]:
+    """A version of a very small network, registered; 100 steps take 2 cpu-s."""
+    use_case, splits = found.use_case, data.split(found, data.ingest(found), 0)
+    rows, indices = use_case.read(Path(splits.dataset.path)), data.indices_of(splits)
+    config = use_case.config(steps=steps, seed=seed, channels="16-32", batch_size=100, stem_stride=2, flip=False, threads=1)
+    model = use_case.build(config, use_case.preprocess(rows, indices["train"]), rows, indices["train"])
+    fit_data = FitData(*(part[indices[name]] for name in ("train", "validation") for part in (rows.images, rows.labels)))
+    folder = found.home / "training" / f"{seed}-{steps}"
+    result = use_case.fit(model, fit_data, config, folder=folder, key="k", on_epoch=lambda metrics: None)
+    save_file(model.state_dict(), folder / "weights.safetensors")
+    trained = TrainedRef(
+        path=str(folder / "weights.safetensors"),
+        run_id=found.tracking.start(found.model_name, {}, {}),
+        splits=splits,
+        config=result.config.model_dump(),
+        epochs=result.epochs,
+        seconds=result.seconds,
+    )
+    evaluation = models.evaluate(found, trained)
+    exported = models.export(found, trained, evaluation)
+    return models.register(found, exported, trained, evaluation), trained
+
+
+def champion(found: Workspace) -> ModelRef:
+    """Sample data and a first champion."""
+    data.make_sample(found)
+    model, trained = train(found)
+    assert promotion.decide(found, model, trained.splits).champion == model.version
+    return model
+
+
+def fresh_images(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images that no data set holds, made as the sample's are, and their labels."""
+    sample = importlib.import_module("openmlops.usecases.cifar10.sample")
+    draw = sample._Draw(seed)
+    digits, labels = sample._digits()
+    chosen = draw.permutation(len(labels))[np.arange(n) % len(labels)]
+    return sample._paint(digits[chosen], draw), labels[chosen]
+
+
+def send(
+    found: Workspace, model: ModelRef, images: np.ndarray, at: datetime = NOON, corruption: tuple[str, int] | None = None
+) -> list[str]:
+    """Answer images and log them as the server does, an answer a second; the predictions' ids."""
+    shown = corrupt(images, *corruption, seed=1) if corruption else images
+    folder = found.registry.fetch(model)
+    outputs = found.use_case.predict(OnnxModel(folder / "model.onnx").run(shown))
+    features = found.use_case.features(shown, outputs)
+    names = models.Description.read(folder / "model.json").classes
+    first = found.inference_log.count(model.name, model.version)
+    ids = [f"{model.version}-{first + row}" for row in range(len(shown))]
+    entries = Entries(
+        model=model.name,
+        version=model.version,
+        layout=Layout(tuple(features), names),
+        ids=ids,
+        at=[at + timedelta(seconds=row) for row in range(len(shown))],
+        input_sha256=[found.inputs.put(encode_png(image)) for image in shown],
+        features=np.stack(list(features.values()), axis=1),
+        probabilities=outputs.probabilities,
+        latency_ms=[1.0] * len(shown),
+    )
+    found.inference_log.write([entries])
+    return ids
+
+
+def label(found: Workspace, ids: list[str], labels: np.ndarray, at: datetime = NOON) -> None:
+    """Let labels join."""
+    for name, value in zip(ids, labels.tolist(), strict=True):
+        found.inference_log.label(name, value, at)
