@@ -22,7 +22,6 @@ from openmlops.files import MANIFEST, Manifest, replacing, write_text
 from openmlops.operations import data, figures
 from openmlops.operations.model_card import Description, model_card
 from openmlops.operations.references import write_references
-from openmlops.operations.references import write_references
 from openmlops.operations.workspace import Workspace
 from openmlops.usecases.base import Rows
 
