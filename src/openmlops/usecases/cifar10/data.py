@@ -85,7 +85,7 @@ def _load(folder: Path) -> tuple[dict[str, Any], list[Problem]]:
     found, contents[META], per_batch = _meta(contents[META])
     problems += found
     for name, batch in contents.items():
-        if name != META:
+        if name != META and contents[META]:
             problems += _check_batch(batch, name, len(contents[META]), per_batch if name in (*TRAIN, TEST) else None)
     return contents, problems
 
