@@ -3,6 +3,7 @@
 Errors of ours are one line. Anything else is a defect: its traceback goes to a file, its one line says where.
 """
 
+import signal
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -19,7 +20,8 @@ stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def exit_code(command: Callable[[], Any]) -> int:
-    """Run `command`; 0 if it ends well, 1 after one line on standard error if not, 130 after Ctrl-C."""
+    """Run `command`; 0 if it ends well, 1 after one line on standard error if not, 130 after Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         command()
     except OpenMLOpsError as error:
