@@ -1,0 +1,49 @@
+"""The watching half of the loop as a ZenML pipeline: the champion of now in, a stored decision out.
+
+`openmlops monitor` runs it, and so does `python -m openmlops.pipelines.monitoring_pipeline`. What is not here: acting on the
+decision (`cycle`).
+"""
+
+import sys
+from typing import Any
+
+from zenml import pipeline
+
+from openmlops.console import exit_code
+from openmlops.operations.monitoring import MonitoringOutcome
+from openmlops.operations.windows import Source
+from openmlops.pipelines.stack import open_workspace
+from openmlops.pipelines.steps import monitoring as steps
+
+WINDOW = 500
+"""answers in a window, unless told otherwise"""
+
+
+@pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_artifact_metadata=False)
+def monitoring_pipeline(window: int, source: str, by: str) -> None:
+    """Five steps from the champion to a decision: `window` answers of `source` (log or test-set), asked for by `by`."""
+    model = steps.load_latest_model()
+    collected = steps.collect_inference_data(model, window, source)
+    report = steps.run_evidently_report(collected)
+    decision = steps.trigger_decision(collected, report, by)
+    steps.store_monitoring_artifacts(collected, report, decision)
+
+
+def run_monitoring(window: int = WINDOW, source: Source = "log", by: str = "a person") -> MonitoringOutcome:
+    """Run the pipeline on the active stack and return what it came to. Raises what a step raised."""
+    run: Any = monitoring_pipeline(window=window, source=source, by=by)
+    ((artifact,),) = run.steps["store_monitoring_artifacts"].outputs.values()
+    outcome: MonitoringOutcome = artifact.load()
+    return outcome
+
+
+def main() -> None:
+    """Watch the last answers of the champion and print the outcome as JSON."""
+    open_workspace()
+    print(run_monitoring().model_dump_json(indent=2))
+
+
+if __name__ == "__main__":  # by its import name, so that ZenML can find the steps again
+    from openmlops.pipelines import monitoring_pipeline as this
+
+    sys.exit(exit_code(this.main))

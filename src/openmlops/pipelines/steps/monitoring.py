@@ -1,0 +1,49 @@
+"""The steps of the monitoring pipeline. What each does is in `operations`; here is only that ZenML runs it.
+
+No step is cached: a cached `load_latest_model` would watch the old model for ever.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from zenml import step
+
+from openmlops.adapters.decisions import DecisionRecord
+from openmlops.adapters.evidently_report import EvidentlyReport
+from openmlops.core.types import ModelRef
+from openmlops.operations import monitoring, windows
+from openmlops.operations.monitoring import MonitoringOutcome
+from openmlops.operations.windows import WindowRef
+from openmlops.pipelines.stack import open_workspace
+
+
+@step(enable_cache=False)
+def load_latest_model() -> Annotated[ModelRef, "model"]:
+    """The champion of now, by the ledger."""
+    return windows.load_latest_model(open_workspace())
+
+
+@step(enable_cache=False)
+def collect_inference_data(model: ModelRef, window: int, source: str) -> Annotated[WindowRef, "window"]:
+    """What the champion answered lately, or answers to the test set, in MONITORING_DIR/inference.parquet."""
+    return windows.collect_inference_data(open_workspace(), model, window, source, datetime.now(UTC))  # type: ignore[arg-type]
+
+
+@step(enable_cache=False)
+def run_evidently_report(window: WindowRef) -> Annotated[EvidentlyReport, "report"]:
+    """Evidently's page of the window against the version's own reference."""
+    return monitoring.run_evidently_report(open_workspace(), window)
+
+
+@step(enable_cache=False)
+def trigger_decision(window: WindowRef, report: EvidentlyReport, by: str) -> Annotated[DecisionRecord, "decision"]:
+    """Measure drift and accuracy, look back, decide, and keep the decision."""
+    return monitoring.trigger_decision(open_workspace(), window, report, datetime.now(UTC), by)
+
+
+@step(enable_cache=False)
+def store_monitoring_artifacts(
+    window: WindowRef, report: EvidentlyReport, decision: DecisionRecord
+) -> Annotated[MonitoringOutcome, "outcome"]:
+    """Keep files and figures under the monitored version's MLflow run."""
+    return monitoring.store_monitoring_artifacts(open_workspace(), window, report, decision)
