@@ -116,8 +116,9 @@ def test_pictures_reports_and_models_are_where_users_look(made: Made):
 
 def test_the_sealed_folder_holds_everything_a_version_consists_of(made: Made):
     manifest = Manifest.read(made.folder / MANIFEST)
-    needed = {"MLmodel", "model.onnx", "weights.safetensors", "golden.npz", "reference.parquet", "model.json", "model_card.md"}
-    assert manifest.files.keys() >= needed
+    served = {"MLmodel", "model.onnx", "weights.safetensors", "golden.npz", "model.json", "model_card.md"}
+    watched = {"reference.parquet", "drift_reference.npz", "monitoring.json"}
+    assert manifest.files.keys() >= served | watched
     assert manifest.differences(made.folder) == ()
     assert manifest.fingerprint == made.exported.sha256 == made.model.sha256
     assert made.model.dataset == made.trained.splits.dataset.fingerprint
