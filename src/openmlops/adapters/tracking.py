@@ -5,6 +5,7 @@ What is not here: models and versions (registry.py), and inferences, which MLflo
 
 import math
 import re
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,6 +78,19 @@ class Tracking:
         """Keep a text as the artifact `path`."""
         with answering(self._uri):
             self._client.log_text(run_id, text, path)
+
+    def read_files(self, run_id: str, folder: str) -> dict[str, bytes]:
+        """The files that a run keeps directly below `folder`, by name; none if there is no such folder."""
+        with answering(self._uri), tempfile.TemporaryDirectory() as scratch:
+            if not self._client.list_artifacts(run_id, folder):
+                return {}
+            found = Path(self._client.download_artifacts(run_id, folder, scratch))
+            return {path.name: path.read_bytes() for path in found.iterdir() if path.is_file()}
+
+    def tags(self, run_id: str) -> dict[str, str]:
+        """The tags of a run: what it was made from, where and by what."""
+        with answering(self._uri):
+            return dict(self._client.get_run(run_id).data.tags)
 
     def finish(self, run_id: str) -> None:
         """Close the run as finished."""

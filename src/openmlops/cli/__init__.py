@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from openmlops.cli import data, models, training
+from openmlops.cli import data, models, serving, training
 from openmlops.console import exit_code, fail
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 training.add_to(app)
 models.add_to(app)
+serving.add_to(app)
 
 _USAGE_ERROR: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 

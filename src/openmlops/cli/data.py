@@ -38,7 +38,7 @@ def fetch(
     from openmlops.operations.data import fetch as run
 
     with bar("Downloading") as show:
-        found = run(Workspace.open(name), archive, url, lambda done, total: show(done, total, f"{done / 1e6:.0f} MB"))
+        found = run(Workspace.open(name), archive, url, lambda done, total: show(done, total or 0, f"{done / 1e6:.0f} MB"))
     _print(found, json)
 
 

@@ -6,9 +6,8 @@ the loop itself (`learning.loop`), and everything after it (`models`).
 
 import hashlib
 import inspect
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -40,21 +39,23 @@ def train(workspace: Workspace, splits: SplitsRef, preprocessing: Preprocessing,
     rows = workspace.use_case.read(Path(splits.dataset.path))
     indices = indices_of(splits)
     model = workspace.use_case.build(chosen, preprocessing, rows, indices["train"])
-    with training_progress() as progress:
-        result = run.watch(
-            partial(
-                workspace.use_case.fit,
-                model,
-                _fit_data(rows, indices),
-                chosen,
-                folder=folder,
-                key=key,
-                on_start=lambda: run.open(splits, preprocessing, chosen),
-                on_epoch=lambda metrics: (run.log_epoch(metrics), progress.epoch(metrics)),
-                on_step=progress.step,
-            )
+
+    def on_epoch(metrics: EpochMetrics) -> None:
+        run.log_epoch(metrics)
+        progress.epoch(metrics)
+
+    with training_progress() as progress, run:
+        result = workspace.use_case.fit(
+            model,
+            fit_data(rows, indices),
+            chosen,
+            folder=folder,
+            key=key,
+            on_start=lambda: run.open(splits, preprocessing, chosen),
+            on_epoch=on_epoch,
+            on_step=progress.step,
         )
-    return run.close(model, result, splits)
+        return run.close(model, result, splits)
 
 
 def training_key(workspace: Workspace, splits: SplitsRef, preprocessing: Preprocessing, config: Value) -> str:
@@ -74,7 +75,8 @@ def code_fingerprint(workspace: Workspace) -> str:
     return digest.hexdigest()
 
 
-def _fit_data(rows: Rows, indices: dict[str, np.ndarray]) -> Any:
+def fit_data(rows: Rows, indices: dict[str, np.ndarray]) -> Any:
+    """Training and validation images with their labels, as the loop takes them."""
     from openmlops.learning.loop import FitData
 
     train, validation = indices["train"], indices["validation"]
@@ -119,14 +121,13 @@ class _Run:
         """Log one epoch, once."""
         self.tracking.log_epoch(self.id, metrics)
 
-    def watch(self, fit: Callable[[], Any]) -> Any:
-        """Run `fit`; if it fails, close the run as failed with the reason. A killed or interrupted one stays open."""
-        try:
-            return fit()
-        except Exception as error:
-            if self.id:
-                self.tracking.fail(self.id, f"{type(error).__name__}: {error}")
-            raise
+    def __enter__(self) -> None:
+        """Nothing is opened yet: that is for the process that holds the training's lock."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """After a failure, close the run as failed, with the reason. A killed or interrupted training leaves it open."""
+        if self.id and isinstance(error, Exception):
+            self.tracking.fail(self.id, f"{kind.__name__ if kind else ''}: {error}")
 
     def close(self, model: Any, result: Any, splits: SplitsRef) -> TrainedRef:
         """Save the weights, fill gaps that a kill left in the metrics, and return the reference to it all."""

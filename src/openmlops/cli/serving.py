@@ -1,0 +1,84 @@
+"""`serve`, `traffic`, `verify`: the champion at work, a client for it, and whether it can be trained again."""
+
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+
+from openmlops.cli.models import Spec
+from openmlops.cli.show import Json, percent, print_json, print_table
+from openmlops.cli.training import seconds as parse_seconds
+from openmlops.console import say
+from openmlops.operations.workspace import Workspace
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands under `openmlops`."""
+    app.command(epilog="Example: openmlops serve --port 8000 --workers 2")(serve)
+    app.command(epilog="Example: openmlops traffic --rate 50 --seconds 20 --corrupt brightness:0.4 --labels")(traffic)
+    app.command(epilog="Example: openmlops verify cifar10_cnn@champion")(verify)
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; any but 127.0.0.1 needs API_TOKEN.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; they share the port and the log.")] = 1,
+) -> None:
+    """Serve the champion of MODEL_NAME, and follow promotions and rollbacks; every answer is in the log before it leaves."""
+    from openmlops.serving.config import ServingConfig
+    from openmlops.serving.run import serve as run
+
+    workspace = Workspace.open()
+    config = ServingConfig(
+        model=workspace.model_name,
+        use_case=workspace.settings.use_case,
+        home=workspace.home,
+        database_url=SecretStr(workspace.settings.database),
+        tracking_uri=SecretStr(workspace.settings.tracking_uri),
+        api_token=workspace.settings.api_token,
+        host=host,
+        port=port,
+        workers=workers,
+    )
+    say(f"Serving {config.model} on http://{host}:{port} (documentation: /docs). Stop with Ctrl-C.")
+    run(config)
+
+
+def traffic(
+    rate: Annotated[float, typer.Option(min=0.1, help="Images a second.")] = 20.0,
+    seconds: Annotated[str, typer.Option(help="How long, such as 30s or 5m.")] = "30s",
+    corrupt: Annotated[
+        str | None, typer.Option(help="brightness, noise, blur or contrast, and a strength: brightness:0.4")
+    ] = None,
+    labels: Annotated[bool, typer.Option("--labels", help="Send the true label of each answered image.")] = False,
+    url: Annotated[str, typer.Option(help="Address of the server.")] = "http://127.0.0.1:8000",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the order and the corruption.")] = 0,
+    json: Json = False,
+) -> None:
+    """Send test images to the server as a client would."""
+    from openmlops.operations.traffic import send, stream_of_test_images
+
+    workspace = Workspace.open()
+    stream = stream_of_test_images(workspace, corrupt, seed)
+    token = workspace.settings.api_token.get_secret_value()
+    report = send(url.rstrip("/"), stream, seconds=parse_seconds(seconds), rate=rate, labels=labels, token=token)
+    if json:
+        return print_json(report)
+    rows = [(name, value) for name, value in report.model_dump(exclude={"ids", "accuracy"}).items() if value not in ("", None)]
+    right = percent(report.accuracy) if report.accuracy is not None else "none answered"
+    return print_table("Traffic", ("what", "value"), [*rows, ("answered right", right)])
+
+
+def verify(model: Spec, json: Json = False) -> None:
+    """Train a version again from its recorded data, code and configuration; exit code 1 if other weights come out."""
+    from openmlops.operations.verify import verify as run
+
+    found = run(Workspace.open(), model)
+    if json:
+        print_json(found)
+    else:
+        rows = [(i.name, i.recorded[:16], i.now[:16]) for i in found.changed]
+        print_table("Changed since the training", ("ingredient", "recorded", "now"), rows)
+        say(found.summary)
+    if not found.reproduced:
+        raise typer.Exit(1)

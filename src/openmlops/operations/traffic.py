@@ -1,0 +1,215 @@
+"""Traffic: sends test images to a running server as a client would, so that one can see the loop move.
+
+Nothing here knows the server's inside: PNG bodies go to `/predict`, true labels to `/feedback`, over HTTP. `corrupt` changes
+the images before they are sent, as a degraded camera would.
+"""
+
+import io
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import requests
+
+from openmlops.core.images import corrupt
+from openmlops.core.types import Value
+from openmlops.errors import ServiceUnavailable, SettingsError
+from openmlops.operations import data
+from openmlops.operations.workspace import Workspace
+
+CLIENTS = 4
+TIMEOUT_SECONDS = 30
+
+
+class TrafficReport(Value):
+    """What was sent and what came back. `accuracy` is the share of right answers; `ids` are the answered predictions."""
+
+    sent: int
+    answered: int
+    failed: int
+    labelled: int
+    accuracy: float | None
+    versions: dict[int, int]
+    p50_ms: float | None
+    p99_ms: float | None
+    first_failure: str = ""
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What to send: images uint8 (n, h, w, 3), sent in turn and from the start again, with their true labels (n,)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def stream_of_test_images(workspace: Workspace, corruption: str | None = None, seed: int = 0) -> Stream:
+    """The current data's test images in a random order, corrupted as `kind:strength` says. Raises SettingsError."""
+    splits = data.split(workspace, data.ingest(workspace), seed=0)
+    rows = workspace.use_case.read(Path(splits.dataset.path))
+    chosen = np.random.default_rng(seed).permutation(data.indices_of(splits)["test"])
+    images = rows.images[chosen]
+    if corruption:
+        kind, severity = parse_corruption(corruption)
+        images = corrupt(images, kind, severity, seed)
+    return Stream(images, rows.labels[chosen])
+
+
+def parse_corruption(text: str) -> tuple[str, int]:
+    """`brightness:0.4` -> the kind and a severity of 1 to 5. Raises SettingsError."""
+    kind, _, strength = text.partition(":")
+    try:
+        severity = round(5 * float(strength))
+    except ValueError:
+        severity = 0
+    if not 1 <= severity <= 5:
+        problem = f"'{text}' is no corruption: '{strength}' is not a strength between 0.1 and 1"
+        raise SettingsError(problem, "Write it as brightness:0.4, noise:0.6, blur:0.6 or contrast:0.8")
+    return kind, severity
+
+
+def send(
+    url: str,
+    stream: Stream,
+    *,
+    count: int | None = None,
+    seconds: float | None = None,
+    rate: float = 50.0,
+    labels: bool = False,
+    token: str = "",
+    stop: threading.Event | None = None,
+) -> TrafficReport:
+    """Send `count` images, or for `seconds`, at `rate` a second, from CLIENTS connections; with `labels`, their truth follows.
+
+    A failed request is counted, never repeated. Raises ServiceUnavailable if nothing answers at `url` at all.
+    """
+    _require_server(url, token)
+    tally = _Tally()
+    until = time.monotonic() + seconds if seconds else float("inf")
+    with ThreadPoolExecutor(CLIENTS, thread_name_prefix="client") as clients:
+        for number in _paced(rate, until, count, stop or threading.Event()):
+            index = number % len(stream.labels)
+            client = _Client(url, token, labels, tally)
+            clients.submit(client.send, encode(stream.images[index]), int(stream.labels[index]))
+    return tally.report()
+
+
+def _paced(rate: float, until: float, count: int | None, stop: threading.Event) -> Iterator[int]:
+    """0, 1, 2, ... at `rate` a second, caught up after a delay, until time, count or `stop`."""
+    start, number = time.monotonic(), 0
+    while (count is None or number < count) and time.monotonic() < until and not stop.is_set():
+        yield number
+        number += 1
+        time.sleep(max(0.0, start + number / rate - time.monotonic()))
+
+
+def encode(image: np.ndarray) -> bytes:
+    """uint8 (h, w, 3) as PNG."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, "PNG")
+    return content.getvalue()
+
+
+class _Tally:
+    """Counts of all clients; one lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.counts: Counter[str] = Counter()
+        self.versions: Counter[int] = Counter()
+        self.latencies: list[float] = []
+        self.ids: list[str] = []
+        self.failure = ""
+
+    def add(self, change: Callable[["_Tally"], None]) -> None:
+        with self._lock:
+            change(self)
+
+    def report(self) -> TrafficReport:
+        counts, answered = self.counts, self.counts["answered"]
+        p50, p99 = np.percentile(self.latencies, [50, 99]).tolist() if self.latencies else (None, None)
+        return TrafficReport(
+            sent=counts["sent"],
+            answered=answered,
+            failed=counts["failed"],
+            labelled=counts["labelled"],
+            accuracy=counts["right"] / answered if answered else None,
+            versions=dict(sorted(self.versions.items())),
+            p50_ms=p50,
+            p99_ms=p99,
+            first_failure=self.failure,
+            ids=tuple(self.ids),
+        )
+
+
+@dataclass(frozen=True)
+class _Client:
+    url: str
+    token: str
+    labels: bool
+    tally: _Tally
+
+    def send(self, png: bytes, label: int) -> None:
+        """One image, and its label if asked for; whatever goes wrong is counted."""
+        start = time.perf_counter()
+        try:
+            answer = self._post("/predict", data=png, headers={"Content-Type": "image/png"})
+            taken = time.perf_counter() - start
+            if self.labels:
+                self._post("/feedback", json={"prediction_id": answer["prediction_id"], "label": label})
+        except (requests.RequestException, ValueError, KeyError) as error:
+            failure = f"{type(error).__name__}: {error}"[:300]
+            self.tally.add(lambda tally: _failed(tally, failure))
+            return
+        self.tally.add(lambda tally: _answered(tally, answer, label, 1000 * taken, self.labels))
+
+    def _post(self, path: str, **what: Any) -> dict[str, Any]:
+        headers = what.pop("headers", {}) | _authorisation(self.token)
+        answer = _session().post(self.url + path, headers=headers, timeout=TIMEOUT_SECONDS, **what)
+        answer.raise_for_status()
+        return answer.json()
+
+
+def _failed(tally: _Tally, failure: str) -> None:
+    tally.counts.update(("sent", "failed"))
+    tally.failure = tally.failure or failure
+
+
+def _answered(tally: _Tally, answer: dict[str, Any], label: int, milliseconds: float, labelled: bool) -> None:
+    tally.counts.update(("sent", "answered"))
+    tally.counts["right"] += answer["label"] == label
+    tally.counts["labelled"] += labelled
+    tally.versions[answer["model"]["version"]] += 1
+    tally.latencies.append(milliseconds)
+    tally.ids.append(answer["prediction_id"])
+
+
+_threads = threading.local()
+
+
+def _session() -> requests.Session:
+    """One connection a thread, kept alive."""
+    if not hasattr(_threads, "session"):
+        _threads.session = requests.Session()
+    return _threads.session
+
+
+def _authorisation(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _require_server(url: str, token: str) -> None:
+    try:
+        requests.get(f"{url}/health/ready", headers=_authorisation(token), timeout=TIMEOUT_SECONDS).raise_for_status()
+    except requests.RequestException as error:
+        problem = f"No ready server answers at {url} ({type(error).__name__})"
+        raise ServiceUnavailable(problem, "Start one with `openmlops serve`, or give its address with --url") from error
