@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from openmlops.errors import DataCorrupt
-from openmlops.files import Manifest, replacing, write_bytes
+from openmlops.files import Manifest, replacing, replacing_folder, write_bytes
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
@@ -15,6 +15,35 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         raise RuntimeError
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "old").touch()
+    with replacing_folder(tmp_path / "set") as new:
+        (new / "new").touch()
+        assert [path.name for path in (tmp_path / "set").iterdir()] == ["old"]
+    assert [path.name for path in (tmp_path / "set").iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "set"]
+
+
+def test_a_replacement_that_fails_leaves_the_old_folder(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "old").touch()
+    with pytest.raises(RuntimeError), replacing_folder(tmp_path / "set") as new:
+        (new / "half").touch()
+        raise RuntimeError
+    assert list(tmp_path.rglob("*")) == [tmp_path / "set", tmp_path / "set" / "old"]
+
+
+def test_what_a_killed_replacement_left_is_put_right(tmp_path: Path) -> None:
+    (tmp_path / ".set.old").mkdir()  # killed between the two renames
+    (tmp_path / ".set.old" / "old").touch()
+    (tmp_path / ".set.new" / "sub").mkdir(parents=True)
+    with pytest.raises(RuntimeError), replacing_folder(tmp_path / "set") as new:
+        assert list(new.iterdir()) == []
+        raise RuntimeError
+    assert list(tmp_path.rglob("*")) == [tmp_path / "set", tmp_path / "set" / "old"]
 
 
 @pytest.fixture

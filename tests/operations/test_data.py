@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -167,7 +168,8 @@ def test_processes_at_once_end_with_one_whole_version(workspace: Workspace, adde
         write_set(tmp_path / str(seed), seed)
     code = (
         "import sys; from pathlib import Path; from openmlops.operations import data;"
-        "from openmlops.operations.workspace import Workspace; from openmlops.settings import Settings; w = Workspace(Settings());"
+        "from openmlops.operations.workspace import Workspace; from openmlops.settings import Settings;"
+        "w = Workspace(Settings());"
         "[data.add(w, Path(sys.argv[1])) if len(sys.argv) > 1 else data.ingest(w) for _ in range(3)]"
     )
     folders: list[list[str]] = [[str(tmp_path / "1")], [str(tmp_path / "2")], []]
@@ -176,6 +178,33 @@ def test_processes_at_once_end_with_one_whole_version(workspace: Workspace, adde
     possible = {Manifest.of(tmp_path / name).fingerprint for name in ("1", "2")}
     assert data.ingest(workspace).fingerprint in possible
     assert data.status(workspace).pushed
+
+
+@pytest.mark.slow
+def test_an_add_that_is_killed_anywhere_never_leaves_a_wrong_version(
+    workspace: Workspace, added: DatasetRef, tmp_path: Path
+) -> None:
+    """kill -9 at ten moments of an add: afterwards the folder is the old or the new version, or an error says to add again."""
+    code = (
+        "import sys; from pathlib import Path; from openmlops.operations import data;"
+        "from openmlops.operations.workspace import Workspace; from openmlops.settings import Settings;"
+        "import dvc.repo, numpy; w = Workspace(Settings()); w.use_case; print('go', flush=True);"
+        "data.add(w, Path(sys.argv[1]))"
+    )
+    good = {added.fingerprint}
+    for moment in range(10):
+        folder = write_set(tmp_path / f"killed-{moment}", seed=10 + moment)
+        good.add(Manifest.of(folder).fingerprint)
+        with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(0.08 * moment)
+            process.kill()
+        try:
+            assert data.ingest(workspace).fingerprint in good
+        except DataCorrupt:  # killed between the two small files: what the error says to do is enough
+            data.add(workspace, folder)
+        assert Manifest.of(workspace.data_folder).fingerprint in good
 
 
 # ---------------------------------------------------------------- fetch

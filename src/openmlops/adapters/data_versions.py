@@ -41,14 +41,12 @@ class DataVersions:
             raise DataError(f"{folder} holds no files", "Name the folder of a data set")
         with dvc_repository.opened(self._home_of(folder), self.remote, self.cache) as repo:
             oid = repo.add(folder)
+            manifest.write(_beside(folder, ".manifest.json"))  # at once: killed in between, the two files would not agree
             if repo.absent([oid]) or repo.absent(repo.listing(oid).values()):
                 oid = repo.add(folder)
             objects = self._checked_objects(repo, oid, folder)
-            if changed := [
-                name for name, entry in manifest.files.items() if sha256_of(repo.path(objects[name])) != entry.sha256
-            ]:
+            if changed := [name for name, entry in manifest.files.items() if _differs(repo, objects.get(name), entry.sha256)]:
                 raise DataCorrupt(f"{', '.join(changed)} of {folder} changed while it was added", "Add it again")
-            manifest.write(_beside(folder, ".manifest.json"))
             repo.push(list(objects.values()))
             repo.push([oid])
         return manifest
@@ -172,6 +170,10 @@ class DataVersions:
 
 def _beside(folder: Path, suffix: str) -> Path:
     return folder.with_name(folder.name + suffix)
+
+
+def _differs(repo: DvcRepository, oid: str | None, sha256: str) -> bool:
+    return oid is None or sha256_of(repo.path(oid)) != sha256
 
 
 def _manifest_of(record: dict[str, bytes]) -> Manifest | None:
