@@ -23,6 +23,7 @@ def serve(config: ServingConfig) -> None:
     Raises SettingsError when the address is taken, or open to others without a token.
     """
     config.require_token_beyond_loopback()
+    _log_to_standard_error()
     if config.metrics_folder:
         share(config.metrics_folder)
     listening = _bind(config)
@@ -35,7 +36,7 @@ def serve(config: ServingConfig) -> None:
 
 def worker(config: ServingConfig) -> FastAPI:
     """The application of the process that calls it, which then logs to standard error."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    _log_to_standard_error()
     return create_app(config)
 
 
@@ -51,6 +52,10 @@ def uvicorn_config(config: ServingConfig) -> uvicorn.Config:
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         server_header=False,
     )
+
+
+def _log_to_standard_error() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
 
 def _bind(config: ServingConfig) -> socket.socket:
