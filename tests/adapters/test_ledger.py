@@ -6,6 +6,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import Integer, delete, select, text, update
 
@@ -13,7 +14,7 @@ from openmlops.adapters.database import connect, writing
 from openmlops.adapters.ledger import GENESIS, Ledger
 from openmlops.adapters.schema import LEDGER, LEDGER_HEAD
 from openmlops.core.types import Comparison, Verdict
-from openmlops.errors import LedgerConflict, LedgerCorrupt
+from openmlops.errors import LedgerConflict, LedgerCorrupt, ServiceUnavailable
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MODEL = "cifar10_cnn"
@@ -228,3 +229,21 @@ def test_a_deleted_tail_answers_nothing(engine, chain):
         connection.execute(delete(LEDGER).where(LEDGER.c.sequence == 3))
     with pytest.raises(LedgerCorrupt, match="row 3 is missing"):
         chain.champion(MODEL)
+
+
+def test_a_byte_flipped_anywhere_in_the_file_is_noticed_or_changes_nothing(engine, chain, tmp_path):
+    """150 places in the SQLite file, drawn from those that are not empty; unused ones may be harmless, none may be believed."""
+    truth, file, noticed = chain.history(MODEL), tmp_path / "openmlops.db", 0
+    engine.dispose()
+    content = file.read_bytes()
+    for place in np.random.default_rng(0).choice(np.flatnonzero(np.frombuffer(content, np.uint8)), 150, replace=False):
+        flipped = bytearray(content)
+        flipped[place] ^= 0x81
+        file.write_bytes(flipped)
+        try:
+            damaged = Ledger(connect(f"sqlite:///{file}"))
+            damaged.verify(MODEL)
+            assert damaged.history(MODEL) == truth, f"byte {place}"
+        except (LedgerCorrupt, ServiceUnavailable):
+            noticed += 1
+    assert noticed > 50

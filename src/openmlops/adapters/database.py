@@ -122,7 +122,7 @@ def _prepare_sqlite(address: URL, connection: sqlite3.Connection, record: object
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA foreign_keys = ON")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter: a message that quotes a damaged schema
         raise _unavailable(address, error) from error
 
 
