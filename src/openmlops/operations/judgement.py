@@ -1,4 +1,4 @@
-"""Judgement: let challenger and champions answer the same test images, and ask the gate.
+"""Judgement: let challenger and champions answer the same images, frozen test split and fresh slice, and ask the gate.
 
 What is here: gathering. What is not: the rules (`core.gate`), and what follows from a verdict (`promotion`).
 """
@@ -13,6 +13,7 @@ from openmlops.core.types import Comparison, ModelRef, SplitsRef, Verdict
 from openmlops.errors import GateError, ModelCorrupt, ModelNotFound
 from openmlops.operations.answers import predicted_classes
 from openmlops.operations.data import indices_of
+from openmlops.operations.production_images import held_out
 from openmlops.operations.workspace import Workspace
 
 
@@ -29,6 +30,8 @@ def judge(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> Verd
     champion = workspace.registry.version(challenger.name, number)
     best, notes = _best_former(holdout, challenger, champion)
     comparisons = [holdout.compare(challenger, opponent) for opponent in (champion, *best)]
+    if fresh := held_out(workspace, challenger.name, holdout.rows):
+        comparisons.append(_compare_fresh(workspace, challenger, champion, *fresh))
     verdict = decide(holdout.contender(challenger), holdout.contender(champion), comparisons, holdout.floor)
     return verdict.model_copy(update={"reasons": (*verdict.reasons, *notes)})
 
@@ -40,7 +43,7 @@ class _Holdout:
         rows, test = workspace.use_case.read(Path(splits.dataset.path)), indices_of(splits)["test"]
         if len(test) == 0:
             raise GateError(f"The test split of {splits.dataset.path} has no images", "Add a test set to the data")
-        self.workspace, self.images, self.labels = workspace, rows.images[test], rows.labels[test]
+        self.workspace, self.rows, self.images, self.labels = workspace, rows, rows.images[test], rows.labels[test]
 
     @property
     def floor(self) -> float:
@@ -57,6 +60,14 @@ class _Holdout:
 
     def compare(self, challenger: ModelRef, opponent: ModelRef) -> Comparison:
         return compare("holdout", self.correct(challenger), self.correct(opponent), opponent.version, holdout=True)
+
+
+def _compare_fresh(
+    workspace: Workspace, challenger: ModelRef, champion: ModelRef, images: np.ndarray, labels: np.ndarray
+) -> Comparison:
+    """On labelled production images that neither was trained on: the world of now."""
+    ours, theirs = (predicted_classes(workspace, model, images) == labels for model in (challenger, champion))
+    return compare("fresh", ours, theirs, champion.version, holdout=False)
 
 
 def _best_former(holdout: _Holdout, challenger: ModelRef, champion: ModelRef) -> tuple[tuple[ModelRef, ...], tuple[str, ...]]:

@@ -81,6 +81,9 @@ class UseCase:
     """folder -> writes a small deterministic data set into it in the same layout, offline, and returns it"""
     archive: "Archive | None" = None
     """where the official data set is published, if it is"""
+    extend: Callable[[Path, np.ndarray, np.ndarray, Path], Path] | None = None
+    """folder, images, labels (int64, the index into its names), new folder -> writes the data set with these images added to
+    its train side into the new folder, and returns it; None where production images cannot be trained on"""
 
 
 @dataclass(frozen=True)

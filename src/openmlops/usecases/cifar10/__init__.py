@@ -6,6 +6,7 @@ The functions that need torch are named, not imported: the server loads this use
 from openmlops.core.metrics import evaluate_classification
 from openmlops.usecases.base import UseCase, on_call
 from openmlops.usecases.cifar10 import data, features
+from openmlops.usecases.cifar10.extend import extend
 from openmlops.usecases.cifar10.recipe import TrainConfig
 from openmlops.usecases.cifar10.sample import sample
 
@@ -28,4 +29,5 @@ USE_CASE = UseCase(
     features=features.features,
     sample=sample,
     archive=data.ARCHIVE,
+    extend=extend,
 )

@@ -1,0 +1,102 @@
+"""Labelled production images: which of them may be trained on, and which are held out to judge challengers with.
+
+One input in five is held out, by its content: the same input is on the same side today and in a year, so that nothing that was
+ever trained on judges. Also what keeps the frozen test split frozen: an image that is one of its images, or looks like one,
+is used for neither. What is not here: making a data version of them (`new_data`).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from openmlops.adapters.labelled_inputs import LabelledInput
+from openmlops.core.validation import NEAR_BITS, content_hashes, perceptual_hashes
+from openmlops.errors import DataError
+from openmlops.operations.workspace import Workspace
+from openmlops.usecases.base import Rows
+
+HELD_OUT_OF = 5
+"""one input in this many is held out"""
+FEWEST_HELD_OUT, MOST_HELD_OUT = 50, 2000
+"""below the first there is no fresh slice; of more than the second the newest count"""
+IN_DATA = "in the data set already"
+
+
+class Found(NamedTuple):
+    """Images uint8 (n, height, width, 3), labels int64 (n,), their inputs, and the inputs that cannot be used, with why."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    inputs: tuple[LabelledInput, ...]
+    refused: dict[str, tuple[LabelledInput, ...]]
+
+
+def is_held_out(found: LabelledInput) -> bool:
+    """Whether an input judges challengers, and is never trained on."""
+    return int(found.sha256[:8], 16) % HELD_OUT_OF == 0
+
+
+def held_out(workspace: Workspace, model: str, rows: Rows) -> tuple[np.ndarray, np.ndarray] | None:
+    """The newest held-out images with their labels, none of them in the data set; None if there are too few."""
+    candidates = [found for found in consistent(workspace.labelled_inputs.all(model)) if is_held_out(found)]
+    if len(candidates) < FEWEST_HELD_OUT:
+        return None
+    found = usable(workspace, candidates[:MOST_HELD_OUT], rows)
+    return (found.images, found.labels) if len(found.labels) >= FEWEST_HELD_OUT else None
+
+
+def consistent(inputs: Sequence[LabelledInput]) -> list[LabelledInput]:
+    """One of each input, the newest; none of an input that was given different labels."""
+    labels: dict[str, set[str]] = {}
+    for found in inputs:
+        labels.setdefault(found.sha256, set()).add(found.label)
+    first = {found.sha256: found for found in reversed(inputs) if len(labels[found.sha256]) == 1}
+    return [found for found in inputs if first.get(found.sha256) is found]
+
+
+def usable(workspace: Workspace, inputs: Sequence[LabelledInput], rows: Rows) -> Found:
+    """Read and decode inputs; refuse what is not kept, of an unknown class, in the data set, or like a test image."""
+    refused: dict[str, list[LabelledInput]] = {}
+    images, taken = [], []
+    for found in inputs:
+        try:
+            image = workspace.use_case.decode(workspace.inputs.read(found.sha256))
+        except DataError:
+            refused.setdefault("not kept any more", []).append(found)
+            continue
+        if found.label in rows.names:
+            images.append(image)
+            taken.append(found)
+        else:
+            refused.setdefault("of a class that the data set does not have", []).append(found)
+    stack = np.stack(images) if images else np.zeros((0, *rows.images.shape[1:]), np.uint8)
+    why = _reasons_against(stack, rows)
+    kept = [row for row, reason in enumerate(why) if not reason]
+    for found, reason in zip(taken, why, strict=True):
+        if reason:
+            refused.setdefault(reason, []).append(found)
+    labels = np.array([rows.names.index(taken[row].label) for row in kept], np.int64)
+    return Found(stack[kept], labels, tuple(taken[row] for row in kept), {why: tuple(all_) for why, all_ in refused.items()})
+
+
+def _reasons_against(images: np.ndarray, rows: Rows) -> list[str]:
+    """Why each image must not be used; empty where it may."""
+    if not len(images):
+        return []
+    known = set(content_hashes(rows.images))
+    near = _like(images, rows.images[rows.test])
+    reasons = []
+    for digest, is_near in zip(content_hashes(images), near, strict=True):
+        reasons.append("like an image of the test split" if is_near else IN_DATA if digest in known else "")
+        known.add(digest)
+    return reasons
+
+
+def _like(images: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """bool (n,): is the perceptual hash within NEAR_BITS of one of the others'?"""
+    if not len(others):
+        return np.zeros(len(images), bool)
+    known = perceptual_hashes(others).T
+    parts = np.array_split(perceptual_hashes(images), max(1, len(images) // 500))
+    return np.concatenate([(part @ known).max(axis=1) >= known.shape[0] - 2 * NEAR_BITS for part in parts])

@@ -1,0 +1,49 @@
+"""One turn of the loop as a ZenML pipeline: monitor, decide, and, where the mode allows, retrain or roll back.
+
+Monitoring and training are the pipelines that they are by themselves, here run as children. The loop closes only here and
+through the registry. One process at a time turns it (`operations.cycle.turn`).
+"""
+
+import uuid
+from typing import Any
+
+from zenml import pipeline
+
+from openmlops.operations import cycle
+from openmlops.operations.cycle import CycleOutcome, Mode, Plan
+from openmlops.operations.windows import Source
+from openmlops.operations.workspace import Workspace
+from openmlops.pipelines.monitoring_pipeline import WINDOW, monitoring_pipeline
+from openmlops.pipelines.steps import cycle as steps
+from openmlops.pipelines.training_pipeline import training_pipeline
+
+
+@pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_artifact_metadata=False)
+def cycle_pipeline(window: int, source: str, by: str, mode: str, config: dict[str, Any]) -> None:
+    """One turn. `by` names it and marks its decision; `config` are the fields of the use case's TrainConfig."""
+    monitoring_pipeline(window=window, source=source, by=by)
+    plan = steps.plan_act(by, mode)
+    act = plan.load().act
+    if act == "retrain":
+        new = steps.add_new_data(plan)
+        training_pipeline(config=config)
+        steps.conclude(plan, new)
+    elif act == "roll_back":
+        steps.roll_back(plan)
+
+
+def run_cycle(
+    workspace: Workspace, mode: Mode, window: int = WINDOW, source: Source = "log", config: dict[str, Any] | None = None
+) -> CycleOutcome:
+    """Take the turn, run the pipeline on the active stack, and say what came of it.
+
+    `config` is by default the champion's own. Raises LeaseTaken when another process has the turn, and what a step raised.
+    """
+    by = f"cycle {uuid.uuid4().hex[:12]}"
+    with cycle.turn(workspace) as check, cycle.closing_what_fails(workspace):
+        chosen = config or cycle.training_config(workspace)
+        run: Any = cycle_pipeline(window=window, source=source, by=by, mode=mode, config=chosen)
+        check()
+    ((artifact,),) = run.steps["plan_act"].outputs.values()
+    plan: Plan = artifact.load()
+    return cycle.outcome_of(workspace, plan, mode)
