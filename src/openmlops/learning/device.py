@@ -32,7 +32,7 @@ class Compute(Value):
         precision = config.precision
         if precision == "auto":
             precision = "bfloat16" if device == "cuda" else "float32"
-        return cls(device=device, precision=precision, threads=config.threads or cores())
+        return cls(device=device, precision=precision, threads=config.threads or min(cores(), torch.get_num_threads()))
 
     @contextmanager
     def active(self) -> Iterator[None]:
