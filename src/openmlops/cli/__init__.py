@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from openmlops.cli import data, models, serving, training
+from openmlops.cli import data, models, monitoring, serving, training
 from openmlops.console import exit_code, fail
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app.add_typer(data.app, name="data")
 training.add_to(app)
 models.add_to(app)
 serving.add_to(app)
+monitoring.add_to(app)
 
 _USAGE_ERROR: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 

@@ -38,8 +38,13 @@ def history_of(workspace: Workspace, model: ModelRef, records: Sequence[Decision
     return History(
         champion=_champion(workspace, model),
         observations=observations_of([r for r in records if r.version == model.version], source),
-        actions=tuple(action for record in records if (action := _action(record))),
+        actions=actions_of(records),
     )
+
+
+def actions_of(records: Sequence[DecisionRecord]) -> tuple[PastAction, ...]:
+    """What was done, oldest first."""
+    return tuple(action for record in records if (action := _action(record)))
 
 
 def span_of(at: Sequence[datetime], source: Source, earlier: Sequence[DecisionRecord], version: int) -> Span | None:

@@ -1,0 +1,196 @@
+"""`monitor`, `cycle`, `watch`, `decisions`, `why`: watching the champion, deciding, acting."""
+
+import logging
+import signal
+import threading
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from openmlops.cli.show import Json, percent, print_json, print_table
+from openmlops.cli.training import seconds
+from openmlops.operations.workspace import Workspace
+from openmlops.settings import embed_zenml
+
+if TYPE_CHECKING:
+    from openmlops.adapters.decisions import DecisionRecord
+    from openmlops.operations.cycle import CycleOutcome
+    from openmlops.operations.monitoring import MonitoringOutcome
+
+
+class SourceName(StrEnum):
+    """Where the window comes from."""
+
+    log = "log"
+    test_set = "test-set"
+
+
+class ModeName(StrEnum):
+    """What may be done about a decision."""
+
+    manual = "manual"
+    suggest = "suggest"
+    auto = "auto"
+
+
+Window = Annotated[int, typer.Option(min=1, help="Answers in the window, the latest ones.")]
+Source = Annotated[SourceName, typer.Option(help="The inference log, or the frozen test split answered now.")]
+Mode = Annotated[ModeName | None, typer.Option(help="manual: report; suggest: notify too; auto: act. Default WATCH_MODE.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands under `openmlops`."""
+    app.command(epilog="Example: SIMULATE_DRIFT=1 openmlops monitor --source test-set --exit-code")(monitor)
+    app.command(epilog="Example: openmlops cycle --mode auto --json")(cycle)
+    app.command(epilog="Example: openmlops watch --every 5m --mode auto")(watch)
+    app.command(epilog="Example: openmlops decisions --last 5")(decisions)
+    app.command(epilog="Example: openmlops why 1f37d9a2720c")(why)
+
+
+def monitor(
+    window: Window = 500,
+    source: Source = SourceName.log,
+    json: Json = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 3 for drift or something to do, 4 if not measurable.")
+    ] = False,
+) -> None:
+    """Judge what the champion answered lately: drift, accuracy, and what to do about it. Nothing is done."""
+    embed_zenml(Workspace.open().home / "zenml")
+    from openmlops.pipelines.monitoring_pipeline import run_monitoring
+
+    outcome = run_monitoring(window, source.value)
+    print_json(outcome) if json else _print_monitoring(outcome)
+    if exit_code and outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
+
+
+def cycle(mode: Mode = None, window: Window = 500, source: Source = SourceName.log, json: Json = False) -> None:
+    """Take one turn of the loop: monitor, decide, and in the mode auto retrain, judge and promote, or roll back."""
+    from openmlops.operations.notification import notify
+
+    workspace = Workspace.open()
+    outcome = _turn(workspace, mode, window, source)
+    notify(workspace, outcome)
+    print_json(outcome) if json else _print_cycle(outcome)
+
+
+def watch(
+    every: Annotated[str, typer.Option(help="Longest time between two turns, such as 5m.")] = "5m",
+    mode: Mode = None,
+    window: Window = 500,
+    source: Source = SourceName.log,
+    once: Annotated[bool, typer.Option("--once", help="Take one turn and end, as `openmlops cycle` does.")] = False,
+    request: Annotated[str | None, typer.Option(help="Only ask the running watchers for a turn, for this reason.")] = None,
+    json: Json = False,
+) -> None:
+    """Take a turn every so often, and as soon as a window of new answers or enough new labels are there. Ctrl-C ends it."""
+    from openmlops.operations import watch as watching
+
+    if once:
+        return cycle(mode, window, source, json)
+    workspace = Workspace.open()
+    if request:
+        return _print_record(watching.request(workspace, request, datetime.now(UTC)), json)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("openmlops").setLevel(logging.INFO)
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
+    turns = watching.watch(
+        workspace,
+        lambda: _turn(workspace, mode, window, source),
+        timedelta(seconds=seconds(every)),
+        window,
+        ended,
+    )
+    for outcome in turns:
+        print_json(outcome) if json else _print_cycle(outcome)
+    return None
+
+
+def decisions(
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Default MODEL_NAME.")] = None,
+    last: Annotated[int, typer.Option(min=1, help="How many, the latest ones.")] = 20,
+    reset_breaker: Annotated[
+        str | None, typer.Option(help="Note that a person has looked at the rejected challengers, and why to go on.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List what was decided, from when to when, and what came of it."""
+    from openmlops.operations import watch as watching
+
+    workspace = Workspace.open()
+    if reset_breaker:
+        watching.reset_breaker(workspace, reset_breaker, datetime.now(UTC))
+    found = workspace.decisions.list(model or workspace.model_name, last)
+    if json:
+        return print_json({"decisions": [record.model_dump(mode="json") for record in found]})
+    return print_table("Decisions", ("id", "at", "version", "decided", "because", "came of it"), map(_row, found))
+
+
+def why(
+    decision: Annotated[str, typer.Argument(metavar="ID", help="Of a decision; its beginning will do.")], json: Json = False
+) -> None:
+    """Show everything that a decision rests on, and what came of it."""
+    _print_record(Workspace.open().decisions.get(decision), json)
+
+
+def _turn(workspace: Workspace, mode: ModeName | None, window: int, source: SourceName) -> "CycleOutcome":
+    embed_zenml(workspace.home / "zenml")
+    from openmlops.pipelines.cycle import run_cycle
+
+    return run_cycle(workspace, mode.value if mode else workspace.settings.watch_mode, window, source.value)
+
+
+def _print_monitoring(outcome: "MonitoringOutcome") -> None:
+    title = f"{outcome.model.name}/{outcome.model.version}: {outcome.n} answers of the {outcome.source}"
+    print_table(title, ("what", "value"), _monitoring_rows(outcome))
+
+
+def _monitoring_rows(outcome: "MonitoringOutcome") -> list[tuple[str, object]]:
+    share, estimate, real = outcome.share_of_drifted_columns, outcome.estimate, outcome.labelled
+    rows: list[tuple[str, object]] = [("drift", outcome.drift.outcome.replace("_", " "))]
+    rows += [("", reason) for reason in outcome.drift.reasons]
+    rows.append(("drifted columns (Evidently)", "not measurable" if share is None else percent(share)))
+    if estimate and estimate.accuracy:
+        trust = "" if estimate.trustworthy else ", not trustworthy"
+        a = estimate.accuracy
+        rows.append(("estimated accuracy", f"{percent(a.value, a.low, a.high)}{trust}"))
+    if real:
+        a = real.accuracy
+        rows.append(("accuracy on labels", f"{percent(a.value, a.low, a.high)} on {real.n}"))
+    rows += [("problem", problem) for problem in outcome.problems]
+    rows.append((f"decision {outcome.decision.id}", outcome.decision.action.replace("_", " ")))
+    return rows + [("", reason) for reason in outcome.decision.reasons] + [("file", file) for file in outcome.files]
+
+
+def _print_cycle(outcome: "CycleOutcome") -> None:
+    came = outcome.outcome
+    rows = [*_monitoring_rows(outcome.monitoring), ("act", outcome.act.replace("_", " "))]
+    rows += [("", reason) for reason in outcome.reasons]
+    rows += [("came of it", came.kind), *(("", reason) for reason in came.reasons)] if came else []
+    model = outcome.monitoring.model.name
+    print_table(f"One turn, mode {outcome.mode}", ("what", "value"), [*rows, ("champion", f"{model}/{outcome.champion}")])
+
+
+def _print_record(record: "DecisionRecord", json: bool) -> None:
+    if json:
+        return print_json(record)
+    rows: list[tuple[str, object]] = [("at", record.at.isoformat(sep=" ", timespec="seconds")), ("by", record.by)]
+    rows += [("decided", record.action.replace("_", " ")), *(("because", reason) for reason in record.reasons)]
+    if seen := record.observation:
+        rows += [("drift", reason) for reason in seen.drift.reasons]
+        rows += [("moved", f"{c.name} by {c.shift:+.2f} standard deviations") for c in seen.drift.columns if c.moved][:5]
+    if record.labels.uncertain or record.labels.random:
+        rows.append(("label these", ", ".join((*record.labels.uncertain, *record.labels.random))))
+    if came := record.outcome:
+        rows += [("came of it", came.kind), *(("", reason) for reason in came.reasons)]
+    return print_table(f"Decision {record.id} about {record.model}/{record.version}", ("what", "value"), rows)
+
+
+def _row(record: "DecisionRecord") -> tuple[object, ...]:
+    at = record.at.isoformat(sep=" ", timespec="seconds")
+    came = record.outcome.kind if record.outcome else ""
+    return record.id, at, record.version, record.action, "; ".join(record.reasons), came

@@ -1,0 +1,117 @@
+"""Watching: when is it time to take a turn of the loop?
+
+Triggers: the schedule; as many new answers as a window holds; as many new labels as a retraining needs; a request. Drift and
+performance are what a turn then looks for. A request is a record among the decisions (`openmlops watch --request WHY`, or a
+webhook's handler that calls `request`): any watcher on the same database takes it up within `POLL` seconds.
+What is not here: the turn itself (`cycle`). Any number of watchers may run; one takes each turn.
+"""
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+from openmlops.adapters.decisions import DecisionRecord
+from openmlops.core.types import Value
+from openmlops.errors import LeaseTaken, ModelNotFound, OpenMLOpsError
+from openmlops.operations.cycle import CycleOutcome
+from openmlops.operations.notification import notify
+from openmlops.operations.remembering import policy_of, records_of
+from openmlops.operations.windows import load_latest_model
+from openmlops.operations.workspace import Workspace
+
+POLL = 5.0
+"""seconds between looks at the triggers"""
+
+log = logging.getLogger(__name__)
+
+
+class Seen(Value):
+    """How things stood at the last turn: `at`, how many answers of which version there were, and how many unused labels."""
+
+    at: datetime
+    version: int
+    answers: int
+    labels: int
+
+
+def look(workspace: Workspace, now: datetime) -> Seen:
+    """How things stand. Raises ModelNotFound if there is no champion."""
+    model = load_latest_model(workspace)
+    answers = workspace.inference_log.count(model.name, model.version)
+    labels = workspace.labelled_inputs.count_new(model.name)
+    return Seen(at=now, version=model.version, answers=answers, labels=labels)
+
+
+def due(last: Seen | None, seen: Seen, every: timedelta, window: int, labels: int, requests: tuple[str, ...]) -> str:
+    """Why a turn is due, in words; empty if none is."""
+    if last is None:
+        return "the watch begins"
+    if requests:
+        return f"requested: {requests[-1]}"
+    if seen.at - last.at >= every:
+        return f"{every} have passed"
+    answers = seen.answers if seen.version != last.version else seen.answers - last.answers
+    if answers >= window:
+        return f"{answers} new answers"
+    if seen.labels >= labels > last.labels:
+        return f"{seen.labels} new labels"
+    return ""
+
+
+def request(workspace: Workspace, reason: str, now: datetime) -> DecisionRecord:
+    """Ask the watchers for a turn now. Raises ModelNotFound if there is no champion."""
+    return _note(workspace, "request", reason, now)
+
+
+def reset_breaker(workspace: Workspace, reason: str, now: datetime) -> DecisionRecord:
+    """A person has looked: challengers that were rejected in a row no longer keep retrainings back."""
+    return _note(workspace, "reset", reason, now)
+
+
+def watch(
+    workspace: Workspace, turn: Callable[[], CycleOutcome], every: timedelta, window: int, ended: threading.Event
+) -> Iterator[CycleOutcome]:
+    """Take a turn whenever one is due, and yield what came of it, until `ended` is set. What fails is logged, and tried anew.
+
+    A turn that another watcher takes counts as taken.
+    """
+    last: Seen | None = None
+    labels = policy_of(workspace).minimum_new_labels
+    while not ended.is_set():
+        try:
+            seen = look(workspace, datetime.now(UTC))
+            if why := due(last, seen, every, window, labels, _requests(workspace, last)):
+                last = seen
+                log.info("a turn is due: %s", why)
+                found = turn()
+                notify(workspace, found)
+                yield found
+        except LeaseTaken as error:
+            log.info("%s", error)
+        except ModelNotFound as error:
+            log.warning("%s", error)
+        except OpenMLOpsError as error:
+            log.error("%s", error)
+        ended.wait(min(POLL, every.total_seconds()))
+
+
+def _requests(workspace: Workspace, last: Seen | None) -> tuple[str, ...]:
+    records = records_of(workspace, workspace.model_name)
+    return tuple("; ".join(r.reasons) for r in records if r.action == "request" and (last is None or r.at > last.at))
+
+
+def _note(workspace: Workspace, action: str, reason: str, now: datetime) -> DecisionRecord:
+    model = load_latest_model(workspace)
+    record = DecisionRecord(
+        id=uuid.uuid4().hex[:12],
+        model=model.name,
+        version=model.version,
+        at=now,
+        action=action,  # type: ignore[arg-type]
+        reasons=(reason,),
+        by="a person",
+    )
+    workspace.decisions.append(record)
+    return record
