@@ -1,5 +1,6 @@
 """The command line: one command = parse, one call, print. Heavy libraries are imported inside the commands that need them."""
 
+import shlex
 import sys
 
 import typer
@@ -34,7 +35,7 @@ def _run() -> None:
     except _USAGE_ERROR as error:
         message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
         if message:  # empty where the help was shown for lack of a command
-            fail(f"{message.rstrip('.')}. See 'openmlops --help'.")
+            fail(f"In 'openmlops {shlex.join(sys.argv[1:])}': {message.rstrip('.')}. See 'openmlops --help'.")
         raise SystemExit(1) from None
     except typer.Abort:
         raise KeyboardInterrupt from None

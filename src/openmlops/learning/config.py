@@ -31,7 +31,7 @@ class FitConfig(Value):
     seed: int = Field(0, ge=0, description="of the order, the augmentation and the network's first weights")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where there is one")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on cuda, else float32")
-    threads: int | None = Field(None, gt=0, description="CPU threads; none: OMP_NUM_THREADS, else the cores that this process may use")
+    threads: int | None = Field(None, gt=0, description="CPU threads; none: OMP_NUM_THREADS, else the cores it may use")
 
     @model_validator(mode="after")
     def _one_length(self) -> "FitConfig":

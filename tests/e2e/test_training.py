@@ -1,0 +1,199 @@
+"""The training half of the loop as a user runs it: commands in processes of their own, on the sample, in an empty folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from openmlops.operations.workspace import Workspace
+from openmlops.settings import Settings
+
+PROGRAM = Path(sys.executable).parent / "openmlops"
+MODEL = "cifar10_cnn"
+
+
+class Folder:
+    """An empty folder with a user's home in it, and the commands that are given there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        outside = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
+        self.environment = {**outside, "HOME": str(path / "user"), "XDG_CONFIG_HOME": str(path / "user" / ".config")}
+        self.environment.pop("ZENML_CONFIG_PATH", None)
+        (path / "user").mkdir(parents=True)
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [PROGRAM, *words], cwd=self.path, env=self.environment, capture_output=True, text=True, timeout=280
+        )
+
+    def json(self, *words: str) -> dict[str, Any]:
+        """The one object that a command prints. Fails with what it said if it did not end well."""
+        done = self.run(*words, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    @property
+    def workspace(self) -> Workspace:
+        return Workspace(Settings(openmlops_home=self.path / ".openmlops", data_raw_dir=self.path / "data" / "raw"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    return Folder(tmp_path_factory.mktemp("user"))
+
+
+@pytest.fixture(scope="module")
+def outcome(folder: Folder) -> dict[str, Any]:
+    """What `train --json` printed after `data sample`."""
+    folder.json("data", "sample", "cifar10")
+    return folder.json("train", "--epochs", "6")
+
+
+def test_training_ends_with_a_champion_and_says_so_in_one_object(outcome: dict[str, Any]) -> None:
+    assert outcome["model"]["name"] == MODEL
+    assert outcome["verdict"]["outcome"] == "promote"
+    assert outcome["verdict"]["reasons"]
+    assert outcome["champion"]["version"] == outcome["model"]["version"] == 1
+    assert outcome["evaluation"]["accuracy_low"] < outcome["evaluation"]["accuracy"] < outcome["evaluation"]["accuracy_high"]
+    assert outcome["evaluation"]["accuracy"] > 0.6
+    assert outcome["dataset"]["rows"] > 1000
+
+
+def test_run_version_and_ledger_carry_the_same_data_fingerprint(folder: Folder, outcome: dict[str, Any]) -> None:
+    fingerprint = outcome["dataset"]["fingerprint"]
+    (entry,) = folder.json("history", MODEL)["entries"]
+    assert entry["dataset"] == fingerprint
+    assert folder.workspace.registry.version(MODEL, 1).dataset == fingerprint
+    assert folder.workspace.tracking.tags(outcome["run_id"])["openmlops.dataset"] == fingerprint
+    assert folder.json("data", "status")["fingerprint"] == fingerprint
+
+
+def test_the_run_has_parameters_curves_commit_and_files(folder: Folder, outcome: dict[str, Any]) -> None:
+    from openmlops.adapters.mlflow_client import connect
+
+    client = connect(folder.workspace.settings.tracking_uri)
+    run = client.get_run(outcome["run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["epochs"] == "6.0"
+    assert run.data.metrics["test_accuracy"] == pytest.approx(outcome["evaluation"]["accuracy"])
+    assert [m.step for m in client.get_metric_history(outcome["run_id"], "validation_accuracy")] == [1, 2, 3, 4, 5, 6]
+    files = {item.path for item in client.list_artifacts(outcome["run_id"])}
+    assert {"config.json", "environment.txt", "data", "evaluation"} <= files
+
+
+def test_reports_and_models_lie_where_users_look(folder: Folder, outcome: dict[str, Any]) -> None:
+    artifacts = folder.path / "artifacts"
+    for name in ("confusion_matrix.png", "classification_report.txt", "model_torchscript.pt", "model.onnx"):
+        assert (artifacts / name).stat().st_size > 500, name
+
+
+def test_the_champion_loads_through_mlflow_and_answers_raw_pixels(folder: Folder, outcome: dict[str, Any]) -> None:
+    code = (
+        "import mlflow, numpy as np;"
+        f"mlflow.set_tracking_uri('sqlite:///{folder.path}/.openmlops/mlflow.db');"
+        f"m = mlflow.pyfunc.load_model('models:/{MODEL}@champion');"
+        "print(m.predict(np.zeros((3, 32, 32, 3), np.uint8))['probabilities'].shape)"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=folder.environment, cwd=folder.path
+    )
+    assert shown.stdout.strip() == "(3, 10)", shown.stderr
+
+
+def test_evaluate_gives_the_accuracy_that_was_registered(folder: Folder, outcome: dict[str, Any]) -> None:
+    again = folder.json("evaluate", f"{MODEL}@champion")
+    assert again["accuracy"] == pytest.approx(outcome["evaluation"]["accuracy"], abs=0.002)
+
+
+def test_nothing_is_written_into_the_users_home(folder: Folder, outcome: dict[str, Any]) -> None:
+    written = {path.relative_to(folder.path / "user").parts[:2] for path in (folder.path / "user").rglob("*") if path.is_file()}
+    assert not {parts for parts in written if parts[0] != ".cache"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("promote", "nonsense"), "'nonsense' names no version"),
+        (("promote", f"{MODEL}/99"), "has no version 99"),
+        (("history", "unknown"), "no model 'unknown'"),
+        (("rollback", MODEL), "nothing to roll back to"),
+        (("evaluate", f"{MODEL}@nobody"), "no alias 'nobody'"),
+        (("train", "--epochs", "-1"), "--epochs has the value -1"),
+        (("train", "--budget", "soon"), "'soon' is not a length of time"),
+        (("train", "--lr", "fast"), "fast"),
+        (("data", "add", "nowhere"), "There is no folder"),
+        (("data", "fetch", "--archive", "nowhere.tar.gz"), "There is no file nowhere.tar.gz"),
+        (("data", "sample", "imagenet"), "'imagenet'"),
+        (("nonsense",), "nonsense"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_exit_code_1(
+    folder: Folder, outcome: dict[str, Any], words: tuple[str, ...], said: str
+) -> None:
+    done = folder.run(*words)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+
+
+def test_bad_data_stops_the_pipeline_before_training_and_the_champion_stays(folder: Folder, outcome: dict[str, Any]) -> None:
+    """`data add` refuses it; slipped in behind DVC's back, the manifest refuses it."""
+    batch = folder.path / "data" / "raw" / "cifar-10-batches-py" / "data_batch_3"
+    good = batch.read_bytes()
+    batch.chmod(0o644)
+    batch.write_bytes(good[:-1000])
+    status = folder.json("data", "status")
+    refused = folder.run("data", "add", str(batch.parent))
+    assert status["differences"]
+    assert refused.returncode == 1
+    assert "data_batch_3" in refused.stderr
+    healed = folder.json("data", "pull")
+    assert healed["fingerprint"] == outcome["dataset"]["fingerprint"]
+    assert batch.read_bytes() == good
+    assert folder.workspace.ledger.champion(MODEL) == 1
+
+
+def test_a_killed_training_goes_on_in_its_run_without_a_metric_missing_or_doubled(
+    folder: Folder, outcome: dict[str, Any]
+) -> None:
+    from openmlops.adapters.mlflow_client import connect
+
+    command = [PROGRAM, "train", "--epochs", "5", "--seed", "7", "--json"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    trainings = folder.path / ".openmlops" / "trainings"
+    before = set(trainings.glob("*/*.pt"))
+    with subprocess.Popen(command, cwd=folder.path, env=folder.environment, **quiet) as training:  # type: ignore[call-overload]
+        while not set(trainings.glob("*/*.pt")) - before and training.poll() is None:
+            time.sleep(0.05)
+        training.send_signal(signal.SIGKILL)
+    assert training.returncode == -signal.SIGKILL
+    done = folder.json("train", "--epochs", "5", "--seed", "7")
+    client = connect(folder.workspace.settings.tracking_uri)
+    assert [m.step for m in client.get_metric_history(done["run_id"], "loss")] == [1, 2, 3, 4, 5]
+    runs = client.search_runs([client.get_run(done["run_id"]).info.experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len(runs) == 2
+    versions = folder.json("models")["models"]
+    assert sorted(row["version"] for row in versions) == [1, 2]
+    assert len(folder.json("history", MODEL)["entries"]) == 2
+
+
+def test_the_exported_model_was_trained_on_the_pixels_that_it_is_served(folder: Folder, outcome: dict[str, Any]) -> None:
+    """Defect: trained on normalised pixels, monitored on raw ones. Here there is one answer for raw pixels, everywhere."""
+    from openmlops.adapters.onnx_model import OnnxModel
+
+    path = folder.workspace.registry.fetch(folder.workspace.registry.version(MODEL, 1))
+    with np.load(path / "golden.npz") as golden:
+        images, expected = golden["images"], golden["probabilities"]
+    assert images.dtype == np.uint8
+    assert np.abs(OnnxModel(path / "model.onnx").run(images)["probabilities"] - expected).max() < 1e-4
