@@ -3,7 +3,8 @@
 What is here: the check of the frames before Evidently sees them (it drops missing columns and ignores NaN), one named
 Kolmogorov-Smirnov test with its threshold for every column, and the share of columns that it finds drifted. What is
 not: the judgement, which is `core/drift`, calibrated where a share of columns is not. Evidently sends nothing while
-DO_NOT_TRACK is set, which `settings.quiet_libraries` does before it is imported. Claim: 1.6 s for 1,000 rows and 20 columns.
+DO_NOT_TRACK is set, which `settings.quiet_libraries` does before it is imported.
+Claim: 0.9 cpu-seconds for 1,000 rows against 5,000 and 20 columns, 3.8 for 84 (Evidently 0.7.23, import not counted).
 """
 
 from collections.abc import Mapping

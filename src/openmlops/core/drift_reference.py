@@ -1,8 +1,9 @@
 """What drift is judged against: the reference of one registered version, with its thresholds.
 
-The statistic is one whitened mean (Hotelling's T-squared) over all columns, image statistics, log-probabilities and
-embedding alike. `calibrate` draws its null distribution when the model is registered: windows taken from the reference
-without replacement, each judged against rows that it does not contain, so the stated false-alarm rate is a measured one.
+The statistic is one whitened mean (Hotelling's T-squared, its covariance shrunk) over all columns, image statistics,
+log-probabilities and embedding alike. `calibrate` draws its null distribution when the model is registered: windows
+taken from the reference without replacement, each judged against rows that it does not contain, so that the stated
+false-alarm rate is a measured one.
 What is not here: the judgement of a window, which is `core/drift.measure`.
 """
 
@@ -29,10 +30,13 @@ DRAWS = 2000
 """Null windows per size."""
 FOLD = 0.2
 """Share of the reference that a fold holds out to draw null windows from; one window, where that is larger."""
+SHRINKAGE = 0.4
+"""Weight of the identity in the covariance. 0 whitens fully and hears little along common directions, such as class
+frequencies; 1 does not whiten and hears little along rare ones. Chosen by power (docs/decisions/0006-calibrated-drift.md)."""
 FLAT = 1e-5
 """A column whose range is at most this share of its largest magnitude is constant: the rest is float noise."""
 CONFIDENCE = 0.95
-"""Share of references for which the false-alarm rate of their own, fixed rows is at most the stated one."""
+"""Share of references for which the false-alarm rate given their own rows is at most the stated one, approximately."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +55,7 @@ class DriftReference:
     high: np.ndarray
     """float64 (d,), largest value, in units of the column"""
     covariance: np.ndarray
-    """float64 (d, d), of the standardised columns, shrunk"""
+    """float64 (d, d), of the standardised columns, shrunk by `SHRINKAGE`"""
     keys: np.ndarray
     """uint64, sorted: `frames.row_keys` of the reference rows"""
     rows: int
@@ -123,7 +127,7 @@ def calibrate(
         scale=scale,
         low=x.min(axis=0),
         high=x.max(axis=0),
-        covariance=_shrunk(z.T @ z / len(z), len(z)),
+        covariance=_shrunk(z.T @ z / len(z)),
         keys=_distinct(z),
         rows=len(z),
         sizes=usable,
@@ -173,7 +177,7 @@ def _null(z: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
         held = z[rng.choice(n, windows * size, replace=False)]
         rest = n - len(held)
         mean = (total - held.sum(axis=0)) / rest
-        covariance = _shrunk((gram - held.T @ held) / rest - np.outer(mean, mean), rest)
+        covariance = _shrunk((gram - held.T @ held) / rest - np.outer(mean, mean))
         means = held.reshape(windows, size, -1).mean(axis=1)
         drawn = np.append(drawn, statistic(means - mean, covariance, size, rest))
     return np.sort(drawn[:DRAWS])
@@ -185,13 +189,9 @@ def statistic(differences: np.ndarray, covariance: np.ndarray, window: int, refe
     return (differences * whitened).sum(axis=1) / (1 / window + 1 / reference)
 
 
-def _shrunk(covariance: np.ndarray, rows: int) -> np.ndarray:
-    """A covariance (d, d) estimated from `rows` rows, shrunk towards a multiple of the identity (OAS, Chen et al. 2010)."""
-    d = len(covariance)
-    trace, squares = float(np.trace(covariance)), float((covariance**2).sum())
-    spread = (rows + 1 - 2 / d) * (squares - trace**2 / d)
-    shrinkage = min(1.0, ((1 - 2 / d) * squares + trace**2) / spread) if spread > 0 else 1.0
-    return (1 - shrinkage) * covariance + shrinkage * trace / d * np.eye(d)
+def _shrunk(covariance: np.ndarray) -> np.ndarray:
+    """The covariance (d, d) of standardised columns, mixed with the identity by `SHRINKAGE`."""
+    return (1 - SHRINKAGE) * covariance + SHRINKAGE * np.eye(len(covariance))
 
 
 def null_for(n: int, reference: DriftReference) -> np.ndarray:
@@ -199,17 +199,18 @@ def null_for(n: int, reference: DriftReference) -> np.ndarray:
     at = np.interp(np.log(n), np.log(reference.sizes), np.arange(len(reference.sizes)))
     low, high = int(np.floor(at)), int(np.ceil(at))
     between = reference.nulls[low] + (at - low) * (reference.nulls[high] - reference.nulls[low])
-    return between * _finite_reference(n, reference)
+    return between * _finite_reference(between, n / (n + reference.rows), reference.false_alarm_rate)
 
 
-def _finite_reference(n: int, reference: DriftReference) -> float:
-    """How much wider the threshold must be because all windows meet the same `rows` reference rows (normal approximation).
+def _finite_reference(null: np.ndarray, share: float, rate: float) -> float:
+    """How much wider the threshold must be because all windows of a version meet the same reference rows.
 
-    The null draws average over references. One reference has one error of its mean, which all its windows share: given
-    that error, the statistic is a noncentral chi-squared. The factor takes the error at its `CONFIDENCE` quantile.
+    The null draws average over references. One reference has one error of its mean, which all its windows share, and
+    which makes up `share` of the variance. The factor takes that error at its `CONFIDENCE` quantile and the statistic
+    given it, a noncentral chi-squared, as normal, with as many degrees of freedom as the null's mean and variance show.
     """
-    d, share = len(reference.names), n / (n + reference.rows)
-    upper = NormalDist().inv_cdf(1 - reference.false_alarm_rate)
+    d = 2 * null.mean() ** 2 / null.var()
+    upper = NormalDist().inv_cdf(1 - rate)
     error = d + NormalDist().inv_cdf(CONFIDENCE) * np.sqrt(2 * d)
     mean = d * (1 - share) + error * share
     variance = 2 * d * (1 - share) ** 2 + 4 * error * share * (1 - share)
