@@ -224,3 +224,13 @@ def test_a_version_of_another_task_is_not_evaluated(made: Made, tmp_path: Path, 
     monkeypatch.setattr(made.workspace.registry, "fetch", lambda ref: tmp_path)
     with pytest.raises(error, match=r"of the use case 'person'|knows the classes cat, dog"):
         models.evaluate_version(made.workspace, f"cifar10_cnn/{made.model.version}")
+
+
+def test_a_failure_after_training_closes_the_run_as_failed_with_the_reason(made):
+    tracking = made.workspace.tracking
+    run_id = tracking.start("lost weights", {}, {})
+    lost = made.trained.model_copy(update={"path": "/nowhere/weights.safetensors", "run_id": run_id})
+    with pytest.raises(ModelCorrupt, match=r"weights\.safetensors does not hold the trained weights"):
+        models.evaluate(made.workspace, lost)
+    assert not tracking.run_is_open(run_id)
+    assert "ModelCorrupt" in tracking.tags(run_id)["openmlops.failure"]

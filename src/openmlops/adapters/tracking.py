@@ -7,7 +7,8 @@ import math
 import re
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,15 @@ class Tracking:
         with answering(self._uri):
             self._client.log_batch(run_id, tags=[RunTag(FAILURE_TAG, reason[:MAX_TAG_VAL_LENGTH])])
             self._client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
+
+    @contextmanager
+    def failing(self, run_id: str) -> Iterator[None]:
+        """Close the run as failed, with the reason, if the block raises an Exception; an interruption leaves it open."""
+        try:
+            yield
+        except Exception as error:
+            self.fail(run_id, f"{type(error).__name__}: {error}")
+            raise
 
     def run_is_open(self, run_id: str) -> bool:
         """True while the run exists and was neither finished nor failed; a killed process leaves its run open."""

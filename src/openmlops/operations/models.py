@@ -8,18 +8,20 @@ training, and who becomes champion (`promotion`).
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from openmlops.core.metrics import classification_report
 from openmlops.core.types import Evaluation, ExportRef, ModelRef, Preprocessing, TrainedRef
-from openmlops.errors import DataError, ModelCorrupt, ModelNotFound, SettingsError
+from openmlops.errors import DataError, ModelCorrupt, SettingsError
 from openmlops.files import MANIFEST, Manifest, replacing, write_text
 from openmlops.operations import data, figures
+from openmlops.operations.aliases import find_version
 from openmlops.operations.model_card import Description, model_card
 from openmlops.operations.references import write_references
 from openmlops.operations.workspace import Workspace
@@ -32,7 +34,22 @@ REFERENCE_FILE = "reference.parquet"
 DESCRIPTION_FILE = "model.json"
 CARD_FILE = "model_card.md"
 
+Made = TypeVar("Made")
 
+
+def _failing_its_run(operation: Callable[..., Made]) -> Callable[..., Made]:
+    """If the operation raises, the training's run is closed as failed, with the reason."""
+
+    @wraps(operation)
+    def run(workspace: Workspace, *values: Any) -> Made:
+        (trained,) = (value for value in values if isinstance(value, TrainedRef))
+        with workspace.tracking.failing(trained.run_id):
+            return operation(workspace, *values)
+
+    return run
+
+
+@_failing_its_run
 def evaluate(workspace: Workspace, trained: TrainedRef) -> Evaluation:
     """Judge the trained model on the test split; metrics and artifacts go to its run and to ARTIFACTS_DIR."""
     from openmlops.learning.export import answer
@@ -64,6 +81,7 @@ def _write_reports(evaluation: Evaluation, folder: Path) -> tuple[Path, ...]:
     )
 
 
+@_failing_its_run
 def export(workspace: Workspace, trained: TrainedRef, evaluation: Evaluation) -> ExportRef:
     """Write everything that a version consists of into one sealed folder, and the models that users expect to ARTIFACTS_DIR.
 
@@ -115,6 +133,7 @@ def _write_reference(rebuilt: "_Rebuilt", folder: Path) -> None:
     write_references(folder, features, outputs.probabilities, rebuilt.rows.labels[rebuilt.indices["validation"]])
 
 
+@_failing_its_run
 def register(workspace: Workspace, exported: ExportRef, trained: TrainedRef, evaluation: Evaluation) -> ModelRef:
     """Make the sealed folder a version on its run, and close the run. Again for one run: the same version."""
     from openmlops.adapters.registry import DATASET_TAG
@@ -146,14 +165,6 @@ def evaluate_version(workspace: Workspace, spec: str) -> Evaluation:
     test = data.indices_of(splits)["test"]
     outputs = workspace.use_case.predict(OnnxModel(folder / "model.onnx").run(rows.images[test]))
     return workspace.use_case.evaluate(rows.labels[test], outputs.probabilities, rows.names, "test", splits.fingerprint)
-
-
-def find_version(workspace: Workspace, spec: str) -> ModelRef:
-    """The version that `MODEL@ALIAS` or `MODEL/VERSION` names. Raises ModelNotFound."""
-    name, mark, which = spec.partition("@") if "@" in spec else spec.rpartition("/")
-    if not (name and mark and which):
-        raise ModelNotFound(f"'{spec}' names no version", "Write it as MODEL@champion or MODEL/3")
-    return workspace.registry.resolve(name, which)
 
 
 def _require_same_task(workspace: Workspace, spec: str, description: Description, rows: Rows) -> None:

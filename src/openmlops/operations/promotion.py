@@ -11,11 +11,10 @@ from datetime import UTC, datetime
 from openmlops.core.types import LedgerEntry, ModelRef, SplitsRef, Value, Verdict
 from openmlops.errors import GateError, LedgerConflict, ModelNotFound
 from openmlops.operations import data
+from openmlops.operations.aliases import CHAMPION, STAGING, find_version, repair
 from openmlops.operations.judgement import judge
-from openmlops.operations.models import find_version
 from openmlops.operations.workspace import Workspace
 
-CHAMPION, STAGING = "champion", "staging"
 SCORE = "test_accuracy"
 """the recorded metric that a listing shows; nothing is decided by it"""
 
@@ -120,24 +119,6 @@ def previous_champion(workspace: Workspace, model: str) -> int | None:
     return reigns[-2] if len(reigns) > 1 else None
 
 
-def repair(workspace: Workspace, model: str) -> tuple[str, ...]:
-    """Make the MLflow aliases of a model say what its ledger says; what was repaired, one sentence each.
-
-    Every command about models starts with it. Raises ModelNotFound if the champion was deleted from the registry.
-    """
-    registry, repaired = workspace.registry, []
-    while (champion := workspace.ledger.champion(model)) != (shown := registry.alias(model, CHAMPION)):
-        if champion is None:
-            registry.delete_alias(model, CHAMPION)
-        else:
-            registry.set_alias(model, CHAMPION, champion)
-        repaired.append(f"The alias champion of {model} stood for {_named(shown)}; the ledger says {_named(champion)}")
-    if champion is not None and registry.alias(model, STAGING) == champion:
-        registry.delete_alias(model, STAGING)
-        repaired.append(f"Version {champion} of {model} is champion and no longer staging")
-    return tuple(repaired)
-
-
 def history(workspace: Workspace, model: str) -> tuple[LedgerEntry, ...]:
     """The model's ledger, oldest first, its whole chain checked. Raises LedgerCorrupt, and ModelNotFound for no such model."""
     workspace.ledger.verify(model)
@@ -189,10 +170,6 @@ def _reigns(entries: tuple[LedgerEntry, ...]) -> list[int]:
 def _sequence(workspace: Workspace, model: str) -> int:
     head = workspace.ledger.head(model)
     return head.sequence if head else 0
-
-
-def _named(version: int | None) -> str:
-    return "no version" if version is None else f"version {version}"
 
 
 def _actor() -> str:

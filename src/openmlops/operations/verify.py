@@ -14,8 +14,9 @@ from openmlops.console import training_progress
 from openmlops.core.types import DatasetRef, ModelRef, SplitsRef, Value
 from openmlops.errors import DataError, ModelCorrupt
 from openmlops.operations import data
+from openmlops.operations.aliases import find_version
 from openmlops.operations.model_card import Description
-from openmlops.operations.models import DESCRIPTION_FILE, find_version
+from openmlops.operations.models import DESCRIPTION_FILE
 from openmlops.operations.training import code_fingerprint, fit_data
 from openmlops.operations.workspace import Workspace
 
@@ -157,7 +158,7 @@ def _compare(
 
 
 def _gap(first: np.ndarray | None, second: np.ndarray | None) -> float:
-    """Largest absolute difference; infinite where one is missing or of another shape, the least float where only bits differ."""
+    """Largest absolute difference; infinite without a partner of its shape, the least float where only bits differ."""
     if first is None or second is None or first.shape != second.shape or first.dtype != second.dtype:
         return float("inf")
     if first.tobytes() == second.tobytes():
