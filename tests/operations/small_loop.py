@@ -1,6 +1,9 @@
 """A workspace with everything real in it: sample data under DVC, a small champion, and traffic as the server logs it."""
 
+import hashlib
 import importlib
+import shutil
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -90,7 +93,7 @@ def send(
         layout=Layout(tuple(features), names),
         ids=ids,
         at=[at + timedelta(seconds=row) for row in range(len(shown))],
-        input_sha256=[found.inputs.put(encode_png(image)) for image in shown],
+        input_sha256=[keep(found, image) for image in shown],
         features=np.stack(list(features.values()), axis=1),
         probabilities=outputs.probabilities,
         latency_ms=[1.0] * len(shown),
@@ -99,7 +102,33 @@ def send(
     return ids
 
 
+def keep(found: Workspace, image: np.ndarray) -> str:
+    """Keep an image as the server does; its input's SHA-256."""
+    content = encode_png(image)
+    sha256 = hashlib.sha256(content).hexdigest()
+    found.inputs.put(content, sha256)
+    return sha256
+
+
 def label(found: Workspace, ids: list[str], labels: np.ndarray, at: datetime = NOON) -> None:
     """Let labels join."""
     for name, value in zip(ids, labels.tolist(), strict=True):
         found.inference_log.label(name, value, at)
+
+
+def branch(found: Workspace, folder: Path, **settings: str) -> Workspace:
+    """A workspace that goes on from `found` with a database, a data set and monitoring files of its own below `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    database = folder / "openmlops.db"
+    with sqlite3.connect(found.settings.database.removeprefix("sqlite:///")) as old, sqlite3.connect(database) as new:
+        old.backup(new)
+    shutil.copytree(found.data_folder.parent, folder / "raw", symlinks=True)
+    places = {
+        "OPENMLOPS_HOME": str(found.home),
+        "DATABASE_URL": f"sqlite:///{database}",
+        "DATA_RAW_DIR": f"{folder}/raw",
+        "ARTIFACTS_DIR": f"{folder}/artifacts",
+        "MONITORING_DIR": f"{folder}/monitoring",
+    }
+    given = {name.upper(): value for name, value in settings.items()}
+    return Workspace(Settings.load({**places, **given}, dotenv=folder / ".env"))
