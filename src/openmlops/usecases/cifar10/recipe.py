@@ -1,4 +1,4 @@
-"""How the CIFAR-10 network is trained: what a user may set, and the measured recipes behind what he leaves open.
+"""How the CIFAR-10 network is trained: what a user may set, and the recipes behind what he leaves open.
 
 No torch here: the server and the command line read this configuration too. The network itself is in `model`.
 
@@ -8,7 +8,8 @@ one view, no test-time augmentation. One thread of an AMD EPYC (AVX-512, bf16), 
     recipe  epochs  precision  accuracy  cpu-seconds
     SMALL      3.0  float32       0.816           88   (lr 0.12; with lr 0.2 0.817 in 94)
     MEDIUM     9.0  bfloat16      0.854          197   (in float32 about 330, from the time of single steps)
-    LARGE and WIDE have not been trained to the end: their lr is SMALL's, lowered with the root of the number of steps.
+
+LARGE and WIDE have not been trained to the end: LARGE's lr is lower because it has more steps, WIDE is for GPUs, as airbench's.
 
 bfloat16 halves the cpu-seconds where the CPU has it (AVX-512 BF16); the default stays float32, which is the same everywhere.
 Within the noise of one run: crops of 1 or 2 pixels, normalisation momentum 0.2 or 0.4, `other_lr` from 0.02 to 0.1.
@@ -23,7 +24,7 @@ from openmlops.learning.config import FitConfig, one_length
 
 
 class Recipe(Value):
-    """What goes together and was measured together: the network's size, and the pace that suits it."""
+    """What goes together: the network's size, and the pace that suits it."""
 
     channels: str
     stem_stride: Literal[1, 2]
