@@ -1,4 +1,4 @@
-"""Fixtures that several test folders share: a real S3 server, and the real data where it is present."""
+"""Fixtures that several test folders share: a real S3 server, the real data where it is present, and a small champion."""
 
 import getpass
 import os
@@ -11,12 +11,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
 from pydantic import SecretStr
 
 from openmlops.settings import quiet_libraries
+
+if TYPE_CHECKING:
+    from openmlops.operations.workspace import Workspace
 
 quiet_libraries()
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
@@ -71,6 +75,24 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
             yield S3Server(f"http://127.0.0.1:{port}", SecretStr(key), SecretStr(secret), folder)
         finally:
             server.terminate()
+
+
+@pytest.fixture(scope="session")
+def reigning(tmp_path_factory: pytest.TempPathFactory) -> "Workspace":
+    """A workspace with sample data and its first champion, everything real; do not write to it."""
+    from small_loop import champion, workspace
+
+    found = workspace(tmp_path_factory.mktemp("reigning"))
+    champion(found)
+    return found
+
+
+@pytest.fixture
+def loop(reigning: "Workspace", tmp_path: Path) -> "Workspace":
+    """The same, with a database, a data set and monitoring files of its own."""
+    from small_loop import branch
+
+    return branch(reigning, tmp_path / "loop")
 
 
 def _free_port() -> int:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from openmlops.adapters.decisions import DecisionRecord, Outcome
+from openmlops.adapters.decisions import Outcome
 from openmlops.core.types import LedgerEntry, ModelRef, Value
 from openmlops.errors import DataError, OpenMLOpsError
 from openmlops.operations import new_data, promotion
@@ -84,7 +84,7 @@ def add_new_data(workspace: Workspace, planned: Plan) -> NewData:
     try:
         return new_data.add_labelled(workspace, planned.champion)
     except DataError as error:
-        _close(workspace, planned.decision, Outcome(at=datetime.now(UTC), kind="no_data", reasons=(str(error),)))
+        workspace.decisions.outcome(planned.decision, Outcome(at=datetime.now(UTC), kind="no_data", reasons=(str(error),)))
         raise
 
 
@@ -98,7 +98,7 @@ def roll_back(workspace: Workspace, planned: Plan) -> LedgerEntry:
     """Put the champion before back, with the decision as the reason."""
     entry = promotion.rollback(workspace, planned.champion.name, f"decision {planned.decision}")
     outcome = Outcome(at=datetime.now(UTC), kind="rolled_back", version=entry.champion, reasons=entry.reasons)
-    _close(workspace, planned.decision, outcome)
+    workspace.decisions.outcome(planned.decision, outcome)
     return entry
 
 
@@ -110,7 +110,7 @@ def conclude(workspace: Workspace, planned: Plan, new: NewData) -> Outcome:
     now = datetime.now(UTC)
     outcome = Outcome(at=now, kind=judged.verdict.outcome, version=judged.version, reasons=judged.reasons)
     new_data.mark_used(workspace, new, now)
-    _close(workspace, planned.decision, outcome)
+    workspace.decisions.outcome(planned.decision, outcome)
     return outcome
 
 
@@ -118,7 +118,7 @@ def close_begun(workspace: Workspace, model: str, reason: str) -> None:
     """Close as failed every act that was started and did not end."""
     for record in records_of(workspace, model):
         if record.outcome and record.outcome.kind == "started":
-            _close(workspace, record.id, Outcome(at=record.outcome.at, kind="failed", reasons=(reason,)))
+            workspace.decisions.outcome(record.id, Outcome(at=record.outcome.at, kind="failed", reasons=(reason,)))
 
 
 def outcome_of(workspace: Workspace, planned: Plan, mode: Mode) -> CycleOutcome:
@@ -134,11 +134,6 @@ def outcome_of(workspace: Workspace, planned: Plan, mode: Mode) -> CycleOutcome:
     )
 
 
-def explain(workspace: Workspace, decision: str) -> DecisionRecord:
-    """Everything that a decision rests on, and what came of it. Raises DecisionNotFound."""
-    return workspace.decisions.get(decision)
-
-
 @contextmanager
 def closing_what_fails(workspace: Workspace) -> Iterator[None]:
     """Close the act that this turn began as failed, with the reason, if the block does not end well."""
@@ -148,7 +143,3 @@ def closing_what_fails(workspace: Workspace) -> Iterator[None]:
         cause = str(error) if isinstance(error, OpenMLOpsError) else f"{type(error).__name__}: {error}"
         close_begun(workspace, workspace.model_name, cause)
         raise
-
-
-def _close(workspace: Workspace, decision: str, outcome: Outcome) -> None:
-    workspace.decisions.outcome(decision, outcome)
