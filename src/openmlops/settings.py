@@ -172,10 +172,10 @@ def _connected_to_zenml_server() -> bool:
     return any(line.strip().startswith("url: http") for text in texts for line in text.splitlines())
 
 
-def move_into(folder: Path) -> None:
-    """Work in `folder` with the defaults alone: forget our variables and the user's ZenML, so that nothing of his is touched."""
+def move_into(folder: Path, **ours: str) -> None:
+    """Work in `folder` with the defaults and `ours` alone: our variables and the user's ZenML are forgotten, not touched."""
     for name in list(os.environ):
         if name.lower() in Settings.model_fields or name == "ZENML_CONFIG_PATH" or name.startswith("ZENML_STORE_"):
             del os.environ[name]
     os.chdir(folder)
-    os.environ["ZENML_CONFIG_PATH"] = str(Settings.load().home / "zenml")
+    os.environ.update(ours, ZENML_CONFIG_PATH=str(Settings.load().home / "zenml"))

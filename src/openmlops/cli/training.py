@@ -44,12 +44,23 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Where the demo keeps everything; made anew each time.")] = Path("demo"),
     json: Json = False,
 ) -> None:
-    """Run the training half of the loop on sample data, offline, in a folder of its own."""
-    from openmlops.cli.demo import run_demo
+    """Live the whole loop once on sample data, offline, in a folder of its own, and write a report of it."""
+    from openmlops.demo.story import tell
 
-    outcome = run_demo(folder)
+    outcome = tell(folder)
     if json:
-        print_json(outcome)
+        return print_json(outcome)
+    name, inside = Workspace.open().model_name, f"cd {folder} && openmlops"
+    say(f"\n[bold]Done in {outcome.seconds:.0f} s.[/] The story with its plots: [bold]{folder / 'report.html'}[/]")
+    say("Look further (after 'source .venv/bin/activate'):")
+    for command, what in (
+        (f"{inside} history {name}", "who went live, when and why"),
+        (f"{inside} decisions", "what the loop decided; 'openmlops why ID' tells on what grounds"),
+        (f"{inside} evaluate {name}@champion", "the champion, class by class"),
+        (f"cd {folder} && mlflow ui --backend-store-uri sqlite:///.openmlops/mlflow.db", "runs, curves, versions"),
+    ):
+        say(f"  {command}    [dim]# {what}[/]")
+    return None
 
 
 def run(workspace: Workspace, config: Value) -> TrainingOutcome:

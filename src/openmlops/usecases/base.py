@@ -79,6 +79,9 @@ class UseCase:
     """images, outputs -> columns (n,) by name, float32: what drift is looked for in"""
     sample: Callable[[Path], Path]
     """folder -> writes a small deterministic data set into it in the same layout, offline, and returns it"""
+    field: Callable[[int, int], tuple[np.ndarray, np.ndarray]] | None = None
+    """count, part -> images and labels such as production would send to a model of the sample, none of which the sample or
+    another part contains; None where there are none"""
     archive: "Archive | None" = None
     """where the official data set is published, if it is"""
     extend: Callable[[Path, np.ndarray, np.ndarray, Path], Path] | None = None

@@ -8,7 +8,7 @@ from openmlops.usecases.base import UseCase, on_call
 from openmlops.usecases.cifar10 import data, features
 from openmlops.usecases.cifar10.extend import extend
 from openmlops.usecases.cifar10.recipe import TrainConfig
-from openmlops.usecases.cifar10.sample import sample
+from openmlops.usecases.cifar10.sample import field, sample
 
 USE_CASE = UseCase(
     name="cifar10",
@@ -28,6 +28,7 @@ USE_CASE = UseCase(
     predict=features.predict,
     features=features.features,
     sample=sample,
+    field=field,
     archive=data.ARCHIVE,
     extend=extend,
 )

@@ -1,8 +1,8 @@
 """A small data set in CIFAR-10's layout, made offline from real images: scikit-learn's 1,797 handwritten digits, coloured.
 
 Each digit (8x8, from the UCI ML repository) is enlarged, moved, and painted over a background of two colours with texture,
-so that a small network needs a few epochs and loses accuracy when the pictures get darker, noisier or blurred. Train and test
-are made of different digits. What is not here: anything random between machines. Only integers are computed with, drawn from
+so that a small network needs a few epochs and loses accuracy when the pictures get darker, noisier or blurred. Train, test and
+what the `field` sends are made of different digits. What is not here: anything random between machines. Only integers are computed with, drawn from
 the raw stream of PCG64, so the bytes are the same everywhere.
 """
 
@@ -18,8 +18,10 @@ SEED = 20261123
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PER_BATCH = 700
 """Images in each of the six files: 3,500 to train on, 700 to test with."""
-TEST_DIGITS = 350
-"""Digits, of the 1,797, that only test images are made of."""
+TEST_DIGITS, FIELD_DIGITS = 350, 450
+"""Digits, of the 1,797, that only test images, and only images from the field, are made of."""
+FIELD_PARTS = 3
+"""Parts of the field that share no digit."""
 
 _ONE = 256  # fixed point: positions and blends in 1/256
 
@@ -29,7 +31,7 @@ def sample(folder: Path) -> Path:
     draw = _Draw(SEED)
     digits, labels = _digits()
     order = draw.permutation(len(labels))
-    train, test = order[TEST_DIGITS:], order[:TEST_DIGITS]
+    train, test = order[TEST_DIGITS + FIELD_DIGITS :], order[:TEST_DIGITS]
     for number, name in enumerate((*TRAIN, TEST)):
         source = test if name == TEST else train
         chosen = source[np.arange(number * PER_BATCH, (number + 1) * PER_BATCH) % len(source)]
@@ -37,6 +39,18 @@ def sample(folder: Path) -> Path:
     meta = {b"num_cases_per_batch": PER_BATCH, b"label_names": [name.encode() for name in NAMES], b"num_vis": 3 * SIDE * SIDE}
     write_bytes(folder / META, batches.dump(meta))
     return folder
+
+
+def field(count: int, part: int) -> tuple[np.ndarray, np.ndarray]:
+    """What production would send: images uint8 (count, 32, 32, 3) and labels int64 (count,), all different.
+
+    `part` (0 to FIELD_PARTS - 1) chooses digits that neither the sample nor another part is made of.
+    """
+    digits, labels = _digits()
+    order = _Draw(SEED).permutation(len(labels))[TEST_DIGITS : TEST_DIGITS + FIELD_DIGITS]
+    pool = order[part::FIELD_PARTS]
+    chosen = pool[np.arange(count) % len(pool)]
+    return _paint(digits[chosen], _Draw(SEED + 1 + part)), labels[chosen]
 
 
 class _Draw:

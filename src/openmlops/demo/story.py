@@ -1,0 +1,179 @@
+"""The story: sample data, a champion, served; the camera degrades, drift is found, labels come, the better model is swapped in.
+
+Nothing here is staged: the commands' own functions run on a folder of their own, the server in its own process, and every line
+is checked before it is told. The only thing the demo decides is what the camera does.
+"""
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from openmlops.core.types import TrainingOutcome
+from openmlops.demo.report import render
+from openmlops.demo.server import served_version, serving
+from openmlops.demo.telling import Accuracies, Champions, DemoOutcome, Story
+from openmlops.demo.world import CAMERA, CLEAN, TO_LABEL, TO_MEASURE, WINDOW, World, compared
+from openmlops.errors import OpenMLOpsError
+from openmlops.files import write_text
+from openmlops.operations import data
+from openmlops.operations.workspace import Workspace
+from openmlops.settings import move_into
+
+MARK = ".openmlops-demo"
+LABELLED = 900
+"""corrupted images whose labels arrive"""
+POLICY = {"POLICY_ALARMED_WINDOWS": "1", "POLICY_OF_WINDOWS": "1", "POLICY_COOLDOWN_HOURS": "0"}
+"""a story of two minutes cannot wait for the second alarmed window of three, as the default policy does"""
+FIRST_EPOCHS, SECOND_EPOCHS = 8, 12
+SWAP_SECONDS = 30
+
+
+def tell(folder: Path) -> DemoOutcome:
+    """Make `folder` anew and live the story in it. Raises OpenMLOpsError if a line of it is not true."""
+    start = time.monotonic()
+    where = _fresh(folder)
+    move_into(where, **POLICY)
+    workspace, story = Workspace.open(), Story()
+    if workspace.use_case.field is None:
+        raise OpenMLOpsError(f"The use case '{workspace.use_case.name}' has no demo", "Unset USE_CASE")
+    _first_champion(workspace, story)
+    with serving(workspace.home / "demo-server.log") as url:
+        world = World(workspace, story, url)
+        world.story.fact(served_version(url) == 1, "server", f"version 1 answers on {url}")
+        clean, drift_on_clean = _clean_days(world)
+        degraded, drift_on_corrupted = _the_camera_degrades(world)
+        _labels_arrive(world)
+        _the_loop_turns(world)
+        recovered = _recovery(world, degraded)
+        lost = world.lost_records()
+        failed, answered = world.failed, world.answered
+        story.fact(failed == 0, "clients", f"{answered} requests answered, none failed, also while the model was swapped")
+        story.fact(lost == 0, "log", f"all {answered} answers are in the log, each once")
+    story.ledger = _ledger(workspace)
+    story.fact(len(story.ledger) >= 2, "ledger", f"{len(story.ledger)} entries, hash chain intact")
+    outcome = DemoOutcome(
+        drift_on_clean=drift_on_clean,
+        drift_on_corrupted=drift_on_corrupted,
+        failed_requests=failed,
+        answered_requests=answered,
+        lost_records=lost,
+        accuracy=Accuracies(clean=clean, degraded=degraded, recovered=recovered),
+        champion=Champions(before=1, after=2),
+        seconds=round(time.monotonic() - start, 1),
+        report=str(where / "report.html"),
+        folder=str(where),
+    )
+    write_text(where / "report.html", render(story, outcome))
+    return outcome
+
+
+def _fresh(folder: Path) -> Path:
+    """An empty folder; one that is there already is emptied only if an earlier demo made it."""
+    if folder.exists() and not (folder / MARK).exists() and any(folder.iterdir()):
+        raise OpenMLOpsError(f"{folder} exists and was not made by the demo", "Name another folder: openmlops demo FOLDER")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / MARK).touch()
+    return folder.resolve()
+
+
+def _first_champion(workspace: Workspace, story: Story) -> TrainingOutcome:
+    from openmlops.pipelines.training_pipeline import run_training
+
+    dataset = data.make_sample(workspace)
+    report = data.check(workspace)
+    story.fact(report.passed, "data", f"{dataset.rows} sample images, version {dataset.fingerprint[:12]}, checked")
+    outcome = run_training(workspace.use_case.config.model_validate({"epochs": FIRST_EPOCHS}))
+    e, name = outcome.evaluation, outcome.model.name
+    story.fact(
+        e.accuracy > 0.8,
+        "model 1",
+        f"{e.accuracy:.1%} of {e.n} test images right ({e.accuracy_low:.1%} to {e.accuracy_high:.1%})",
+    )
+    story.fact(outcome.verdict.outcome == "promote", "gate", outcome.verdict.reasons[0])
+    alias = workspace.registry.alias(name, "champion")
+    story.fact(workspace.ledger.champion(name) == 1 == alias, "champion", f"{name}/1, in the ledger and as MLflow's alias")
+    return outcome
+
+
+def _clean_days(world: World) -> tuple[float, bool]:
+    accuracy = world.send("clean", world.images(CLEAN, WINDOW, corrupted=False))
+    found = world.monitor("clean")
+    text = f"clean traffic, {accuracy:.1%} right: {compared(found)}"
+    world.story.fact(found.drift.outcome == "no_drift", "no drift", text)
+    return accuracy, found.drift.outcome == "drift"
+
+
+def _the_camera_degrades(world: World) -> tuple[float, bool]:
+    accuracy = world.send("degraded", world.images(TO_MEASURE, WINDOW, corrupted=True))
+    clean = world.story.accuracy[0].accuracy
+    world.story.fact(accuracy < clean - 0.1, "camera", f"{CAMERA[0]} fails: only {accuracy:.1%} right")
+    found = world.monitor("degraded")
+    moved = ", ".join(column.name for column in found.drift.columns[:3])
+    text = f"found in the first window: {compared(found)}; moved most: {moved}"
+    world.story.fact(found.drift.outcome == "drift", "drift", text)
+    asks = found.decision.action == "collect_labels"
+    world.story.fact(asks, "decision", f"collect labels first: {found.decision.reasons[0]}")
+    return accuracy, found.drift.outcome == "drift"
+
+
+def _labels_arrive(world: World) -> None:
+    world.send("degraded", world.images(TO_LABEL, LABELLED, corrupted=True), labels=True)
+    labelled = sum(report.labelled for report in world.reports)
+    world.story.fact(labelled == LABELLED, "labels", f"{labelled} of the corrupted images got their label")
+
+
+def _the_loop_turns(world: World) -> None:
+    """Monitor, decide, retrain, judge and promote, while clients go on asking; then the server follows by itself."""
+    from openmlops.operations.notification import notify
+    from openmlops.pipelines.cycle import run_cycle
+
+    workspace, story = world.workspace, world.story
+    config = workspace.use_case.config.model_validate({"epochs": SECOND_EPOCHS})
+    with _clients(world) as clients:
+        outcome = run_cycle(workspace, "auto", window=WINDOW, config=config.model_dump())
+        world.note("degraded", outcome.monitoring)
+        notify(workspace, outcome)
+        story.fact(outcome.act == "retrain", "decision", f"retrain: {outcome.monitoring.decision.reasons[0]}")
+        assert outcome.outcome is not None
+        story.fact(outcome.champion == 2, "gate", f"{outcome.outcome.kind}: {outcome.outcome.reasons[0]}")
+        seconds = _wait_for_swap(world)
+        story.fact(
+            seconds < SWAP_SECONDS, "swap", f"the server took version 2 over {seconds:.1f} s after the promotion, under load"
+        )
+    clients.result()
+
+
+@contextmanager
+def _clients(world: World) -> Iterator["Future[float]"]:
+    """Clients that send corrupted images until the block ends."""
+    stop = threading.Event()
+    stream = world.images(TO_MEASURE, WINDOW, corrupted=True)
+    with ThreadPoolExecutor(1) as background:
+        sending = background.submit(world.send, "degraded", stream, stop=stop)
+        try:
+            yield sending
+        finally:
+            stop.set()
+
+
+def _wait_for_swap(world: World) -> float:
+    start = time.monotonic()
+    while served_version(world.url) != 2 and time.monotonic() - start < SWAP_SECONDS:
+        time.sleep(0.1)
+    return time.monotonic() - start
+
+
+def _recovery(world: World, degraded: float) -> float:
+    accuracy = world.send("recovered", world.images(TO_MEASURE, WINDOW, corrupted=True))
+    world.story.fact(accuracy > degraded + 0.1, "recovered", f"{accuracy:.1%} of the same corrupted images right, by version 2")
+    return accuracy
+
+
+def _ledger(workspace: Workspace) -> tuple:
+    workspace.ledger.verify(workspace.model_name)
+    return workspace.ledger.history(workspace.model_name)

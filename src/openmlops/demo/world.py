@@ -1,0 +1,110 @@
+"""The world of the demo: a running server, the clients that ask it, and what was counted of both."""
+
+import threading
+from typing import TYPE_CHECKING
+
+from openmlops.core.images import corrupt
+from openmlops.demo.telling import AccuracyPoint, DriftPoint, Story, now
+from openmlops.operations.traffic import Stream, TrafficReport, send
+from openmlops.operations.workspace import Workspace
+
+if TYPE_CHECKING:
+    from openmlops.operations.monitoring import MonitoringOutcome
+
+WINDOW = 300
+"""answers in a monitoring window"""
+CHUNK = 100
+"""images behind one point of the accuracy plot"""
+RATE = 150.0
+"""images a second"""
+CAMERA = ("contrast", 4)
+"""what becomes of the camera: kind and severity of core.images.corrupt"""
+CLEAN, TO_LABEL, TO_MEASURE = 0, 1, 2
+"""parts of the field, which share no digit"""
+
+
+class World:
+    """The running server, who asks it, and what was counted."""
+
+    def __init__(self, workspace: Workspace, story: Story, url: str) -> None:
+        self.workspace, self.story, self.url = workspace, story, url
+        self.reports: list[TrafficReport] = []
+
+    @property
+    def failed(self) -> int:
+        return sum(report.failed for report in self.reports)
+
+    @property
+    def answered(self) -> int:
+        return sum(report.answered for report in self.reports)
+
+    def images(self, part: int, count: int, *, corrupted: bool) -> Stream:
+        """Images from the field."""
+        assert self.workspace.use_case.field is not None
+        images, labels = self.workspace.use_case.field(count, part)
+        return Stream(corrupt(images, *CAMERA, seed=part) if corrupted else images, labels)
+
+    def send(self, part: str, stream: Stream, *, labels: bool = False, stop: threading.Event | None = None) -> float:
+        """Send a stream once, or over and over until `stop`; the share of right answers. Each CHUNK is a point of the plot."""
+        right = total = 0.0
+        while True:
+            for start in range(0, len(stream.labels), CHUNK):
+                rows = slice(start, start + CHUNK)
+                rate = RATE / 5 if stop else RATE
+                piece = Stream(stream.images[rows], stream.labels[rows])
+                report = send(self.url, piece, count=len(piece.labels), rate=rate, labels=labels, stop=stop)
+                self._keep(part, report)
+                right += (report.accuracy or 0) * report.answered
+                total += report.answered
+                if stop and stop.is_set():
+                    return right / max(total, 1)
+            if stop is None:
+                return right / max(total, 1)
+
+    def _keep(self, part: str, report: TrafficReport) -> None:
+        self.reports.append(report)
+        if report.accuracy is not None and len(report.versions) == 1:
+            (version,) = report.versions
+            point = AccuracyPoint(at=now(), part=part, version=version, accuracy=report.accuracy, n=report.answered)
+            self.story.accuracy.append(point)
+
+    def monitor(self, part: str) -> "MonitoringOutcome":
+        """One monitoring run over the last window."""
+        from openmlops.pipelines.monitoring_pipeline import run_monitoring
+
+        found = run_monitoring(WINDOW, "log")
+        self.note(part, found)
+        return found
+
+    def note(self, part: str, found: "MonitoringOutcome") -> None:
+        """A window for the plot."""
+        drift = found.drift
+        assert drift.statistic is not None
+        assert drift.threshold is not None
+        self.story.drift.append(
+            DriftPoint(
+                at=now(),
+                part=part,
+                version=found.model.version,
+                outcome=drift.outcome,
+                statistic=drift.statistic,
+                threshold=drift.threshold,
+                moved=tuple(column.name for column in drift.columns[:3]),
+                action=found.decision.action,
+            )
+        )
+
+    def lost_records(self) -> int:
+        """Answered predictions that are not in the log, or there more than once."""
+        log, name = self.workspace.inference_log, self.workspace.model_name
+        ids = [identity for report in self.reports for identity in report.ids]
+        logged = sum(log.count(name, version) for version in (1, 2))
+        return abs(logged - len(set(ids))) + len(ids) - len(set(ids))
+
+
+def compared(found: "MonitoringOutcome") -> str:
+    """A window's statistic beside its threshold, in words."""
+    statistic, threshold = found.drift.statistic, found.drift.threshold
+    assert statistic is not None
+    assert threshold is not None
+    return f"statistic {statistic:.0f}, threshold {threshold:.0f}"
