@@ -197,3 +197,10 @@ def test_the_exported_model_was_trained_on_the_pixels_that_it_is_served(folder: 
         images, expected = golden["images"], golden["probabilities"]
     assert images.dtype == np.uint8
     assert np.abs(OnnxModel(path / "model.onnx").run(images)["probabilities"] - expected).max() < 1e-4
+
+
+def test_a_version_is_trained_again_to_the_bit(folder: Folder, outcome: dict[str, Any]) -> None:
+    found = folder.json("verify", f"{MODEL}/1")
+    assert found["reproduced"]
+    assert found["differing"] == 0
+    assert [ingredient["name"] for ingredient in found["changed"]] == []

@@ -4,7 +4,6 @@ A new use case is done when it is in USE_CASES and this passes.
 """
 
 import io
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
