@@ -1,9 +1,9 @@
 """A small data set in CIFAR-10's layout, made offline from real images: scikit-learn's 1,797 handwritten digits, coloured.
 
 Each digit (8x8, from the UCI ML repository) is enlarged, moved, and painted over a background of two colours with texture,
-so that a small network needs a few epochs and loses accuracy when the pictures get darker, noisier or blurred. Train, test and
-what the `field` sends are made of different digits. What is not here: anything random between machines. Only integers are computed with, drawn from
-the raw stream of PCG64, so the bytes are the same everywhere.
+so that a small network needs a few epochs and loses accuracy when the pictures get darker, noisier or blurred. Train, test
+and what the `field` sends are made of different digits. What is not here: anything random between machines. Only integers
+are computed with, drawn from the raw stream of PCG64, so the bytes are the same everywhere.
 """
 
 from pathlib import Path
