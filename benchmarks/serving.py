@@ -1,8 +1,9 @@
 """Served predictions per second with logging on, against `mlflow models serve`, LitServe and the bare ONNX Runtime loop.
 
-One model version, trained on the shipped sample for a few steps, registered and promoted; all rivals answer from its files, one
-after the other in turns (so that a noisy machine hits all), with 16 connections from a client process on the same machine.
-PNG bodies, but for MLflow, which takes JSON. Rivals do not log. LitServe is left out where it is not installed. Markdown.
+One model version, trained on the shipped sample for a few steps, registered and promoted; all answer from its files, in turns,
+so that a noisy machine hits all; whoever is not measured is stopped. 32 connections from a client process on the same machine.
+PNG bodies, but for MLflow, which takes JSON. Rivals do not log. LitServe is left out where it is not installed. CPU time is
+that of all processes of a server, and depends little on what else runs. Prints Markdown.
 
     python benchmarks/serving.py [--rounds 3] [--seconds 8]
 """
@@ -20,18 +21,21 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 from PIL import Image
 
 from openmlops.settings import Settings, move_into
 
 HERE = Path(__file__).parent
-CONNECTIONS = 16
+CONNECTIONS = 32
 SERVE = """
 import json, sys
 from openmlops.serving.config import ServingConfig
@@ -48,37 +52,31 @@ def main(rounds: int, seconds: float) -> None:
     images = np.random.default_rng(0).integers(0, 256, (512, 32, 32, 3), dtype=np.uint8)
     np.savez(png, *[np.frombuffer(png_of(image), np.uint8) for image in images])
     np.savez(jsons, *[np.frombuffer(json.dumps({"inputs": image[None].tolist()}).encode(), np.uint8) for image in images])
-    with ours(version) as port, mlflow(version) as mlflow_port, litserve(version) as lit_port:
-        ways: dict[str, Callable[[], float]] = {
-            "openmlops serve, logged": lambda: load(port, "/predict", "image/png", png, seconds)["rate"],
-            "mlflow models serve, JSON": lambda: load(mlflow_port, "/invocations", "application/json", jsons, seconds)["rate"],
+    with ours(version) as own, mlflow(version) as mlflows, litserve(version) as lit:
+        ways = {
+            "openmlops serve, logged": lambda: load(own, "/predict", "image/png", png, seconds),
+            "mlflow models serve, JSON": lambda: load(mlflows, "/invocations", "application/json", jsons, seconds),
             "bare loop: decode and run, one image at a time": lambda: bare(version, images, seconds),
         }
-        if lit_port:
-            ways["LitServe, batching"] = lambda: load(lit_port, "/predict", "image/png", png, seconds)["rate"]
-        measured = {name: statistics.median(rates) for name, rates in in_turns(ways, rounds).items()}
-        rate = measured["openmlops serve, logged"]
-        half = load(port, "/predict", "image/png", png, 2 * seconds, rate / 2)
-        bomb_ms = refuse_bomb(port)
-        resident = resident_megabytes(port)
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, n = {rounds} rounds of {seconds:g} s, medians\n"
-    )
-    print("| server | predictions a second | ours is |\n|---|---|---|")
-    for name, other in measured.items():
-        print(f"| {name} | {other:.0f} | {rate / other:.2f} times |")
-    print(f"\nAt half load ({rate / 2:.0f} a second, n = {half['n']}): p50 {half['p50']:.1f} ms, p99 {half['p99']:.1f} ms.")
+        if lit:
+            ways["LitServe, batching"] = lambda: load(lit, "/predict", "image/png", png, seconds)
+        measured = in_turns(ways, rounds)
+        rate = measured["openmlops serve, logged"]["rate"]
+        half = load(own, "/predict", "image/png", png, 2 * seconds, rate / 2)
+        bomb_ms = refuse_bomb(own)
+        resident = psutil.Process(own.process.pid).memory_info().rss / 2**20
+    print(f"{os.cpu_count()} cores, {platform.machine()}, n = {rounds} rounds of {seconds:g} s, medians\n")
+    print("| server | predictions a second | ours is | CPU ms a prediction |\n|---|---|---|---|")
+    for name, found in measured.items():
+        print(f"| {name} | {found['rate']:.0f} | {rate / found['rate']:.2f} times | {found['cpu_ms']:.2f} |")
+    print(f"\nAt half load ({rate / 2:.0f} a second, n = {half['n']:.0f}): p50 {half['p50']:.1f} ms, p99 {half['p99']:.1f} ms.")
     print(f"Resident: {resident:.0f} MB. A PNG of 100 megapixels is refused in {bomb_ms:.1f} ms.")
 
 
-def in_turns(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Each way once a round; the first, unmeasured round warms everybody up."""
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name, measure in ways.items():
-            if rate := measure() if turn else measure() * 0:
-                rates[name].append(rate)
-    return rates
+def in_turns(ways: dict[str, Callable[[], dict[str, float]]], rounds: int) -> dict[str, dict[str, float]]:
+    """Medians over the rounds, each way once a round; one unmeasured round before warms everybody up."""
+    found = [{name: measure() for name, measure in ways.items()} for _ in range(rounds + 1)][1:]
+    return {name: {what: statistics.median(one[name][what] for one in found) for what in ("rate", "cpu_ms")} for name in ways}
 
 
 def make_version() -> dict[str, str]:
@@ -98,90 +96,107 @@ def make_version() -> dict[str, str]:
     return {"model": model.name, "folder": str(workspace.registry.fetch(model)), "home": str(workspace.home)}
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server, stopped but while it is measured: LitServe's workers poll, and would slow the others down."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+
+    @contextmanager
+    def awake(self) -> Iterator[str]:
+        """Its address, while it may run."""
+        os.killpg(self.process.pid, signal.SIGCONT)
+        yield f"http://127.0.0.1:{self.port}"
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def cpu_seconds(self) -> float:
+        """CPU time of all its processes so far."""
+        parent = psutil.Process(self.process.pid)
+        return sum(sum(one.cpu_times()[:2]) for one in (parent, *parent.children(recursive=True)))
+
+
 @contextmanager
-def ours(version: dict[str, str]) -> Iterator[int]:
+def ours(version: dict[str, str]) -> Iterator[Server]:
     """Our server, as `openmlops serve` starts it."""
     settings, port = Settings.load(), free_port()
     urls = {"database_url": settings.database, "tracking_uri": settings.tracking_uri}
     config = {"model": version["model"], "use_case": "cifar10", "home": version["home"], "port": port, **urls}
-    with started([sys.executable, "-c", SERVE, json.dumps(config)], port, "/health/ready"):
-        yield port
+    with started([sys.executable, "-c", SERVE, json.dumps(config)], port, "/health/ready") as server:
+        yield server
 
 
 @contextmanager
-def mlflow(version: dict[str, str]) -> Iterator[int]:
+def mlflow(version: dict[str, str]) -> Iterator[Server]:
     """`mlflow models serve` on the same folder, which is an MLflow model, with its default of one worker."""
     port = free_port()
     command = ["models", "serve", "--env-manager", "local", "--model-uri", version["folder"], "--port", str(port)]
-    with started([sys.executable, "-m", "mlflow", *command], port, "/ping"):
-        yield port
+    with started([sys.executable, "-m", "mlflow", *command], port, "/ping") as server:
+        yield server
 
 
 @contextmanager
-def litserve(version: dict[str, str]) -> Iterator[int]:
-    """LitServe on the same ONNX file; port 0 where it is not installed."""
+def litserve(version: dict[str, str]) -> Iterator[Server | None]:
+    """LitServe on the same ONNX file; None where it is not installed."""
     if importlib.util.find_spec("litserve") is None:
-        yield 0
+        yield None
         return
     port = free_port()
     command = [sys.executable, str(HERE / "serving_litserve.py"), f"{version['folder']}/model.onnx", str(port)]
-    with started(command, port, "/health"):
-        yield port
+    with started(command, port, "/health") as server:
+        yield server
 
 
-def bare(version: dict[str, str], images: np.ndarray, seconds: float) -> float:
-    """Predictions a second of one thread that decodes and runs, nothing else."""
+def bare(version: dict[str, str], images: np.ndarray, seconds: float) -> dict[str, float]:
+    """One thread that decodes and runs, nothing else."""
     from openmlops.adapters.onnx_model import OnnxModel
     from openmlops.core.decoding import decode_image
 
     model = OnnxModel(Path(version["folder"]) / "model.onnx", threads=1)
     bodies = [png_of(image) for image in images]
-    start, n = time.perf_counter(), 0
+    start, cpu, n = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() < start + seconds:
         model.run(decode_image(bodies[n % len(bodies)], 32, 32)[None])
         n += 1
-    return n / (time.perf_counter() - start)
+    return {"rate": n / (time.perf_counter() - start), "cpu_ms": 1000 * (time.process_time() - cpu) / n}
 
 
-def load(port: int, path: str, content_type: str, bodies: Path, seconds: float, rate: float = 0) -> dict[str, float]:
+def load(server: Server, path: str, content_type: str, bodies: Path, seconds: float, rate: float = 0) -> dict[str, float]:
     """What the clients measured; without a rate, as fast as they are answered."""
-    command = [sys.executable, HERE / "serving_clients.py", f"http://127.0.0.1:{port}{path}", content_type, bodies]
     numbers = map(str, (CONNECTIONS, seconds, rate))
-    return json.loads(subprocess.run([*command, *numbers], check=True, stdout=subprocess.PIPE).stdout)
+    with server.awake() as url:
+        before = server.cpu_seconds()
+        command = [sys.executable, HERE / "serving_clients.py", f"{url}{path}", content_type, bodies, *numbers]
+        found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        return {**found, "cpu_ms": 1000 * (server.cpu_seconds() - before) / found["n"]}
 
 
-def refuse_bomb(port: int) -> float:
+def refuse_bomb(server: Server) -> float:
     """Milliseconds until a PNG of 10,000 x 10,000 pixels is refused."""
     bomb = png_of(np.zeros((10_000, 10_000, 3), np.uint8))
-    start = time.perf_counter()
-    try:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/predict", bomb)
-    except urllib.error.HTTPError as refusal:
-        if refusal.code != 422:
-            raise
+    with server.awake() as url:
+        start = time.perf_counter()
+        try:
+            urllib.request.urlopen(f"{url}/predict", bomb)
+        except urllib.error.HTTPError as refusal:
+            if refusal.code != 422:
+                raise
         return 1000 * (time.perf_counter() - start)
-    raise AssertionError("the bomb was answered")
-
-
-def resident_megabytes(port: int) -> float:
-    """Resident memory of the server's process."""
-    import psutil
-
-    listening = [c.pid for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port]
-    return psutil.Process(listening[0]).memory_info().rss / 2**20
 
 
 @contextmanager
-def started(command: list[str], port: int, health: str) -> Iterator[None]:
-    """A server in a process of its own, once it says that it is well."""
+def started(command: list[str], port: int, health: str) -> Iterator[Server]:
+    """A server in a process group of its own, stopped once it has said that it is well."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     with open(f"server-{port}.log", "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
         try:
             wait_for(f"http://127.0.0.1:{port}{health}", process)
-            yield
+            os.killpg(process.pid, signal.SIGSTOP)
+            yield Server(process, port)
         finally:
             os.killpg(process.pid, signal.SIGTERM)
+            os.killpg(process.pid, signal.SIGCONT)
             process.wait()
 
 

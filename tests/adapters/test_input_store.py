@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from openmlops.adapters.input_store import InputStore
+from openmlops.adapters.input_store import InputStore, sha256_of
 from openmlops.errors import DataCorrupt, DataError
 
 
@@ -13,21 +13,27 @@ def store(tmp_path) -> InputStore:
     return InputStore(tmp_path / "inputs")
 
 
+def kept(store: InputStore, content: bytes) -> str:
+    sha256 = sha256_of(content)
+    store.put(content, sha256)
+    return sha256
+
+
 def aged(store: InputStore, content: bytes, seconds: float) -> str:
-    sha256 = store.put(content)
+    sha256 = kept(store, content)
     os.utime(store.path(sha256), (seconds, seconds))
     return sha256
 
 
 def test_what_was_put_is_read_back_by_its_hash(store):
-    sha256 = store.put(b"image")
+    sha256 = kept(store, b"image")
     assert store.read(sha256) == b"image"
     assert store.path(sha256).parent.name == sha256[:2]
 
 
 def test_the_same_content_is_kept_once_and_counts_as_new_again(store):
     sha256 = aged(store, b"image", 1000)
-    assert store.put(b"image") == sha256
+    assert kept(store, b"image") == sha256
     assert store.prune(max_bytes=1000, oldest=2000).files == 1
 
 
@@ -37,7 +43,7 @@ def test_an_input_that_is_not_kept_says_so(store):
 
 
 def test_a_damaged_input_is_not_returned(store):
-    sha256 = store.put(b"image")
+    sha256 = kept(store, b"image")
     store.path(sha256).write_bytes(b"another")
     with pytest.raises(DataCorrupt):
         store.read(sha256)

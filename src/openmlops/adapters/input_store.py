@@ -34,18 +34,18 @@ class InputStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._root = str(folder)
 
     def path(self, sha256: str) -> Path:
         """Where the input with this SHA-256 is, or would be."""
         return self._folder / sha256[:2] / sha256
 
-    def put(self, content: bytes) -> str:
-        """Keep one input and return its SHA-256. One that is there already counts as new again for pruning.
+    def put(self, content: bytes, sha256: str) -> None:
+        """Keep one input under its SHA-256 (`sha256_of`). One that is there already counts as new again for pruning.
 
         Raises ServiceUnavailable when it cannot be written.
         """
-        sha256 = hashlib.sha256(content).hexdigest()
-        path = self.path(sha256)
+        path = f"{self._root}/{sha256[:2]}/{sha256}"
         try:
             os.utime(path)
         except FileNotFoundError:
@@ -54,7 +54,6 @@ class InputStore:
             except OSError as error:
                 problem = f"The input {path} cannot be kept ({error.strerror})"
                 raise ServiceUnavailable(problem, "Make room, or lower the retention limit") from error
-        return sha256
 
     def read(self, sha256: str) -> bytes:
         """The input. Raises DataError if it is not kept (any more), DataCorrupt if its content is another."""
@@ -62,7 +61,7 @@ class InputStore:
             content = self.path(sha256).read_bytes()
         except FileNotFoundError:
             raise DataError(f"The input {sha256} is not kept (any more)", "Raise the retention limit for later ones") from None
-        if hashlib.sha256(content).hexdigest() != sha256:
+        if sha256_of(content) != sha256:
             raise DataCorrupt(f"The kept input {self.path(sha256)} has another content than its name says", "Remove the file")
         return content
 
@@ -91,12 +90,18 @@ class InputStore:
         return Pruned(removed, len(files) - removed, total)
 
 
-def _write(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+def sha256_of(content: bytes) -> str:
+    """The name of an input: SHA-256 of its content, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write(path: str, content: bytes) -> None:
+    """Plain calls on plain strings: this is done for every prediction, and pathlib costs as much as the file."""
+    beside = f"{path}.{os.getpid()}.{threading.get_ident()}"
     try:
         handle = os.open(beside, _FLAGS, 0o644)
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         handle = os.open(beside, _FLAGS, 0o644)
     with open(handle, "wb", buffering=0) as file:
         file.write(content)

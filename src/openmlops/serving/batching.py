@@ -1,16 +1,19 @@
 """Dynamic batching: requests that wait while the model is busy go through it together, and into the log together.
 
-One thread runs the model; another commits (`commit`); the event loop never waits for either. An idle server answers at once:
-only when others are being answered does a batch that is not full wait for more.
+One thread runs the model, another commits (`commit`); the event loop waits for neither and wakes once a batch. An idle server
+answers at once: only while others wait for their commit does a batch that is not full wait for more.
 """
 
 import asyncio
+import queue
 import secrets
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 import numpy as np
@@ -52,47 +55,64 @@ class Batcher:
         self._commit = commit
         self._limits = limits
         self._metrics = metrics
-        self._queue: asyncio.Queue[Job] = asyncio.Queue()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._committing: set[asyncio.Task[None]] = set()
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+        self._loop = asyncio.get_running_loop()
+        self._waiting = 0
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Answer what was asked, then end the thread."""
+        self._queue.put(None)
+        self._thread.join()
 
     async def predict(self, images: np.ndarray, inputs: Sequence[bytes | np.ndarray], arrived: float) -> Prediction:
         """Answer one request; returns after its entries are committed. Raises a 503 when that cannot be in time."""
-        job = Job(images, inputs, arrived, asyncio.get_running_loop().create_future())
-        self._queue.put_nowait(job)
+        job = Job(images, inputs, arrived, self._loop.create_future())
+        self._queue.put(job)
+        self._waiting += 1
+        late = self._loop.call_later(self._limits.log_seconds, self._give_up, job)
         try:
-            return await asyncio.wait_for(job.result, self._limits.log_seconds)
-        except TimeoutError:
-            raise unavailable(f"The answer could not be logged within {self._limits.log_seconds:g} s") from None
+            return await job.result
+        finally:
+            self._waiting -= 1
+            late.cancel()
 
-    async def run(self) -> None:
-        """Form batches until cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            if not (jobs := await self._gather()):
-                continue
-            try:
-                answered = await loop.run_in_executor(self._thread, self._answer, jobs)
-            except Exception as error:  # noqa: BLE001 - becomes the failure of every request in the batch
-                _fail(jobs, error)
-            else:
-                self._keep(asyncio.create_task(self._finish(jobs, answered)))
+    def _give_up(self, job: Job) -> None:
+        _fail([job], unavailable(f"The answer could not be logged within {self._limits.log_seconds:g} s"))
 
-    async def stop(self) -> None:
-        """Wait for what is being committed, then end the model's thread."""
-        await asyncio.gather(*self._committing)
-        self._thread.shutdown()
+    # In the model's thread
 
-    async def _gather(self) -> list[Job]:
+    def _run(self) -> None:
+        while (first := self._queue.get()) is not None:
+            jobs, ended = self._gather(first)
+            if jobs:
+                self._process(jobs)
+            if ended:
+                return
+
+    def _gather(self, first: Job) -> tuple[list[Job], bool]:
         """The next jobs that somebody still waits for: no more than fill a batch, unless one alone does."""
-        jobs = [await self._queue.get()]
-        room = self._limits.batch - len(jobs[0].images)
-        if self._committing and room > 0 and self._queue.empty():
-            await asyncio.sleep(self._limits.wait_seconds)
+        jobs, room = [first], self._limits.batch - len(first.images)
+        if self._waiting > 1 and room > 0 and self._queue.empty():
+            time.sleep(self._limits.wait_seconds)
         while room > 0 and not self._queue.empty():
-            jobs.append(self._queue.get_nowait())
-            room -= len(jobs[-1].images)
-        return [job for job in jobs if not job.result.done()]
+            if (job := self._queue.get()) is None:
+                return _wanted(jobs), True
+            jobs.append(job)
+            room -= len(job.images)
+        return _wanted(jobs), False
+
+    def _process(self, jobs: Sequence[Job]) -> None:
+        try:
+            answered = self._answer(jobs)
+        except Exception as error:  # noqa: BLE001 - becomes the failure of every request in the batch
+            self._loop.call_soon_threadsafe(_fail, jobs, error)
+            return
+        self._commit.submit(answered).add_done_callback(partial(self._committed, jobs, answered))
 
     def _answer(self, jobs: Sequence[Job]) -> Answered:
         predictor = self._current()
@@ -109,10 +129,13 @@ class Batcher:
             latency_ms=[1000 * (now - job.arrived) for job in jobs for _ in job.inputs],
         )
 
-    async def _finish(self, jobs: Sequence[Job], answered: Answered) -> None:
-        try:
-            await asyncio.wrap_future(self._commit.submit(answered))
-        except Exception as error:  # noqa: BLE001 - becomes the failure of every request in the batch
+    # In the committing thread, then in the event loop
+
+    def _committed(self, jobs: Sequence[Job], answered: Answered, done: Future[None]) -> None:
+        self._loop.call_soon_threadsafe(self._hand_out, jobs, answered, done.exception())
+
+    def _hand_out(self, jobs: Sequence[Job], answered: Answered, error: BaseException | None) -> None:
+        if error is not None:
             _fail(jobs, error)
             return
         self._metrics.batch.observe(len(answered.ids))
@@ -124,11 +147,6 @@ class Batcher:
             if not job.result.done():
                 job.result.set_result(Prediction(answered.predictor, answered.ids[rows], _part(answered.answers.outputs, rows)))
 
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        """Hold a reference until it is done: the event loop holds none."""
-        self._committing.add(task)
-        task.add_done_callback(self._committing.discard)
-
 
 def new_id(at: datetime) -> str:
     """A UUID of version 7: its first 48 bits are the time, so that the index of the log grows at its end."""
@@ -136,11 +154,15 @@ def new_id(at: datetime) -> str:
     return str(UUID(int=(milliseconds << 80 | 7 << 76 | secrets.randbits(76)) & ~(3 << 62) | 2 << 62))
 
 
+def _wanted(jobs: list[Job]) -> list[Job]:
+    return [job for job in jobs if not job.result.done()]
+
+
 def _part(outputs: Outputs, rows: slice) -> Outputs:
     return Outputs(outputs.logits[rows], outputs.probabilities[rows], outputs.embedding[rows])
 
 
-def _fail(jobs: Sequence[Job], error: Exception) -> None:
+def _fail(jobs: Sequence[Job], error: BaseException) -> None:
     for job in jobs:
         if not job.result.done():
             job.result.set_exception(error)

@@ -1,21 +1,22 @@
 """Group commit: one thread that writes to the log whatever has gathered while it was writing, a transaction a group.
 
-What is here: the thread, and the promise that a future is done only after its entries are committed. What is not: the tables
-(`adapters.inference_log`).
+What is here: the thread, and the promise that a future is done only after its entries are committed and its inputs are kept.
+What is not: the tables (`adapters.inference_log`) and the files (`adapters.input_store`).
 """
 
 import queue
 import threading
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 
 import numpy as np
 from prometheus_client import Histogram
 
 from openmlops.adapters.inference_log import Entries, InferenceLog
-from openmlops.adapters.input_store import InputStore
+from openmlops.adapters.input_store import InputStore, sha256_of
 from openmlops.serving.predictor import Answers, Predictor, encode_png
 
 GROUP = 64
@@ -43,6 +44,7 @@ class GroupCommit:
         self._inputs = inputs
         self._seconds = seconds
         self._queue: queue.SimpleQueue[Answered | None] = queue.SimpleQueue()
+        self._keeper = ThreadPoolExecutor(1, thread_name_prefix="inputs")
         self._thread = threading.Thread(target=self._run, name="inference-log", daemon=True)
 
     def start(self) -> None:
@@ -53,6 +55,7 @@ class GroupCommit:
         """Write what is left and end the thread."""
         self._queue.put(None)
         self._thread.join()
+        self._keeper.shutdown()
 
     def submit(self, answered: Answered) -> Future[None]:
         """Hand over; the future is done when the entries are committed, or holds why they are not."""
@@ -77,7 +80,7 @@ class GroupCommit:
     def _commit(self, group: list[Answered]) -> None:
         try:
             with self._seconds.time():
-                self._log.write([self._entries(answered) for answered in group])
+                self._keep_and_write(group)
         except Exception as error:  # noqa: BLE001 - becomes the failure of every request in the group
             for answered in group:
                 answered.committed.set_exception(error)
@@ -85,16 +88,28 @@ class GroupCommit:
             for answered in group:
                 answered.committed.set_result(None)
 
-    def _entries(self, answered: Answered) -> Entries:
-        files = [sent if isinstance(sent, bytes) else encode_png(sent) for sent in answered.inputs]
-        return Entries(
-            model=answered.predictor.name,
-            version=answered.predictor.version,
-            layout=answered.predictor.layout,
-            ids=answered.ids,
-            at=answered.at,
-            input_sha256=[self._inputs.put(file) for file in files],
-            features=answered.answers.features,
-            probabilities=answered.answers.outputs.probabilities,
-            latency_ms=answered.latency_ms,
-        )
+    def _keep_and_write(self, group: list[Answered]) -> None:
+        """The files are written while the database waits for its disk."""
+        files = [[sent if isinstance(sent, bytes) else encode_png(sent) for sent in answered.inputs] for answered in group]
+        names = [[sha256_of(content) for content in contents] for contents in files]
+        keeping = self._keeper.submit(self._keep, chain(*files), chain(*names))
+        self._log.write([_entries(answered, hashes) for answered, hashes in zip(group, names, strict=True)])
+        keeping.result()
+
+    def _keep(self, files: Iterable[bytes], names: Iterable[str]) -> None:
+        for content, sha256 in zip(files, names, strict=True):
+            self._inputs.put(content, sha256)
+
+
+def _entries(answered: Answered, hashes: Sequence[str]) -> Entries:
+    return Entries(
+        model=answered.predictor.name,
+        version=answered.predictor.version,
+        layout=answered.predictor.layout,
+        ids=answered.ids,
+        at=answered.at,
+        input_sha256=hashes,
+        features=answered.answers.features,
+        probabilities=answered.answers.outputs.probabilities,
+        latency_ms=answered.latency_ms,
+    )

@@ -6,6 +6,7 @@ One ASGI middleware, because each refusal must come before the work that it save
 import asyncio
 import hmac
 import time
+from functools import cache
 from http import HTTPStatus
 
 from starlette.datastructures import Headers
@@ -28,6 +29,7 @@ class Guard:
         self._token = config.api_token.get_secret_value().encode()
         self._metrics = metrics
         self._in_flight = 0
+        self._answered = cache(metrics.requests.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -98,7 +100,7 @@ class Guard:
     def _counting(self, scope: Scope, send: Send) -> Send:
         async def counting(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._metrics.requests.labels(scope["method"], message["status"]).inc()
+                self._answered(scope["method"], message["status"]).inc()
             await send(message)
 
         return counting

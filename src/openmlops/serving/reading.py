@@ -16,6 +16,7 @@ from openmlops.core.decoding import image_pixels
 from openmlops.errors import DataError
 from openmlops.usecases.base import UseCase
 
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SMALL_PIXELS = 128 * 128
 """decoded in less than the time that another thread costs"""
 DECODERS = 2
@@ -34,13 +35,20 @@ class ImageReader:
         return np.stack([await self._decode(content) for content in contents])
 
     async def _decode(self, content: bytes) -> np.ndarray:
-        if image_pixels(content) <= SMALL_PIXELS:
+        if _pixels(content) <= SMALL_PIXELS:
             return self._use_case.decode(content)
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._use_case.decode, content)
 
     def stop(self) -> None:
         """End the threads."""
         self._threads.shutdown()
+
+
+def _pixels(content: bytes) -> int:
+    """Width times height. That of a PNG stands at a fixed place, and whether it is a whole one decoding will tell."""
+    if content.startswith(PNG_SIGNATURE):
+        return int.from_bytes(content[16:20], "big") * int.from_bytes(content[20:24], "big")
+    return image_pixels(content)
 
 
 def is_multipart(request: Request) -> bool:

@@ -51,6 +51,7 @@ def uvicorn_config(config: ServingConfig) -> uvicorn.Config:
         limit_concurrency=config.limits.connections,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         server_header=False,
+        proxy_headers=False,
     )
 
 

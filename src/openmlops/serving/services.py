@@ -54,9 +54,10 @@ async def running(config: ServingConfig, metrics: Metrics) -> AsyncIterator[Serv
     reader = ImageReader(use_case)
     await asyncio.to_thread(deployment.refresh)
     commit.start()
-    async with _background(deployment.follow(), batcher.run(), _prune(inputs, config.retention, metrics)):
+    batcher.start()
+    async with _background(deployment.follow(), _prune(inputs, config.retention, metrics)):
         yield Services(config, metrics, deployment, batcher, reader, log)
-    await batcher.stop()
+    batcher.stop()
     commit.stop()
     reader.stop()
     engine.dispose()
