@@ -23,6 +23,8 @@ from openmlops.adapters.provenance import environment, provenance
 from openmlops.core.types import EpochMetrics
 from openmlops.errors import ServiceUnavailable, TrainingError
 
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""so that MLflow's pages open on training runs, not on prompts and traces"""
 FAILURE_TAG = "openmlops.failure"
 EPOCH_METRICS = ("loss", "train_accuracy", "validation_loss", "validation_accuracy", "learning_rate", "seconds")
 
@@ -142,7 +144,8 @@ class Tracking:
     def _create_experiment(self) -> str:
         folder = self._artifact_root / _REFUSED.sub("_", self._experiment).replace("/", "_")
         try:
-            return str(self._client.create_experiment(self._experiment, folder.as_uri() if self._is_embedded else None))
+            root = folder.as_uri() if self._is_embedded else None
+            return str(self._client.create_experiment(self._experiment, root, tags=EXPERIMENT_TAGS))
         except MlflowException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
                 raise
