@@ -5,7 +5,7 @@ so that a noisy machine hits all; whoever is not measured is stopped. 32 connect
 PNG bodies, but for MLflow, which takes JSON. Rivals do not log. LitServe is left out where it is not installed. CPU time is
 that of all processes of a server, and depends little on what else runs. Prints Markdown.
 
-    python benchmarks/serving.py [--rounds 3] [--seconds 8]
+    python benchmarks/serving.py [--rounds 3] [--seconds 8] [--connections 32]
 """
 
 import argparse
@@ -26,6 +26,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +46,9 @@ serve(ServingConfig(**json.loads(sys.argv[1])))
 """
 
 
-def main(rounds: int, seconds: float) -> None:
+def main(rounds: int, seconds: float, connections: int) -> None:
     """Make the version, then measure everybody `rounds` times."""
+    ask = partial(load, connections=connections)
     version = make_version()
     png, jsons = Path("png.npz"), Path("json.npz")
     images = np.random.default_rng(0).integers(0, 256, (512, 32, 32, 3), dtype=np.uint8)
@@ -54,15 +56,15 @@ def main(rounds: int, seconds: float) -> None:
     np.savez(jsons, *[np.frombuffer(json.dumps({"inputs": image[None].tolist()}).encode(), np.uint8) for image in images])
     with ours(version) as own, mlflow(version) as mlflows, litserve(version) as lit:
         ways = {
-            "openmlops serve, logged": lambda: load(own, "/predict", "image/png", png, seconds),
-            "mlflow models serve, JSON": lambda: load(mlflows, "/invocations", "application/json", jsons, seconds),
+            "openmlops serve, logged": lambda: ask(own, "/predict", "image/png", png, seconds),
+            "mlflow models serve, JSON": lambda: ask(mlflows, "/invocations", "application/json", jsons, seconds),
             "bare loop: decode and run, one image at a time": lambda: bare(version, images, seconds),
         }
         if lit:
-            ways["LitServe, batching"] = lambda: load(lit, "/predict", "image/png", png, seconds)
+            ways["LitServe, batching"] = lambda: ask(lit, "/predict", "image/png", png, seconds)
         measured = in_turns(ways, rounds)
         rate = measured["openmlops serve, logged"]["rate"]
-        half = load(own, "/predict", "image/png", png, 2 * seconds, rate / 2)
+        half = ask(own, "/predict", "image/png", png, 2 * seconds, rate / 2)
         bomb_ms = refuse_bomb(own)
         resident = psutil.Process(own.process.pid).memory_info().rss / 2**20
     print(f"{os.cpu_count()} cores, {platform.machine()}, n = {rounds} rounds of {seconds:g} s, medians\n")
@@ -161,9 +163,11 @@ def bare(version: dict[str, str], images: np.ndarray, seconds: float) -> dict[st
     return {"rate": n / (time.perf_counter() - start), "cpu_ms": 1000 * (time.process_time() - cpu) / n}
 
 
-def load(server: Server, path: str, content_type: str, bodies: Path, seconds: float, rate: float = 0) -> dict[str, float]:
+def load(
+    server: Server, path: str, content_type: str, bodies: Path, seconds: float, rate: float = 0, *, connections: int
+) -> dict[str, float]:
     """What the clients measured; without a rate, as fast as they are answered."""
-    numbers = map(str, (CONNECTIONS, seconds, rate))
+    numbers = map(str, (connections, seconds, rate))
     with server.awake() as url:
         before = server.cpu_seconds()
         command = [sys.executable, HERE / "serving_clients.py", f"{url}{path}", content_type, bodies, *numbers]
@@ -230,7 +234,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--connections", type=int, default=CONNECTIONS)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         move_into(Path(scratch))
-        main(chosen.rounds, chosen.seconds)
+        main(chosen.rounds, chosen.seconds, chosen.connections)

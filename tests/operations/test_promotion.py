@@ -64,6 +64,17 @@ def champion(workspace: Workspace) -> tuple[int | None, int | None]:
 # By the pipeline
 
 
+def test_the_same_training_once_more_is_rejected_and_says_why(workspace):
+    """Same data, seed, configuration and code: the same files under a new number."""
+    decide(workspace, GOOD)
+    again = workspace.registry.version(toy.NAME, EQUAL).model_copy(
+        update={"sha256": workspace.registry.version(toy.NAME, GOOD).sha256}
+    )
+    entry = promotion.decide(workspace, again, toy.splits(workspace))
+    assert (entry.kind, entry.champion) == ("reject", GOOD)
+    assert "is the same model as the champion" in entry.reasons[0]
+
+
 def test_the_first_version_above_chance_becomes_champion(workspace):
     entry = decide(workspace, POOR)
     assert (entry.kind, entry.version, entry.champion, entry.dataset) == ("promote", POOR, POOR, "d" * 64)

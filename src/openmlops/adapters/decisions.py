@@ -5,6 +5,7 @@ What is here: records, appended once and never changed, and an outcome that join
 records too, so that `openmlops decisions` tells the whole story.
 """
 
+import uuid
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
@@ -50,6 +51,13 @@ class DecisionRecord(Value):
     observation: Observation | None = None
     span: Span | None = None
     outcome: Outcome | None = None
+
+
+def requested(model: str, version: int, reason: str, by: str, now: datetime) -> DecisionRecord:
+    """A request for a turn of the loop: any watcher on the same database takes it up."""
+    return DecisionRecord(
+        id=uuid.uuid4().hex[:12], model=model, version=version, at=now, action="request", reasons=(reason,), by=by
+    )
 
 
 class Decisions:

@@ -28,12 +28,21 @@ def judge(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> Verd
     if number is None:
         return decide(holdout.contender(challenger), None, (), holdout.floor)
     champion = workspace.registry.version(challenger.name, number)
+    if challenger.version != champion.version and challenger.sha256 == champion.sha256:
+        return _trained_again(challenger, champion)
     best, notes = _best_former(holdout, challenger, champion)
     comparisons = [holdout.compare(challenger, opponent) for opponent in (champion, *best)]
     if fresh := held_out(workspace, challenger.name, holdout.rows):
         comparisons.append(_compare_fresh(workspace, challenger, champion, *fresh))
     verdict = decide(holdout.contender(challenger), holdout.contender(champion), comparisons, holdout.floor)
     return verdict.model_copy(update={"reasons": (*verdict.reasons, *notes)})
+
+
+def _trained_again(challenger: ModelRef, champion: ModelRef) -> Verdict:
+    """The same training as the champion's came out as the same model, to the bit: there is nothing to compare."""
+    reason = f"Version {challenger.version} is the same model as the champion, version {champion.version}, file by file"
+    why = (f"{reason}. Train on other data, with another seed or for longer.",)
+    return Verdict(outcome="reject", reasons=why, challenger=challenger.version, champion=champion.version)
 
 
 class _Holdout:

@@ -2,17 +2,16 @@
 
 Triggers: the schedule; as many new answers as a window holds; as many new labels as a retraining needs; a request. Drift and
 performance are what a turn then looks for. A request is a record among the decisions (`openmlops watch --request WHY`, or a
-webhook's handler that calls `request`): any watcher on the same database takes it up within `POLL` seconds.
+POST to the server's `/trigger`): any watcher on the same database takes it up within `POLL` seconds.
 What is not here: the turn itself (`cycle`). Any number of watchers may run; one takes each turn.
 """
 
 import logging
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
-from openmlops.adapters.decisions import DecisionRecord
+from openmlops.adapters.decisions import DecisionRecord, requested
 from openmlops.core.types import Value
 from openmlops.errors import LeaseTaken, ModelNotFound, OpenMLOpsError
 from openmlops.operations.cycle import CycleOutcome
@@ -62,12 +61,15 @@ def due(last: Seen | None, seen: Seen, every: timedelta, window: int, labels: in
 
 def request(workspace: Workspace, reason: str, now: datetime) -> DecisionRecord:
     """Ask the watchers for a turn now. Raises ModelNotFound if there is no champion."""
-    return _note(workspace, "request", reason, now)
+    model = load_latest_model(workspace)
+    return _kept(workspace, requested(model.name, model.version, reason, by="a person", now=now))
 
 
 def reset_breaker(workspace: Workspace, reason: str, now: datetime) -> DecisionRecord:
     """A person has looked: challengers that were rejected in a row no longer keep retrainings back."""
-    return _note(workspace, "reset", reason, now)
+    model = load_latest_model(workspace)
+    record = requested(model.name, model.version, reason, by="a person", now=now)
+    return _kept(workspace, record.model_copy(update={"action": "reset"}))
 
 
 def watch(
@@ -102,16 +104,6 @@ def _requests(workspace: Workspace, last: Seen | None) -> tuple[str, ...]:
     return tuple("; ".join(r.reasons) for r in records if r.action == "request" and (last is None or r.at > last.at))
 
 
-def _note(workspace: Workspace, action: str, reason: str, now: datetime) -> DecisionRecord:
-    model = load_latest_model(workspace)
-    record = DecisionRecord(
-        id=uuid.uuid4().hex[:12],
-        model=model.name,
-        version=model.version,
-        at=now,
-        action=action,  # type: ignore[arg-type]
-        reasons=(reason,),
-        by="a person",
-    )
+def _kept(workspace: Workspace, record: DecisionRecord) -> DecisionRecord:
     workspace.decisions.append(record)
     return record

@@ -15,7 +15,8 @@ pre { padding: .75rem; overflow-x: auto; } .method { color: #1a5fb4; } p { margi
 <h1>$title $version</h1>
 <p>Serves <code>$model</code>. The machine-readable form of this page is <a href="/openapi.json">/openapi.json</a>.</p>
 <pre>curl --data-binary @cat.png localhost:8000/predict
-curl localhost:8000/feedback -d '{"prediction_id": "...", "label": 3}'</pre>
+curl localhost:8000/feedback -d '{"prediction_id": "...", "label": 3}'
+curl localhost:8000/trigger -d '{"reason": "new cameras on line 4"}'</pre>
 $routes
 </html>
 """)

@@ -1,10 +1,10 @@
-"""Our own routes: predict, feedback, health, metrics."""
+"""Our own routes: predict, feedback, trigger, health, metrics."""
 
 import asyncio
 import time
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -12,14 +12,19 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from openmlops.adapters.decisions import requested
+from openmlops.core.types import Value
 from openmlops.errors import LabelConflict, PredictionNotFound
 from openmlops.serving import schemas
 from openmlops.serving.batching import Prediction
 from openmlops.serving.deployment import State
+from openmlops.serving.problems import unavailable
 from openmlops.serving.reading import files, is_multipart
 from openmlops.serving.services import services
 
 router = APIRouter()
+
+Told = TypeVar("Told", bound=Value)
 
 
 @router.post(
@@ -61,7 +66,7 @@ def _answer(prediction: Prediction, row: int) -> dict[str, Any]:
 async def feedback(request: Request) -> Response:
     """Tell the true label of a prediction, once. Another label for the same prediction is a conflict."""
     here = services(request)
-    told = _feedback(await request.body())
+    told = _told(schemas.Feedback, await request.body())
     try:
         new = await asyncio.to_thread(here.log.label, told.prediction_id, told.label, datetime.now(UTC))
     except PredictionNotFound as error:
@@ -72,9 +77,28 @@ async def feedback(request: Request) -> Response:
     return _json({"prediction_id": told.prediction_id, "recorded": new})
 
 
-def _feedback(body: bytes) -> schemas.Feedback:
+@router.post(
+    "/trigger",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=schemas.TriggerAnswer,
+    openapi_extra=schemas.TRIGGER_BODY,
+    responses=schemas.refusals(401, 408, 413, 422, 503),
+)
+async def trigger(request: Request) -> Response:
+    """Ask the watchers (`openmlops watch`) for a turn of the loop: for webhooks of other systems. Kept among the decisions."""
+    here = services(request)
+    reason = _told(schemas.Trigger, await request.body()).reason
+    served = here.deployment.current
+    if served is None:
+        raise unavailable("No version is in service, so there is nothing to watch")
+    record = requested(served.name, served.version, reason, by="the HTTP interface", now=datetime.now(UTC))
+    await asyncio.to_thread(here.decisions.append, record)
+    return _json({"decision_id": record.id}, HTTPStatus.ACCEPTED)
+
+
+def _told(schema: type[Told], body: bytes) -> Told:
     try:
-        return schemas.Feedback.model_validate_json(body)
+        return schema.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the body"

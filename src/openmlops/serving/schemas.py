@@ -45,6 +45,18 @@ class FeedbackAnswer(Value):
     recorded: bool
 
 
+class Trigger(Value):
+    """Asks the watchers for a turn of the loop, and says why."""
+
+    reason: StrictStr = Field(min_length=1, max_length=500)
+
+
+class TriggerAnswer(Value):
+    """The request as it stands among the decisions."""
+
+    decision_id: str
+
+
 class Problem(Value):
     """An error, after RFC 9457. Under /v2, `error` repeats `detail`."""
 
@@ -65,6 +77,7 @@ _FILES = {"type": "object", "additionalProperties": {"type": "array", "items": _
 
 PREDICT_BODY = _body({"image/png": _BINARY, "image/jpeg": _BINARY, "multipart/form-data": {"schema": _FILES}})
 FEEDBACK_BODY = _body({"application/json": {"schema": Feedback.model_json_schema()}})
+TRIGGER_BODY = _body({"application/json": {"schema": Trigger.model_json_schema()}})
 INFER_BODY = _body(
     {
         "application/json": {

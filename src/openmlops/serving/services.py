@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from openmlops.adapters.database import connect
+from openmlops.adapters.decisions import Decisions
 from openmlops.adapters.inference_log import InferenceLog
 from openmlops.adapters.input_store import InputStore
 from openmlops.adapters.ledger import Ledger
@@ -34,6 +35,7 @@ class Services:
     batcher: Batcher
     reader: ImageReader
     log: InferenceLog
+    decisions: Decisions
 
 
 def services(request: Request) -> Services:
@@ -56,7 +58,7 @@ async def running(config: ServingConfig, metrics: Metrics) -> AsyncIterator[Serv
     commit.start()
     batcher.start()
     async with _background(deployment.follow(), _prune(inputs, config.retention, metrics)):
-        yield Services(config, metrics, deployment, batcher, reader, log)
+        yield Services(config, metrics, deployment, batcher, reader, log, Decisions(engine))
     batcher.stop()
     commit.stop()
     reader.stop()
