@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from small_loop import NOON, branch, fresh_images, label, send, train
 
 from openmlops.adapters.decisions import DecisionRecord
 from openmlops.core.drift import DriftReport
@@ -17,6 +16,7 @@ from openmlops.operations import cycle, data, promotion
 from openmlops.operations.remembering import actions_of, observations_of, records_of
 from openmlops.operations.windows import load_latest_model
 from openmlops.operations.workspace import Workspace
+from small_loop import NOON, branch, fresh_images, label, send, train
 
 DRIFT = DriftReport(outcome="drift", reasons=("it moved",), reference="r", false_alarm_rate=0.01, n=500)
 

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from small_loop import NOON, branch, fresh_images, label, send, train
 
 from openmlops.adapters.evidently_report import EvidentlyReport
 from openmlops.core.drift import DriftReference, measure
@@ -18,6 +17,7 @@ from openmlops.operations.monitoring import FEWEST_LABELS, MonitoringOutcome
 from openmlops.operations.windows import SIMULATED, WindowRef, load_latest_model
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings
+from small_loop import NOON, branch, fresh_images, label, send, train
 
 NO_REPORT = EvidentlyReport(problems=("not drawn in this test",))
 DARK = ("contrast", 4)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_loop import NOON, fresh_images, label, send
 
 from openmlops.core.validation import content_hashes
 from openmlops.errors import DataError, DataInvalid
@@ -13,6 +12,7 @@ from openmlops.operations import data, new_data
 from openmlops.operations.production_images import HELD_OUT_OF, consistent, held_out, is_held_out
 from openmlops.operations.windows import load_latest_model
 from openmlops.operations.workspace import Workspace
+from small_loop import NOON, fresh_images, label, send
 
 
 def rows_of(loop: Workspace):

@@ -5,7 +5,6 @@ import threading
 from datetime import datetime, timedelta
 
 import pytest
-from small_loop import NOON, branch, fresh_images, label, send
 from test_cycle import keep
 
 from openmlops.errors import LeaseTaken
@@ -15,6 +14,7 @@ from openmlops.operations.monitoring import DecisionSummary, MonitoringOutcome
 from openmlops.operations.watch import Seen, due, look
 from openmlops.operations.windows import load_latest_model
 from openmlops.operations.workspace import Workspace
+from small_loop import NOON, branch, fresh_images, label, send
 
 HOUR = timedelta(hours=1)
 LAST = Seen(at=NOON, version=1, answers=1000, labels=10)
