@@ -5,6 +5,7 @@ import os
 import platform
 import socket
 import subprocess
+import sys
 from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
@@ -24,8 +25,14 @@ def provenance() -> dict[str, str]:
 
 @cache
 def environment() -> str:
-    """Every installed distribution as `name==version`, one a line, sorted: enough to install the same again."""
-    return "".join(f"{line}\n" for line in sorted({f"{found.name}=={found.version}".lower() for found in distributions()}))
+    """Every installed distribution as `name==version`, one a line, sorted: enough to install the same again.
+
+    Only what is installed counts, not what a library carries inside and puts on the path when it is imported (setuptools).
+    """
+    installed = [folder for folder in sys.path if folder.endswith(("site-packages", "dist-packages"))]
+    return "".join(
+        f"{line}\n" for line in sorted({f"{found.name}=={found.version}".lower() for found in distributions(path=installed)})
+    )
 
 
 def _git() -> dict[str, str]:
