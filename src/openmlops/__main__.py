@@ -1,4 +1,5 @@
-"""`python -m openmlops`: the command line, for where its script is not on the path."""
+"""`python -m openmlops`: how the demo starts its server. Pipelines want the script `openmlops`: started from here, ZenML takes the
+package's own folder for the source root and imports its modules a second time."""
 
 from openmlops.cli import main
 
