@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from openmlops.core.decoding import MAX_PIXELS, decode_image
+from openmlops.core.decoding import MAX_PIXELS, decode_image, decode_native, exif_orientation
 from openmlops.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -92,3 +92,27 @@ def test_a_garbled_file_is_decoded_or_refused(position: int, value: int, kind: s
     content[position % len(content)] = value
     with suppress(DataError):
         assert decode_image(bytes(content), 32, 32).shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (48, 31), (31, 480)])
+def test_the_native_size_is_kept(height: int, width: int) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    assert np.array_equal(decode_native(encoded(Image.fromarray(pixels))), pixels)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_an_exif_orientation_is_told_and_not_applied(kind: str) -> None:
+    exif, image = Image.Exif(), Image.fromarray(PIXELS[:20])
+    exif[0x0112] = 6
+    turned = encoded(image, kind, exif=exif)
+    assert np.array_equal(decode_native(turned), decode_native(encoded(image, kind)))
+    assert (exif_orientation(turned), exif_orientation(encoded(image, kind))) == (6, 1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [png_header(10_000, 10_000), encoded(Image.fromarray(PIXELS))[:-100], encoded(Image.fromarray(PIXELS), "GIF"), b""],
+)
+def test_what_is_refused_at_one_size_is_refused_at_its_own(content: bytes) -> None:
+    with pytest.raises(DataError):
+        decode_native(content)

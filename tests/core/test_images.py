@@ -5,7 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from openmlops.core.images import CORRUPTIONS, corrupt, image_statistics
+from openmlops.core.corruptions import CORRUPTIONS, corrupt
+from openmlops.core.images import image_statistics
 from openmlops.errors import DataError
 
 

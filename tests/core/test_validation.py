@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from openmlops.core import validation
-from openmlops.core.images import corrupt
+from openmlops.core.corruptions import corrupt
 
 RNG = np.random.default_rng(0)
 
@@ -68,6 +68,48 @@ def test_perceptual_hashes_of_any_size_from_8_by_9_pixels() -> None:
         hashes = validation.perceptual_hashes(RNG.integers(0, 256, (5, *shape, 3), dtype=np.uint8))
         assert hashes.shape == (5, 64)
         assert set(np.unique(hashes)) == {-1, 1}
+
+
+def of_sizes(sizes: list[tuple[int, int]]) -> np.ndarray:
+    """Images of these heights and widths, an object array (n,)."""
+    found = np.empty(len(sizes), dtype=object)
+    for row, (height, width) in enumerate(sizes):
+        found[row] = RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return found
+
+
+def test_hashes_of_images_of_different_sizes_are_those_of_each_alone() -> None:
+    images = of_sizes([(20, 30), (32, 32), (20, 30), (61, 37)])
+    together = validation.perceptual_hashes(images)
+    for row, image in enumerate(images):
+        assert np.array_equal(together[row], validation.perceptual_hashes(image[None])[0])
+        assert validation.content_hashes(images)[row] == validation.content_hashes(image[None])[0]
+
+
+def test_the_same_pixels_in_another_shape_are_another_image() -> None:
+    images = of_sizes([(20, 30), (1, 1)])
+    images[1] = images[0].reshape(30, 20, 3)
+    assert len(set(validation.content_hashes(images))) == 2
+
+
+def test_a_copy_cannot_be_missed_if_it_is_another_array_in_memory() -> None:
+    image = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    views = of_sizes([(20, 30), (20, 30)])
+    views[0], views[1] = np.asfortranarray(image), np.ascontiguousarray(image)
+    assert len(set(validation.content_hashes(views))) == 1
+
+
+def test_duplicates_among_images_of_different_sizes_are_found() -> None:
+    train, test = of_sizes([(40, 30), (30, 40), (50, 50)]), of_sizes([(30, 40), (40, 30)])
+    test[1] = train[0].copy()
+    (found,) = validation.check_duplicates(train, test, "train", "test")
+    assert (found.rows, found.blocking) == ((1,), True)
+
+
+def test_images_of_a_few_pixels_have_perceptual_hashes() -> None:
+    with np.errstate(all="raise"):
+        hashes = validation.perceptual_hashes(of_sizes([(1, 1), (3, 40), (40, 2)]))
+    assert set(np.unique(hashes)) <= {-1, 1}
 
 
 def test_duplicates_among_60_000_images_are_found_within_some_seconds() -> None:

@@ -17,6 +17,7 @@ FORMATS = ("PNG", "JPEG")
 MAX_PIXELS = 20_000_000
 """Largest image that is decoded: 20 megapixels, about 60 MB in memory and half a second."""
 
+_ORIENTATION = 0x0112
 _UNREADABLE = (
     OSError,
     SyntaxError,
@@ -38,21 +39,42 @@ def decode_image(content: bytes, height: int, width: int) -> np.ndarray:
     Another size is resized without regard to its proportions by Pillow's bilinear filter, which averages when it shrinks;
     transparency is dropped. Raises DataError for anything else, for broken files, and above MAX_PIXELS.
     """
-    image = _open(content)
-    try:
-        image.load()
-        rgb = image.convert("RGB")
-    except _UNREADABLE as error:
-        raise _refused(f"is a broken {image.format} file ({error})") from error
+    rgb = _rgb(content)
     if rgb.size != (width, height):
         rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
     return np.array(rgb)
+
+
+def decode_native(content: bytes) -> np.ndarray:
+    """PNG or JPEG -> uint8 (h, w, 3), RGB, of the file's own size; refuses what `decode_image` refuses.
+
+    An EXIF orientation is not applied: boxes of detection data are taken to refer to the pixels as they are stored.
+    """
+    return np.array(_rgb(content))
+
+
+def exif_orientation(content: bytes) -> int:
+    """How the picture is to be turned for people, as EXIF numbers it: 1 is as stored, also where nothing is said."""
+    try:
+        return int(_open(content).getexif().get(_ORIENTATION, 1))
+    except _UNREADABLE:
+        return 1
 
 
 def image_pixels(content: bytes) -> int:
     """Width times height, from the header alone. Raises DataError for what `decode_image` refuses by its header."""
     image = _open(content)
     return image.width * image.height
+
+
+def _rgb(content: bytes) -> Image.Image:
+    """The whole image, decoded."""
+    image = _open(content)
+    try:
+        image.load()
+        return image.convert("RGB")
+    except _UNREADABLE as error:
+        raise _refused(f"is a broken {image.format} file ({error})") from error
 
 
 def _open(content: bytes) -> Image.Image:

@@ -43,8 +43,9 @@ class AccuracyEstimate(Value):
 
 
 class LabelledAccuracy(Value):
-    """Accuracy (a share, Wilson's 95 % interval) on `n` labelled answers; `error` is the estimate minus it."""
+    """Accuracy, or what `metric` says (a share, 95 % interval), on `n` labelled answers; `error`: the estimate minus it."""
 
+    metric: str = "accuracy"
     accuracy: Interval
     n: int
     error: float | None

@@ -85,8 +85,13 @@ def compare(
         high=interval.high,
         p_better=exact_mcnemar(only_challenger, only_opponent),
     )
+    return compared.model_copy(update={"more_labels": more_labels(compared, rules)})
+
+
+def more_labels(compared: Comparison, rules: GateRules = RULES) -> int | None:
+    """How many more images would show a gain; None if it is shown, or a worthwhile one is ruled out."""
     is_settled = compared.p_better <= rules.alpha or compared.high < rules.worthwhile
-    return compared if is_settled else compared.model_copy(update={"more_labels": _to_show_gain(compared, rules, rules.alpha)})
+    return None if is_settled else _to_show_gain(compared, rules, rules.alpha)
 
 
 def decide(
@@ -95,15 +100,16 @@ def decide(
     comparisons: Sequence[Comparison],
     floor: float,
     rules: GateRules = RULES,
+    floor_of: str = "always answering the commonest class",
 ) -> Verdict:
     """The verdict on a challenger.
 
     `comparisons` are the challenger's: against the champion on each arena, and on the holdout against the best champion
-    ever. `floor` is the score of always answering the commonest class; it is asked only of a first champion.
+    ever. `floor` is the score of an answer that looks at no image, which `floor_of` names; only a first champion must pass it.
     Raises GateError if the challenger is the champion, or if the comparisons are not those that the rules need.
     """
     if champion is None:
-        finding = _judge_first(challenger, floor)
+        finding = _judge_first(challenger, floor, floor_of)
     else:
         _require_honest(challenger, champion, comparisons)
         finding = _judge(challenger, champion, comparisons, rules)
@@ -117,12 +123,11 @@ def decide(
     )
 
 
-def _judge_first(challenger: Contender, floor: float) -> _Finding:
+def _judge_first(challenger: Contender, floor: float, floor_of: str) -> _Finding:
     score, is_above = challenger.score, challenger.score.low > floor
     reason = (
         f"There is no champion yet, and version {challenger.version} scores {_percent(score.value)}, at least "
-        f"{_percent(score.low)}, {'above' if is_above else 'not above'} the {_percent(floor)} of always answering the "
-        "commonest class."
+        f"{_percent(score.low)}, {'above' if is_above else 'not above'} the {_percent(floor)} of {floor_of}."
     )
     return _Finding("promote" if is_above else "reject", reason)
 

@@ -1,4 +1,4 @@
-"""Classification metrics with their uncertainty, from labels and probabilities to an `Evaluation`.
+"""Classification metrics with their uncertainty, from labels and probabilities to a `ClassificationEvaluation`.
 
 What is here: accuracy, per-class scores, calibration and log loss, and the report as text. What is not: comparing two
 models (`gate`), drawing, and any default for what could not be measured: that raises EvaluationError.
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.stats import norm
 
-from openmlops.core.types import ClassScore, Evaluation, Interval
+from openmlops.core.types import ClassificationEvaluation, ClassScore, Interval
 from openmlops.errors import EvaluationError
 
 CALIBRATION_BINS = 15
@@ -56,7 +56,7 @@ def class_scores(confusion: np.ndarray, names: tuple[str, ...]) -> tuple[ClassSc
 
 def evaluate_classification(
     labels: np.ndarray, probabilities: np.ndarray, names: tuple[str, ...], split: str, split_fingerprint: str
-) -> Evaluation:
+) -> ClassificationEvaluation:
     """int64 (n,) and float (n, classes) -> everything that is measured on one split.
 
     Macro F1 is over the classes that occur as truth or as answer. Raises EvaluationError for an empty split, for labels
@@ -67,7 +67,7 @@ def evaluate_classification(
     classes = class_scores(confusion, names)
     accuracy = wilson(int(np.diag(confusion).sum()), len(labels))
     occurs = confusion.sum(axis=0) + confusion.sum(axis=1) > 0
-    return Evaluation(
+    return ClassificationEvaluation(
         split=split,
         split_fingerprint=split_fingerprint,
         n=len(labels),
@@ -82,7 +82,7 @@ def evaluate_classification(
     )
 
 
-def classification_report(evaluation: Evaluation) -> str:
+def classification_report(evaluation: ClassificationEvaluation) -> str:
     """The evaluation as a table of text; brackets are Wilson intervals at 95 %."""
     confusion = np.array(evaluation.confusion)
     right, answered, truly = np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1)

@@ -149,18 +149,23 @@ def _alarms(policy: Policy, champion: Champion, observation: Observation) -> tup
     share, limit = observation.share_of_drifted_columns, policy.drifted_columns
     if share is not None and limit is not None and share >= limit:
         found.append(f"{share:.0%} of the columns drifted, the limit is {limit:.0%}")
-    found.append(_drop(policy, champion, "accuracy on labels", observation.labelled))
+    found.append(_drop_on_labels(policy, champion, observation))
     if observation.estimate and observation.estimate.trustworthy:
         found.append(_drop(policy, champion, "estimated accuracy", observation.estimate))
     return tuple(reason for reason in found if reason)
 
 
-def _drop(policy: Policy, champion: Champion, name: str, measured: AccuracyEstimate | LabelledAccuracy | None) -> str:
+def _drop(policy: Policy, champion: Champion, name: str, measured: AccuracyEstimate | LabelledAccuracy) -> str:
     """How far an accuracy is down, if even its upper end is further below the champion's than is allowed; or nothing."""
-    found = measured.accuracy if measured else None
+    found = measured.accuracy
     if found is None or found.high >= champion.accuracy.value - policy.accuracy_drop:
         return ""
     return f"{name} {found.value:.3f} ({found.low:.3f} to {found.high:.3f}) against {champion.accuracy.value:.3f} in the test"
+
+
+def _drop_on_labels(policy: Policy, champion: Champion, observation: Observation) -> str:
+    labelled = observation.labelled
+    return _drop(policy, champion, f"{labelled.metric} on labels", labelled) if labelled else ""
 
 
 def _blame_the_model(
@@ -169,7 +174,7 @@ def _blame_the_model(
     """Roll back a champion on probation that does badly on labels in windows without drift."""
     champion = history.champion
     stable = [o for o in windows if o.drift.outcome == "no_drift"]
-    bad = [o for o in stable if _drop(policy, champion, "accuracy on labels", o.labelled)]
+    bad = [o for o in stable if _drop_on_labels(policy, champion, o)]
     on_probation = now - champion.since < timedelta(hours=policy.probation_hours)
     if champion.previous is None or not on_probation or len(bad) < policy.alarmed_windows:
         return None
@@ -227,10 +232,9 @@ def _broken(policy: Policy, actions: Sequence[PastAction]) -> str:
     return f"{in_vain} challengers in a row were rejected or failed: a person must look" if in_vain >= policy.breaker else ""
 
 
-def worth_labelling(ids: Sequence[str], probabilities: np.ndarray, k: int, seed: int = 0) -> WorthLabelling:
-    """Choose at most `k` of the answers (n, at least 2 classes) with these ids (n,)."""
-    top = np.sort(probabilities, axis=1)[:, ::-1]
-    order = np.argsort(top[:, 0] - top[:, 1], kind="stable")
+def worth_labelling(ids: Sequence[str], margins: np.ndarray, k: int, seed: int = 0) -> WorthLabelling:
+    """Choose at most `k` of the answers with these ids (n,) and margins (n,): how decided each is."""
+    order = np.argsort(margins, kind="stable")
     uncertain = order[: min(k, len(ids)) // 2]
     rest = np.setdiff1d(np.arange(len(ids)), uncertain)
     drawn = np.random.default_rng(seed).choice(rest, min(k, len(ids)) - len(uncertain), replace=False)

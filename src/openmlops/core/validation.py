@@ -89,7 +89,7 @@ def check_duplicates(train: np.ndarray, test: np.ndarray, where_train: str, wher
     in_train = content_hashes(train)
     known = set(in_train)
     exact = np.array([digest in known for digest in content_hashes(test)], dtype=bool)
-    near = _near(test, train) & ~exact
+    near = near_duplicates(test, train) & ~exact
     found = []
     if exact.any():
         blocking = exact.sum() > DUPLICATE_SHARE * len(test)
@@ -104,21 +104,38 @@ def check_duplicates(train: np.ndarray, test: np.ndarray, where_train: str, wher
 
 
 def content_hashes(images: np.ndarray) -> list[bytes]:
-    """SHA-256 of the pixels of each of n images: equal if and only if the images are."""
-    return [hashlib.sha256(image.data).digest() for image in np.ascontiguousarray(images).reshape(len(images), -1)]
+    """SHA-256 of the size and the pixels of each of n images: equal if and only if the images are.
+
+    Images are an array (n, height, width, 3), or an object array (n,) of images of different sizes; both give the same.
+    """
+    return [hashlib.sha256(b"%d %d " % image.shape[:2] + image.tobytes()).digest() for image in images]
 
 
 def perceptual_hashes(images: np.ndarray) -> np.ndarray:
     """float32 (n, 64), each 1 or -1: the signs of the differences between horizontal neighbours on a 8x9 grid of mean luma.
 
     Two rows with the dot product d differ in (64 - d) / 2 bits. It survives a change of brightness or contrast and most
-    recompressions; it is not proof of anything. Images (n, h, w, 3) of at least 8x9 pixels.
+    recompressions; it is not proof of anything. Images (n, h, w, 3), or an object array (n,) of different sizes; those of less
+    than 8x9 pixels repeat some in the grid.
     """
+    if images.dtype == object:
+        return _hashes_by_size(images)
     chunks = np.array_split(images, max(1, len(images) // 2000))
     grid = np.concatenate([_sum_over(_sum_over(chunk, 1, _GRID[0]), 2, _GRID[1]) @ _LUMA for chunk in chunks])
-    columns = np.diff(np.linspace(0, images.shape[2], _GRID[1] + 1).astype(int))
+    columns = np.maximum(np.diff(np.linspace(0, images.shape[2], _GRID[1] + 1).astype(int)), 1)
     means = grid / columns
     return np.where(means[:, :, 1:] > means[:, :, :-1], np.float32(1), np.float32(-1)).reshape(len(images), -1)
+
+
+def _hashes_by_size(images: np.ndarray) -> np.ndarray:
+    """Perceptual hashes of an object array: of the images of each size together."""
+    rows_of: dict[tuple[int, ...], list[int]] = {}
+    for row, image in enumerate(images):
+        rows_of.setdefault(image.shape, []).append(row)
+    found = np.empty((len(images), _GRID[0] * (_GRID[1] - 1)), dtype=np.float32)
+    for rows in rows_of.values():
+        found[rows] = perceptual_hashes(np.stack([images[row] for row in rows]))
+    return found
 
 
 def _sum_over(values: np.ndarray, axis: int, cells: int) -> np.ndarray:
@@ -127,8 +144,8 @@ def _sum_over(values: np.ndarray, axis: int, cells: int) -> np.ndarray:
     return np.add.reduceat(values, edges[:-1], axis=axis, dtype=np.float32)
 
 
-def _near(test: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """bool (n of test,): has an image of `train` within NEAR_BITS of its perceptual hash."""
+def near_duplicates(test: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """bool (n of test,): has an image of `train` within NEAR_BITS of its perceptual hash; equal images are among them."""
     known = perceptual_hashes(train).T
     chunks = np.array_split(perceptual_hashes(test), max(1, len(test) // 500))
     return np.concatenate([(chunk @ known).max(axis=1) >= _GRID[0] * (_GRID[1] - 1) - 2 * NEAR_BITS for chunk in chunks])
