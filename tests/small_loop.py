@@ -11,11 +11,9 @@ import numpy as np
 from safetensors.torch import save_file
 
 from openmlops.adapters.inference_log import Entries, Layout
-from openmlops.adapters.onnx_model import OnnxModel
-from openmlops.core.images import corrupt
+from openmlops.core.corruptions import corrupt
 from openmlops.core.types import ModelRef, TrainedRef
-from openmlops.learning.loop import FitData
-from openmlops.operations import data, models, promotion
+from openmlops.operations import asking, data, models, promotion
 from openmlops.operations.workspace import Workspace
 from openmlops.serving.predictor import encode_png
 from openmlops.settings import Settings, quiet_libraries
@@ -42,9 +40,8 @@ def train(found: Workspace, seed: int = 0, steps: int = 100) -> tuple[ModelRef, 
     rows, indices = use_case.read(Path(splits.dataset.path)), data.indices_of(splits)
     config = use_case.config(steps=steps, seed=seed, channels="16-32", batch_size=100, stem_stride=2, flip=False, threads=1)
     model = use_case.build(config, use_case.preprocess(rows, indices["train"]), rows, indices["train"])
-    fit_data = FitData(*(part[indices[name]] for name in ("train", "validation") for part in (rows.images, rows.labels)))
     folder = found.home / "training" / f"{seed}-{steps}"
-    result = use_case.fit(model, fit_data, config, folder=folder, key="k", on_epoch=lambda metrics: None)
+    result = use_case.fit(model, rows, indices, config, folder=folder, key="k", on_epoch=lambda metrics: None)
     save_file(model.state_dict(), folder / "weights.safetensors")
     trained = TrainedRef(
         path=str(folder / "weights.safetensors"),
@@ -82,8 +79,7 @@ def send(
     """Answer images and log them as the server does, an answer a second; the predictions' ids."""
     shown = corrupt(images, *corruption, seed=1) if corruption else images
     folder = found.registry.fetch(model)
-    outputs = found.use_case.predict(OnnxModel(folder / "model.onnx").run(shown))
-    features = found.use_case.features(shown, outputs)
+    answers, features = asking.answers_and_features(found.use_case, asking.exported(found.use_case, folder), shown)
     names = models.Description.read(folder / "model.json").classes
     first = found.inference_log.count(model.name, model.version)
     ids = [f"{model.version}-{first + row}" for row in range(len(shown))]
@@ -95,7 +91,7 @@ def send(
         at=[at + timedelta(seconds=row) for row in range(len(shown))],
         input_sha256=[keep(found, image) for image in shown],
         features=np.stack(list(features.values()), axis=1),
-        probabilities=outputs.probabilities,
+        answers=found.use_case.task.pack(answers),
         latency_ms=[1.0] * len(shown),
     )
     found.inference_log.write([entries])
@@ -113,7 +109,7 @@ def keep(found: Workspace, image: np.ndarray) -> str:
 def label(found: Workspace, ids: list[str], labels: np.ndarray, at: datetime = NOON) -> None:
     """Let labels join."""
     for name, value in zip(ids, labels.tolist(), strict=True):
-        found.inference_log.label(name, value, at)
+        found.inference_log.label(name, value, found.use_case.task.read_label, at)
 
 
 def branch(found: Workspace, folder: Path, **settings: str) -> Workspace:

@@ -64,15 +64,13 @@ class TrainingProgress:
 
     def step(self, progress: Any) -> None:
         """After each batch; `progress` is a `learning.loop.Progress`."""
-        left = f"{progress.seconds_left:.0f} s left"
-        self._show(progress.step, progress.total, f"loss {progress.loss:.3f}  accuracy {progress.accuracy:.3f}  {left}")
+        accuracy = "" if progress.accuracy is None else f"  accuracy {progress.accuracy:.3f}"
+        text = f"loss {progress.loss:.3f}{accuracy}  {progress.seconds_left:.0f} s left"
+        self._show(progress.step, progress.total, text)
 
     def epoch(self, metrics: EpochMetrics) -> None:
         """After each epoch."""
-        say(
-            f"epoch {metrics.epoch:>3}  loss {metrics.loss:.3f}  accuracy {metrics.train_accuracy:.3f}"
-            f"  validation {metrics.validation_accuracy:.3f}  {metrics.seconds:.1f} s"
-        )
+        say(metrics.line())
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
@@ -12,7 +13,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
 from openmlops.adapters.database import connect
-from openmlops.adapters.inference_log import UNLABELLED, Entries, InferenceLog, Layout
+from openmlops.adapters.inference_log import Entries, InferenceLog, Layout, write_parquet
+from openmlops.core.classification_task import CLASSIFICATION
 from openmlops.errors import DataError, LabelConflict, PredictionNotFound, ServiceUnavailable
 
 LAYOUT = Layout(("image.brightness", "logprob.0"), ("cat", "dog", "frog"))
@@ -44,9 +46,13 @@ def entries(names: list[str], version: int = 1, layout: Layout = LAYOUT, seed: i
         at=[START + timedelta(seconds=i) for i in range(n)],
         input_sha256=[f"{i:064x}" for i in range(n)],
         features=rng.normal(size=(n, len(layout.columns))).astype(np.float32),
-        probabilities=rng.dirichlet(np.ones(len(layout.classes)), n).astype(np.float32),
+        answers=CLASSIFICATION.pack(rng.dirichlet(np.ones(len(layout.classes)), n)),
         latency_ms=[1.5] * n,
     )
+
+
+def join(log: InferenceLog, prediction: str, told: object, at: datetime) -> bool:
+    return log.label(prediction, told, CLASSIFICATION.read_label, at)
 
 
 def test_a_window_is_what_was_written_bit_for_bit_and_oldest_first(log):
@@ -57,9 +63,9 @@ def test_a_window_is_what_was_written_bit_for_bit_and_oldest_first(log):
     assert read.at == tuple(written.at[1:])
     assert read.layout == LAYOUT
     assert (read.features == written.features[1:]).all()
-    assert (read.probabilities == written.probabilities[1:]).all()
+    assert read.answers == tuple(written.answers[1:])
     assert (read.columns()["logprob.0"] == written.features[1:, 1]).all()
-    assert read.labels.tolist() == [UNLABELLED] * 3
+    assert read.labels == (None,) * 3
 
 
 def test_versions_are_kept_apart(log):
@@ -71,7 +77,8 @@ def test_versions_are_kept_apart(log):
 def test_a_version_without_predictions_has_an_empty_window(log):
     window = log.window("pets", 1)
     assert len(window) == 0
-    assert window.features.shape == window.probabilities.shape == (0, 0)
+    assert window.features.shape == (0, 0)
+    assert window.answers == ()
 
 
 def test_an_id_is_written_once_and_a_group_wholly_or_not_at_all(log):
@@ -101,7 +108,7 @@ from openmlops.adapters.inference_log import *
 log = InferenceLog(connect({url!r}))
 for i in range(20):
     log.write([Entries("pets", 1, Layout(("x",), ("cat",)), [f"{{sys.argv[1]}}-{{i}}"], [datetime.now(UTC)], ["0" * 64],
-                       np.zeros((1, 1)), np.ones((1, 1)), [1.0])])
+                       np.zeros((1, 1)), [b"1234"], [1.0])])
 """
     started = [subprocess.Popen([sys.executable, "-c", code, str(i)]) for i in range(3)]
     assert [process.wait() for process in started] == [0, 0, 0]
@@ -110,11 +117,11 @@ for i in range(20):
 
 def test_a_label_joins_once_by_index_or_name(log):
     log.write([entries(["a", "b"])])
-    assert log.label("a", "frog", START)
-    assert not log.label("a", 2, START)
+    assert join(log, "a", "frog", START)
+    assert not join(log, "a", 2, START)
     with pytest.raises(LabelConflict, match="has the label 2 already, not 1"):
-        log.label("a", "dog", START)
-    assert log.window("pets", 1).labels.tolist() == [2, UNLABELLED]
+        join(log, "a", "dog", START)
+    assert log.window("pets", 1).labels == ("2", None)
     assert log.unlabelled("pets", 1) == ("b",)
 
 
@@ -122,25 +129,25 @@ def test_a_label_joins_once_by_index_or_name(log):
 def test_a_label_that_is_no_class_of_the_version_is_refused(log, label):
     log.write([entries(["a"])])
     with pytest.raises(DataError, match="no class"):
-        log.label("a", label, START)
+        join(log, "a", label, START)
 
 
 def test_a_label_for_an_unknown_prediction_is_refused(log):
     with pytest.raises(PredictionNotFound, match="'nobody'"):
-        log.label("nobody", 0, START)
+        join(log, "nobody", 0, START)
 
 
 def test_of_labels_that_race_one_joins(log):
     log.write([entries(["a"])])
     results: list[object] = []
 
-    def join(label: int) -> None:
+    def race(label: int) -> None:
         try:
-            results.append(log.label("a", label, START))
+            results.append(join(log, "a", label, START))
         except LabelConflict:
             results.append("conflict")
 
-    racing = [threading.Thread(target=join, args=(i % 3,)) for i in range(9)]
+    racing = [threading.Thread(target=race, args=(i % 3,)) for i in range(9)]
     for thread in racing:
         thread.start()
     for thread in racing:
@@ -148,23 +155,32 @@ def test_of_labels_that_race_one_joins(log):
     assert sorted(map(str, results)) == ["False"] * 2 + ["True"] + ["conflict"] * 6
 
 
+def export(log: InferenceLog, path: Path) -> np.ndarray:
+    """Write the window of version 1 as monitoring does; its probabilities."""
+    window = log.window("pets", 1)
+    probabilities = CLASSIFICATION.unpack(window.answers, len(window.layout.classes))
+    labels = CLASSIFICATION.label_column(window.labels)
+    write_parquet(path, window, {**CLASSIFICATION.columns(probabilities, window.layout.classes), "label": labels}, 1)
+    return probabilities
+
+
 def test_the_export_holds_the_window_and_replaces_the_file_whole(log, tmp_path):
     log.write([entries(["a", "b"])])
-    log.label("b", "dog", START)
+    join(log, "b", "dog", START)
     path = tmp_path / "monitoring" / "inference.parquet"
     for _ in range(2):
-        window = log.export(path, "pets", 1)
+        probabilities = export(log, path)
     frame = pyarrow.parquet.read_table(path).to_pydict()
     assert frame["id"] == ["a", "b"]
     assert frame["label"] == [None, 1]
-    assert frame["prediction"] == window.probabilities.argmax(axis=1).tolist()
-    assert np.allclose(frame["probability_frog"], window.probabilities[:, 2])
-    assert np.allclose(frame["image.brightness"], window.features[:, 0])
+    assert frame["prediction"] == probabilities.argmax(axis=1).tolist()
+    assert np.allclose(frame["probability_frog"], probabilities[:, 2])
+    assert np.allclose(frame["image.brightness"], log.window("pets", 1).features[:, 0])
     assert [entry.name for entry in path.parent.iterdir()] == ["inference.parquet"]
 
 
 def test_an_empty_window_can_be_exported(log, tmp_path):
-    log.export(tmp_path / "inference.parquet", "pets", 1)
+    export(log, tmp_path / "inference.parquet")
     assert pyarrow.parquet.read_table(tmp_path / "inference.parquet").num_rows == 0
 
 

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 from openmlops.adapters.registry import DATASET_TAG, Registry
 from openmlops.adapters.tracking import Tracking
-from openmlops.core.types import EpochMetrics, ModelRef
+from openmlops.core.types import ClassifierEpoch, ModelRef
 from openmlops.errors import ModelCorrupt, ModelNotFound, OpenMLOpsError, RegistryError
 from openmlops.files import MANIFEST, Manifest
 
@@ -76,8 +76,8 @@ def test_a_version_whose_run_has_no_metrics_is_refused(registry: Registry, track
 
 def test_a_version_that_was_trained_but_never_evaluated_is_refused(registry: Registry, tracking: Tracking, tmp_path: Path):
     run_id = tracking.start("cifar10", {}, {})
-    numbers = dict.fromkeys(EpochMetrics.model_fields, 1)
-    tracking.log_epoch(run_id, EpochMetrics(**numbers))
+    numbers = dict.fromkeys(ClassifierEpoch.model_fields, 1)
+    tracking.log_epoch(run_id, ClassifierEpoch(**numbers))
     with pytest.raises(RegistryError, match="Evaluate the model"):
         registry.register("net", run_id, sealed(tmp_path / "out"), TAGS)
     assert registry.versions("net") == ()

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from openmlops.adapters.mlflow_client import hide_password
 from openmlops.adapters.tracking import Tracking, valid_name
-from openmlops.core.types import EpochMetrics
+from openmlops.core.types import ClassifierEpoch
 from openmlops.errors import ServiceUnavailable, TrainingError
 
 
@@ -20,8 +20,8 @@ def tracking(mlflow_uri: str, tmp_path: Path) -> Tracking:
     return Tracking(mlflow_uri, "openmlops", tmp_path / "artifacts")
 
 
-def epoch(number: int, loss: float = 1.0) -> EpochMetrics:
-    return EpochMetrics(
+def epoch(number: int, loss: float = 1.0) -> ClassifierEpoch:
+    return ClassifierEpoch(
         epoch=number,
         loss=loss,
         train_accuracy=0.5,

@@ -15,10 +15,10 @@ from mlflow import MlflowClient
 from safetensors.torch import save_file
 
 from openmlops.adapters.onnx_model import OnnxModel
+from openmlops.core.classification_task import CLASSIFICATION
 from openmlops.core.types import DatasetRef, Evaluation, ExportRef, ModelRef, TrainedRef
 from openmlops.errors import DataError, ModelCorrupt, ModelNotFound, RegistryError, SettingsError
 from openmlops.files import MANIFEST, Manifest
-from openmlops.learning.loop import FitData
 from openmlops.operations import data, models
 from openmlops.operations.model_card import Description
 from openmlops.operations.workspace import Workspace
@@ -52,9 +52,8 @@ def train(workspace: Workspace, dataset: DatasetRef) -> TrainedRef:
     rows, indices = use_case.read(Path(dataset.path)), data.indices_of(splits)
     config = use_case.config(steps=100, channels="16-32", batch_size=100, stem_stride=2, flip=False, threads=1)
     model = use_case.build(config, use_case.preprocess(rows, indices["train"]), rows, indices["train"])
-    fit_data = FitData(*(part[indices[name]] for name in ("train", "validation") for part in (rows.images, rows.labels)))
     folder = workspace.home / "training"
-    result = use_case.fit(model, fit_data, config, folder=folder, key="k", on_epoch=lambda metrics: None)
+    result = use_case.fit(model, rows, indices, config, folder=folder, key="k", on_epoch=lambda metrics: None)
     save_file(model.state_dict(), folder / "weights.safetensors")
     return TrainedRef(
         path=str(folder / "weights.safetensors"),
@@ -88,7 +87,7 @@ def test_the_evaluation_is_of_every_test_image_and_better_than_chance(made: Made
 
 def test_the_exported_model_answers_the_test_split_as_well_as_the_trained_one(made: Made):
     images, labels = made.test
-    answered = OnnxModel(made.folder / "model.onnx").run(images)["probabilities"].argmax(axis=1)
+    answered = OnnxModel(made.folder / "model.onnx", CLASSIFICATION.outputs).run(images)["probabilities"].argmax(axis=1)
     assert (answered == labels).mean() == pytest.approx(made.evaluation.accuracy, abs=1 / len(labels))
     assert made.exported.parity <= models.PARITY_BOUND
 
@@ -127,9 +126,11 @@ def test_the_sealed_folder_holds_everything_a_version_consists_of(made: Made):
 def test_the_reference_is_the_features_of_the_validation_images_through_the_exported_model(made: Made):
     rows = made.workspace.use_case.read(Path(made.trained.splits.dataset.path))
     images = rows.images[data.indices_of(made.trained.splits)["validation"]]
-    outputs = made.workspace.use_case.predict(OnnxModel(made.folder / "model.onnx").run(images))
+    use_case = made.workspace.use_case
+    tensors = OnnxModel(made.folder / "model.onnx", CLASSIFICATION.outputs).run(images)
+    shown = use_case.show(images, (32, 32))
     reference = pd.read_parquet(made.folder / "reference.parquet")
-    expected = made.workspace.use_case.features(images, outputs)
+    expected = use_case.features(shown, use_case.answer(tensors, shown))
     assert list(reference.columns) == list(expected)
     for name, column in expected.items():
         np.testing.assert_allclose(reference[name], column, rtol=1e-3, atol=1e-4, err_msg=name)
@@ -138,7 +139,7 @@ def test_the_reference_is_the_features_of_the_validation_images_through_the_expo
 def test_the_golden_batch_is_answered_as_by_the_trained_model(made: Made):
     golden = np.load(made.folder / "golden.npz")
     assert golden["images"].shape[0] == models.GOLDEN_IMAGES
-    answered = OnnxModel(made.folder / "model.onnx").run(golden["images"])
+    answered = OnnxModel(made.folder / "model.onnx", CLASSIFICATION.outputs).run(golden["images"])
     np.testing.assert_allclose(answered["probabilities"], golden["probabilities"], atol=models.PARITY_BOUND)
 
 

@@ -9,6 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from openmlops.adapters.evidently_report import EvidentlyReport
+from openmlops.core.classification_task import CLASSIFICATION
 from openmlops.core.drift import DriftReference, measure
 from openmlops.core.images import image_statistics
 from openmlops.errors import ModelNotFound
@@ -73,7 +74,7 @@ def test_simulate_drift_corrupts_images_and_never_the_verdict(loop: Workspace, t
 
 
 def monitoring_sees(loop: Workspace, images: np.ndarray) -> np.ndarray:
-    from openmlops.core.images import corrupt
+    from openmlops.core.corruptions import corrupt
 
     return corrupt(images, *SIMULATED, seed=0)
 
@@ -220,7 +221,8 @@ def test_a_version_with_too_few_validation_images_says_why_it_cannot_be_watched(
     rng = np.random.default_rng(0)
     features = {f"c{i}": rng.normal(size=60).astype(np.float32) for i in range(3)}
     probabilities = rng.dirichlet(np.ones(4), size=60).astype(np.float32)
-    references.write_references(tmp_path, features, probabilities, rng.integers(0, 4, 60))
+    labels = rng.integers(0, 4, 60)
+    references.write_references(tmp_path, features, lambda: CLASSIFICATION.confidence(probabilities, labels))
     drift, notes = references.read_references(tmp_path)
     assert drift is None
     assert notes.no_drift == "60 reference rows are too few for windows of 50"

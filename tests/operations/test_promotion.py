@@ -13,7 +13,8 @@ import toy_promotion as toy
 from openmlops.adapters.registry import DATASET_TAG
 from openmlops.errors import EvaluationError, GateError, LedgerConflict, LedgerCorrupt, ModelNotFound
 from openmlops.files import MANIFEST, Manifest
-from openmlops.operations import judgement, promotion
+from openmlops.operations import promotion
+from openmlops.operations.answers import answers_of
 from openmlops.operations.workspace import Workspace
 
 POOR, GOOD, EQUAL, BAD, BEST, BROKEN = 1, 2, 3, 4, 5, 6
@@ -79,7 +80,7 @@ def test_the_first_version_above_chance_becomes_champion(workspace):
     entry = decide(workspace, POOR)
     assert (entry.kind, entry.version, entry.champion, entry.dataset) == ("promote", POOR, POOR, "d" * 64)
     assert champion(workspace) == (POOR, POOR)
-    assert workspace.registry.alias(toy.NAME, "staging") is None
+    assert workspace.registry.alias(toy.NAME, "staging") == entry.champion
 
 
 def test_the_last_trained_model_does_not_go_live_by_itself(workspace):
@@ -140,18 +141,18 @@ def test_answers_are_given_once_and_damaged_ones_again(workspace, monkeypatch):
     (kept,) = (workspace.home / "answers").iterdir()
     content = kept.read_bytes()
     model, images = workspace.registry.version(toy.NAME, GOOD), toy.read(workspace.data_folder).images
-    whole = judgement.predicted_classes(workspace, model, images)
+    whole = answers_of(workspace, model, images, toy.CLASSES)
     middle = len(content) // 2
     kept.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
-    np.testing.assert_array_equal(judgement.predicted_classes(workspace, model, images), whole)
+    np.testing.assert_array_equal(answers_of(workspace, model, images, toy.CLASSES), whole)
     monkeypatch.setattr(type(workspace.registry), "fetch", lambda *_: pytest.fail("the model was asked again"))
-    np.testing.assert_array_equal(judgement.predicted_classes(workspace, model, images), whole)
+    np.testing.assert_array_equal(answers_of(workspace, model, images, toy.CLASSES), whole)
 
 
 def test_other_images_are_other_answers(workspace):
     model, images = workspace.registry.version(toy.NAME, GOOD), toy.read(workspace.data_folder).images
-    before = judgement.predicted_classes(workspace, model, images)
-    np.testing.assert_array_equal(judgement.predicted_classes(workspace, model, images[::-1]), before[::-1])
+    before = answers_of(workspace, model, images, toy.CLASSES)
+    np.testing.assert_array_equal(answers_of(workspace, model, images[::-1], toy.CLASSES), before[::-1])
 
 
 def test_a_training_that_lost_the_race_is_judged_against_the_winner(workspace, monkeypatch):
@@ -307,7 +308,6 @@ STEPS = {
     "inserted": (ledger, "_write", 1, True),
     "committed": (Ledger, "append", 1, True),
     "mirrored": (Registry, "set_alias", 2, True),
-    "finished": (Registry, "delete_alias", 1, True),
 }
 for step, home in json.loads(sys.argv[1]).items():
     pid = os.fork()
@@ -319,7 +319,7 @@ for step, home in json.loads(sys.argv[1]).items():
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL, step
 """
-STEPS = ("before", "staging", "inserted", "committed", "mirrored", "finished")
+STEPS = ("before", "staging", "inserted", "committed", "mirrored")
 
 
 @pytest.fixture(scope="session")
@@ -339,10 +339,10 @@ def crashed(registered: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 def test_a_promotion_killed_at_any_step_leaves_one_champion_and_is_repaired(crashed, step):
     workspace = toy.workspace(crashed[step])
     workspace.ledger.verify(toy.NAME)
-    decided = GOOD if step in ("committed", "mirrored", "finished") else POOR
+    decided = GOOD if step in ("committed", "mirrored") else POOR
     assert workspace.ledger.champion(toy.NAME) == decided
-    assert bool(promotion.repair(workspace, toy.NAME)) == (step in ("committed", "mirrored"))
+    assert bool(promotion.repair(workspace, toy.NAME)) == (step == "committed")
     assert champion(workspace) == (decided, decided)
-    assert workspace.registry.alias(toy.NAME, "staging") == (GOOD if step in ("staging", "inserted") else None)
+    assert workspace.registry.alias(toy.NAME, "staging") == (POOR if step == "before" else GOOD)
     if decided == POOR:
         assert decide(workspace, GOOD).champion == GOOD

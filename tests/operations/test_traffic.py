@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from openmlops.core.classification_task import CLASSIFICATION
 from openmlops.errors import ServiceUnavailable, SettingsError
 from openmlops.operations.traffic import Stream, encode, parse_corruption, send
 from openmlops.usecases.cifar10.data import decode
@@ -44,7 +45,9 @@ class Handler(BaseHTTPRequestHandler):
         if label == 9:
             return self._answer(503, {"title": "busy"})
         identity = f"p{len(self.server.bodies)}"
-        return self._answer(200, {"prediction_id": identity, "label": label, "model": {"name": "m", "version": 4}})
+        probabilities = {str(index): float(index == label) for index in range(10)}
+        told = {"prediction_id": identity, "label": label, "probabilities": probabilities, "model": {"name": "m", "version": 4}}
+        return self._answer(200, told)
 
     def _answer(self, status: int, content: dict) -> None:
         body = json.dumps(content).encode()
@@ -69,7 +72,7 @@ def server() -> Iterator[Server]:
 def stream(first_pixels: list[int], labels: list[int]) -> Stream:
     images = np.zeros((len(labels), 32, 32, 3), np.uint8)
     images[:, 0, 0, 0] = first_pixels
-    return Stream(images, np.array(labels))
+    return Stream(images, np.array(labels), CLASSIFICATION)
 
 
 def test_right_wrong_and_failed_answers_are_counted(server: Server) -> None:
@@ -83,7 +86,7 @@ def test_right_wrong_and_failed_answers_are_counted(server: Server) -> None:
 
 def test_what_is_sent_is_the_image_to_the_pixel(server: Server) -> None:
     image = np.random.default_rng(0).integers(0, 9, (1, 32, 32, 3), dtype=np.uint8)
-    send(server.url, Stream(image, np.array([0])), count=1, rate=500)
+    send(server.url, Stream(image, np.array([0]), CLASSIFICATION), count=1, rate=500)
     assert np.array_equal(decode(server.bodies[0]), image[0])
     assert np.array_equal(decode(encode(image[0])), image[0])
 

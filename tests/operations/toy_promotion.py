@@ -10,11 +10,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from openmlops.core.classification_task import CLASSIFICATION
 from openmlops.core.types import DatasetRef, SplitsRef
 from openmlops.operations import data
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings
 from openmlops.usecases.base import Outputs, Rows, UseCase
+from openmlops.usecases.classifier import show
 
 NAME = "toy"
 CLASSES = 10
@@ -46,8 +48,8 @@ def split(rows: Rows, seed: int) -> dict[str, np.ndarray]:
     return {"train": none, "validation": none, "test": np.flatnonzero(rows.test)}
 
 
-def predict(outputs) -> Outputs:
-    return Outputs(**outputs)
+def answer(tensors, shown) -> Outputs:
+    return Outputs(tensors["probabilities"], tensors["embedding"])
 
 
 def write_model(path: Path, k: int, scale: float = 5.0) -> None:
@@ -83,8 +85,9 @@ def unused(*arguments):
 
 
 USE_CASE = UseCase(
-    name=NAME, model_name=NAME, folder="toy", about="", config=unused, read=read, check=unused, split=split, preprocess=unused,
-    build=unused, fit=unused, evaluate=unused, export=unused, decode=unused, predict=predict, features=unused, sample=unused,
+    name=NAME, model_name=NAME, folder="toy", about="", task=CLASSIFICATION, config=unused, read=read, check=unused,
+    split=split, preprocess=unused, build=unused, fit=unused, served=unused, decode=unused, show=show, answer=answer,
+    features=unused, sample=unused,
 )  # fmt: skip
 
 

@@ -7,9 +7,10 @@ import pytest
 import tritonclient.http as triton
 from servers import Server
 from tritonclient.utils import InferenceServerException
-from versions import MODEL, images
+from versions import MODEL, OUTPUTS, images
 
 from openmlops.adapters.onnx_model import OnnxModel
+from openmlops.core.classification_task import CLASSIFICATION
 
 SHAPE = [1, 32, 32, 3]
 
@@ -45,7 +46,7 @@ def test_tritonclient_gets_the_models_answer(client, shared_world, binary_in, bi
     batch = images(7, seed=3)
     wanted = [triton.InferRequestedOutput(name, binary_data=binary_out) for name in ("probabilities", "label", "prediction_id")]
     result = client.infer(MODEL, given(batch, binary_in), outputs=wanted, request_id="mine")
-    expected = OnnxModel(shared_world.folder(1) / "model.onnx", 1).run(batch)["probabilities"]
+    expected = OnnxModel(shared_world.folder(1) / "model.onnx", OUTPUTS, 1).run(batch)["probabilities"]
     assert np.allclose(result.as_numpy("probabilities"), expected, atol=1e-6)
     assert (result.as_numpy("label") == expected.argmax(axis=1)).all()
     assert len(set(result.as_numpy("prediction_id").tolist())) == 7
@@ -64,7 +65,7 @@ def test_what_the_client_was_answered_is_in_the_log(client, log):
     ids = [name.decode() for name in result.as_numpy("prediction_id")]
     window = log.window(MODEL, 1, last=4)
     assert list(window.ids) == ids
-    assert np.allclose(window.probabilities, result.as_numpy("probabilities"))
+    assert np.allclose(CLASSIFICATION.unpack(window.answers, 10), result.as_numpy("probabilities"))
 
 
 def test_a_version_that_is_not_in_service_is_refused_by_name(client):

@@ -15,11 +15,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from openmlops.adapters.database import connect
 from openmlops.adapters.ledger import Ledger
-from openmlops.adapters.onnx_model import OUTPUTS, OnnxModel
+from openmlops.adapters.onnx_model import OnnxModel
+from openmlops.core.classification_task import CLASSIFICATION
 from openmlops.core.types import LedgerEntry
 from openmlops.files import MANIFEST, Manifest
 
 MODEL = "pets"
+OUTPUTS = CLASSIFICATION.outputs
 CLASSES = tuple(f"class-{i}" for i in range(10))
 SIDE = 32
 
@@ -55,7 +57,7 @@ def export(folder: Path, seed: int = 0) -> Path:
     folder.mkdir(parents=True)
     write_onnx(folder / "model.onnx", seed)
     golden = images(8, seed)
-    np.savez(folder / "golden.npz", images=golden, **OnnxModel(folder / "model.onnx", 1).run(golden))
+    np.savez(folder / "golden.npz", images=golden, **OnnxModel(folder / "model.onnx", OUTPUTS, 1).run(golden))
     (folder / "model.json").write_text(json.dumps({"classes": CLASSES}))
     return folder
 

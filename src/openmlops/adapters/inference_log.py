@@ -1,16 +1,17 @@
 """What was answered in production, each prediction exactly once, and the labels that join it later, each once.
 
-What is here: the tables, written in groups and read as windows of arrays. What is not: threads (the server groups what it
-answers), the input images (`input_store`), and any judgement on what is in a window.
+What is here: the tables, written in groups and read as windows. What is not: threads (the server groups what it answers), the
+input images (`input_store`), what answers and labels mean (`core.tasks`), and any judgement on what is in a window.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Engine, Select, func, insert, select
@@ -18,11 +19,12 @@ from sqlalchemy.exc import IntegrityError
 
 from openmlops.adapters.database import writing
 from openmlops.adapters.schema import INFERENCE, INFERENCE_LAYOUT, LABEL
-from openmlops.errors import DataError, LabelConflict, PredictionNotFound
+from openmlops.errors import LabelConflict, PredictionNotFound
 from openmlops.files import replacing
 
-UNLABELLED = -1
 STORED = np.dtype("<f4")
+
+ReadLabel = Callable[[Any, Sequence[str]], str]
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Entries:
     input_sha256: Sequence[str]
     features: np.ndarray
     """float32 (n, columns)"""
-    probabilities: np.ndarray
-    """float32 (n, classes)"""
+    answers: Sequence[bytes]
+    """n, as the task packs them"""
     latency_ms: Sequence[float]
 
 
@@ -65,10 +67,10 @@ class Window:
     input_sha256: tuple[str, ...]
     features: np.ndarray
     """float32 (n, columns)"""
-    probabilities: np.ndarray
-    """float32 (n, classes)"""
-    labels: np.ndarray
-    """int64 (n,); UNLABELLED where none has joined"""
+    answers: tuple[bytes, ...]
+    """n, as the task packs them"""
+    labels: tuple[str | None, ...]
+    """n, as JSON; None where none has joined"""
     latency_ms: np.ndarray
     """float64 (n,)"""
 
@@ -96,18 +98,17 @@ class InferenceLog:
         with writing(self._engine) as connection:
             connection.execute(insert(INFERENCE), [row for group in groups for row in _rows(group)])
 
-    def label(self, prediction: str, label: int | str, at: datetime) -> bool:
-        """Join a label, a class by index or name, to a prediction; whether it was new.
+    def label(self, prediction: str, told: Any, read: ReadLabel, at: datetime) -> bool:
+        """Join a label to a prediction; whether it was new. `read` makes it JSON, given the classes of the version.
 
-        Raises PredictionNotFound, DataError for what is no class of the version that answered, and LabelConflict if the
-        prediction has another label already.
+        Raises PredictionNotFound, what `read` raises, and LabelConflict if the prediction has another label already.
         """
-        index = _class_index(label, self._classes(prediction))
+        truth = read(told, self._classes(prediction))
         try:
             with writing(self._engine) as connection:
-                connection.execute(insert(LABEL), {"inference": prediction, "label": index, "at": at})
+                connection.execute(insert(LABEL), {"inference": prediction, "truth": truth, "at": at})
         except IntegrityError:
-            self._require_equal(prediction, index)
+            self._require_equal(prediction, truth)
             return False
         return True
 
@@ -130,13 +131,12 @@ class InferenceLog:
             raise PredictionNotFound(f"The log has no prediction '{prediction}'", "Use a prediction_id that /predict answered")
         return list(json.loads(classes))
 
-    def _require_equal(self, prediction: str, index: int) -> None:
+    def _require_equal(self, prediction: str, truth: str) -> None:
         with self._engine.connect() as connection:
-            present = connection.scalar(select(LABEL.c.label).where(LABEL.c.inference == prediction))
-        if present != index:
-            raise LabelConflict(
-                f"The prediction '{prediction}' has the label {present} already, not {index}", "Labels join once"
-            )
+            present = str(connection.scalar(select(LABEL.c.truth).where(LABEL.c.inference == prediction)))
+        if present != truth:
+            problem = f"The prediction '{prediction}' has the label {present[:80]} already, not {truth[:80]}"
+            raise LabelConflict(problem, "Labels join once")
 
     # Reading
 
@@ -149,7 +149,7 @@ class InferenceLog:
     def unlabelled(self, model: str, version: int, last: int = 500) -> tuple[str, ...]:
         """Ids among a version's `last` predictions that have no label yet, oldest first."""
         window = self.window(model, version, last)
-        return tuple(name for name, label in zip(window.ids, window.labels, strict=True) if label == UNLABELLED)
+        return tuple(name for name, label in zip(window.ids, window.labels, strict=True) if label is None)
 
     def window(self, model: str, version: int, last: int = 500) -> Window:
         """The `last` predictions of a version, oldest first; fewer if there are fewer.
@@ -166,32 +166,26 @@ class InferenceLog:
             at=tuple(row["at"] for row in rows),
             input_sha256=tuple(row["input_sha256"] for row in rows),
             features=_matrix([row["features"] for row in rows], len(layout.columns)),
-            probabilities=_matrix([row["probabilities"] for row in rows], len(layout.classes)),
-            labels=np.array([UNLABELLED if row["label"] is None else row["label"] for row in rows], np.int64),
+            answers=tuple(row["answer"] for row in rows),
+            labels=tuple(row["truth"] for row in rows),
             latency_ms=np.array([row["latency_ms"] for row in rows], np.float64),
         )
 
-    def export(self, path: Path, model: str, version: int, last: int = 500) -> Window:
-        """Write that window as Parquet, whole or not at all, and return it.
 
-        One row a prediction: id, at, version, input_sha256, the features by name, `probability_<class>`, prediction (class
-        index), label (null where none has joined), latency_ms.
-        """
-        window = self.window(model, version, last)
-        write_parquet(path, window, version)
-        return window
+def write_parquet(path: Path, window: Window, answers: Mapping[str, Any], version: int) -> None:
+    """Write a window of a version as Parquet, whole or not at all.
 
-
-def write_parquet(path: Path, window: Window, version: int) -> None:
-    """Write a window of a version as `InferenceLog.export` does, whole or not at all."""
+    One row a prediction: id, at, version, input_sha256, the features by name, the columns that its task makes of `answers` and
+    labels, latency_ms.
+    """
     import pyarrow.parquet
 
     with replacing(path) as beside:
-        pyarrow.parquet.write_table(_table(window, version), beside)
+        pyarrow.parquet.write_table(_table(window, answers, version), beside)
 
 
 def _rows(group: Entries) -> list[dict[str, object]]:
-    features, probabilities = group.features.astype(STORED), group.probabilities.astype(STORED)
+    features = group.features.astype(STORED)
     shared = {"model": group.model, "version": group.version, "layout": group.layout.id}
     return [
         {
@@ -200,26 +194,16 @@ def _rows(group: Entries) -> list[dict[str, object]]:
             "at": group.at[i],
             "input_sha256": group.input_sha256[i],
             "features": features[i].tobytes(),
-            "probabilities": probabilities[i].tobytes(),
+            "answer": group.answers[i],
             "latency_ms": group.latency_ms[i],
         }
         for i in range(len(group.ids))
     ]
 
 
-def _class_index(label: int | str, classes: list[str]) -> int:
-    if isinstance(label, str) and label in classes:
-        return classes.index(label)
-    if isinstance(label, int) and 0 <= label < len(classes):
-        return label
-    raise DataError(
-        f"The label {label!r} is no class of the model", f"Use 0 to {len(classes) - 1}, or one of {', '.join(classes)}"
-    )
-
-
 def _latest(model: str, version: int, last: int) -> Select:
     joined = INFERENCE.outerjoin(LABEL, LABEL.c.inference == INFERENCE.c.id)
-    found = select(INFERENCE, LABEL.c.label).select_from(joined)
+    found = select(INFERENCE, LABEL.c.truth).select_from(joined)
     return (
         found.where(INFERENCE.c.model == model, INFERENCE.c.version == version)
         .order_by(INFERENCE.c.sequence.desc())
@@ -239,12 +223,9 @@ def _matrix(rows: list[bytes], width: int) -> np.ndarray:
     return np.frombuffer(b"".join(rows), STORED).reshape(len(rows), width).astype(np.float32)
 
 
-def _table(window: Window, version: int):  # type: ignore[no-untyped-def]  # pyarrow.Table, which is imported late
+def _table(window: Window, answers: Mapping[str, Any], version: int):  # type: ignore[no-untyped-def]  # pyarrow.Table
     import pyarrow
 
-    labels = pyarrow.array(window.labels, mask=window.labels == UNLABELLED)
-    named = {f"probability_{name}": window.probabilities[:, i] for i, name in enumerate(window.layout.classes)}
-    predicted = window.probabilities.argmax(axis=1) if len(window) else np.zeros(0, np.int64)
     return pyarrow.table(
         {
             "id": pyarrow.array(window.ids, pyarrow.string()),
@@ -252,9 +233,7 @@ def _table(window: Window, version: int):  # type: ignore[no-untyped-def]  # pya
             "version": np.full(len(window), version, np.int64),
             "input_sha256": pyarrow.array(window.input_sha256, pyarrow.string()),
             **window.columns(),
-            **named,
-            "prediction": predicted,
-            "label": labels,
+            **answers,
             "latency_ms": window.latency_ms,
         }
     )

@@ -19,12 +19,13 @@ CHUNK = 500
 
 
 class LabelledInput(Value):
-    """One answered input and its label, a class by name. `at` is when it was answered."""
+    """One answered input and its label, JSON that speaks of `classes`; `at` is when it was answered."""
 
     prediction: str
     at: datetime
     sha256: str
     label: str
+    classes: tuple[str, ...]
 
 
 class LabelledInputs:
@@ -61,8 +62,8 @@ class LabelledInputs:
     def _read(self, asked: Select) -> tuple[LabelledInput, ...]:
         with self._engine.connect() as connection:
             rows = connection.execute(asked.order_by(INFERENCE.c.sequence.desc())).all()
-            classes = {row.id: json.loads(row.classes) for row in connection.execute(_LAYOUTS)}
-        return tuple(_labelled(row, classes[row.layout][row.label]) for row in rows)
+            classes = {row.id: tuple(json.loads(row.classes)) for row in connection.execute(_LAYOUTS)}
+        return tuple(_labelled(row, classes[row.layout]) for row in rows)
 
 
 _LAYOUTS = select(INFERENCE_LAYOUT.c.id, INFERENCE_LAYOUT.c.classes)
@@ -74,7 +75,7 @@ def _joined():  # type: ignore[no-untyped-def]  # a Join
 
 
 def _asked() -> Select:
-    columns = (INFERENCE.c.id, INFERENCE.c.at, INFERENCE.c.input_sha256, INFERENCE.c.layout, LABEL.c.label)
+    columns = (INFERENCE.c.id, INFERENCE.c.at, INFERENCE.c.input_sha256, INFERENCE.c.layout, LABEL.c.truth)
     return select(*columns).select_from(_joined())
 
 
@@ -82,5 +83,5 @@ def _new(asked: Select, model: str) -> Select:
     return asked.where(INFERENCE.c.model == model, LABEL_USE.c.inference.is_(None))
 
 
-def _labelled(row: Row, label: str) -> LabelledInput:
-    return LabelledInput(prediction=row.id, at=row.at, sha256=row.input_sha256, label=label)
+def _labelled(row: Row, classes: tuple[str, ...]) -> LabelledInput:
+    return LabelledInput(prediction=row.id, at=row.at, sha256=row.input_sha256, label=row.truth, classes=classes)

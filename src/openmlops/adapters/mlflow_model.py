@@ -12,14 +12,14 @@ import onnx
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from openmlops.adapters.onnx_model import INPUT, OUTPUTS
+from openmlops.adapters.onnx_model import INPUT
 from openmlops.files import sha256_of
 
 REQUIREMENTS = ("mlflow", "numpy", "onnx", "onnxruntime")
 MODEL_FILE = "model.onnx"
 
 
-def write_mlflow_model(onnx_file: Path, folder: Path) -> None:
+def write_mlflow_model(onnx_file: Path, outputs: tuple[str, ...], folder: Path) -> None:
     """Make `folder`, which must not exist or be empty, an MLflow model of `onnx_file`; the same file gives the same bytes."""
     proto = onnx.load(onnx_file)
     identity = Model(model_uuid=sha256_of(onnx_file)[:32], utc_time_created="see the registry's version")
@@ -27,7 +27,7 @@ def write_mlflow_model(onnx_file: Path, folder: Path) -> None:
         proto,
         folder,
         mlflow_model=identity,
-        signature=_signature(proto),
+        signature=_signature(proto, outputs),
         pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
         onnx_execution_providers=["CPUExecutionProvider"],
         save_as_external_data=False,
@@ -35,12 +35,12 @@ def write_mlflow_model(onnx_file: Path, folder: Path) -> None:
     (folder / MODEL_FILE).write_bytes(onnx_file.read_bytes())
 
 
-def _signature(proto: onnx.ModelProto) -> ModelSignature:
-    """Raw pixels in, OUTPUTS out; the first dimension of each is free."""
-    outputs = {found.name: found for found in proto.graph.output}
+def _signature(proto: onnx.ModelProto, outputs: tuple[str, ...]) -> ModelSignature:
+    """Raw pixels in, `outputs` out; the first dimension of each is free."""
+    given = {found.name: found for found in proto.graph.output}
     return ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(np.uint8), _shape(proto.graph.input[0]), INPUT)]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), _shape(outputs[name]), name) for name in OUTPUTS]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), _shape(given[name]), name) for name in outputs]),
     )
 
 

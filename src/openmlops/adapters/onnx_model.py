@@ -13,7 +13,6 @@ from onnxruntime.capi import onnxruntime_pybind11_state as failures
 from openmlops.errors import DataError, ModelCorrupt
 
 INPUT = "images"
-OUTPUTS = ("logits", "probabilities", "embedding")
 
 _BROKEN = (
     failures.Fail,
@@ -27,15 +26,16 @@ _BROKEN = (
 
 
 class OnnxModel:
-    """A model with the input `images`, uint8 (n, height, width, 3), and the outputs of `OUTPUTS`, float32 (n, ...).
+    """A model with the input `images`, uint8 (n, height, width, 3), and these outputs, float32 (n, ...).
 
     `threads` bounds the cores of one call; None leaves it to ONNX Runtime. Safe to call from several threads at once.
     """
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, outputs: tuple[str, ...], threads: int | None = None) -> None:
         """Raises ModelCorrupt if `path` is missing, broken or not such a model."""
         self._session = _open(path, threads)
-        problem = _contract(self._session)
+        self._outputs = outputs
+        problem = _contract(self._session, outputs)
         if problem:
             raise ModelCorrupt(f"{path} {problem}", "Export it again with `openmlops train`")
 
@@ -51,11 +51,11 @@ class OnnxModel:
             expected = f"uint8 (n, {', '.join(map(str, self.image_shape))})"
             raise DataError(f"The model was given {images.dtype} {images.shape}", f"Give it images as {expected}")
         parts = [self._answer(images[start : start + batch]) for start in range(0, max(len(images), 1), batch)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS}
+        return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
 
     def _answer(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        answers = self._session.run(list(OUTPUTS), {INPUT: np.ascontiguousarray(images)})
-        return dict(zip(OUTPUTS, answers, strict=True))
+        answers = self._session.run(list(self._outputs), {INPUT: np.ascontiguousarray(images)})
+        return dict(zip(self._outputs, answers, strict=True))
 
 
 def _open(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
@@ -71,9 +71,9 @@ def _open(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
         raise ModelCorrupt(f"{path} cannot be opened by ONNX Runtime ({cause})", "Restore it or export it again") from error
 
 
-def _contract(session: onnxruntime.InferenceSession) -> str:
+def _contract(session: onnxruntime.InferenceSession, outputs: tuple[str, ...]) -> str:
     inputs = [(found.name, found.type) for found in session.get_inputs()]
     if inputs != [(INPUT, "tensor(uint8)")]:
         return f"takes {inputs} instead of one uint8 tensor '{INPUT}'"
-    missing = set(OUTPUTS) - {found.name for found in session.get_outputs()}
+    missing = set(outputs) - {found.name for found in session.get_outputs()}
     return f"has no output {', '.join(sorted(missing))}" if missing else ""

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0003"
+HEAD = "0004"
 """revision of the newest migration: what `database.connect` brings every database to"""
 
 VERSION_TABLE = "openmlops_version"
@@ -110,7 +110,7 @@ INFERENCE = Table(
     Column("input_sha256", text(64), nullable=False),
     Column("layout", text(64), ForeignKey("inference_layout.id"), nullable=False),
     Column("features", LargeBinary, nullable=False),  # float32, little-endian, one a column of the layout
-    Column("probabilities", LargeBinary, nullable=False),  # float32, little-endian, one a class of the layout
+    Column("answer", LargeBinary, nullable=False),  # float32, little-endian, as the task packs it
     Column("latency_ms", Float, nullable=False),  # from the request's arrival until it was handed to the log
     Index("inference_window", "model", "version", "sequence"),
 )
@@ -119,7 +119,7 @@ LABEL = Table(
     "label",
     METADATA,
     Column("inference", text(36), ForeignKey("inference.id"), primary_key=True),
-    Column("label", Integer, nullable=False),
+    Column("truth", long_text(), nullable=False),  # JSON: a class index, or boxes
     Column("at", UtcDateTime, nullable=False),
 )
 

@@ -26,7 +26,8 @@ from openmlops.errors import ServiceUnavailable, TrainingError
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """so that MLflow's pages open on training runs, not on prompts and traces"""
 FAILURE_TAG = "openmlops.failure"
-EPOCH_METRICS = ("loss", "train_accuracy", "validation_loss", "validation_accuracy", "learning_rate", "seconds")
+EVERY_EPOCH = "loss"
+"""a metric that every epoch of every kind of model has"""
 
 _SECRET = re.compile(r"password|passwd|secret|token|credential|(api|access|private)_?key", re.IGNORECASE)
 _REFUSED = re.compile(r"[^\w .:/-]+")
@@ -60,12 +61,12 @@ class Tracking:
     def log_epoch(self, run_id: str, metrics: EpochMetrics) -> None:
         """Log one epoch's metrics, all or none of them; an epoch that is logged already stays as it is."""
         if metrics.epoch not in self.logged_epochs(run_id):
-            self._log(run_id, metrics.model_dump(include=set(EPOCH_METRICS)), step=metrics.epoch)
+            self._log(run_id, metrics.model_dump(exclude={"epoch"}), step=metrics.epoch)
 
     def logged_epochs(self, run_id: str) -> frozenset[int]:
         """The epochs whose metrics the run holds."""
         with answering(self._uri):
-            return frozenset(point.step for point in self._client.get_metric_history(run_id, EPOCH_METRICS[0]))
+            return frozenset(point.step for point in self._client.get_metric_history(run_id, EVERY_EPOCH))
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
         """Log metrics of the whole run. Characters that MLflow refuses in a name become `_`. Raises TrainingError."""

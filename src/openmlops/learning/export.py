@@ -1,7 +1,8 @@
 """A trained module as files that others answer with: ONNX (served), TorchScript, safetensors, and a golden batch.
 
 The exported graph takes raw images, uint8 (n, height, width, 3), because the module's first layer normalises them: training,
-serving and monitoring cannot differ. What is not here: the registry's folder around these files (operations/models.py).
+serving and monitoring cannot differ. What is not here: the registry's folder around these files (operations/models.py), and how
+a use case's network becomes a module with these outputs (its `served`; for classifiers it is here).
 """
 
 import copy
@@ -22,61 +23,88 @@ ONNX_FILE = "model.onnx"
 TORCHSCRIPT_FILE = "model_torchscript.pt"
 WEIGHTS_FILE = "weights.safetensors"
 GOLDEN_FILE = "golden.npz"
-OUTPUTS = ("logits", "probabilities", "embedding")
 OPSET = 17
 
 
-class Served(nn.Module):
-    """The module as it is served: uint8 (n, height, width, 3) -> (logits, probabilities, embedding)."""
+class ServedClassifier(nn.Module):
+    """A classifier as it is served: uint8 (n, height, width, 3) -> (logits, probabilities, embedding).
+
+    `model` maps uint8 (n, 3, height, width) to (logits, embedding); its `image_shape` is (height, width, 3).
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.image_shape = model.image_shape
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         logits, embedding = self.model(images.permute(0, 3, 1, 2))
         return logits, torch.softmax(logits, dim=1), embedding
 
 
-def export(model: nn.Module, folder: Path, golden_images: np.ndarray, bound: float) -> float:
-    """Write the files into `folder` and return the parity: the largest absolute difference of a probability.
+class Eager:
+    """A served module, answering in eager torch on the CPU as `OnnxModel` does through ONNX Runtime."""
 
-    `model` maps uint8 (n, 3, height, width) to (logits, embedding) and is left as it is. `golden_images`, uint8 (n, height,
-    width, 3), n >= 2, are answered by eager torch, ONNX Runtime and TorchScript; GOLDEN_FILE keeps them with the eager answers.
-    Raises ExportError if a probability differs by more than `bound`, or a predicted class at all; then nothing is written.
-    The same module gives the same bytes, but for TorchScript, which numbers its classes within a process.
+    def __init__(self, served: nn.Module, outputs: tuple[str, ...]) -> None:
+        self._served = served.cpu().eval()
+        self._outputs = outputs
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, 3) of the images that it takes."""
+        shape: tuple[int, int, int] = self._served.image_shape  # type: ignore[assignment]
+        return shape
+
+    def run(self, images: np.ndarray, batch: int = 250) -> dict[str, np.ndarray]:
+        """uint8 (n, height, width, 3), `batch` at a time -> the outputs by name, float32, n rows each."""
+        parts = [self._answer(images[start : start + batch]) for start in range(0, max(len(images), 1), batch)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
+
+    def _answer(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return _answers(self._served, images, self._outputs)
+
+
+def export(
+    served: nn.Module,
+    outputs: tuple[str, ...],
+    compared: tuple[str, ...],
+    folder: Path,
+    golden_images: np.ndarray,
+    bound: float,
+) -> float:
+    """Write the files into `folder` and return the parity: the largest difference of an output that is `compared`, as a share
+    of the largest value of that output where that is above 1.
+
+    `served` maps uint8 (n, height, width, 3) to `outputs` and is left as it is; the weights are those of its `model`.
+    `golden_images`, n >= 2, are answered by eager torch, ONNX Runtime and TorchScript; GOLDEN_FILE keeps them with the eager
+    answers. Raises ExportError if a value differs by more than `bound`, or the largest of a row is another; then nothing is
+    written. The same module gives the same bytes, but for TorchScript, which numbers its classes within a process.
     """
-    served = Served(copy.deepcopy(model)).cpu().eval().requires_grad_(False)
-    eager = _answers(served, golden_images)
+    served = copy.deepcopy(served).cpu().eval().requires_grad_(False)
+    eager = _answers(served, golden_images, outputs)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / ONNX_FILE) as onnx, replacing(folder / TORCHSCRIPT_FILE) as torchscript:
-        scripted = _write_graphs(served, golden_images, onnx, torchscript)
+        scripted = _write_graphs(served, outputs, golden_images, onnx, torchscript)
         parity = max(
-            _parity("ONNX", eager, _onnx_answers(onnx, golden_images), bound),
-            _parity("TorchScript", eager, _answers(scripted, golden_images), bound),
+            _parity("ONNX", compared, eager, _onnx_answers(onnx, golden_images, outputs), bound),
+            _parity("TorchScript", compared, eager, _answers(scripted, golden_images, outputs), bound),
         )
     with replacing(folder / WEIGHTS_FILE) as weights, replacing(folder / GOLDEN_FILE) as golden:
-        save_file({name: tensor.contiguous() for name, tensor in served.model.state_dict().items()}, weights)
+        network: nn.Module = served.model  # type: ignore[assignment]
+        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, weights)
         with golden.open("wb") as handle:
             np.savez_compressed(handle, allow_pickle=False, images=golden_images, **eager)
     return parity
 
 
-def answer(model: nn.Module, images: np.ndarray, batch: int = 500) -> dict[str, np.ndarray]:
-    """What a trained module answers in eager torch for uint8 (n, height, width, 3), `batch` at a time: OUTPUTS, float32."""
-    served = Served(model).cpu().eval()
-    parts = [_answers(served, images[start : start + batch]) for start in range(0, max(len(images), 1), batch)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS}
-
-
-def _answers(model: nn.Module, images: np.ndarray) -> dict[str, np.ndarray]:
-    """What a served module, eager or scripted, answers for uint8 (n, height, width, 3): OUTPUTS by name, float32."""
+def _answers(model: nn.Module, images: np.ndarray, outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """What a served module, eager or scripted, answers for uint8 (n, height, width, 3), by name, float32."""
     with torch.inference_mode():
         found = model(torch.from_numpy(images))
-    return {name: tensor.float().numpy() for name, tensor in zip(OUTPUTS, found, strict=True)}
+    return {name: tensor.float().numpy() for name, tensor in zip(outputs, found, strict=True)}
 
 
-def _write_graphs(served: nn.Module, images: np.ndarray, onnx: Path, torchscript: Path) -> nn.Module:
+def _write_graphs(served: nn.Module, outputs: tuple[str, ...], images: np.ndarray, onnx: Path, torchscript: Path) -> nn.Module:
     """Write both graphs, batch size free, and read TorchScript back. Deprecated exporters; the successor needs onnxscript."""
     example = torch.from_numpy(images)
     with warnings.catch_warnings():
@@ -87,8 +115,8 @@ def _write_graphs(served: nn.Module, images: np.ndarray, onnx: Path, torchscript
             (example,),
             onnx,
             input_names=["images"],
-            output_names=list(OUTPUTS),
-            dynamic_axes={name: {0: "n"} for name in ("images", *OUTPUTS)},
+            output_names=list(outputs),
+            dynamic_axes={name: {0: "n"} for name in ("images", *outputs)},
             opset_version=OPSET,
             dynamo=False,
         )
@@ -98,16 +126,29 @@ def _write_graphs(served: nn.Module, images: np.ndarray, onnx: Path, torchscript
         return torch.jit.load(torchscript)
 
 
-def _onnx_answers(path: Path, images: np.ndarray) -> dict[str, np.ndarray]:
+def _onnx_answers(path: Path, images: np.ndarray, outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return dict(zip(OUTPUTS, session.run(list(OUTPUTS), {"images": images}), strict=True))
+    return dict(zip(outputs, session.run(list(outputs), {"images": images}), strict=True))
 
 
-def _parity(name: str, eager: dict[str, np.ndarray], exported: dict[str, np.ndarray], bound: float) -> float:
-    expected, found = eager["probabilities"], exported["probabilities"]
-    worst = float(np.abs(expected - found).max())
-    other = int((expected.argmax(axis=1) != found.argmax(axis=1)).sum())
-    if not worst <= bound or other:
-        problem = f"{name} differs from eager torch by {worst:.2g} in a probability, and in {other} of {len(found)} classes"
+def _parity(
+    name: str, compared: tuple[str, ...], eager: dict[str, np.ndarray], exported: dict[str, np.ndarray], bound: float
+) -> float:
+    gaps = {output: _gap(eager[output], exported[output]) for output in compared}
+    worst = max(gaps, key=lambda output: gaps[output])
+    other = sum(_decided_otherwise(eager[output], exported[output]) for output in compared)
+    if not gaps[worst] <= bound or other:
+        problem = f"{name} differs from eager torch by {gaps[worst]:.2g} in {worst}, and in the class of {other} answers"
         raise ExportError(problem, f"Nothing was exported; at most {bound:.2g} and no other class is allowed")
-    return worst
+    return gaps[worst]
+
+
+def _gap(expected: np.ndarray, found: np.ndarray) -> float:
+    """Infinite where either is not finite: max() would lose a NaN."""
+    gap = float(np.abs(expected - found).max()) / max(1.0, float(np.abs(expected).max()))
+    return gap if np.isfinite(gap) else float("inf")
+
+
+def _decided_otherwise(expected: np.ndarray, found: np.ndarray) -> int:
+    """Rows (n, classes) whose largest value is another."""
+    return int((expected.argmax(axis=1) != found.argmax(axis=1)).sum()) if expected.ndim == 2 else 0

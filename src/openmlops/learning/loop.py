@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from openmlops.core.types import EpochMetrics, Value
+from openmlops.core.types import ClassifierEpoch, EpochMetrics, Value
 from openmlops.learning import augment, health
 from openmlops.learning.checkpoint import Checkpoint, exclusive
 from openmlops.learning.config import FitConfig
@@ -41,13 +41,13 @@ class FitData:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands after `step` of `total`: mean loss and accuracy (share) of the epoch so far."""
+    """Where a training stands after `step` of `total`: mean loss and, of a classifier, accuracy (share) of the epoch so far."""
 
     step: int
     total: int
     loss: float
-    accuracy: float
     seconds_left: float
+    accuracy: float | None = None
 
 
 OnEpoch = Callable[[EpochMetrics], None]
@@ -121,7 +121,7 @@ class _Training:
         self.steps_per_epoch = max(1, len(self.images) // config.batch_size)
         self.chance = health.chance_loss(data.train_labels, config.label_smoothing)
         self.step = self.total = 0
-        self.history: list[EpochMetrics] = []
+        self.history: list[ClassifierEpoch] = []
         torch.manual_seed(config.seed)
 
     def _tensors(self, images: np.ndarray, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,7 +150,7 @@ class _Training:
         if state["cuda"]:
             torch.cuda.set_rng_state_all(state["cuda"])
         self.step, self.total = state["step"], state["total"]
-        self.history = [EpochMetrics(**metrics) for metrics in state["history"]]
+        self.history = [ClassifierEpoch(**metrics) for metrics in state["history"]]
 
     def resolve_length(self) -> int:
         """Steps in all. A budget is divided by the duration of real steps, which leave no trace in the state."""
@@ -183,7 +183,7 @@ class _Training:
             checkpoint.save(self.state())
             on_epoch(metrics)
 
-    def _epoch(self, on_step: OnStep) -> EpochMetrics:
+    def _epoch(self, on_step: OnStep) -> ClassifierEpoch:
         order = torch.randperm(len(self.images), generator=self.generator)
         size, lr = self.config.batch_size, self.peaks[0] * self._rate()
         losses, hits, seconds = [], 0.0, 0.0
@@ -197,13 +197,13 @@ class _Training:
             losses.append(loss)
             hits += accuracy
             left = seconds / len(losses) * (self.total - self.step)
-            on_step(Progress(self.step, self.total, float(np.mean(losses)), hits / len(losses), left))
+            on_step(Progress(self.step, self.total, float(np.mean(losses)), left, hits / len(losses)))
         validation_loss, answers = self._validate()
         truth = self.validation[1].cpu().numpy()
         if len(losses) >= min(self.steps_per_epoch, health.PATIENCE):
             late = float(np.mean(losses[len(losses) // 2 :]))
             health.require_learning(late, self.chance, answers, truth, self.step, lr)
-        return EpochMetrics(
+        return ClassifierEpoch(
             epoch=len(self.history) + 1,
             loss=float(np.mean(losses)),
             train_accuracy=hits / len(losses),

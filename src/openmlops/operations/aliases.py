@@ -1,4 +1,5 @@
-"""Names of versions, and the MLflow aliases among them, which mirror the ledger and are repaired from it.
+"""Names of versions, and the MLflow aliases among them: `champion` mirrors the ledger and is repaired from it, `staging` is the
+version that came to the gate last, whatever came of it.
 
 A process killed between the ledger's row and its alias leaves a wrong alias; whoever asks next repairs it. What is not here:
 any decision about who is champion.
@@ -21,7 +22,7 @@ def find_version(workspace: Workspace, spec: str) -> ModelRef:
 
 
 def repair(workspace: Workspace, model: str) -> tuple[str, ...]:
-    """Make the MLflow aliases of a model say what its ledger says; what was repaired, one sentence each.
+    """Make the MLflow alias `champion` of a model say what its ledger says; what was repaired, one sentence each.
 
     Every command about models starts with it. Raises ModelNotFound if the champion was deleted from the registry.
     """
@@ -32,9 +33,6 @@ def repair(workspace: Workspace, model: str) -> tuple[str, ...]:
         else:
             registry.set_alias(model, CHAMPION, champion)
         repaired.append(f"The alias champion of {model} stood for {_named(shown)}; the ledger says {_named(champion)}")
-    if champion is not None and registry.alias(model, STAGING) == champion:
-        registry.delete_alias(model, STAGING)
-        repaired.append(f"Version {champion} of {model} is champion and no longer staging")
     return tuple(repaired)
 
 

@@ -13,46 +13,55 @@ import numpy as np
 from openmlops.core.types import ModelRef
 from openmlops.errors import EvaluationError
 from openmlops.files import replacing
+from openmlops.operations import asking
 from openmlops.operations.workspace import Workspace
 
 
-def predicted_classes(workspace: Workspace, model: ModelRef, images: np.ndarray) -> np.ndarray:
-    """uint8 (n, height, width, 3) -> int64 (n,), the class that the version's exported file holds most probable.
+def answers_of(workspace: Workspace, model: ModelRef, images: np.ndarray, classes: int) -> np.ndarray:
+    """n images -> what the version's exported file answers, as the task calls answers: (n, ...).
 
     Kept in OPENMLOPS_HOME/answers under the SHA-256 of model and images, so that a champion answers the same holdout once.
-    Raises ModelNotFound, ModelCorrupt, and EvaluationError if a probability is not finite.
+    Raises ModelNotFound, ModelCorrupt, and EvaluationError if an answer is not finite.
     """
     path = workspace.home / "answers" / f"{model.sha256}-{_sha256(images)}.npz"
     kept = _read(path)
-    if kept is not None and kept.shape == (len(images),):
-        return kept
-    answers = _ask(workspace, model, images)
-    with replacing(path) as beside, beside.open("wb") as file:
-        np.savez(file, answers=answers)
-    return answers
+    if kept is not None and len(kept) == len(images):
+        return workspace.use_case.task.unpack(kept, classes)
+    found = _ask(workspace, model, images)
+    _keep(path, workspace.use_case.task.pack(found))
+    return found
 
 
 def _ask(workspace: Workspace, model: ModelRef, images: np.ndarray) -> np.ndarray:
-    from openmlops.adapters.onnx_model import OnnxModel
-
-    outputs = OnnxModel(workspace.registry.fetch(model) / "model.onnx").run(images)
-    probabilities = workspace.use_case.predict(outputs).probabilities
-    if bad := int((~np.isfinite(probabilities)).any(axis=1).sum()):
+    use_case = workspace.use_case
+    found = asking.answers(use_case, asking.exported(use_case, workspace.registry.fetch(model)), images)
+    if bad := sum(not np.isfinite(answer).all() for answer in found):
         problem = f"{model.name}/{model.version} answers {bad} of {len(images)} images with NaN or infinity"
         raise EvaluationError(problem, "Train again; this version cannot be judged")
-    return probabilities.argmax(axis=1)
+    return found
 
 
-def _read(path: Path) -> np.ndarray | None:
+def _keep(path: Path, packed: list[bytes]) -> None:
+    lengths = np.array([len(row) for row in packed], np.int64)
+    with replacing(path) as beside, beside.open("wb") as file:
+        np.savez(file, lengths=lengths, content=np.frombuffer(b"".join(packed), np.uint8))
+
+
+def _read(path: Path) -> list[bytes] | None:
     """What was kept; None if nothing was, or if it is damaged (the archive has a checksum)."""
     try:
         with np.load(path) as archive:
-            return archive["answers"]
+            content, ends = archive["content"].tobytes(), np.cumsum(archive["lengths"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
+    return [content[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)] if len(ends) else []
 
 
 def _sha256(images: np.ndarray) -> str:
     digest = hashlib.sha256(str(images.shape).encode())
-    digest.update(np.ascontiguousarray(images).data)
+    if images.dtype != object:
+        digest.update(np.ascontiguousarray(images).data)
+        return digest.hexdigest()
+    for image in images:
+        digest.update(str(image.shape).encode() + np.ascontiguousarray(image).tobytes())
     return digest.hexdigest()

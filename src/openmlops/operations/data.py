@@ -14,20 +14,24 @@ from filelock import FileLock, Timeout
 
 from openmlops.core.types import DatasetRef, Problem, ValidationReport, Value
 from openmlops.errors import DataError, DataInvalid, OpenMLOpsError
-from openmlops.files import Manifest, replacing_folder
+from openmlops.files import Manifest, replacing, replacing_folder
 from openmlops.operations.download import Progress, download, unpack, verify
 from openmlops.operations.splits import indices_of, split
 from openmlops.operations.workspace import Workspace
+from openmlops.usecases.base import Archive
 
 __all__ = [
     "DataStatus",
     "UploadReport",
+    "Weights",
     "add",
     "check",
     "fetch",
+    "fetch_weights",
     "indices_of",
     "ingest",
     "make_sample",
+    "make_tiny_person",
     "split",
     "status",
     "upload",
@@ -50,6 +54,13 @@ class DataStatus(Value):
     remote_problem: str = ""
 
 
+class Weights(Value):
+    """Published weights on this machine: where, and the checksum that was checked."""
+
+    path: str
+    checksum: str
+
+
 class UploadReport(Value):
     """What an upload did: the objects of the version, how many were sent and how many were there already."""
 
@@ -63,20 +74,59 @@ def fetch(
     workspace: Workspace, archive_file: Path | None = None, url: str | None = None, on_progress: Progress | None = None
 ) -> DatasetRef:
     """Download the official archive (or take the one at `archive_file`), check its published checksum, and add it."""
-    archive = workspace.use_case.archive
-    if archive is None:
-        raise DataError(f"No archive of {workspace.use_case.name} is published", "Run `openmlops data add FOLDER`")
-    downloads = workspace.home / "downloads"
-    if archive_file is None:
+    use_case = workspace.use_case
+    if use_case.archive is None:
+        raise DataError(f"No archive of {use_case.name} is published", "Run `openmlops data add FOLDER`")
+    found = _archive(workspace, use_case.archive, archive_file, url, on_progress)
+    with tempfile.TemporaryDirectory(prefix="unpacked-", dir=_downloads(workspace)) as folder:
+        unpacked = unpack(found, Path(folder)) / use_case.archive.folder
+        if use_case.from_archive is None:
+            return add(workspace, unpacked)
+        return add(workspace, use_case.from_archive(unpacked, Path(folder) / "made" / use_case.folder))
+
+
+def fetch_weights(
+    workspace: Workspace, file: Path | None = None, url: str | None = None, on_progress: Progress | None = None
+) -> Weights:
+    """Download the published weights that a training can start from (or take the file), check them, and put them into the
+    current folder, where trainings look for them. Raises DataError where none are published or the checksum is another.
+    """
+    weights = workspace.use_case.weights
+    if weights is None:
+        raise DataError(f"No weights for {workspace.use_case.name} are published", "Train from scratch")
+    found = _archive(workspace, weights, file, url, on_progress)
+    place = Path(weights.folder)
+    with replacing(place) as beside:
+        shutil.copyfile(found, beside)
+    return Weights(path=str(place), checksum=weights.checksum)
+
+
+def make_tiny_person(workspace: Workspace, coco128: Path, train: int, validation: int, test: int, seed: int) -> DatasetRef:
+    """Draw a data set of people from the unpacked COCO128, and add it. Raises DataError for what is not that, or too small."""
+    from openmlops.usecases.person.tiny import tiny_person
+
+    workspace.home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="tiny-", dir=workspace.home) as folder:
+        out = Path(folder) / workspace.use_case.folder
+        return add(workspace, tiny_person(coco128.expanduser(), out, train, validation, test, seed))
+
+
+def _archive(workspace: Workspace, archive: Archive, file: Path | None, url: str | None, on_progress: Progress | None) -> Path:
+    """The published file, downloaded or as it is here, its checksum checked."""
+    if file is None:
         with _alone(workspace, "download.lock"):
-            archive_file = download(url or archive.url, downloads / Path(archive.url).name, archive.checksum, on_progress)
-    elif archive_file.is_file():
-        verify(archive_file, archive.checksum, str(archive_file))
-    else:
-        raise DataError(f"There is no file {archive_file}", "Pass the path of the official archive")
-    downloads.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="unpacked-", dir=downloads) as folder:
-        return add(workspace, unpack(archive_file, Path(folder)) / archive.folder)
+            target = _downloads(workspace) / Path(archive.url).name
+            return download(url or archive.url, target, archive.checksum, on_progress)
+    if not file.is_file():
+        raise DataError(f"There is no file {file}", "Pass the path of the official file")
+    verify(file, archive.checksum, str(file))
+    return file
+
+
+def _downloads(workspace: Workspace) -> Path:
+    folder = workspace.home / "downloads"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def make_sample(workspace: Workspace) -> DatasetRef:

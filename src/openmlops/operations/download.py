@@ -6,6 +6,8 @@ What is not here: what the archive holds (its use case) and where the folder goe
 import hashlib
 import tarfile
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +27,7 @@ TIMEOUT_SECONDS = (10, 30)
 PIECE_BYTES = 2**18
 MAX_UNPACKED_BYTES = 2 * 2**30
 MAX_MEMBERS = 1000
+REMEDY = "Get the official archive"
 
 
 class _Interrupted(Exception):
@@ -118,17 +121,37 @@ def _answer(url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Extract a tar archive into `folder`. Raises DataError if it is none, is too large, or would write outside of it."""
-    remedy = "Get the official archive"
+    """Extract a tar or zip archive into `folder`. Raises DataError if it is none, too large, or would write outside."""
     try:
-        with tarfile.open(archive) as tar:
-            size = 0
-            for number, member in enumerate(tar):
-                size += member.size
-                if size > MAX_UNPACKED_BYTES or number >= MAX_MEMBERS:
-                    limits = f"{MAX_UNPACKED_BYTES} bytes in {MAX_MEMBERS} members"
-                    raise DataError(f"{archive} unpacks to more than {limits}", remedy)
-                tar.extract(member, folder, filter="data")
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise DataError(f"{archive} cannot be unpacked ({type(error).__name__}: {error})", remedy) from error
+        if zipfile.is_zipfile(archive):
+            _unzip(archive, folder)
+        else:
+            _untar(archive, folder)
+    except (tarfile.TarError, zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{archive} cannot be unpacked ({type(error).__name__}: {error})", REMEDY) from error
     return folder
+
+
+def _untar(archive: Path, folder: Path) -> None:
+    with tarfile.open(archive) as tar:
+        size = 0
+        for number, member in enumerate(tar):
+            size += member.size
+            _require_moderate(archive, size, number)
+            tar.extract(member, folder, filter="data")
+
+
+def _unzip(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as zipped:
+        members = zipped.infolist()
+        _require_moderate(archive, sum(member.file_size for member in members), len(members) - 1)
+        for member in members:
+            if not (folder / member.filename).resolve().is_relative_to(folder.resolve()):
+                raise DataError(f"{archive} has the member '{member.filename[:80]}', which lies outside of it", REMEDY)
+        zipped.extractall(folder)
+
+
+def _require_moderate(archive: Path, size: int, number: int) -> None:
+    if size > MAX_UNPACKED_BYTES or number >= MAX_MEMBERS:
+        limits = f"{MAX_UNPACKED_BYTES} bytes in {MAX_MEMBERS} members"
+        raise DataError(f"{archive} unpacks to more than {limits}", REMEDY)

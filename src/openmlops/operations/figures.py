@@ -1,10 +1,11 @@
 """Pictures of results, as PNG files. matplotlib is imported when one is drawn, without a screen."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from openmlops.core.types import Evaluation
+from openmlops.core.types import DetectionEvaluation, Evaluation
 from openmlops.files import replacing
 
 COUNTED_CLASSES = 25
@@ -15,33 +16,45 @@ DARK = 0.55
 
 def confusion_matrix(evaluation: Evaluation, path: Path) -> Path:
     """Draw who was taken for whom: counts, coloured by the share of the true class (row)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     names = [score.name for score in evaluation.classes]
+    if isinstance(evaluation, DetectionEvaluation):
+        names.append("background")
     counts = np.array(evaluation.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = min(16.0, 3.5 + 0.62 * len(names))
-    figure = Figure(figsize=(size + 0.8, size), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    axes, figure = canvas(size + 0.8, size)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), [f"{name} ({total})" for name, total in zip(names, counts.sum(axis=1), strict=True)])
     axes.set_xlabel("answered")
-    axes.set_ylabel("true class (images)")
+    axes.set_ylabel(f"true class ({'boxes' if isinstance(evaluation, DetectionEvaluation) else 'images'})")
     axes.set_title(_title(evaluation), fontsize=11)
     if len(names) <= COUNTED_CLASSES:
         for (row, column), count in np.ndenumerate(counts):
             colour = "white" if shares[row, column] > DARK else "black" if count else "0.75"
             axes.text(column, row, str(count), ha="center", va="center", fontsize=9, color=colour)
     figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046, pad=0.02)
+    return save(figure, path)
+
+
+def canvas(width: float, height: float) -> tuple[Any, Any]:
+    """Axes and figure of this size in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure.add_subplot(), figure
+
+
+def save(figure: Any, path: Path) -> Path:
+    """Write a figure as PNG, whole or not at all."""
     with replacing(path) as beside:
         figure.savefig(beside, format="png")
     return path
 
 
 def _title(evaluation: Evaluation) -> str:
-    low, high = evaluation.accuracy_low, evaluation.accuracy_high
-    accuracy = f"accuracy {evaluation.accuracy:.1%} (95% interval {low:.1%} to {high:.1%})"
-    return f"{evaluation.split} split, {evaluation.n:,} images\n{accuracy}"
+    name, found = evaluation.headline()
+    score = f"{name} {found.value:.1%} (95% interval {found.low:.1%} to {found.high:.1%})"
+    return f"{evaluation.split} split, {evaluation.n:,} images\n{score}"

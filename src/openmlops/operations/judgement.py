@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from openmlops.core.gate import Contender, compare, decide
-from openmlops.core.metrics import wilson
+from openmlops.core.gate import Contender, decide
 from openmlops.core.types import Comparison, ModelRef, SplitsRef, Verdict
-from openmlops.errors import GateError, ModelCorrupt, ModelNotFound
-from openmlops.operations.answers import predicted_classes
+from openmlops.errors import EvaluationError, GateError, ModelCorrupt, ModelNotFound
+from openmlops.operations.answers import answers_of
 from openmlops.operations.data import indices_of
 from openmlops.operations.production_images import held_out
 from openmlops.operations.workspace import Workspace
+
+HOLDOUT = "holdout"
 
 
 def judge(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> Verdict:
@@ -26,14 +27,19 @@ def judge(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> Verd
     holdout = _Holdout(workspace, splits)
     number = workspace.ledger.champion(challenger.name)
     if number is None:
-        return decide(holdout.contender(challenger), None, (), holdout.floor)
+        task = workspace.use_case.task
+        return decide(holdout.contender(challenger), None, (), holdout.floor, floor_of=task.floor_of)
     champion = workspace.registry.version(challenger.name, number)
     if challenger.version != champion.version and challenger.sha256 == champion.sha256:
         return _trained_again(challenger, champion)
     best, notes = _best_former(holdout, challenger, champion)
     comparisons = [holdout.compare(challenger, opponent) for opponent in (champion, *best)]
     if fresh := held_out(workspace, challenger.name, holdout.rows):
-        comparisons.append(_compare_fresh(workspace, challenger, champion, *fresh))
+        arena = _Arena(workspace, "fresh", *fresh, holdout.rows.names)
+        try:
+            comparisons.append(arena.compare(challenger, champion))
+        except EvaluationError as error:  # labels that hold no box
+            notes = (*notes, f"The fresh images say nothing: {error}")
     verdict = decide(holdout.contender(challenger), holdout.contender(champion), comparisons, holdout.floor)
     return verdict.model_copy(update={"reasons": (*verdict.reasons, *notes)})
 
@@ -45,48 +51,50 @@ def _trained_again(challenger: ModelRef, champion: ModelRef) -> Verdict:
     return Verdict(outcome="reject", reasons=why, challenger=challenger.version, champion=champion.version)
 
 
-class _Holdout:
-    """The test images with their labels, and who answers which of them right."""
+class _Arena:
+    """Images with their labels that models answer, and how well each does."""
+
+    def __init__(self, workspace: Workspace, name: str, images: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> None:
+        self.workspace, self.name, self.images, self.labels, self.names = workspace, name, images, labels, names
+        self.task = workspace.use_case.task
+
+    def answers(self, model: ModelRef) -> np.ndarray:
+        """What the version's exported file answers."""
+        return answers_of(self.workspace, model, self.images, len(self.names))
+
+    def contender(self, model: ModelRef) -> Contender:
+        score = self.task.score_of(self.labels, self.answers(model), len(self.names))
+        return Contender(version=model.version, sha256=model.sha256, score=score)
+
+    def compare(self, challenger: ModelRef, opponent: ModelRef) -> Comparison:
+        ours, theirs = self.answers(challenger), self.answers(opponent)
+        return self.task.compare(self.name, self.labels, ours, theirs, opponent.version, self.name == HOLDOUT)
+
+
+class _Holdout(_Arena):
+    """The frozen test split."""
 
     def __init__(self, workspace: Workspace, splits: SplitsRef) -> None:
         rows, test = workspace.use_case.read(Path(splits.dataset.path)), indices_of(splits)["test"]
         if len(test) == 0:
             raise GateError(f"The test split of {splits.dataset.path} has no images", "Add a test set to the data")
-        self.workspace, self.rows, self.images, self.labels = workspace, rows, rows.images[test], rows.labels[test]
+        super().__init__(workspace, HOLDOUT, rows.images[test], rows.labels[test], rows.names)
+        self.rows = rows
 
     @property
     def floor(self) -> float:
-        """The accuracy of always answering the commonest class."""
-        return float(np.bincount(self.labels).max() / len(self.labels))
-
-    def correct(self, model: ModelRef) -> np.ndarray:
-        """bool (n,): which images the version's exported file answers right."""
-        return predicted_classes(self.workspace, model, self.images) == self.labels
-
-    def contender(self, model: ModelRef) -> Contender:
-        correct = self.correct(model)
-        return Contender(version=model.version, sha256=model.sha256, score=wilson(int(correct.sum()), len(correct)))
-
-    def compare(self, challenger: ModelRef, opponent: ModelRef) -> Comparison:
-        return compare("holdout", self.correct(challenger), self.correct(opponent), opponent.version, holdout=True)
-
-
-def _compare_fresh(
-    workspace: Workspace, challenger: ModelRef, champion: ModelRef, images: np.ndarray, labels: np.ndarray
-) -> Comparison:
-    """On labelled production images that neither was trained on: the world of now."""
-    ours, theirs = (predicted_classes(workspace, model, images) == labels for model in (challenger, champion))
-    return compare("fresh", ours, theirs, champion.version, holdout=False)
+        """The score of the best answer that looks at no image."""
+        return self.task.floor(self.images, self.labels, len(self.names))
 
 
 def _best_former(holdout: _Holdout, challenger: ModelRef, champion: ModelRef) -> tuple[tuple[ModelRef, ...], tuple[str, ...]]:
     """The former champion that scores best on the holdout, if it beats the one of now; and who could not be asked, in words."""
     best: tuple[ModelRef, ...] = ()
-    highest, notes = int(holdout.correct(champion).sum()), []
+    highest, notes = holdout.contender(champion).score.value, []
     for version in holdout.workspace.ledger.champions(challenger.name):
         try:
             former = holdout.workspace.registry.version(challenger.name, version)
-            score = int(holdout.correct(former).sum())
+            score = holdout.contender(former).score.value
         except (ModelNotFound, ModelCorrupt) as error:
             notes.append(f"Version {version} was champion and could not be compared with: {error}")
             continue

@@ -5,9 +5,9 @@ Neither names a run, a time or a host: the registry knows those, and the same tr
 
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from openmlops.core.types import Evaluation, Preprocessing, Value
+from openmlops.core.types import ClassificationEvaluation, DetectionEvaluation, Evaluation, Interval, Preprocessing, Value
 from openmlops.errors import ModelCorrupt
 
 WEAK_CLASSES = 3
@@ -19,6 +19,7 @@ class Description(Value):
     use_case: str
     model: str
     about: str
+    task: str = "classification"
     classes: tuple[str, ...]
     image_shape: tuple[int, int, int]
     dataset: str
@@ -31,7 +32,7 @@ class Description(Value):
     config: dict[str, int | float | str | bool | None]
     preprocessing: Preprocessing
     parity: float
-    evaluation: Evaluation
+    evaluation: Evaluation = Field(discriminator="kind")
 
     @classmethod
     def read(cls, path: Path) -> "Description":
@@ -50,35 +51,72 @@ def model_card(found: Description) -> str:
 
 def _head(d: Description) -> str:
     height, width, _ = d.image_shape
+    answers = {
+        "classification": ("one of {} classes out", "`logits`, `probabilities` and `embedding`, float32"),
+        "detection": (
+            "boxes of {} classes out",
+            "`boxes` (n, candidates, 4: x1, y1, x2, y2 in pixels of the input), `scores` (n, candidates, classes) and\n"
+            "  `embedding`, float32. Non-maximum suppression is not in the file: `/predict` does it",
+        ),
+    }
+    out, output = answers[d.task]
     return f"""# {d.model}
 
-A model of the use case `{d.use_case}`: images of {width}x{height} pixels in, one of {len(d.classes)} classes out.
+A model of the use case `{d.use_case}`: images of {width}x{height} pixels in, {out.format(len(d.classes))}.
 
 - **Classes:** {", ".join(d.classes)}
 - **Input:** `images`, uint8 (n, {height}, {width}, 3), RGB, raw pixels. Normalisation is the model's first layer:
   mean {_numbers(d.preprocessing.mean)}, standard deviation {_numbers(d.preprocessing.std)} (pixel units, 0 to 255).
-- **Output:** `logits`, `probabilities` and `embedding`, float32.
-- **Files:** `model.onnx` is what is served; on `golden.npz` its probabilities differ from the trained model's by at most
-  {d.parity:.1e}."""
+- **Output:** {output}.
+- **Files:** `model.onnx` is what is served; on `golden.npz` it differs from the trained model by at most {d.parity:.1e}."""
 
 
 def _quality(d: Description) -> str:
     e = d.evaluation
+    rows, of = _detector_rows(e) if isinstance(e, DetectionEvaluation) else _classifier_rows(e)
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     return f"""## Quality
 
-On the {e.split} split ({e.n:,} images), which nothing was selected on. Intervals are Wilson's at 95 %.
+On the {e.split} split ({e.n:,} images), which nothing was selected on. Intervals are {of} at 95 %.
 
 | measure | value |
 |---|---|
-| accuracy | {e.accuracy:.4f} [{e.accuracy_low:.4f}, {e.accuracy_high:.4f}] |
-| macro F1 | {e.macro_f1:.4f} |
-| calibration error (15 bins) | {e.calibration_error:.4f} |
-| log loss | {e.log_loss:.4f} |"""
+{table}"""
+
+
+def _classifier_rows(e: ClassificationEvaluation) -> tuple[tuple[tuple[str, str], ...], str]:
+    return (
+        ("accuracy", f"{e.accuracy:.4f} [{e.accuracy_low:.4f}, {e.accuracy_high:.4f}]"),
+        ("macro F1", f"{e.macro_f1:.4f}"),
+        ("calibration error (15 bins)", f"{e.calibration_error:.4f}"),
+        ("log loss", f"{e.log_loss:.4f}"),
+    ), "Wilson's"
+
+
+def _detector_rows(e: DetectionEvaluation) -> tuple[tuple[tuple[str, str], ...], str]:
+    def row(name: str, found: Interval) -> tuple[str, str]:
+        return name, f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}]"
+
+    return (
+        row("mAP@50", e.map50),
+        row("mAP@50-95", e.map50_95),
+        row(f"precision (confidence {e.confidence:g}, IoU 0.5)", e.precision),
+        row(f"recall (confidence {e.confidence:g}, IoU 0.5)", e.recall),
+    ), "bootstrap over images"
 
 
 def _slices(d: Description) -> str:
-    rows = [f"| {s.name} | {s.precision:.3f} | {s.recall:.3f} | {s.f1:.3f} | {s.n} |" for s in d.evaluation.classes]
-    return "\n".join(["## By class", "", "| class | precision | recall | F1 | images |", "|---|---|---|---|---|", *rows])
+    e = d.evaluation
+    if isinstance(e, DetectionEvaluation):
+        head = ["| class | mAP@50 | mAP@50-95 | precision | recall | boxes |", "|---|---|---|---|---|---|"]
+        rows = [
+            f"| {s.name} | {s.map50:.3f} | {s.map50_95:.3f} | {s.precision:.3f} | {s.recall:.3f} | {s.boxes} |"
+            for s in e.classes
+        ]
+    else:
+        head = ["| class | precision | recall | F1 | images |", "|---|---|---|---|---|"]
+        rows = [f"| {s.name} | {s.precision:.3f} | {s.recall:.3f} | {s.f1:.3f} | {s.n} |" for s in e.classes]
+    return "\n".join(["## By class", "", *head, *rows])
 
 
 def _lineage(d: Description) -> str:
@@ -101,11 +139,15 @@ made for: {d.about} A sample or images of your own come with terms of their own.
 
 
 def _limits(d: Description) -> str:
-    weakest = sorted(d.evaluation.classes, key=lambda score: score.recall)[:WEAK_CLASSES]
-    named = ", ".join(f"{score.name} ({score.recall:.0%} found)" for score in weakest)
+    recalls = [(score.recall, score.name) for score in d.evaluation.classes]
+    named = ", ".join(f"{name} ({recall:.0%} found)" for recall, name in sorted(recalls)[:WEAK_CLASSES])
+    unable = {
+        "classification": f"It answers one of its {len(d.classes)} classes for every image, also where none of them is shown.",
+        "detection": f"It knows {', '.join(d.classes)} and nothing else; what it overlooks leaves no trace in its answers.",
+    }
     return f"""## Limits
 
-- It answers one of its {len(d.classes)} classes for every image, also for one that shows none of them.
+- {unable[d.task]}
 - Weakest classes: {named}.
 - The figures hold for images like those it was tested on. `reference.parquet` says what those look like to the model;
   monitoring compares what arrives with it."""

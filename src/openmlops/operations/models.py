@@ -16,20 +16,21 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from openmlops.core.metrics import classification_report
 from openmlops.core.types import Evaluation, ExportRef, ModelRef, Preprocessing, TrainedRef
 from openmlops.errors import DataError, ModelCorrupt, SettingsError
 from openmlops.files import MANIFEST, Manifest, replacing, write_text
-from openmlops.operations import data, figures
+from openmlops.operations import asking, data
 from openmlops.operations.aliases import find_version
 from openmlops.operations.model_card import Description, model_card
 from openmlops.operations.references import write_references
+from openmlops.operations.reports import Evaluated, write_reports
 from openmlops.operations.workspace import Workspace
 from openmlops.usecases.base import Rows
 
 PARITY_BOUND = 1e-4
-"""Largest difference of a probability between trained and exported model."""
-GOLDEN_IMAGES = 64
+"""Largest difference of an output between trained and exported model (`learning.export`)."""
+GOLDEN_IMAGES, FEWEST_GOLDEN = 64, 8
+GOLDEN_BYTES = 4 * 1024 * 1024
 REFERENCE_FILE = "reference.parquet"
 DESCRIPTION_FILE = "model.json"
 CARD_FILE = "model_card.md"
@@ -50,35 +51,27 @@ def _failing_its_run(operation: Callable[..., Made]) -> Callable[..., Made]:
 
 
 @_failing_its_run
-def evaluate(workspace: Workspace, trained: TrainedRef) -> Evaluation:
-    """Judge the trained model on the test split; metrics and artifacts go to its run and to ARTIFACTS_DIR."""
-    from openmlops.learning.export import answer
-
-    rebuilt = _Rebuilt(workspace, trained)
-    images, labels = rebuilt.images("test"), rebuilt.rows.labels[rebuilt.indices["test"]]
-    probabilities = answer(rebuilt.model, images)["probabilities"]
-    names, split = rebuilt.rows.names, trained.splits.fingerprint
-    evaluation = workspace.use_case.evaluate(labels, probabilities, names, "test", split)
-    workspace.tracking.log_metrics(trained.run_id, metrics_of(evaluation))
-    for path in _write_reports(evaluation, workspace.artifacts):
+def evaluate(workspace: Workspace, trained: TrainedRef, folder: Path | None = None) -> Evaluation:
+    """Judge the trained model on the test split; metrics and artifacts go to its run and to `folder`, else ARTIFACTS_DIR."""
+    found = measure(workspace, trained, "test")
+    workspace.tracking.log_metrics(trained.run_id, metrics_of(found.evaluation))
+    for path in write_reports(found, folder or workspace.artifacts):
         workspace.tracking.log_files(trained.run_id, path, "evaluation")
-    return evaluation
+    return found.evaluation
+
+
+def measure(workspace: Workspace, trained: TrainedRef, split: str) -> Evaluated:
+    """What the trained model answers to a split, and how good that is. Nothing is recorded."""
+    use_case, rebuilt = workspace.use_case, _Rebuilt(workspace, trained)
+    images, labels = rebuilt.images(split), rebuilt.rows.labels[rebuilt.indices[split]]
+    answers = asking.answers(use_case, rebuilt.eager, images)
+    evaluation = use_case.task.evaluate(labels, answers, rebuilt.rows.names, split, trained.splits.fingerprint)
+    return Evaluated(evaluation, images, labels, answers)
 
 
 def metrics_of(evaluation: Evaluation) -> dict[str, float]:
     """What MLflow shows of an evaluation, by name; the registry asks for names that begin with `test_`."""
-    whole = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "calibration_error", "log_loss")
-    metrics = {f"test_{name}": float(getattr(evaluation, name)) for name in whole}
-    classes = {f"test_recall/{score.name}": score.recall for score in evaluation.classes}
-    return metrics | classes | {"test_images": float(evaluation.n)}
-
-
-def _write_reports(evaluation: Evaluation, folder: Path) -> tuple[Path, ...]:
-    return (
-        figures.confusion_matrix(evaluation, folder / "confusion_matrix.png"),
-        write_text(folder / "classification_report.txt", classification_report(evaluation)),
-        write_text(folder / "evaluation.json", evaluation.model_dump_json(indent=2)),
-    )
+    return {f"{evaluation.split}_{name}": value for name, value in evaluation.metrics().items()}
 
 
 @_failing_its_run
@@ -105,10 +98,11 @@ def export(workspace: Workspace, trained: TrainedRef, evaluation: Evaluation) ->
 def _write_models(rebuilt: "_Rebuilt", scratch: Path, folder: Path) -> float:
     """Export into `scratch`, put what is served into `folder`, the rest to ARTIFACTS_DIR and the run. Returns the parity."""
     from openmlops.adapters.mlflow_model import write_mlflow_model
+    from openmlops.learning.export import export as write
 
-    golden = rebuilt.images("validation")[:GOLDEN_IMAGES]
-    parity = rebuilt.workspace.use_case.export(rebuilt.model, scratch, golden, PARITY_BOUND)
-    write_mlflow_model(scratch / "model.onnx", folder)
+    task = rebuilt.workspace.use_case.task
+    parity = write(rebuilt.served, task.outputs, task.compared, scratch, rebuilt.golden, PARITY_BOUND)
+    write_mlflow_model(scratch / "model.onnx", task.outputs, folder)
     for name in ("golden.npz", "weights.safetensors"):
         shutil.copyfile(scratch / name, folder / name)
     for name in ("model.onnx", "model_torchscript.pt"):
@@ -123,14 +117,12 @@ def _write_reference(rebuilt: "_Rebuilt", folder: Path) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    from openmlops.adapters.onnx_model import OnnxModel
-
     use_case, images = rebuilt.workspace.use_case, rebuilt.images("validation")
-    outputs = use_case.predict(OnnxModel(folder / "model.onnx").run(images))
-    features = use_case.features(images, outputs)
+    answers, features = asking.answers_and_features(use_case, asking.exported(use_case, folder), images)
     with replacing(folder / REFERENCE_FILE) as beside:
         pyarrow.parquet.write_table(pyarrow.table(features), beside)
-    write_references(folder, features, outputs.probabilities, rebuilt.rows.labels[rebuilt.indices["validation"]])
+    labels = rebuilt.rows.labels[rebuilt.indices["validation"]]
+    write_references(folder, features, lambda: use_case.task.confidence(answers, labels))
 
 
 @_failing_its_run
@@ -155,16 +147,14 @@ def evaluate_version(workspace: Workspace, spec: str) -> Evaluation:
 
     Raises SettingsError for another use case's model, DataError if the data has other classes.
     """
-    from openmlops.adapters.onnx_model import OnnxModel
-
     folder = workspace.registry.fetch(find_version(workspace, spec))
     description = Description.read(folder / DESCRIPTION_FILE)
     splits = data.split(workspace, data.ingest(workspace), description.split_seed)
     rows = workspace.use_case.read(Path(splits.dataset.path))
     _require_same_task(workspace, spec, description, rows)
     test = data.indices_of(splits)["test"]
-    outputs = workspace.use_case.predict(OnnxModel(folder / "model.onnx").run(rows.images[test]))
-    return workspace.use_case.evaluate(rows.labels[test], outputs.probabilities, rows.names, "test", splits.fingerprint)
+    found = asking.answers(workspace.use_case, asking.exported(workspace.use_case, folder), rows.images[test])
+    return workspace.use_case.task.evaluate(rows.labels[test], found, rows.names, "test", splits.fingerprint)
 
 
 def _require_same_task(workspace: Workspace, spec: str, description: Description, rows: Rows) -> None:
@@ -211,18 +201,38 @@ class _Rebuilt:
             raise ModelCorrupt(f"{self.trained.path} does not hold the trained weights ({cause})", "Train again") from error
         return model
 
+    @cached_property
+    def served(self) -> Any:
+        """The torch module as it is served."""
+        return self.workspace.use_case.served(self.model)
+
+    @property
+    def eager(self) -> asking.Model:
+        """The served module, answering."""
+        from openmlops.learning.export import Eager
+
+        return Eager(self.served, self.workspace.use_case.task.outputs)
+
     def images(self, split: str) -> np.ndarray:
-        """uint8 (n, height, width, 3)"""
+        """(n, ...), as `Rows` holds them."""
         return self.rows.images[self.indices[split]]
+
+    @property
+    def golden(self) -> np.ndarray:
+        """The first validation images as the model is shown them, uint8 (n, height, width, 3); of large ones fewer."""
+        height, width, channels = self.eager.image_shape
+        most = min(GOLDEN_IMAGES, max(FEWEST_GOLDEN, GOLDEN_BYTES // (height * width * channels)))
+        return self.workspace.use_case.show(self.images("validation")[:most], (height, width)).pixels
 
     def describe(self, evaluation: Evaluation, parity: float) -> Description:
         """What the version says of itself."""
         use_case, splits = self.workspace.use_case, self.trained.splits
-        height, width, channels = self.rows.images.shape[1:]
+        height, width, channels = self.eager.image_shape
         return Description(
             use_case=use_case.name,
             model=self.workspace.model_name,
             about=use_case.about,
+            task=use_case.task.kind,
             classes=self.rows.names,
             image_shape=(height, width, channels),
             dataset=splits.dataset.fingerprint,

@@ -5,18 +5,17 @@ are computed (`core`), where windows come from (`windows`), and acting on a deci
 """
 
 import uuid
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from openmlops.adapters.decisions import DecisionRecord
 from openmlops.adapters.evidently_report import EvidentlyReport, write_report
 from openmlops.core.drift import DriftReport, measure
-from openmlops.core.estimate import AccuracyEstimate, LabelledAccuracy, check_against_labels, estimate_accuracy
+from openmlops.core.estimate import AccuracyEstimate, LabelledAccuracy, estimate_accuracy
 from openmlops.core.policy import Action, Labels, Observation, WorthLabelling, decide, worth_labelling
+from openmlops.core.tasks import Answers, Task
 from openmlops.core.types import ModelRef, Value
 from openmlops.files import write_text
 from openmlops.operations.models import REFERENCE_FILE
@@ -91,9 +90,8 @@ def trigger_decision(
         span=span,
     )
     policy = policy_of(workspace)
-    labels = Labels(
-        new=workspace.labelled_inputs.count_new(window.model.name), wanted=_wanted(window, frame, policy.labels_to_request)
-    )
+    new = workspace.labelled_inputs.count_new(window.model.name)
+    labels = Labels(new=new, wanted=_wanted(workspace.use_case.task, window, frame, policy.labels_to_request))
     past = history_of(workspace, window.model, (*records, record), window.source)
     decision = decide(policy, past, labels, now)
     decided = record.model_copy(update={"action": decision.action, "reasons": decision.reasons, "labels": decision.labels})
@@ -110,37 +108,40 @@ def _observe(
         drift = DriftReport(outcome="not_measurable", reasons=(why,), reference="", false_alarm_rate=0.0)
     else:
         drift = measure({name: frame[name].to_numpy() for name in window.columns}, reference)
-    probabilities = _probabilities(frame, window.classes)
-    estimate = estimate_accuracy(probabilities, notes.confidence, drift) if notes.confidence else None
+    task = workspace.use_case.task
+    answers = _answers(task, frame, window) if window.n else None
+    estimate = estimate_accuracy(answers, notes.confidence, drift) if notes.confidence else None
     return Observation(
         at=now,
         version=window.model.version,
         drift=drift,
         share_of_drifted_columns=report.share_of_drifted_columns,
         estimate=estimate,
-        labelled=_labelled(frame, asked, estimate),
+        labelled=_labelled(task, window, frame, asked, estimate),
     )
 
 
-def _probabilities(frame: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
-    """float32 (n, classes)"""
-    return frame[[f"probability_{name}" for name in classes]].to_numpy(np.float32)
+def _answers(task: Task, frame: pd.DataFrame, window: WindowRef) -> Answers:
+    return task.from_columns({str(name): frame[name] for name in frame}, window.classes)
 
 
-def _labelled(frame: pd.DataFrame, asked: frozenset[str], estimate: AccuracyEstimate | None) -> LabelledAccuracy | None:
-    """The accuracy on the answers whose label has come, but for those that were asked for because the model was unsure."""
+def _labelled(
+    task: Task, window: WindowRef, frame: pd.DataFrame, asked: frozenset[str], estimate: AccuracyEstimate | None
+) -> LabelledAccuracy | None:
+    """The score on the answers whose label has come, but for those that were asked for because the model was unsure."""
     known = frame[frame["label"].notna() & ~frame["id"].isin(asked)]
     if len(known) < FEWEST_LABELS:
         return None
-    return check_against_labels(known["prediction"].to_numpy(np.int64), known["label"].to_numpy(np.int64), estimate)
+    answers = _answers(task, known, window)
+    return task.labelled(answers, task.from_label_column(known["label"]), len(window.classes), estimate)
 
 
-def _wanted(window: WindowRef, frame: pd.DataFrame, k: int) -> WorthLabelling:
+def _wanted(task: Task, window: WindowRef, frame: pd.DataFrame, k: int) -> WorthLabelling:
     """Which unlabelled answers to ask labels for."""
     unlabelled = frame[frame["label"].isna()]
     if unlabelled.empty:
         return WorthLabelling()
-    return worth_labelling(list(unlabelled["id"]), _probabilities(unlabelled, window.classes), k)
+    return worth_labelling(list(unlabelled["id"]), task.margin(_answers(task, unlabelled, window)), k)
 
 
 def store_monitoring_artifacts(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from openmlops.adapters.labelled_inputs import LabelledInput
+from openmlops.core.boxes import objects
 from openmlops.core.validation import NEAR_BITS, content_hashes, perceptual_hashes
 from openmlops.errors import DataError
 from openmlops.operations.workspace import Workspace
@@ -24,7 +25,7 @@ IN_DATA = "in the data set already"
 
 
 class Found(NamedTuple):
-    """Images uint8 (n, height, width, 3), labels int64 (n,), their inputs, and the inputs that cannot be used, with why."""
+    """Images and labels as `Rows` holds them, n each, their inputs, and the inputs that cannot be used, with why."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -58,26 +59,39 @@ def consistent(inputs: Sequence[LabelledInput]) -> list[LabelledInput]:
 def usable(workspace: Workspace, inputs: Sequence[LabelledInput], rows: Rows) -> Found:
     """Read and decode inputs; refuse what is not kept, of an unknown class, in the data set, or like a test image."""
     refused: dict[str, list[LabelledInput]] = {}
-    images, taken = [], []
+    images, labels, taken = [], [], []
+    task = workspace.use_case.task
     for found in inputs:
         try:
             image = workspace.use_case.decode(workspace.inputs.read(found.sha256))
         except DataError:
             refused.setdefault("not kept any more", []).append(found)
             continue
-        if found.label in rows.names:
+        if (label := task.renamed(found.label, found.classes, rows.names)) is not None:
             images.append(image)
+            labels.append(label)
             taken.append(found)
         else:
             refused.setdefault("of a class that the data set does not have", []).append(found)
-    stack = np.stack(images) if images else np.zeros((0, *rows.images.shape[1:]), np.uint8)
-    why = _reasons_against(stack, rows)
+    together = _like_rows(images, rows)
+    why = _reasons_against(together, rows)
     kept = [row for row, reason in enumerate(why) if not reason]
     for found, reason in zip(taken, why, strict=True):
         if reason:
             refused.setdefault(reason, []).append(found)
-    labels = np.array([rows.names.index(taken[row].label) for row in kept], np.int64)
-    return Found(stack[kept], labels, tuple(taken[row] for row in kept), {why: tuple(all_) for why, all_ in refused.items()})
+    return Found(
+        together[kept],
+        task.labels([labels[row] for row in kept]),
+        tuple(taken[row] for row in kept),
+        {why: tuple(all_) for why, all_ in refused.items()},
+    )
+
+
+def _like_rows(images: Sequence[np.ndarray], rows: Rows) -> np.ndarray:
+    """Images as `rows` holds its own, also when there are none."""
+    if rows.images.dtype == object:
+        return objects(images)
+    return np.array(images, np.uint8).reshape(-1, *rows.images.shape[1:])
 
 
 def _reasons_against(images: np.ndarray, rows: Rows) -> list[str]:

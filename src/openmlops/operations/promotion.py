@@ -8,6 +8,8 @@ import getpass
 import os
 from datetime import UTC, datetime
 
+from openmlops.core.classification_task import CLASSIFICATION
+from openmlops.core.detection_task import DETECTION
 from openmlops.core.types import LedgerEntry, ModelRef, SplitsRef, Value, Verdict
 from openmlops.errors import GateError, LedgerConflict, ModelNotFound
 from openmlops.operations import data
@@ -15,8 +17,8 @@ from openmlops.operations.aliases import CHAMPION, STAGING, find_version, repair
 from openmlops.operations.judgement import judge
 from openmlops.operations.workspace import Workspace
 
-SCORE = "test_accuracy"
-"""the recorded metric that a listing shows; nothing is decided by it"""
+SCORES = tuple(f"test_{task.score}" for task in (CLASSIFICATION, DETECTION))
+"""recorded metrics that a listing shows, whichever a version has"""
 
 
 class ModelRow(Value):
@@ -43,6 +45,12 @@ def decide(workspace: Workspace, model: ModelRef, splits: SplitsRef) -> LedgerEn
             return apply(workspace, model, verdict, seen)
         except LedgerConflict:
             continue
+
+
+def decide_once(workspace: Workspace, model: ModelRef, splits: SplitsRef) -> LedgerEntry:
+    """The same, or the entry of a version that the gate has judged before: for what may be repeated after a kill."""
+    judged = [entry for entry in workspace.ledger.history(model.name) if entry.version == model.version and entry.verdict]
+    return judged[-1] if judged else decide(workspace, model, splits)
 
 
 def apply(workspace: Workspace, model: ModelRef, verdict: Verdict, seen: int, reason: str = "") -> LedgerEntry:
@@ -143,12 +151,18 @@ def _rows(workspace: Workspace, name: str) -> list[ModelRow]:
             name=name,
             version=ref.version,
             stands_as=roles.get(ref.version, ""),
-            score=workspace.registry.run_metrics(ref.run_id).get(SCORE),
+            score=_recorded_score(workspace, ref),
             dataset=ref.dataset,
             run_id=ref.run_id,
         )
         for ref in workspace.registry.versions(name)
     ]
+
+
+def _recorded_score(workspace: Workspace, ref: ModelRef) -> float | None:
+    """What its run says of a version; nothing is decided by it."""
+    metrics = workspace.registry.run_metrics(ref.run_id)
+    return next((metrics[name] for name in SCORES if name in metrics), None)
 
 
 def _current_splits(workspace: Workspace) -> SplitsRef:

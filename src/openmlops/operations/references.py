@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
 
 from openmlops.core.drift import DriftReference, calibrate
-from openmlops.core.estimate import ConfidenceTable, fit_confidence
+from openmlops.core.estimate import ConfidenceTable
 from openmlops.core.types import Value
 from openmlops.errors import DataError, ModelCorrupt
 from openmlops.files import write_text
@@ -34,15 +34,15 @@ class Monitorable(Value):
 
 
 def write_references(
-    folder: Path, features: Mapping[str, np.ndarray], probabilities: np.ndarray, labels: np.ndarray
+    folder: Path, features: Mapping[str, np.ndarray], confidence: Callable[[], ConfidenceTable]
 ) -> Monitorable:
-    """Calibrate on the validation images: their features by name (n,), the answers (n, classes) and the labels (n,)."""
+    """Calibrate on the validation images: their features by name (n,), and the table that `confidence` makes or refuses."""
     with threadpool_limits(1):  # thousands of small matrices: with more threads this took 24 times the cpu-seconds
         drift, no_drift = _try(lambda: calibrate(features))
-        confidence, no_confidence = _try(lambda: fit_confidence(probabilities, labels))
+        table, no_confidence = _try(confidence)
     if drift:
         drift.save(folder / DRIFT_FILE)
-    written = Monitorable(confidence=confidence, no_confidence=no_confidence, no_drift=no_drift)
+    written = Monitorable(confidence=table, no_confidence=no_confidence, no_drift=no_drift)
     write_text(folder / MONITORING_FILE, written.model_dump_json(indent=2))
     return written
 

@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 import requests
 
-from openmlops.core.images import corrupt
+from openmlops.core.boxes import objects
+from openmlops.core.corruptions import CORRUPTIONS, corrupt
+from openmlops.core.tasks import Task
 from openmlops.core.types import Value
-from openmlops.errors import ServiceUnavailable, SettingsError
+from openmlops.errors import EvaluationError, ServiceUnavailable, SettingsError
 from openmlops.operations import data
 from openmlops.operations.workspace import Workspace
 
@@ -28,12 +30,14 @@ TIMEOUT_SECONDS = 30
 
 
 class TrafficReport(Value):
-    """What was sent and what came back. `accuracy` is the share of right answers; `ids` are the answered predictions."""
+    """What was sent and what came back. `accuracy` is the share of right answers, or the score that `metric` names, of what was
+    answered; `ids` are the answered predictions."""
 
     sent: int
     answered: int
     failed: int
     labelled: int
+    metric: str = "accuracy"
     accuracy: float | None
     versions: dict[int, int]
     p50_ms: float | None
@@ -44,10 +48,20 @@ class TrafficReport(Value):
 
 @dataclass(frozen=True)
 class Stream:
-    """What to send: images uint8 (n, h, w, 3), sent in turn and from the start again, with their true labels (n,)."""
+    """What to send: n images, sent in turn and from the start again, with their true labels, and what labels are."""
 
     images: np.ndarray
     labels: np.ndarray
+    task: Task
+
+    def part(self, rows: slice) -> "Stream":
+        """Some of the images."""
+        return Stream(self.images[rows], self.labels[rows], self.task)
+
+    def corrupted(self, kind: str, severity: int, seed: int) -> "Stream":
+        """What a degraded camera sends of the same scenes."""
+        labels = self.task.moved(self.labels, self.images, kind, severity, seed)
+        return Stream(corrupt(self.images, kind, severity, seed), labels, self.task)
 
 
 def stream_of_test_images(workspace: Workspace, corruption: str | None = None, seed: int = 0) -> Stream:
@@ -55,11 +69,8 @@ def stream_of_test_images(workspace: Workspace, corruption: str | None = None, s
     splits = data.split(workspace, data.ingest(workspace), seed=0)
     rows = workspace.use_case.read(Path(splits.dataset.path))
     chosen = np.random.default_rng(seed).permutation(data.indices_of(splits)["test"])
-    images = rows.images[chosen]
-    if corruption:
-        kind, severity = parse_corruption(corruption)
-        images = corrupt(images, kind, severity, seed)
-    return Stream(images, rows.labels[chosen])
+    stream = Stream(rows.images[chosen], rows.labels[chosen], workspace.use_case.task)
+    return stream.corrupted(*parse_corruption(corruption), seed) if corruption else stream
 
 
 def parse_corruption(text: str) -> tuple[str, int]:
@@ -71,7 +82,7 @@ def parse_corruption(text: str) -> tuple[str, int]:
         severity = 0
     if not 1 <= severity <= 5:
         problem = f"'{text}' is no corruption: '{strength}' is not a strength between 0.1 and 1"
-        raise SettingsError(problem, "Write it as brightness:0.4, noise:0.6, blur:0.6 or contrast:0.8")
+        raise SettingsError(problem, "Write it as brightness:0.4, with one of " + ", ".join(CORRUPTIONS))
     return kind, severity
 
 
@@ -91,13 +102,13 @@ def send(
     A failed request is counted, never repeated. Raises ServiceUnavailable if nothing answers at `url` at all.
     """
     _require_server(url, token)
-    tally = _Tally()
+    tally = _Tally(stream)
     until = time.monotonic() + seconds if seconds else float("inf")
     with ThreadPoolExecutor(CLIENTS, thread_name_prefix="client") as clients:
         for number in _paced(rate, until, count, stop or threading.Event()):
             index = number % len(stream.labels)
             client = _Client(url, token, labels, tally)
-            clients.submit(client.send, encode(stream.images[index]), int(stream.labels[index]))
+            clients.submit(client.send, encode(stream.images[index]), index)
     return tally.report()
 
 
@@ -122,8 +133,10 @@ def encode(image: np.ndarray) -> bytes:
 class _Tally:
     """Counts of all clients; one lock."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._lock = threading.Lock()
+        self.stream = stream
+        self.answers: list[tuple[int, np.ndarray]] = []
         self.counts: Counter[str] = Counter()
         self.versions: Counter[int] = Counter()
         self.latencies: list[float] = []
@@ -142,13 +155,26 @@ class _Tally:
             answered=answered,
             failed=counts["failed"],
             labelled=counts["labelled"],
-            accuracy=counts["right"] / answered if answered else None,
+            metric=self.stream.task.score_name,
+            accuracy=self._score(),
             versions=dict(sorted(self.versions.items())),
             p50_ms=p50,
             p99_ms=p99,
             first_failure=self.failure,
             ids=tuple(self.ids),
         )
+
+    def _score(self) -> float | None:
+        """None where nothing was answered, or where the labels say nothing of it."""
+        if not self.answers:
+            return None
+        rows, answers = zip(*self.answers, strict=True)
+        labels, boxes = self.stream.labels[list(rows)], self.stream.task.kind == "detection"
+        classes = 1 + int(max(found[:, -1].max(initial=0) for found in (*labels, *answers))) if boxes else len(answers[0])
+        try:
+            return self.stream.task.score_of(labels, objects(answers) if boxes else np.stack(answers), classes).value
+        except EvaluationError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -158,19 +184,20 @@ class _Client:
     labels: bool
     tally: _Tally
 
-    def send(self, png: bytes, label: int) -> None:
-        """One image, and its label if asked for; whatever goes wrong is counted."""
+    def send(self, png: bytes, row: int) -> None:
+        """One image of the stream, and its label if asked for; whatever goes wrong is counted."""
         start = time.perf_counter()
         try:
             answer = self._post("/predict", data=png, headers={"Content-Type": "image/png"})
             taken = time.perf_counter() - start
             if self.labels:
+                label = self.tally.stream.task.told(self.tally.stream.labels[row])
                 self._post("/feedback", json={"prediction_id": answer["prediction_id"], "label": label})
         except (requests.RequestException, ValueError, KeyError) as error:
             failure = f"{type(error).__name__}: {error}"[:300]
             self.tally.add(lambda tally: _failed(tally, failure))
             return
-        self.tally.add(lambda tally: _answered(tally, answer, label, 1000 * taken, self.labels))
+        self.tally.add(lambda tally: _answered(tally, answer, row, 1000 * taken, self.labels))
 
     def _post(self, path: str, **what: Any) -> dict[str, Any]:
         headers = what.pop("headers", {}) | _authorisation(self.token)
@@ -184,15 +211,27 @@ def _failed(tally: _Tally, failure: str) -> None:
     tally.failure = tally.failure or failure
 
 
-def _answered(tally: _Tally, answer: dict[str, Any], label: int, milliseconds: float, labelled: bool) -> None:
+def _answered(tally: _Tally, answer: dict[str, Any], row: int, milliseconds: float, labelled: bool) -> None:
     tally.counts.update(("sent", "answered"))
-    tally.counts["right"] += answer["label"] == label
+    tally.answers.append((row, _READ[tally.stream.task.kind](answer)))
     tally.counts["labelled"] += labelled
     tally.versions[answer["model"]["version"]] += 1
     tally.latencies.append(milliseconds)
     tally.ids.append(answer["prediction_id"])
 
 
+def _probabilities(answer: dict[str, Any]) -> np.ndarray:
+    """float32 (classes,)"""
+    return np.array(list(answer["probabilities"].values()), np.float32)
+
+
+def _boxes(answer: dict[str, Any]) -> np.ndarray:
+    """float32 (k, 6)"""
+    rows = [(*box, score, label) for box, score, label in zip(answer["boxes"], answer["scores"], answer["labels"], strict=True)]
+    return np.array(rows, np.float32).reshape(-1, 6)
+
+
+_READ = {"classification": _probabilities, "detection": _boxes}
 _threads = threading.local()
 
 

@@ -6,18 +6,16 @@ the loop itself (`learning.loop`), and everything after it (`models`).
 
 import hashlib
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
-
-import numpy as np
 
 from openmlops.console import training_progress
 from openmlops.core.types import EpochMetrics, Preprocessing, SplitsRef, TrainedRef, Value
 from openmlops.files import replacing, write_text
 from openmlops.operations.data import indices_of
 from openmlops.operations.workspace import Workspace
-from openmlops.usecases.base import Rows
 
 
 def preprocess(workspace: Workspace, splits: SplitsRef) -> Preprocessing:
@@ -26,14 +24,21 @@ def preprocess(workspace: Workspace, splits: SplitsRef) -> Preprocessing:
     return workspace.use_case.preprocess(rows, indices_of(splits)["train"])
 
 
-def train(workspace: Workspace, splits: SplitsRef, preprocessing: Preprocessing, config: dict[str, Any]) -> TrainedRef:
+def train(
+    workspace: Workspace,
+    splits: SplitsRef,
+    preprocessing: Preprocessing,
+    config: dict[str, Any],
+    tags: Mapping[str, str] = MappingProxyType({}),
+) -> TrainedRef:
     """Fit the use case's model to the training split, or go on with the killed training of the same data, configuration and
-    code. Raises TrainingError if it cannot end well; its run is then closed as failed, with the reason.
+    code. `tags` are further ones of its run. Raises TrainingError if it cannot end well; its run is then closed as failed,
+    with the reason.
     """
     chosen = workspace.use_case.config(**config)
     key = training_key(workspace, splits, preprocessing, chosen)
     folder = workspace.home / "trainings" / key[:16]
-    run = _Run(workspace, folder)
+    run = _Run(workspace, folder, tags)
     if finished := run.finished():
         return finished
     rows = workspace.use_case.read(Path(splits.dataset.path))
@@ -47,7 +52,8 @@ def train(workspace: Workspace, splits: SplitsRef, preprocessing: Preprocessing,
     with training_progress() as progress, run:
         result = workspace.use_case.fit(
             model,
-            fit_data(rows, indices),
+            rows,
+            indices,
             chosen,
             folder=folder,
             key=key,
@@ -60,7 +66,8 @@ def train(workspace: Workspace, splits: SplitsRef, preprocessing: Preprocessing,
 
 def training_key(workspace: Workspace, splits: SplitsRef, preprocessing: Preprocessing, config: Value) -> str:
     """SHA-256 of all that decides the weights, but for the machine: data, split, preprocessing, configuration and code."""
-    parts = (splits.fingerprint, preprocessing.model_dump_json(), config.model_dump_json(), code_fingerprint(workspace))
+    chosen = config.model_dump_json(exclude={"threads"})
+    parts = (splits.fingerprint, preprocessing.model_dump_json(), chosen, code_fingerprint(workspace))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -75,19 +82,11 @@ def code_fingerprint(workspace: Workspace) -> str:
     return digest.hexdigest()
 
 
-def fit_data(rows: Rows, indices: dict[str, np.ndarray]) -> Any:
-    """Training and validation images with their labels, as the loop takes them."""
-    from openmlops.learning.loop import FitData
-
-    train, validation = indices["train"], indices["validation"]
-    return FitData(rows.images[train], rows.labels[train], rows.images[validation], rows.labels[validation])
-
-
 class _Run:
     """The MLflow run of one training folder. Its id is on disk before the first step, so that a resumed training finds it."""
 
-    def __init__(self, workspace: Workspace, folder: Path) -> None:
-        self.tracking, self.workspace, self.folder = workspace.tracking, workspace, folder
+    def __init__(self, workspace: Workspace, folder: Path, tags: Mapping[str, str]) -> None:
+        self.tracking, self.workspace, self.folder, self.tags = workspace.tracking, workspace, folder, tags
         self.id = ""
 
     def finished(self) -> TrainedRef | None:
@@ -107,6 +106,7 @@ class _Run:
         data = splits.dataset
         params = {**config.model_dump(), "preprocessing": preprocessing.model_dump(), "split_seed": splits.seed}
         tags = {
+            **self.tags,
             "openmlops.use_case": self.workspace.use_case.name,
             "openmlops.dataset": data.fingerprint,
             "openmlops.splits": splits.fingerprint,

@@ -17,7 +17,7 @@ from openmlops.operations import data
 from openmlops.operations.aliases import find_version
 from openmlops.operations.model_card import Description
 from openmlops.operations.models import DESCRIPTION_FILE
-from openmlops.operations.training import code_fingerprint, fit_data
+from openmlops.operations.training import code_fingerprint
 from openmlops.operations.workspace import Workspace
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -103,7 +103,8 @@ def _retrain(
     with training_progress() as progress:
         result = use_case.fit(
             model,
-            fit_data(rows, indices),
+            rows,
+            indices,
             config,
             folder=scratch / "training",
             key="verify",

@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 
 from openmlops.adapters.inference_log import Layout, Window, write_parquet
-from openmlops.adapters.onnx_model import OnnxModel
-from openmlops.core.images import corrupt
+from openmlops.core.boxes import objects
+from openmlops.core.corruptions import corrupt
 from openmlops.core.types import ModelRef, Value
 from openmlops.errors import DataError, ModelNotFound
-from openmlops.operations import data
+from openmlops.operations import asking, data
 from openmlops.operations.model_card import Description
 from openmlops.operations.workspace import Workspace
 
@@ -26,7 +26,7 @@ Source = Literal["log", "test-set"]
 
 WINDOW_FILE = "inference.parquet"
 SIMULATED = ("brightness", 4)
-"""kind and severity of what SIMULATE_DRIFT does to every image (core/images.py)"""
+"""kind and severity of what SIMULATE_DRIFT does to every image (core/corruptions.py)"""
 
 
 class WindowRef(Value):
@@ -69,7 +69,7 @@ def collect_inference_data(workspace: Workspace, model: ModelRef, last: int, sou
         window = workspace.inference_log.window(model.name, model.version, last)
         window, left_out = _answered_again(workspace, model, window) if simulated else (window, 0)
     path = workspace.monitoring / WINDOW_FILE
-    write_parquet(path, window, model.version)
+    _write(workspace, path, window, model)
     return WindowRef(
         model=model,
         source=source,
@@ -98,8 +98,8 @@ def _test_window(workspace: Workspace, model: ModelRef, last: int, now: datetime
         at=(now,) * len(chosen),
         input_sha256=tuple(hashlib.sha256(rows.images[row].tobytes()).hexdigest() for row in chosen),
         features=np.zeros((len(chosen), 0), np.float32),
-        probabilities=np.zeros((len(chosen), len(description.classes)), np.float32),
-        labels=rows.labels[chosen],
+        answers=(b"",) * len(chosen),
+        labels=tuple(workspace.use_case.task.as_json(label) for label in rows.labels[chosen]),
         latency_ms=np.zeros(len(chosen)),
     )
     return _answer(workspace, model, window, _seen(workspace, rows.images[chosen])) if len(chosen) else window
@@ -116,7 +116,7 @@ def _answered_again(workspace: Workspace, model: ModelRef, window: Window) -> tu
         kept.append(index)
     found = _rows_of(window, kept)
     if kept:
-        found = _answer(workspace, model, found, _seen(workspace, np.stack(images)))
+        found = _answer(workspace, model, found, _seen(workspace, _together(images)))
     return found, len(window) - len(kept)
 
 
@@ -126,15 +126,27 @@ def _seen(workspace: Workspace, images: np.ndarray) -> np.ndarray:
 
 
 def _answer(workspace: Workspace, model: ModelRef, window: Window, images: np.ndarray) -> Window:
-    """The window with what the version's exported file answers to images uint8 (n, height, width, 3)."""
-    outputs = workspace.use_case.predict(OnnxModel(workspace.registry.fetch(model) / "model.onnx").run(images))
-    features = workspace.use_case.features(images, outputs)
+    """The window with what the version's exported file answers to n images."""
+    use_case = workspace.use_case
+    onnx = asking.exported(use_case, workspace.registry.fetch(model))
+    answers, features = asking.answers_and_features(use_case, onnx, images)
     return replace(
         window,
         layout=Layout(tuple(features), window.layout.classes),
         features=np.stack(list(features.values()), axis=1),
-        probabilities=outputs.probabilities,
+        answers=tuple(use_case.task.pack(answers)),
     )
+
+
+def _together(images: Sequence[np.ndarray]) -> np.ndarray:
+    """n images as one array; an object array where their sizes differ."""
+    return np.stack(images) if len({image.shape for image in images}) == 1 else objects(images)
+
+
+def _write(workspace: Workspace, path: Path, window: Window, model: ModelRef) -> None:
+    task, classes = workspace.use_case.task, window.layout.classes
+    answers = task.columns(task.unpack(window.answers, len(classes)), classes)
+    write_parquet(path, window, {**answers, "label": task.label_column(window.labels)}, model.version)
 
 
 def _rows_of(window: Window, rows: Sequence[int]) -> Window:
@@ -147,7 +159,7 @@ def _rows_of(window: Window, rows: Sequence[int]) -> Window:
         at=taken(window.at),
         input_sha256=taken(window.input_sha256),
         features=window.features[rows],
-        probabilities=window.probabilities[rows],
-        labels=window.labels[rows],
+        answers=taken(window.answers),
+        labels=taken(window.labels),
         latency_ms=window.latency_ms[rows],
     )

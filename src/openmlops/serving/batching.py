@@ -23,7 +23,7 @@ from openmlops.serving.config import Limits
 from openmlops.serving.metrics import Metrics
 from openmlops.serving.predictor import Predictor
 from openmlops.serving.problems import unavailable
-from openmlops.usecases.base import Outputs
+from openmlops.usecases.base import Outputs, Shown
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Job:
-    """One request's images, uint8 (n, height, width, 3), and what was sent (see `Answered.inputs`)."""
+    """One request's images as they will be shown, and what was sent (see `Answered.inputs`)."""
 
-    images: np.ndarray
+    shown: Shown
     inputs: Sequence[bytes | np.ndarray]
     arrived: float
     """time.perf_counter() when the request came"""
@@ -69,9 +69,9 @@ class Batcher:
         self._queue.put(None)
         self._thread.join()
 
-    async def predict(self, images: np.ndarray, inputs: Sequence[bytes | np.ndarray], arrived: float) -> Prediction:
+    async def predict(self, shown: Shown, inputs: Sequence[bytes | np.ndarray], arrived: float) -> Prediction:
         """Answer one request; returns after its entries are committed. Raises a 503 when that cannot be in time."""
-        job = Job(images, inputs, arrived, self._loop.create_future())
+        job = Job(shown, inputs, arrived, self._loop.create_future())
         self._queue.put(job)
         self._waiting += 1
         late = self._loop.call_later(self._limits.log_seconds, self._give_up, job)
@@ -96,14 +96,14 @@ class Batcher:
 
     def _gather(self, first: Job) -> tuple[list[Job], bool]:
         """The next jobs that somebody still waits for: no more than fill a batch, unless one alone does."""
-        jobs, room = [first], self._limits.batch - len(first.images)
+        jobs, room = [first], self._limits.batch - len(first.shown)
         if self._waiting > 1 and room > 0 and self._queue.empty():
             time.sleep(self._limits.wait_seconds)
         while room > 0 and not self._queue.empty():
             if (job := self._queue.get()) is None:
                 return _wanted(jobs), True
             jobs.append(job)
-            room -= len(job.images)
+            room -= len(job.shown)
         return _wanted(jobs), False
 
     def _process(self, jobs: Sequence[Job]) -> None:
@@ -118,7 +118,7 @@ class Batcher:
         predictor = self._current()
         if predictor is None:
             raise unavailable("No version is in service yet")
-        answers = predictor.answer(np.concatenate([job.images for job in jobs]))
+        answers = predictor.answer(Shown.joined([predictor.shown(job.shown, job.inputs) for job in jobs]))
         now = time.perf_counter()
         return Answered(
             predictor=predictor,
@@ -142,10 +142,10 @@ class Batcher:
         self._metrics.predictions.labels(answered.predictor.version).inc(len(answered.ids))
         start = 0
         for job in jobs:
-            rows = slice(start, start + len(job.images))
+            rows = slice(start, start + len(job.shown))
             start = rows.stop
             if not job.result.done():
-                job.result.set_result(Prediction(answered.predictor, answered.ids[rows], _part(answered.answers.outputs, rows)))
+                job.result.set_result(Prediction(answered.predictor, answered.ids[rows], answered.answers.outputs.part(rows)))
 
 
 def new_id(at: datetime) -> str:
@@ -156,10 +156,6 @@ def new_id(at: datetime) -> str:
 
 def _wanted(jobs: list[Job]) -> list[Job]:
     return [job for job in jobs if not job.result.done()]
-
-
-def _part(outputs: Outputs, rows: slice) -> Outputs:
-    return Outputs(outputs.logits[rows], outputs.probabilities[rows], outputs.embedding[rows])
 
 
 def _fail(jobs: Sequence[Job], error: BaseException) -> None:

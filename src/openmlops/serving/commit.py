@@ -110,6 +110,6 @@ def _entries(answered: Answered, hashes: Sequence[str]) -> Entries:
         at=answered.at,
         input_sha256=hashes,
         features=answered.answers.features,
-        probabilities=answered.answers.outputs.probabilities,
+        answers=answered.answers.packed,
         latency_ms=answered.latency_ms,
     )

@@ -5,7 +5,7 @@ What is not here: when a version is loaded (`deployment`), and where a batch com
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +16,14 @@ from PIL import Image
 
 from openmlops.adapters.inference_log import Layout
 from openmlops.adapters.onnx_model import OnnxModel
+from openmlops.core.tasks import Task
 from openmlops.errors import DataCorrupt, ModelCorrupt
 from openmlops.files import MANIFEST, Manifest
-from openmlops.usecases.base import Outputs, UseCase
+from openmlops.serving.problems import unavailable
+from openmlops.usecases.base import Outputs, Shown, UseCase
 
 TOLERANCE = 1e-3
-"""How far a probability may be from what the trained model answered: other cores and threads round differently."""
+"""How far an output may be from what the trained model answered: other cores and threads round differently."""
 
 _REMEDY = "Train and register it again; the version that was served before stays"
 
@@ -33,6 +35,8 @@ class Answers:
     outputs: Outputs
     features: np.ndarray
     """float32 (n, columns)"""
+    packed: list[bytes]
+    """n answers, as the log keeps them"""
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,31 @@ class Predictor:
         """What the numbers that it answers are."""
         return Layout(self.columns, self.classes)
 
-    def answer(self, images: np.ndarray) -> Answers:
-        """uint8 (n, height, width, 3), n >= 1 -> answers."""
-        outputs = self._use_case.predict(self._model.run(images))
-        return Answers(outputs, _matrix(self._use_case.features(images, outputs)))
+    @property
+    def task(self) -> Task:
+        """What it answers."""
+        return self._use_case.task
+
+    def show(self, images: Sequence[np.ndarray] | np.ndarray) -> Shown:
+        """Images uint8 (h, w, 3) as the model takes them."""
+        return self._use_case.show(images, self.image_shape[:2])
+
+    def shown(self, shown: Shown, inputs: Sequence[bytes | np.ndarray]) -> Shown:
+        """What was prepared for a request, or prepared anew from what was sent where that was for a version of another size.
+
+        Raises a 503 for raw tensors of another size: they cannot be.
+        """
+        if shown.pixels.shape[1:] == self.image_shape:
+            return shown
+        if not all(isinstance(sent, bytes) for sent in inputs):
+            raise unavailable(f"Version {self.version} has just been put into service and takes images of {self.image_shape}")
+        return self.show([self._use_case.decode(sent) for sent in inputs if isinstance(sent, bytes)])
+
+    def answer(self, shown: Shown) -> Answers:
+        """n >= 1 images -> answers."""
+        outputs = self._use_case.answer(self._model.run(shown.pixels), shown)
+        features = _matrix(self._use_case.features(shown, outputs))
+        return Answers(outputs, features, self._use_case.task.pack(outputs.answers))
 
 
 def load(folder: Path, sha256: str, name: str, version: int, use_case: UseCase, threads: int, batch: int) -> Predictor:
@@ -70,15 +95,18 @@ def load(folder: Path, sha256: str, name: str, version: int, use_case: UseCase, 
     """
     verify(folder, sha256)
     classes = _classes(folder / "model.json")
-    golden = _golden(folder / "golden.npz")
-    model = OnnxModel(folder / "model.onnx", threads)
-    _require_takes(model, golden["images"], use_case)
-    outputs = use_case.predict(model.run(golden["images"]))
-    _require_equal(outputs, golden, classes)
-    columns = use_case.features(golden["images"], outputs)
+    golden = _golden(folder / "golden.npz", use_case.task)
+    images = golden["images"]
+    model = OnnxModel(folder / "model.onnx", use_case.task.outputs, threads)
+    _require_takes(model, images, use_case)
+    tensors = model.run(images)
+    _require_equal(tensors, golden, use_case.task, classes)
+    shown = use_case.show(images, (images.shape[1], images.shape[2]))
+    outputs = use_case.answer(tensors, shown)
+    columns = use_case.features(shown, outputs)
     if not np.isfinite(_matrix(columns)).all():
         raise ModelCorrupt(f"{name}/{version} has features of its golden batch that are not finite", _REMEDY)
-    _, height, width, channels = golden["images"].shape
+    _, height, width, channels = images.shape
     predictor = Predictor(
         name=name,
         version=version,
@@ -90,7 +118,7 @@ def load(folder: Path, sha256: str, name: str, version: int, use_case: UseCase, 
         _model=model,
         _use_case=use_case,
     )
-    _warm_up(predictor, golden["images"], batch)
+    _warm_up(predictor, images, batch)
     return predictor
 
 
@@ -117,10 +145,10 @@ def _classes(path: Path) -> tuple[str, ...]:
     return tuple(classes)
 
 
-def _golden(path: Path) -> dict[str, np.ndarray]:
+def _golden(path: Path, task: Task) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as stored:
-            golden = {name: stored[name] for name in ("images", "logits", "probabilities", "embedding")}
+            golden = {name: stored[name] for name in ("images", *task.outputs)}
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise ModelCorrupt(f"{path} is not a golden batch ({error})", _REMEDY) from error
     images = golden["images"]
@@ -131,19 +159,22 @@ def _golden(path: Path) -> dict[str, np.ndarray]:
 
 def _require_takes(model: OnnxModel, images: np.ndarray, use_case: UseCase) -> None:
     """What the use case decodes must be what the model takes: a version of another use case is not served."""
-    decoded = use_case.decode(encode_png(images[0])).shape
+    decoded = use_case.show([use_case.decode(encode_png(images[0]))], images.shape[1:3]).pixels.shape[1:]
     if decoded != images.shape[1:] or decoded != tuple(model.image_shape):
         shapes = f"the model takes {model.image_shape}, its golden batch is {images.shape[1:]}"
         raise ModelCorrupt(f"The use case {use_case.name} decodes images to {decoded}, but {shapes}", _REMEDY)
 
 
-def _require_equal(outputs: Outputs, golden: Mapping[str, np.ndarray], classes: tuple[str, ...]) -> None:
-    found, expected = outputs.probabilities, golden["probabilities"]
-    if found.shape != (len(golden["images"]), len(classes)) or found.shape != expected.shape:
+def _require_equal(
+    tensors: Mapping[str, np.ndarray], golden: Mapping[str, np.ndarray], task: Task, classes: tuple[str, ...]
+) -> None:
+    by_class = task.compared[-1]  # its last dimension is the classes
+    found, expected = tensors[by_class], golden[by_class]
+    if (len(found), found.shape[-1]) != (len(golden["images"]), len(classes)) or found.shape != expected.shape:
         problem = f"The model answers {found.shape} for its golden batch of {expected.shape} and {len(classes)} classes"
         raise ModelCorrupt(problem, _REMEDY)
-    for name, values in (("logits", outputs.logits), ("probabilities", found), ("embedding", outputs.embedding)):
-        _require_close(name, values, golden[name])
+    for name in task.outputs:
+        _require_close(name, tensors[name], golden[name])
 
 
 def _require_close(name: str, found: np.ndarray, expected: np.ndarray) -> None:
@@ -156,7 +187,7 @@ def _require_close(name: str, found: np.ndarray, expected: np.ndarray) -> None:
 
 def _warm_up(predictor: Predictor, images: np.ndarray, batch: int) -> None:
     for size in (1, batch):
-        predictor.answer(np.resize(images, (size, *images.shape[1:])))
+        predictor.answer(predictor.show(np.resize(images, (size, *images.shape[1:]))))
 
 
 def _matrix(columns: Mapping[str, Any]) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 
 from openmlops.errors import OpenMLOpsError
+from openmlops.serving.answers import ANSWERS
 from openmlops.serving.predictor import Predictor
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
@@ -35,13 +36,8 @@ class InferRequest:
 
 def output_shapes(predictor: Predictor) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Name -> (datatype, shape of one row) of what can be asked for."""
-    return {
-        "prediction_id": ("BYTES", ()),
-        "label": ("INT64", ()),
-        "probabilities": ("FP32", (len(predictor.classes),)),
-        "logits": ("FP32", (len(predictor.classes),)),
-        "embedding": ("FP32", (predictor.embedding,)),
-    }
+    answers = ANSWERS[predictor.task.kind]
+    return {"prediction_id": ("BYTES", ()), **answers.shapes(len(predictor.classes), predictor.embedding)}
 
 
 def metadata(predictor: Predictor) -> dict[str, Any]:

@@ -1,11 +1,12 @@
-"""Bodies of /predict -> images.
+"""Bodies of /predict -> images as they will be shown.
 
 Small ones are decoded at once, large ones beside the event loop, none before its header is judged.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 from starlette.datastructures import UploadFile
@@ -14,13 +15,15 @@ from starlette.requests import Request
 
 from openmlops.core.decoding import image_pixels
 from openmlops.errors import DataError
-from openmlops.usecases.base import UseCase
+from openmlops.usecases.base import Shown, UseCase
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SMALL_PIXELS = 128 * 128
 """decoded in less than the time that another thread costs"""
 DECODERS = 2
 """threads for larger images: each holds one decoded, up to 60 MB"""
+
+Read = TypeVar("Read")
 
 
 class ImageReader:
@@ -30,14 +33,24 @@ class ImageReader:
         self._use_case = use_case
         self._threads = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
 
-    async def decode(self, contents: Sequence[bytes]) -> np.ndarray:
-        """PNG or JPEG files -> uint8 (n, height, width, 3). Raises DataError."""
-        return np.stack([await self._decode(content) for content in contents])
+    async def read(self, contents: Sequence[bytes], shape: tuple[int, int]) -> Shown:
+        """PNG or JPEG files -> what a model that takes (height, width) is shown. Raises DataError.
 
-    async def _decode(self, content: bytes) -> np.ndarray:
+        Only that is kept of an image: what it was decoded to may be a hundred times as large.
+        """
+        return Shown.joined([await self._beside(content, self._show, content, shape) for content in contents])
+
+    async def decode(self, content: bytes) -> np.ndarray:
+        """A PNG or JPEG file -> uint8 (h, w, 3). Raises DataError."""
+        return await self._beside(content, self._use_case.decode, content)
+
+    async def _beside(self, content: bytes, work: Callable[..., Read], *arguments: Any) -> Read:
         if _pixels(content) <= SMALL_PIXELS:
-            return self._use_case.decode(content)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._use_case.decode, content)
+            return work(*arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+    def _show(self, content: bytes, shape: tuple[int, int]) -> Shown:
+        return self._use_case.show([self._use_case.decode(content)], shape)
 
     def stop(self) -> None:
         """End the threads."""

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
 
+import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -13,14 +14,17 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from openmlops.adapters.decisions import requested
+from openmlops.core.drawing import with_boxes
 from openmlops.core.types import Value
 from openmlops.errors import LabelConflict, PredictionNotFound
 from openmlops.serving import schemas
+from openmlops.serving.answers import ANSWERS, shown_boxes
 from openmlops.serving.batching import Prediction
 from openmlops.serving.deployment import State
+from openmlops.serving.predictor import Predictor, encode_png
 from openmlops.serving.problems import unavailable
 from openmlops.serving.reading import files, is_multipart
-from openmlops.serving.services import services
+from openmlops.serving.services import Services, services
 
 router = APIRouter()
 
@@ -29,32 +33,52 @@ Told = TypeVar("Told", bound=Value)
 
 @router.post(
     "/predict",
-    response_model=schemas.PredictionAnswer | schemas.PredictionAnswers,
+    response_model=schemas.PredictionAnswer | schemas.DetectionAnswer | schemas.PredictionAnswers,
     openapi_extra=schemas.PREDICT_BODY,
     responses=schemas.refusals(400, 401, 408, 413, 422, 503),
 )
 async def predict(request: Request) -> Response:
-    """Classify one image (the body is a PNG or JPEG) or several (multipart). Answered once it is in the log."""
+    """Answer one image (the body is a PNG or JPEG) or several (multipart): its class, or boxes in its pixels. Answered once it
+    is in the log. With `?draw=1` a detector answers one image with a PNG of it and its boxes."""
     arrived, here = time.perf_counter(), services(request)
-    several = is_multipart(request)
+    several, drawn = is_multipart(request), request.query_params.get("draw", "0") not in ("0", "")
+    served = _served(here, drawn, several)
     contents = await files(request, here.config.limits.images) if several else [await request.body()]
-    images = await here.reader.decode(contents)
-    prediction = await here.batcher.predict(images, contents, arrived)
-    answers = [_answer(prediction, row) for row in range(len(images))]
+    shown = await here.reader.read(contents, served.image_shape[:2])
+    prediction = await here.batcher.predict(shown, contents, arrived)
+    if drawn:
+        return await _picture(here, prediction, contents[0])
+    answers = [_answer(prediction, row) for row in range(len(shown))]
     return _json({"predictions": answers} if several else answers[0])
 
 
+def _served(here: Services, drawn: bool, several: bool) -> Predictor:
+    """Who is in service. Raises HTTPException if that is nobody, or somebody who cannot do what is asked."""
+    served = here.deployment.current
+    if served is None:
+        raise unavailable(here.deployment.state.problem or "No version is in service yet")
+    if drawn and (several or served.task.kind != "detection"):
+        why = "only one image can be drawn at once" if several else f"{served.name} answers classes, not boxes"
+        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"There is nothing to draw: {why}; leave out ?draw")
+    return served
+
+
 def _answer(prediction: Prediction, row: int) -> dict[str, Any]:
-    served, probabilities = prediction.predictor, prediction.outputs.probabilities[row].tolist()
-    label = max(range(len(probabilities)), key=probabilities.__getitem__)
+    served = prediction.predictor
     return {
         "prediction_id": prediction.ids[row],
         "model": {"name": served.name, "version": served.version},
-        "label": label,
-        "class_name": served.classes[label],
-        "probability": probabilities[label],
-        "probabilities": dict(zip(served.classes, probabilities, strict=True)),
+        **ANSWERS[served.task.kind].as_json(prediction.outputs, row, served.classes),
     }
+
+
+async def _picture(here: Services, prediction: Prediction, content: bytes) -> Response:
+    """The image with the boxes that count as an answer; who answered stands in the headers."""
+    served, image = prediction.predictor, await here.reader.decode(content)
+    boxes = shown_boxes(prediction.outputs, 0)
+    drawn = await asyncio.to_thread(lambda: encode_png(np.asarray(with_boxes(image, boxes, served.classes))))
+    headers = {"X-Prediction-Id": prediction.ids[0], "X-Model-Version": str(served.version)}
+    return Response(drawn, media_type="image/png", headers=headers)
 
 
 @router.post(
@@ -64,11 +88,12 @@ def _answer(prediction: Prediction, row: int) -> dict[str, Any]:
     responses=schemas.refusals(401, 404, 408, 409, 413, 422, 503),
 )
 async def feedback(request: Request) -> Response:
-    """Tell the true label of a prediction, once. Another label for the same prediction is a conflict."""
+    """Tell the true label of a prediction, once: a class, or all true boxes. Another label for it is a conflict."""
     here = services(request)
     told = _told(schemas.Feedback, await request.body())
+    label, read = told.plain_label(), here.use_case.task.read_label
     try:
-        new = await asyncio.to_thread(here.log.label, told.prediction_id, told.label, datetime.now(UTC))
+        new = await asyncio.to_thread(here.log.label, told.prediction_id, label, read, datetime.now(UTC))
     except PredictionNotFound as error:
         raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from error
     except LabelConflict as error:

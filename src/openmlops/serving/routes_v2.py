@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
 from openmlops.serving import protocol, schemas
+from openmlops.serving.answers import ANSWERS
 from openmlops.serving.batching import Prediction
 from openmlops.serving.predictor import Predictor
 from openmlops.serving.problems import unavailable
@@ -58,11 +59,11 @@ async def model_ready(request: Request, name: str, version: str | None = None) -
     "/models/{name}/versions/{version}/infer", openapi_extra=schemas.INFER_BODY, responses=schemas.refusals(401, 408, 413, 503)
 )
 async def infer(request: Request, name: str, version: str | None = None) -> Response:
-    """Classify a batch of raw images, uint8 (n, height, width, 3), given as JSON or as bytes behind it."""
+    """Answer a batch of raw images, uint8 (n, height, width, 3), given as JSON or as bytes behind it."""
     arrived, here = time.perf_counter(), services(request)
     served = _served(here, name, version)
     asked = await _read(request, served, here.config.limits.images)
-    prediction = await here.batcher.predict(asked.images, list(asked.images), arrived)
+    prediction = await here.batcher.predict(served.show(list(asked.images)), list(asked.images), arrived)
     if version is not None:
         _require_version(prediction.predictor, version)
     body, headers = protocol.write(prediction.predictor, asked, _tensors(prediction))
@@ -81,14 +82,8 @@ async def _read(request: Request, served: Predictor, most: int) -> protocol.Infe
 
 
 def _tensors(prediction: Prediction) -> dict[str, np.ndarray]:
-    outputs = prediction.outputs
-    return {
-        "prediction_id": np.array(prediction.ids),
-        "label": outputs.probabilities.argmax(axis=1),
-        "probabilities": outputs.probabilities,
-        "logits": outputs.logits,
-        "embedding": outputs.embedding,
-    }
+    tensors = ANSWERS[prediction.predictor.task.kind].tensors(prediction.outputs)
+    return {"prediction_id": np.array(prediction.ids), **tensors}
 
 
 def _served(here: Services, name: str, version: str | None) -> Predictor:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field, StrictInt, StrictStr
+from pydantic import Field, StrictFloat, StrictInt, StrictStr
 
 from openmlops.core.types import Value
 
@@ -25,17 +25,42 @@ class PredictionAnswer(Value):
     probabilities: dict[str, float]
 
 
+class DetectionAnswer(Value):
+    """One answered image of a detector: boxes (x1, y1, x2, y2 in pixels of the image), the surest first, with the score, the
+    class index and the class name of each."""
+
+    prediction_id: str
+    model: ServedModel
+    boxes: list[list[float]]
+    scores: list[float]
+    labels: list[int]
+    classes: list[str]
+
+
 class PredictionAnswers(Value):
     """The answered images of one multipart request, in its order."""
 
-    predictions: list[PredictionAnswer]
+    predictions: list[PredictionAnswer | DetectionAnswer]
+
+
+class TrueBox(Value):
+    """One true box: a class by index or by name, and x1, y1, x2, y2 in pixels of the image."""
+
+    label: StrictInt | StrictStr = Field(alias="class")
+    box: list[StrictFloat | StrictInt] = Field(min_length=4, max_length=4)
 
 
 class Feedback(Value):
-    """The true label of a prediction: a class by index or by name."""
+    """The true label of a prediction: a class by index or by name, or all true boxes, none where nothing is."""
 
     prediction_id: str = Field(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
-    label: StrictInt | StrictStr
+    label: StrictInt | StrictStr | list[TrueBox]
+
+    def plain_label(self) -> Any:
+        """As the task reads it."""
+        if isinstance(self.label, list):
+            return [box.model_dump(by_alias=True) for box in self.label]
+        return self.label
 
 
 class FeedbackAnswer(Value):

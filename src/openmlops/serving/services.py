@@ -20,7 +20,7 @@ from openmlops.serving.config import Retention, ServingConfig
 from openmlops.serving.deployment import Deployment
 from openmlops.serving.metrics import Metrics
 from openmlops.serving.reading import ImageReader
-from openmlops.usecases.base import load_use_case
+from openmlops.usecases.base import UseCase, load_use_case
 
 PRUNE_SECONDS = 60.0
 
@@ -36,6 +36,7 @@ class Services:
     reader: ImageReader
     log: InferenceLog
     decisions: Decisions
+    use_case: UseCase
 
 
 def services(request: Request) -> Services:
@@ -58,7 +59,7 @@ async def running(config: ServingConfig, metrics: Metrics) -> AsyncIterator[Serv
     commit.start()
     batcher.start()
     async with _background(deployment.follow(), _prune(inputs, config.retention, metrics)):
-        yield Services(config, metrics, deployment, batcher, reader, log, Decisions(engine))
+        yield Services(config, metrics, deployment, batcher, reader, log, Decisions(engine), use_case)
     batcher.stop()
     commit.stop()
     reader.stop()

@@ -1,0 +1,251 @@
+"""A grid: every combination of some training settings, each trained and evaluated in a process and an MLflow run of its own.
+
+What is covered: which runs there are, running them side by side, what ends badly, going on where a killed grid stopped, and
+which run is the best. What is not: one run (`grid_run`), the table (`experiment`), and who becomes champion (`promotion`).
+
+A run is selected on the validation split and reported on the test split, which no choice looks at.
+"""
+
+import hashlib
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from pydantic import Field
+
+from openmlops.console import say
+from openmlops.core.types import Comparison, DetectionEvaluation, SplitsRef, TrainedRef, Value
+from openmlops.errors import SettingsError, TrainingError
+from openmlops.files import write_text
+from openmlops.operations import training
+from openmlops.operations.data import indices_of
+from openmlops.operations.workspace import Workspace
+
+PARENT_TAG = "mlflow.parentRunId"
+"""how MLflow's pages know that a run is one of a grid"""
+ENDING_SECONDS = 10
+
+
+class Grid(Value):
+    """Every combination of the values in `axes` on top of `base` (fields of the use case's TrainConfig), `jobs` at once."""
+
+    axes: dict[str, tuple[int | float | str | bool, ...]]
+    base: dict[str, int | float | str | bool | None] = Field(default_factory=dict)
+    jobs: int = Field(1, ge=1)
+
+    def configs(self) -> tuple[dict[str, Any], ...]:
+        """The fields of each run, the last axis changing fastest."""
+        combinations = itertools.product(*self.axes.values())
+        return tuple({**self.base, **dict(zip(self.axes, values, strict=True))} for values in combinations)
+
+
+class RunResult(Value):
+    """What one run came to; `answers` is the file of its validation answers. A failed one has only a reason."""
+
+    config: dict[str, Any]
+    run_id: str = ""
+    reason: str = ""
+    trained: TrainedRef | None = None
+    validation: DetectionEvaluation | None = None
+    test: DetectionEvaluation | None = None
+    answers: str = ""
+
+    @property
+    def score(self) -> float:
+        """What runs are selected by: mAP@50 on validation."""
+        return self.validation.map50.value if self.validation else -1.0
+
+
+class GridRef(Value):
+    """A grid that was run: its runs in order, its MLflow run, and how many of its runs this call trained."""
+
+    axes: tuple[str, ...]
+    runs: tuple[RunResult, ...]
+    parent: str
+    trained: int
+    splits: SplitsRef
+
+    @property
+    def best(self) -> RunResult:
+        """The run that did best on validation; of equal ones the first."""
+        return max(self.runs, key=lambda run: run.score)
+
+
+def train_all(workspace: Workspace, splits: SplitsRef, grid: Grid) -> GridRef:
+    """Train what is not trained yet. Raises TrainingError if no run at all ended well, or if this very grid is being run;
+    SettingsError for a combination that means nothing.
+    """
+    preprocessing = training.preprocess(workspace, splits)
+    jobs = [_Job(workspace, splits, preprocessing, config) for config in grid.configs()]
+    key = hashlib.sha256("\n".join(sorted(job.key for job in jobs)).encode()).hexdigest()[:16]
+    folder = workspace.home / "grids" / key
+    with _alone(folder):
+        parent = _parent_run(workspace, folder, grid, splits)
+        waiting = [job for job in jobs if job.read(folder) is None]
+        with ThreadPoolExecutor(grid.jobs, thread_name_prefix="grid") as pool:
+            number = itertools.count(1)
+            ran = list(pool.map(lambda job: job.run(folder, parent, grid.jobs, f"{next(number)}/{len(waiting)}"), waiting))
+    failed = {job.key: result for job, result in zip(waiting, ran, strict=True) if result.trained is None}
+    results = [failed.get(job.key) or job.read(folder) for job in jobs]
+    runs = tuple(result for result in results if result is not None)
+    if not any(run.trained for run in runs):
+        workspace.tracking.fail(parent, runs[0].reason)
+        problem = f"None of the {len(runs)} runs of the grid ended well; the first: {runs[0].reason}"
+        raise TrainingError(problem, "Correct what it names and give the same command again")
+    trained = sum(result.trained is not None for result in ran)
+    return GridRef(axes=tuple(grid.axes), runs=runs, parent=parent, trained=trained, splits=splits)
+
+
+def within_noise(workspace: Workspace, grid: GridRef) -> tuple[int, Comparison | None]:
+    """How many of the best runs, the best included, cannot be told apart from it on validation; and the comparison of the best
+    with the second, if there is one. Paired bootstrap over the images, at 95 %.
+    """
+    rows = workspace.use_case.read(Path(grid.splits.dataset.path))
+    labels = rows.labels[indices_of(grid.splits)["validation"]]
+    ranked = sorted((run for run in grid.runs if run.trained), key=lambda run: -run.score)
+    answers = [read_answers(workspace, run.answers, len(rows.names)) for run in ranked]
+    task, names = workspace.use_case.task, range(1, len(ranked))
+    compared = [task.compare("validation", labels, answers[0], answers[other], other, False) for other in names]
+    distinct = next((number for number, found in enumerate(compared) if found.low > 0), len(compared))
+    return 1 + distinct, compared[0] if compared else None
+
+
+def keep_answers(workspace: Workspace, path: Path, answers: np.ndarray) -> None:
+    """Write a run's answers, as the log keeps answers."""
+    packed = workspace.use_case.task.pack(answers)
+    write_text(path, json.dumps([row.hex() for row in packed]))
+
+
+def read_answers(workspace: Workspace, path: str, classes: int) -> np.ndarray:
+    """What `keep_answers` wrote."""
+    packed = [bytes.fromhex(row) for row in json.loads(Path(path).read_text())]
+    return workspace.use_case.task.unpack(packed, classes)
+
+
+class _Job:
+    """One run of the grid: a training that is named by all that decides its weights."""
+
+    def __init__(self, workspace: Workspace, splits: SplitsRef, preprocessing: Any, config: dict[str, Any]) -> None:
+        self.workspace, self.splits, self.config = workspace, splits, config
+        chosen = workspace.use_case.config(**config)
+        self.key = training.training_key(workspace, splits, preprocessing, chosen)
+
+    def result_file(self, folder: Path) -> Path:
+        return folder / f"{self.key[:16]}.json"
+
+    def read(self, folder: Path) -> RunResult | None:
+        """What this run came to, if it ended well before."""
+        path = self.result_file(folder)
+        return RunResult.model_validate_json(path.read_bytes()) if path.exists() else None
+
+    def run(self, folder: Path, parent: str, jobs: int, number: str) -> RunResult:
+        """Train in a process of its own. A failure of whatever kind becomes the result's reason."""
+        say(f"run {number}  {self.shown}")
+        request = {
+            "use_case": self.workspace.settings.use_case,
+            "splits": self.splits.model_dump(mode="json"),
+            "config": self.config,
+            "parent": parent,
+            "jobs": jobs,
+            "result": str(self.result_file(folder)),
+        }
+        command = [sys.executable, "-m", "openmlops.operations.grid_run"]
+        with _running(command) as process:
+            assert process.stdin is not None
+            assert process.stderr is not None
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()  # and left open: the run ends when this process does
+            reason = _told(process.stderr, f"run {number}")
+            code = process.wait()
+        if code == 0 and (found := self.read(folder)) is not None:
+            return found
+        return self._failed(reason or f"its process ended with the exit code {code}")
+
+    @property
+    def shown(self) -> str:
+        return "  ".join(f"{name} {value}" for name, value in self.config.items() if value is not None)
+
+    def _failed(self, reason: str) -> RunResult:
+        """Close the run that the process may have left open."""
+        say(f"failed  {self.shown}: {reason}".replace("[", "\\["))
+        note = self.workspace.home / "trainings" / self.key[:16] / "run_id"
+        run_id = note.read_text() if note.exists() else ""
+        if run_id and self.workspace.tracking.run_is_open(run_id):
+            self.workspace.tracking.fail(run_id, reason)
+        return RunResult(config=self.config, run_id=run_id, reason=reason)
+
+
+def _told(lines: IO[str], prefix: str) -> str:
+    """Pass on what a run says; its error, if it says one."""
+    reason = ""
+    for line in map(str.strip, lines):
+        if line.startswith("error: "):
+            reason = line.removeprefix("error: ")
+        elif line:
+            say(f"{prefix}  {line}".replace("[", "\\["))
+    return reason
+
+
+@contextmanager
+def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            process.wait(ENDING_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise TrainingError(f"Another process runs this very grid (lock {folder / 'lock'})", "Wait for it or end it") from error
+
+
+def _parent_run(workspace: Workspace, folder: Path, grid: Grid, splits: SplitsRef) -> str:
+    """The MLflow run of the grid, the one of an earlier call if there was one."""
+    note = folder / "parent"
+    if note.exists():
+        return note.read_text()
+    axes = {name: ",".join(map(str, values)) for name, values in grid.axes.items()}
+    tags = {"openmlops.use_case": workspace.use_case.name, "openmlops.splits": splits.fingerprint, "openmlops.kind": "grid"}
+    parent = workspace.tracking.start(f"{workspace.model_name} grid", {"grid": axes, **grid.base}, tags)
+    write_text(note, parent)
+    return parent
+
+
+def grid_of(workspace: Workspace, axes: dict[str, tuple[Any, ...]], base: dict[str, Any], jobs: int) -> Grid:
+    """A grid over fields of the use case's TrainConfig, each value checked. Raises SettingsError."""
+    from pydantic import ValidationError
+
+    use_case = workspace.use_case
+    if use_case.task.kind != "detection":
+        problem = f"The use case '{use_case.name}' has no grid: its table is one of detectors"
+        raise SettingsError(problem, "Choose one with --use-case person")
+    grid = Grid(axes=axes, base=base, jobs=jobs)
+    for config in grid.configs():
+        try:
+            use_case.config(**config)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0]) if first["loc"] else ", ".join(axes)
+            problem = f"{name} cannot be {config.get(name)!r}: {first['msg'].lower()}"
+            raise SettingsError(problem, f"Fields: {', '.join(use_case.config.model_fields)}") from None
+    return grid

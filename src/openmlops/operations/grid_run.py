@@ -1,0 +1,66 @@
+"""One run of a grid, in a process of its own: train, evaluate, write down what it came to, end.
+
+The request comes as one line of JSON on standard input, which stays open: when it closes, whoever asked is gone, and this
+process ends too, leaving its checkpoint. What is not here: which runs there are (`grid`).
+"""
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from openmlops.console import exit_code
+from openmlops.core.types import SplitsRef
+from openmlops.files import write_text
+from openmlops.operations import grid, models, training
+from openmlops.operations.grid import PARENT_TAG, RunResult
+from openmlops.operations.workspace import Workspace
+
+ORPHANED = 3
+
+
+def main() -> None:
+    """0 when the result is written, 1 after one line on standard error."""
+    asked = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_the_asker, daemon=True).start()
+    sys.exit(exit_code(lambda: run(Workspace.open(asked["use_case"]), asked)))
+
+
+def _end_with_the_asker() -> None:
+    sys.stdin.read()
+    os._exit(ORPHANED)
+
+
+def run(workspace: Workspace, asked: dict[str, Any]) -> None:
+    """Train or go on training, evaluate on both splits, and write the result, whole."""
+    from openmlops.learning.device import cores
+
+    splits = SplitsRef.model_validate(asked["splits"])
+    config = dict(asked["config"])
+    if asked["jobs"] > 1:
+        config.setdefault("threads", max(1, cores() // asked["jobs"]))
+    preprocessing = training.preprocess(workspace, splits)
+    trained = training.train(workspace, splits, preprocessing, config, {PARENT_TAG: asked["parent"]})
+    result = Path(asked["result"])
+    with workspace.tracking.failing(trained.run_id):
+        validation = models.measure(workspace, trained, "validation")
+        test = models.evaluate(workspace, trained, result.with_suffix(""))
+        workspace.tracking.log_metrics(trained.run_id, {"selection_map50": validation.evaluation.headline()[1].value})
+        answers = result.with_suffix(".answers")
+        grid.keep_answers(workspace, answers, validation.answers)
+        found = RunResult(
+            config=asked["config"],
+            run_id=trained.run_id,
+            trained=trained,
+            validation=validation.evaluation,
+            test=test,
+            answers=str(answers),
+        )
+        write_text(result, found.model_dump_json(indent=2))
+    workspace.tracking.finish(trained.run_id)
+
+
+if __name__ == "__main__":
+    main()
