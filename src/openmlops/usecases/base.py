@@ -1,21 +1,26 @@
 """What a use case is: one frozen dataclass of functions. A new use case is a folder that exports `USE_CASE`.
 
 The functions take and return numpy arrays, paths and values. Those that need torch import it inside, never at the top,
-because the server loads a use case too. Images are uint8 (n, height, width, 3), RGB, wherever they stand in memory.
+because the server loads a use case too. Images are uint8 (n, height, width, 3), RGB, wherever they stand in memory; those of
+different sizes are an object array (n,), which is indexed in the same way.
 """
 
 import importlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from openmlops.core.types import Evaluation, Preprocessing, Problem, Value
+from openmlops.core.tasks import Task
+from openmlops.core.types import Preprocessing, Problem, Value
 from openmlops.errors import SettingsError
 
-BUILT_IN = ("cifar10",)
+BUILT_IN = ("cifar10", "person")
 
 
 @dataclass(frozen=True)
@@ -23,24 +28,48 @@ class Rows:
     """A data set in memory, one row an image, in the order of its files."""
 
     images: np.ndarray
-    """uint8 (n, height, width, 3)"""
+    """uint8 (n, height, width, 3); of different sizes: an object array (n,) of uint8 (height, width, 3)"""
     labels: np.ndarray
-    """int64 (n,), the index into `names`"""
+    """(n,), what the task calls a label: a class index (int64), or an object array of boxes float32 (m, 5)"""
     names: tuple[str, ...]
     test: np.ndarray
     """bool (n,): belongs to the test split that its publisher fixed"""
+    validation: np.ndarray | None = None
+    """bool (n,): belongs to the validation split that its publisher fixed; None where it is drawn"""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Images as a model is shown them."""
+
+    pixels: np.ndarray
+    """uint8 (n, height, width, 3), all of the size that the model takes"""
+    sizes: np.ndarray
+    """int64 (n, 2): height and width of each as it came, in pixels"""
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Shown]") -> "Shown":
+        """Several, one after the other."""
+        return cls(np.concatenate([part.pixels for part in parts]), np.concatenate([part.sizes for part in parts]))
 
 
 @dataclass(frozen=True)
 class Outputs:
     """What an exported model answers for n images."""
 
-    logits: np.ndarray
-    """float32 (n, classes)"""
-    probabilities: np.ndarray
-    """float32 (n, classes), rows sum to 1"""
+    answers: np.ndarray
+    """(n, ...) what the task calls an answer: probabilities float32 (n, classes), or an object array of boxes (k, 6)"""
     embedding: np.ndarray
     """float32 (n, d)"""
+    tensors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """what else the model answered that clients may ask for, n rows each"""
+
+    def part(self, rows: slice) -> "Outputs":
+        """Some of the images."""
+        return Outputs(self.answers[rows], self.embedding[rows], {name: found[rows] for name, found in self.tensors.items()})
 
 
 @dataclass(frozen=True)
@@ -53,30 +82,33 @@ class UseCase:
     """name of the data set's folder below DATA_RAW_DIR"""
     about: str
     """the data's source and licence in one sentence, for the model card"""
+    task: Task
+    """CLASSIFICATION or DETECTION: what a label, an answer and a score are"""
     config: type[Value]
     """its `TrainConfig`: how to train, with defaults and units"""
     read: Callable[[Path], Rows]
     """folder -> rows. Raises DataError for what cannot be read"""
     check: Callable[[Path], tuple[tuple[Problem, ...], dict[str, int]]]
-    """folder -> what is wrong with it, and images per class; bad data is an answer here, never an exception"""
+    """folder -> what is wrong with it, and images (or boxes) per class; bad data is an answer here, never an exception"""
     split: Callable[[Rows, int], dict[str, np.ndarray]]
     """rows, seed -> row indices (int64) of `train`, `validation` and `test`, disjoint by image content"""
     preprocess: Callable[[Rows, np.ndarray], Preprocessing]
     """rows, train indices -> what the model's first layer subtracts and divides by"""
     build: Callable[[Value, Preprocessing, Rows, np.ndarray], Any]
-    """config, preprocessing, rows, train indices -> torch module on raw uint8 images (n, 3, h, w) -> (logits, embedding)"""
+    """config, preprocessing, rows, train indices -> torch module on raw uint8 images; `image_shape` is (height, width, 3)"""
     fit: Callable[..., Any]
-    """the training loop, called as `learning.loop.fit` is"""
-    evaluate: Callable[[np.ndarray, np.ndarray, tuple[str, ...], str, str], Evaluation]
-    """labels, probabilities, class names, split name, split fingerprint -> evaluation"""
-    export: Callable[..., Any]
-    """writes the served files, called as `learning.export.export` is"""
+    """the training: `fit(model, rows, indices, config, folder=, key=, on_epoch=, on_step=, on_start=)` -> loop.FitResult, as
+    `learning.loop.fit` documents it; `indices` are what `split` returned"""
+    served: Callable[[Any], Any]
+    """trained module -> module on raw uint8 (n, height, width, 3) with the outputs that the task names, in that order"""
     decode: Callable[[bytes], np.ndarray]
-    """PNG or JPEG bytes -> one image uint8 (h, w, 3) of the size that the model takes. Raises DataError"""
-    predict: Callable[[Mapping[str, np.ndarray]], Outputs]
-    """ONNX outputs by name -> outputs; numpy only"""
-    features: Callable[[np.ndarray, Outputs], dict[str, np.ndarray]]
-    """images, outputs -> columns (n,) by name, float32: what drift is looked for in"""
+    """PNG or JPEG bytes -> one image uint8 (h, w, 3), RGB. Raises DataError"""
+    show: Callable[[Sequence[np.ndarray] | np.ndarray, tuple[int, int]], Shown]
+    """images, (height, width) that the model takes -> what it is shown: the one way in training, serving and monitoring"""
+    answer: Callable[[Mapping[str, np.ndarray], Shown], Outputs]
+    """a served model's outputs by name, what it was shown -> outputs; numpy only"""
+    features: Callable[[Shown, Outputs], dict[str, np.ndarray]]
+    """what it was shown, outputs -> columns (n,) by name, float32, finite: what drift is looked for in"""
     sample: Callable[[Path], Path]
     """folder -> writes a small deterministic data set into it in the same layout, offline, and returns it"""
     field: Callable[[int, int], tuple[np.ndarray, np.ndarray]] | None = None
@@ -84,9 +116,13 @@ class UseCase:
     another part contains; None where there are none"""
     archive: "Archive | None" = None
     """where the official data set is published, if it is"""
+    from_archive: Callable[[Path, Path], Path] | None = None
+    """folder of the unpacked archive, new folder -> writes the data set into it in its own layout; None where it has that"""
     extend: Callable[[Path, np.ndarray, np.ndarray, Path], Path] | None = None
-    """folder, images, labels (int64, the index into its names), new folder -> writes the data set with these images added to
-    its train side into the new folder, and returns it; None where production images cannot be trained on"""
+    """folder, images, labels, new folder -> writes the data set with these images added to its train side into the new folder,
+    and returns it; None where production images cannot be trained on"""
+    weights: "Archive | None" = None
+    """a published file of weights that a training can start from, if there is one; `folder` is then the file's name"""
 
 
 @dataclass(frozen=True)
@@ -98,11 +134,21 @@ class Archive:
     folder: str
 
 
-def on_call(module: str, function: str) -> Callable[..., Any]:
-    """`module.function`, imported when it is first called: for what needs torch."""
+def on_call(module: str, function: str, extras: Mapping[str, str] = MappingProxyType({})) -> Callable[..., Any]:
+    """`module.function`, imported when it is first called: for what needs torch.
+
+    `extras` names the optional extra of this package that brings a package; without it the call raises SettingsError.
+    """
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        return getattr(importlib.import_module(module), function)(*args, **kwargs)
+        try:
+            found = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if (extra := extras.get(error.name or "")) is None:
+                raise
+            problem = f"This needs the package {error.name}, which is not installed"
+            raise SettingsError(problem, f"Install the extra that brings it: pip install 'openmlops[{extra}]'") from error
+        return getattr(found, function)(*args, **kwargs)
 
     return call
 
@@ -113,6 +159,8 @@ def load_use_case(name: str) -> UseCase:
     remedy = f"Set USE_CASE to one of {', '.join(BUILT_IN)}, or to package.module:USE_CASE"
     if not attribute:
         raise SettingsError(f"USE_CASE has the value '{name}', which is no use case", remedy)
+    if name not in BUILT_IN and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # a module in the current folder, as uvicorn and celery find theirs
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:

@@ -1,29 +1,58 @@
-"""What the exported classifier answers, as values, and the columns that drift is looked for in. numpy only, no torch."""
+"""What classifiers of small images have in common: split, preprocessing, answers as values, and the columns that drift is
+looked for in. numpy only, no torch. What is not here: the network, the data, and what kind of question it is (core).
+"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from openmlops.core.images import image_statistics
-from openmlops.usecases.base import Outputs
+from openmlops.core.types import Preprocessing
+from openmlops.usecases import splitting
+from openmlops.usecases.base import Outputs, Rows, Shown
+
+VALIDATION_SHARE = 0.1
+"""Share of each class's train images that is held back for validation."""
 
 
-def predict(onnx_outputs: Mapping[str, np.ndarray]) -> Outputs:
-    """ONNX outputs by name -> outputs. Probabilities are the model's own: softmax is part of the exported graph."""
-    return Outputs(
-        logits=onnx_outputs["logits"],
-        probabilities=onnx_outputs["probabilities"],
-        embedding=onnx_outputs["embedding"],
-    )
+def split(rows: Rows, seed: int) -> dict[str, np.ndarray]:
+    """Row indices of the three splits, each class alike (`splitting.split`)."""
+    return splitting.split(rows, seed, VALIDATION_SHARE, rows.labels)
 
 
-def features(images: np.ndarray, outputs: Outputs) -> dict[str, np.ndarray]:
-    """uint8 (n, h, w, 3) and their outputs -> float32 (n,) columns.
+def preprocess(rows: Rows, train: np.ndarray) -> Preprocessing:
+    """Mean and standard deviation of each channel over the train images, exact (from integer histograms)."""
+    moments = [_moments(np.bincount(rows.images[train, :, :, channel].ravel(), minlength=256)) for channel in range(3)]
+    (red, red_std), (green, green_std), (blue, blue_std) = moments
+    return Preprocessing(mean=(red, green, blue), std=(red_std, green_std, blue_std))
+
+
+def _moments(histogram: np.ndarray) -> tuple[float, float]:
+    values = np.arange(256)
+    n = int(histogram.sum())
+    total, squares = int(histogram @ values), int(histogram @ values**2)
+    return total / n, ((squares * n - total**2) ** 0.5) / n
+
+
+def show(images: Sequence[np.ndarray] | np.ndarray, shape: tuple[int, int]) -> Shown:
+    """Images as they are: `decode` and `read` give them the size that the model takes."""
+    pixels = images if isinstance(images, np.ndarray) else np.stack(images)
+    return Shown(pixels, np.broadcast_to(np.array(pixels.shape[1:3], np.int64), (len(pixels), 2)))
+
+
+def answer(tensors: Mapping[str, np.ndarray], shown: Shown) -> Outputs:
+    """The model's outputs by name -> outputs. Probabilities are the model's own: softmax is part of the exported graph."""
+    return Outputs(tensors["probabilities"], tensors["embedding"], {"logits": tensors["logits"]})
+
+
+def features(shown: Shown, outputs: Outputs) -> dict[str, np.ndarray]:
+    """What the model was shown and its outputs -> float32 (n,) columns.
 
     `image.brightness` and the other image statistics, `logprob.3` (natural logarithm, one a class), `embedding.07`.
     """
-    statistics = {f"image.{name}": column for name, column in image_statistics(images).items()}
-    return {**statistics, **_columns("logprob", _log_softmax(outputs.logits)), **_columns("embedding", outputs.embedding)}
+    statistics = {f"image.{name}": column for name, column in image_statistics(shown.pixels).items()}
+    logprobs = _log_softmax(outputs.tensors["logits"])
+    return {**statistics, **_columns("logprob", logprobs), **_columns("embedding", outputs.embedding)}
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from PIL import Image
 from openmlops.core.types import Problem
 from openmlops.core.validation import content_hashes
 from openmlops.errors import DataError
+from openmlops.usecases import classifier
 from openmlops.usecases.cifar10 import batches, data
 from openmlops.usecases.cifar10.sample import sample
 
@@ -297,7 +298,7 @@ def test_pixels_and_labels_are_read_in_the_order_of_the_files(tmp_path: Path) ->
 
 def test_validation_is_a_tenth_of_each_class(small_sample: Path) -> None:
     rows = data.read(small_sample)
-    parts = data.split(rows, 0)
+    parts = classifier.split(rows, 0)
     train, validation = (np.bincount(rows.labels[parts[name]]) for name in ("train", "validation"))
     assert np.array_equal(validation, np.round((train + validation) * 0.1))
     assert sum(map(len, parts.values())) == len(rows.labels)
@@ -310,7 +311,7 @@ def test_no_two_splits_share_an_image_even_if_the_files_do(tmp_path: Path, seed:
     for number in range(3, 6):  # each image of data_batch_1 is there four times
         found[f"data_batch_{number}"][b"data"] = found["data_batch_1"][b"data"].copy()
     rows = data.read(write(tmp_path / "set", found))
-    parts = data.split(rows, seed)
+    parts = classifier.split(rows, seed)
     digests = content_hashes(rows.images)
     content = {name: {digests[row] for row in indices} for name, indices in parts.items()}
     assert not content["train"] & content["validation"]
@@ -321,8 +322,8 @@ def test_no_two_splits_share_an_image_even_if_the_files_do(tmp_path: Path, seed:
 
 def test_preprocessing_is_the_mean_and_deviation_of_the_train_pixels(small_sample: Path) -> None:
     rows = data.read(small_sample)
-    train = data.split(rows, 0)["train"]
-    measured = data.preprocess(rows, train)
+    train = classifier.split(rows, 0)["train"]
+    measured = classifier.preprocess(rows, train)
     assert measured.mean == pytest.approx(rows.images[train].mean(axis=(0, 1, 2), dtype=np.float64), abs=1e-9)
     assert measured.std == pytest.approx(rows.images[train].std(axis=(0, 1, 2), dtype=np.float64), abs=1e-9)
 

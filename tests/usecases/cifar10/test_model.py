@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from openmlops.core.types import EpochMetrics, Preprocessing
-from openmlops.learning.loop import FitData
+from openmlops.usecases import classifier
 from openmlops.usecases.base import Rows
 from openmlops.usecases.cifar10 import data, model
 from openmlops.usecases.cifar10.recipe import TrainConfig
@@ -32,13 +32,12 @@ def _batch(rows: Rows, n: int = 20) -> torch.Tensor:
     return torch.from_numpy(rows.images[:n]).permute(0, 3, 1, 2)
 
 
+SPLITS = {"train": np.arange(150), "validation": np.arange(150, 200)}
+
+
 def _built(config: TrainConfig = CONFIG, rows: Rows | None = None) -> model.Network:
     rows = rows or _rows()
     return model.build(config, PREPROCESSING, rows, np.arange(150)).eval()
-
-
-def _fit_data(rows: Rows) -> FitData:
-    return FitData(rows.images[:150], rows.labels[:150], rows.images[150:], rows.labels[150:])
 
 
 def test_raw_pixels_go_in_as_bytes_or_floats_and_normalisation_is_the_first_layer() -> None:
@@ -69,7 +68,7 @@ def test_the_first_layer_whitens_the_patches_of_the_training_images() -> None:
 def test_the_weights_travel_as_safetensors(tmp_path: Path) -> None:
     rows = _rows()
     network = _built()
-    model.fit(network, _fit_data(rows), CONFIG, folder=tmp_path, key="k", on_epoch=lambda metrics: None)
+    model.fit(network, rows, SPLITS, CONFIG, folder=tmp_path, key="k", on_epoch=lambda metrics: None)
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
     other = _built(CONFIG.model_copy(update={"seed": 1}))
     other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
@@ -93,9 +92,9 @@ def test_an_interrupted_training_of_the_real_network_ends_bit_equal(tmp_path: Pa
     for name in ("alone", "interrupted"):
         if name == "interrupted":
             with pytest.raises(KeyboardInterrupt):
-                model.fit(_built(), _fit_data(rows), CONFIG, folder=tmp_path / name, key="k", on_epoch=stop)
+                model.fit(_built(), rows, SPLITS, CONFIG, folder=tmp_path / name, key="k", on_epoch=stop)
         network = _built()
-        result = model.fit(network, _fit_data(rows), CONFIG, folder=tmp_path / name, key="k", on_epoch=lambda metrics: None)
+        result = model.fit(network, rows, SPLITS, CONFIG, folder=tmp_path / name, key="k", on_epoch=lambda metrics: None)
         assert result.resumed == (name == "interrupted")
         weights[name] = network.state_dict()
     assert all(torch.equal(weights["alone"][key], weights["interrupted"][key]) for key in weights["alone"])
@@ -103,7 +102,7 @@ def test_an_interrupted_training_of_the_real_network_ends_bit_equal(tmp_path: Pa
 
 def test_the_result_carries_a_configuration_with_nothing_left_open(tmp_path: Path) -> None:
     rows = _rows()
-    result = model.fit(_built(), _fit_data(rows), CONFIG, folder=tmp_path, key="k", on_epoch=lambda metrics: None)
+    result = model.fit(_built(), rows, SPLITS, CONFIG, folder=tmp_path, key="k", on_epoch=lambda metrics: None)
     config = result.config
     assert isinstance(config, TrainConfig)
     assert {name for name, value in config if value is None} == {"epochs", "budget"}
@@ -139,11 +138,10 @@ def test_a_configuration_that_means_nothing_is_refused(fields: dict) -> None:
 @pytest.mark.slow
 def test_the_default_recipe_learns_the_sample_to_more_than_nine_in_ten(tmp_path: Path) -> None:
     rows = data.read(sample(tmp_path / "sample"))
-    splits = data.split(rows, 0)
-    train, validation, test = splits["train"], splits["validation"], splits["test"]
-    network = model.build(TrainConfig(), data.preprocess(rows, train), rows, train)
-    fit_data = FitData(rows.images[train], rows.labels[train], rows.images[validation], rows.labels[validation])
-    model.fit(network, fit_data, TrainConfig(), folder=tmp_path / "fit", key="k", on_epoch=lambda metrics: None)
+    splits = classifier.split(rows, 0)
+    train, test = splits["train"], splits["test"]
+    network = model.build(TrainConfig(), classifier.preprocess(rows, train), rows, train)
+    model.fit(network, rows, splits, TrainConfig(), folder=tmp_path / "fit", key="k", on_epoch=lambda metrics: None)
     with torch.inference_mode():
         answers = network(torch.from_numpy(rows.images[test]).permute(0, 3, 1, 2))[0].argmax(1).numpy()
     assert np.mean(answers == rows.labels[test]) > 0.9

@@ -3,9 +3,10 @@
 The functions that need torch are named, not imported: the server loads this use case too.
 """
 
-from openmlops.core.metrics import evaluate_classification
+from openmlops.core.classification_task import CLASSIFICATION
+from openmlops.usecases import classifier
 from openmlops.usecases.base import UseCase, on_call
-from openmlops.usecases.cifar10 import data, features
+from openmlops.usecases.cifar10 import data
 from openmlops.usecases.cifar10.extend import extend
 from openmlops.usecases.cifar10.recipe import TrainConfig
 from openmlops.usecases.cifar10.sample import field, sample
@@ -15,18 +16,19 @@ USE_CASE = UseCase(
     model_name="cifar10_cnn",
     folder="cifar-10-batches-py",
     about="CIFAR-10 (Krizhevsky, 2009), 60,000 images of ten classes; published for research without a stated licence.",
+    task=CLASSIFICATION,
     config=TrainConfig,
     read=data.read,
     check=data.check,
-    split=data.split,
-    preprocess=data.preprocess,
+    split=classifier.split,
+    preprocess=classifier.preprocess,
     build=on_call("openmlops.usecases.cifar10.model", "build"),
     fit=on_call("openmlops.usecases.cifar10.model", "fit"),
-    evaluate=evaluate_classification,
-    export=on_call("openmlops.learning.export", "export"),
+    served=on_call("openmlops.learning.export", "ServedClassifier"),
     decode=data.decode,
-    predict=features.predict,
-    features=features.features,
+    show=classifier.show,
+    answer=classifier.answer,
+    features=classifier.features,
     sample=sample,
     field=field,
     archive=data.ARCHIVE,

@@ -1,4 +1,4 @@
-"""CIFAR-10 in its official layout: read, check, split, measure, and decode one image for it.
+"""CIFAR-10 in its official layout: read, check, and decode one image for it.
 
 A folder holds `data_batch_1` to `data_batch_5` (further ones, numbered on, hold newly labelled images), `test_batch` and
 `batches.meta`. Rows are counted over the data batches in their order, then the test batch. What is not here: how a file is
@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 
 from openmlops.core import decoding
-from openmlops.core.types import Preprocessing, Problem
+from openmlops.core.types import Problem
 from openmlops.core.validation import (
     check_array,
     check_balance,
     check_constant,
     check_duplicates,
     check_labels,
-    content_hashes,
     problem,
 )
 from openmlops.errors import DataError
@@ -35,8 +34,6 @@ SIDE = 32
 """Height and width of an image in pixels."""
 META, TEST = "batches.meta", "test_batch"
 TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
-VALIDATION_SHARE = 0.1
-"""Share of each class's train images that is held back for validation."""
 
 _VALUES = 3 * SIDE * SIDE
 
@@ -136,45 +133,6 @@ def _stack(contents: list[dict[bytes, Any]]) -> tuple[np.ndarray, np.ndarray]:
         images[start : start + len(rows)] = rows.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
         start += len(rows)
     return images, labels
-
-
-def split(rows: Rows, seed: int) -> dict[str, np.ndarray]:
-    """Row indices (int64, ascending) of `train`, `validation` and `test`.
-
-    Test is the publisher's. VALIDATION_SHARE of each class of the rest is drawn as validation. Images that are also in test
-    are left out of both, images that are also in validation are left out of train: no two splits share an image.
-    """
-    digests = content_hashes(rows.images)
-    test = np.flatnonzero(rows.test)
-    fresh = _without(np.flatnonzero(~rows.test), digests, test)
-    rng = np.random.default_rng(seed)
-    drawn = []
-    for label in range(len(rows.names)):
-        of_class = rng.permutation(fresh[rows.labels[fresh] == label])
-        drawn.append(of_class[: round(VALIDATION_SHARE * len(of_class))])
-    validation = np.sort(np.concatenate(drawn))
-    train = _without(np.setdiff1d(fresh, validation), digests, validation)
-    return {"train": train, "validation": validation, "test": test}
-
-
-def _without(candidates: np.ndarray, digests: list[bytes], taken: np.ndarray) -> np.ndarray:
-    """The candidates whose pixels are in none of the `taken` rows."""
-    known = {digests[row] for row in taken}
-    return np.array([row for row in candidates if digests[row] not in known], dtype=np.int64)
-
-
-def preprocess(rows: Rows, train: np.ndarray) -> Preprocessing:
-    """Mean and standard deviation of each channel over the train images, exact (from integer histograms)."""
-    moments = [_moments(np.bincount(rows.images[train, :, :, channel].ravel(), minlength=256)) for channel in range(3)]
-    (red, red_std), (green, green_std), (blue, blue_std) = moments
-    return Preprocessing(mean=(red, green, blue), std=(red_std, green_std, blue_std))
-
-
-def _moments(histogram: np.ndarray) -> tuple[float, float]:
-    values = np.arange(256)
-    n = int(histogram.sum())
-    total, squares = int(histogram @ values), int(histogram @ values**2)
-    return total / n, ((squares * n - total**2) ** 0.5) / n
 
 
 def decode(content: bytes) -> np.ndarray:

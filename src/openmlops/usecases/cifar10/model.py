@@ -5,7 +5,7 @@ whitened by fixed filters, then groups of two 3x3 convolutions with batch normal
 is trained is in `recipe`; the loop is in `learning`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from openmlops.learning import loop
 from openmlops.learning.config import FitConfig
 from openmlops.learning.device import Compute
 from openmlops.usecases.base import Rows
+from openmlops.usecases.cifar10.data import SIDE
 from openmlops.usecases.cifar10.recipe import TrainConfig
 
 PATCH = 2
@@ -64,6 +65,8 @@ class Group(nn.Module):
 class Network(nn.Module):
     """Raw images (n, 3, h, w) -> logits (n, classes) and embedding (n, channels of the last group)."""
 
+    image_shape = (SIDE, SIDE, 3)
+
     def __init__(self, preprocessing: Preprocessing, channels: tuple[int, ...], stem_stride: int, classes: int) -> None:
         super().__init__()
         patch = 3 * PATCH * PATCH
@@ -106,7 +109,8 @@ def build(config: Value, preprocessing: Preprocessing, rows: Rows, train: np.nda
 
 def fit(
     model: nn.Module,
-    data: loop.FitData,
+    rows: Rows,
+    indices: Mapping[str, np.ndarray],
     config: Value,
     *,
     folder: Path,
@@ -116,7 +120,8 @@ def fit(
     on_start: Callable[[], None] | None = None,
 ) -> loop.FitResult:
     """`learning.loop.fit` with the recipe for `config`; the result's configuration is a TrainConfig with nothing left open."""
-    resolved = _resolved(config, len(data.train_images))
+    resolved = _resolved(config, len(indices["train"]))
+    data = loop.FitData(*(part[indices[name]] for name in ("train", "validation") for part in (rows.images, rows.labels)))
     result = loop.fit(
         model, data, resolved.fit_config(), folder=folder, key=key, on_epoch=on_epoch, on_step=on_step, on_start=on_start
     )

@@ -13,6 +13,7 @@ import numpy as np
 from openmlops.files import write_bytes
 from openmlops.usecases.cifar10 import batches
 from openmlops.usecases.cifar10.data import META, SIDE, TEST, TRAIN
+from openmlops.usecases.drawing import Draw as _Draw
 
 SEED = 20261123
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -51,21 +52,6 @@ def field(count: int, part: int) -> tuple[np.ndarray, np.ndarray]:
     pool = order[part::FIELD_PARTS]
     chosen = pool[np.arange(count) % len(pool)]
     return _paint(digits[chosen], _Draw(SEED + 1 + part)), labels[chosen]
-
-
-class _Draw:
-    """Whole numbers from the raw stream of PCG64, which numpy keeps the same for ever (its distributions it does not)."""
-
-    def __init__(self, seed: int) -> None:
-        self._stream = np.random.PCG64(seed)
-
-    def integers(self, low: int, high: int, shape: tuple[int, ...]) -> np.ndarray:
-        """int64 from `low` to `high` - 1."""
-        raw = self._stream.random_raw(int(np.prod(shape))) >> np.uint64(11)
-        return (raw % np.uint64(high - low)).astype(np.int64).reshape(shape) + low
-
-    def permutation(self, n: int) -> np.ndarray:
-        return np.argsort(self._stream.random_raw(n), kind="stable")
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,56 @@
+"""A small data set in YOLO's layout, made offline: drawn scenes with people among trees, cars, lamps and houses.
+
+Enough for a network that starts from nothing to learn in two minutes what a person looks like, and to lose precision when
+the pictures get darker, noisier or blurred. What is not here: anything random between machines (the pixels are the same
+everywhere; the bytes of the files depend on zlib) and how a scene is drawn (scenes.py).
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from openmlops.files import write_text
+from openmlops.usecases.drawing import Draw
+from openmlops.usecases.person.layout import data_yaml, label_text, png
+from openmlops.usecases.person.scenes import scene
+
+SEED = 20261125
+COUNTS = {"train": 320, "val": 200, "test": 200}
+"""Images in each split: enough in `val` to calibrate the search for drift."""
+FIELD_PARTS = 3
+"""Parts of the field that share no scene."""
+NAMES = ("person",)
+
+
+def sample(folder: Path) -> Path:
+    """Write the sample into `folder` (about 21 MB, 4 s) and return it; what was cut short has no `data.yaml`."""
+    draw = Draw(SEED)
+    for split, count in COUNTS.items():
+        images, labels = folder / "images" / split, folder / "labels" / split
+        images.mkdir(parents=True, exist_ok=True)
+        labels.mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            image, boxes = scene(draw)
+            (images / f"{number:05d}.png").write_bytes(png(image))
+            (labels / f"{number:05d}.txt").write_text(label_text(labelled(boxes), image.shape[:2]))
+    write_text(folder / "data.yaml", data_yaml(NAMES))
+    return folder
+
+
+def field(count: int, part: int) -> tuple[np.ndarray, np.ndarray]:
+    """What production would send: object arrays (count,) of images uint8 (h, w, 3) and of labels float32 (m, 5).
+
+    Labels are x1, y1, x2, y2 in pixels and the class. `part` (0 to FIELD_PARTS - 1) chooses scenes that neither the sample nor
+    another part has; the first scenes of a part are the same for every `count`.
+    """
+    draw = Draw(SEED + 1 + part)
+    images, labels = np.empty(count, dtype=object), np.empty(count, dtype=object)
+    for row in range(count):
+        images[row], boxes = scene(draw)
+        labels[row] = labelled(boxes)
+    return images, labels
+
+
+def labelled(boxes: np.ndarray) -> np.ndarray:
+    """Boxes (m, 4) -> labels float32 (m, 5) of the only class."""
+    return np.column_stack([boxes, np.zeros(len(boxes))]).astype(np.float32)

@@ -1,0 +1,68 @@
+"""A data set of a few real photographs: the images of COCO128 with people, split, only the class `person` kept.
+
+COCO128 is the first 128 images of COCO train2017 in YOLO's layout. Nothing is downloaded here: the folder must be there. What
+is not here: drawn scenes (sample.py).
+"""
+
+import shutil
+from pathlib import Path
+
+from openmlops.errors import DataError
+from openmlops.files import replacing_folder
+from openmlops.usecases.drawing import Draw
+from openmlops.usecases.person.folder import CONFIG, SUFFIXES
+from openmlops.usecases.person.layout import SPLITS, data_yaml
+
+PERSON = "0"
+"""The class `person` in COCO's label files."""
+_IMAGES, _LABELS = "images/train2017", "labels/train2017"
+
+
+def tiny_person(coco128: Path, out: Path, train: int = 40, validation: int = 10, test: int = 10, seed: int = 0) -> Path:
+    """Write a data set of so many images with people into `out`, in place of what was there, and return it.
+
+    `coco128` is the folder with images/train2017 and labels/train2017, or the one above it. The same seed draws the same images
+    for ever. Image files are copied byte for byte. Raises DataError for another folder, and where it has too few images.
+    """
+    source = _source(coco128)
+    people = _with_people(source)
+    counts = (train, validation, test)
+    if min(counts) < 1 or sum(counts) > len(people):
+        problem = f"{' + '.join(map(str, counts))} images were asked for, and {source} has {len(people)} with people"
+        raise DataError(problem, "Ask for at least one image in each split, and for no more than there are")
+    drawn = iter(Draw(seed).permutation(len(people)))
+    with replacing_folder(out) as folder:
+        for split, count in zip(SPLITS, counts, strict=True):
+            _write(folder, split, [people[next(drawn)] for _ in range(count)])
+        (folder / CONFIG).write_text(data_yaml(("person",)))
+    return out
+
+
+def _source(folder: Path) -> Path:
+    """The folder that has COCO128's structure: this one, or the one inside it."""
+    for candidate in (folder, folder / "coco128"):
+        if (candidate / _IMAGES).is_dir() and (candidate / _LABELS).is_dir():
+            return candidate
+    remedy = "Name the folder coco128 of the unpacked archive, or the folder that it is in"
+    raise DataError(f"{folder} is not COCO128: it has no {_IMAGES} with {_LABELS}", remedy)
+
+
+def _with_people(source: Path) -> list[tuple[Path, str]]:
+    """Image and the lines of its people, of every image that has any, by file name."""
+    found = []
+    for image in sorted((source / _IMAGES).iterdir(), key=lambda path: path.name):
+        label = source / _LABELS / f"{image.stem}.txt"
+        if image.suffix.lower() in SUFFIXES and label.is_file():
+            lines = [line for line in label.read_text().splitlines() if line.split()[:1] == [PERSON]]
+            if lines:
+                found.append((image, "".join(f"{line}\n" for line in lines)))
+    return found
+
+
+def _write(folder: Path, split: str, chosen: list[tuple[Path, str]]) -> None:
+    images, labels = folder / "images" / split, folder / "labels" / split
+    images.mkdir(parents=True)
+    labels.mkdir(parents=True)
+    for image, text in chosen:
+        shutil.copyfile(image, images / image.name)
+        (labels / f"{image.stem}.txt").write_text(text)

@@ -1,0 +1,35 @@
+"""Train, validation and test rows of a data set in memory, no image in two of them. What is not here: files, and any model."""
+
+import numpy as np
+
+from openmlops.core.validation import content_hashes
+from openmlops.usecases.base import Rows
+
+
+def split(rows: Rows, seed: int, share: float, strata: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Row indices (int64, ascending) of `train`, `validation` and `test`.
+
+    Test is the publisher's, and so is validation if he fixed one; else `share` of the rest is drawn by `seed`, of each value of
+    `strata` (n,) alike. Images that are also in test are left out of both others, those also in validation out of train.
+    """
+    digests = content_hashes(rows.images)
+    test = np.flatnonzero(rows.test)
+    rest = _without(np.flatnonzero(~rows.test), digests, test)
+    strata = np.zeros(len(rows.test), np.int64) if strata is None else strata
+    validation = _drawn(rest, seed, share, strata) if rows.validation is None else rest[rows.validation[rest]]
+    return {"train": _without(np.setdiff1d(rest, validation), digests, validation), "validation": validation, "test": test}
+
+
+def _drawn(rest: np.ndarray, seed: int, share: float, strata: np.ndarray) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    drawn = [np.zeros(0, np.int64)]
+    for value in range(int(strata.max(initial=0)) + 1):
+        of_value = rng.permutation(rest[strata[rest] == value])
+        drawn.append(of_value[: round(share * len(of_value))])
+    return np.sort(np.concatenate(drawn))
+
+
+def _without(candidates: np.ndarray, digests: list[bytes], taken: np.ndarray) -> np.ndarray:
+    """The candidates whose pixels are in none of the `taken` rows."""
+    known = {digests[row] for row in taken}
+    return np.array([row for row in candidates if digests[row] not in known], dtype=np.int64)
