@@ -22,8 +22,8 @@ import numpy as np
 import pyarrow.parquet
 
 from openmlops.adapters.onnx_model import OnnxModel
+from openmlops.core.corruptions import corrupt
 from openmlops.core.drift import DriftReference, calibrate, measure
-from openmlops.core.images import CORRUPTIONS, corrupt
 from openmlops.usecases.base import load_use_case
 
 SIZES = (50, 200, 1000)
@@ -81,7 +81,7 @@ def _conditions(model: Path, data: Path, names: tuple[str, ...]) -> Iterator[tup
 
     clean = features(images)
     yield "none", clean, even
-    for kind in CORRUPTIONS:
+    for kind in ("brightness", "noise", "blur", "contrast"):
         for severity in SEVERITIES:
             yield f"{kind} {severity}", features(corrupt(images, kind, severity, seed=0)), even
     for share in PRIORS:

@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from openmlops.core.types import Preprocessing
 from openmlops.learning.loop import FitData
+from openmlops.usecases import classifier
 from openmlops.usecases.base import Rows
 from openmlops.usecases.cifar10 import data, model
 from openmlops.usecases.cifar10.recipe import TrainConfig
@@ -37,7 +38,7 @@ FASTER = 4
 
 def main(folder: Path, budgets: list[float], tutorial: bool) -> None:
     rows = data.read(folder)
-    splits = data.split(rows, 0)
+    splits = classifier.split(rows, 0)
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads\n")
     print("| recipe | test accuracy | epochs | seconds | cpu-seconds |\n|---|---|---|---|---|")
     for budget in budgets:
@@ -52,7 +53,7 @@ def main(folder: Path, budgets: list[float], tutorial: bool) -> None:
 def ours(rows: Rows, splits: dict[str, np.ndarray], budget: float) -> float:
     """Train for `budget` seconds; test accuracy."""
     train, validation = splits["train"], splits["validation"]
-    preprocessing, config = data.preprocess(rows, train), TrainConfig(budget=budget)
+    preprocessing, config = classifier.preprocess(rows, train), TrainConfig(budget=budget)
     network = model.build(config, preprocessing, rows, train)
     fit_data = FitData(rows.images[train], rows.labels[train], rows.images[validation], rows.labels[validation])
     cpu = cpu_seconds()
@@ -108,7 +109,7 @@ def tutorial_network() -> nn.Module:
 def tutorial_recipe(rows: Rows, splits: dict[str, np.ndarray]) -> tuple[float, float]:
     """Train as the tutorials do; seconds and test accuracy."""
     train, test = splits["train"], splits["test"]
-    preprocessing = data.preprocess(rows, train)
+    preprocessing = classifier.preprocess(rows, train)
     augmented = T.Compose([T.RandomCrop(32, padding=4), T.RandomHorizontalFlip(), *normalised(preprocessing)])
     training = DataLoader(Images(rows.images[train], rows.labels[train], augmented), 64, shuffle=True, num_workers=2)
     torch.manual_seed(0)

@@ -172,6 +172,11 @@ def _connected_to_zenml_server() -> bool:
     return any(line.strip().startswith("url: http") for text in texts for line in text.splitlines())
 
 
+def choose_use_case(name: str) -> None:
+    """Let USE_CASE be `name` for the rest of this process and for those that it starts, whatever the environment said."""
+    os.environ["USE_CASE"] = name
+
+
 def move_into(folder: Path, **ours: str) -> None:
     """Work in `folder` with the defaults and `ours` alone: our variables and the user's ZenML are forgotten, not touched."""
     for name in list(os.environ):

@@ -32,7 +32,7 @@ def test_the_loop_goes_once_round(tmp_path: Path) -> None:
 
 def test_a_line_that_is_not_true_fails_the_demo() -> None:
     with pytest.raises(OpenMLOpsError, match="The demo came out differently"):
-        Story().fact(False, "drift", "found")
+        Story("accuracy").fact(False, "drift", "found")
 
 
 def test_a_folder_that_is_not_the_demos_is_left_alone(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from openmlops.cli import data, models, monitoring, serving, training
+from openmlops.cli import data, grid, models, monitoring, serving, training
 from openmlops.console import exit_code, fail
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 training.add_to(app)
+grid.add_to(app)
 models.add_to(app)
 serving.add_to(app)
 monitoring.add_to(app)

@@ -12,7 +12,7 @@ from openmlops.operations.workspace import Workspace
 
 app = typer.Typer(help="The data set: get it, version it, check it.", no_args_is_help=True)
 
-Name = Annotated[str | None, typer.Argument(metavar="[cifar10]", help="Use case whose data is meant; default USE_CASE.")]
+Name = Annotated[str | None, typer.Argument(metavar="[cifar10|person]", help="Use case whose data is meant; default USE_CASE.")]
 
 
 @app.command(epilog="Example: openmlops data sample cifar10")
@@ -23,9 +23,27 @@ def sample(name: Name = None, json: Json = False) -> None:
     _print(make_sample(Workspace.open(name)), json)
 
 
+@app.command(name="tiny-person", epilog="Example: openmlops data tiny-person ~/datasets/coco128 --train 40")
+def tiny_person(
+    coco128: Annotated[Path, typer.Argument(metavar="COCO128_FOLDER", help="The unpacked COCO128.")],
+    train: Annotated[int, typer.Option(min=1, help="Images to train on.")] = 40,
+    validation: Annotated[int, typer.Option(min=1, help="Images that epochs and grids are chosen by.")] = 10,
+    test: Annotated[int, typer.Option(min=1, help="Images that results are reported on.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw; the same seed draws the same images.")] = 0,
+    json: Json = False,
+) -> None:
+    """Draw a small data set of people from COCO128 (62 of its images show some), and version it for the use case person."""
+    from openmlops.operations.data import make_tiny_person
+
+    _print(make_tiny_person(Workspace.open("person"), coco128, train, validation, test, seed), json)
+
+
 @app.command(epilog="Example: openmlops data fetch cifar10")
 def fetch(
     name: Name = None,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Not the data: the published weights that a training can start from.")
+    ] = False,
     archive: Annotated[
         Path | None, typer.Option(help="Archive that is on this machine already; nothing is downloaded.")
     ] = None,
@@ -35,8 +53,9 @@ def fetch(
     json: Json = False,
 ) -> None:
     """Download the official archive (goes on where it stopped), check its published checksum, and version it."""
-    from openmlops.operations.data import fetch as run
+    from openmlops.operations import data
 
+    run = data.fetch_weights if weights else data.fetch
     with bar("Downloading") as show:
         found = run(Workspace.open(name), archive, url, lambda done, total: show(done, total or 0, f"{done / 1e6:.0f} MB"))
     _print(found, json)

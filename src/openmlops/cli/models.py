@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from openmlops.cli.evaluations import figures, print_evaluation
+from openmlops.cli.options import UseCaseName
 from openmlops.cli.show import Json, percent, print_json, print_table
 from openmlops.console import say
 from openmlops.core.types import LedgerEntry
@@ -28,17 +30,15 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: SIMULATE_DRIFT=1 openmlops settings")(settings)
 
 
-def evaluate(model: Spec, json: Json = False) -> None:
+def evaluate(model: Spec, use_case: UseCaseName = None, json: Json = False) -> None:
     """Judge the exported model of a version on the test split of the current data."""
     from openmlops.operations.models import evaluate_version
 
     found = evaluate_version(Workspace.open(), model)
     if json:
         return print_json(found)
-    rows = [(c.name, percent(c.precision), percent(c.recall), percent(c.f1), c.n) for c in found.classes]
-    accuracy = percent(found.accuracy, found.accuracy_low, found.accuracy_high)
-    print_table(f"{model}: accuracy {accuracy} on {found.n} images", ("class", "precision", "recall", "F1", "n"), rows)
-    return say(f"accuracy {accuracy}, calibration error {percent(found.calibration_error)}")
+    print_evaluation(model, found)
+    return say("   ".join(f"{name}: {value}" for name, value in figures(found)))
 
 
 def models(json: Json = False) -> None:
@@ -65,7 +65,7 @@ def history(model: Model, json: Json = False) -> None:
     return print_table(f"Ledger of {model}", ("#", "at", "what", "version", "champion", "by", "why"), map(_row, entries))
 
 
-def promote(version: Version, reason: Reason = None, json: Json = False) -> None:
+def promote(version: Version, reason: Reason = None, use_case: UseCaseName = None, json: Json = False) -> None:
     """Send a version to the gate and, if it passes, into production. With --reason, whatever the gate says."""
     from openmlops.operations.promotion import promote as run
 

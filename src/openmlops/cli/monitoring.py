@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openmlops.cli.options import UseCaseName, seconds
 from openmlops.cli.show import Json, percent, print_json, print_table
-from openmlops.cli.training import seconds
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import embed_zenml
 
@@ -52,6 +52,7 @@ def add_to(app: typer.Typer) -> None:
 def monitor(
     window: Window = 500,
     source: Source = SourceName.log,
+    use_case: UseCaseName = None,
     json: Json = False,
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit with 3 for drift or something to do, 4 if not measurable.")
@@ -67,7 +68,13 @@ def monitor(
         raise typer.Exit(outcome.exit_code)
 
 
-def cycle(mode: Mode = None, window: Window = 500, source: Source = SourceName.log, json: Json = False) -> None:
+def cycle(
+    mode: Mode = None,
+    window: Window = 500,
+    source: Source = SourceName.log,
+    use_case: UseCaseName = None,
+    json: Json = False,
+) -> None:
     """Take one turn of the loop: monitor, decide, and in the mode auto retrain, judge and promote, or roll back."""
     from openmlops.operations.notification import notify
 
@@ -84,13 +91,14 @@ def watch(
     source: Source = SourceName.log,
     once: Annotated[bool, typer.Option("--once", help="Take one turn and end, as `openmlops cycle` does.")] = False,
     request: Annotated[str | None, typer.Option(help="Only ask the running watchers for a turn, for this reason.")] = None,
+    use_case: UseCaseName = None,
     json: Json = False,
 ) -> None:
     """Take a turn every so often, and as soon as a window of new answers or enough new labels are there. Ctrl-C ends it."""
     from openmlops.operations import watch as watching
 
     if once:
-        return cycle(mode, window, source, json)
+        return cycle(mode, window, source, json=json)
     workspace = Workspace.open()
     if request:
         return _print_record(watching.request(workspace, request, datetime.now(UTC)), json)
@@ -116,6 +124,7 @@ def decisions(
     reset_breaker: Annotated[
         str | None, typer.Option(help="Note that a person has looked at the rejected challengers, and why to go on.")
     ] = None,
+    use_case: UseCaseName = None,
     json: Json = False,
 ) -> None:
     """List what was decided, from when to when, and what came of it."""

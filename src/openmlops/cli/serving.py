@@ -6,8 +6,9 @@ import typer
 from pydantic import SecretStr
 
 from openmlops.cli.models import Spec
+from openmlops.cli.options import UseCaseName
+from openmlops.cli.options import seconds as parse_seconds
 from openmlops.cli.show import Json, percent, print_json, print_table
-from openmlops.cli.training import seconds as parse_seconds
 from openmlops.console import say
 from openmlops.operations.workspace import Workspace
 
@@ -23,6 +24,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; any but 127.0.0.1 needs API_TOKEN.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Processes; they share the port and the log.")] = 1,
+    use_case: UseCaseName = None,
 ) -> None:
     """Serve the champion of MODEL_NAME, and follow promotions and rollbacks; every answer is in the log before it leaves."""
     from openmlops.serving.config import ServingConfig
@@ -48,11 +50,13 @@ def traffic(
     rate: Annotated[float, typer.Option(min=0.1, help="Images a second.")] = 20.0,
     seconds: Annotated[str, typer.Option(help="How long, such as 30s or 5m.")] = "30s",
     corrupt: Annotated[
-        str | None, typer.Option(help="brightness, noise, blur or contrast, and a strength: brightness:0.4")
+        str | None,
+        typer.Option(help="What the camera suffers from, and how much: blur:0.4, night:0.6, zoom:0.6, ..."),
     ] = None,
     labels: Annotated[bool, typer.Option("--labels", help="Send the true label of each answered image.")] = False,
     url: Annotated[str, typer.Option(help="Address of the server.")] = "http://127.0.0.1:8000",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the order and the corruption.")] = 0,
+    use_case: UseCaseName = None,
     json: Json = False,
 ) -> None:
     """Send test images to the server as a client would."""
@@ -64,12 +68,13 @@ def traffic(
     report = send(url.rstrip("/"), stream, seconds=parse_seconds(seconds), rate=rate, labels=labels, token=token)
     if json:
         return print_json(report)
-    rows = [(name, value) for name, value in report.model_dump(exclude={"ids", "accuracy"}).items() if value not in ("", None)]
+    left_out = {"ids", "accuracy", "metric"}
+    rows = [(name, value) for name, value in report.model_dump(exclude=left_out).items() if value not in ("", None)]
     right = percent(report.accuracy) if report.accuracy is not None else "none answered"
-    return print_table("Traffic", ("what", "value"), [*rows, ("answered right", right)])
+    return print_table("Traffic", ("what", "value"), [*rows, (f"{report.metric} of the answers", right)])
 
 
-def verify(model: Spec, json: Json = False) -> None:
+def verify(model: Spec, use_case: UseCaseName = None, json: Json = False) -> None:
     """Train a version again from its recorded data, code and configuration; exit code 1 if other weights come out."""
     from openmlops.operations.verify import verify as run
 

@@ -1,13 +1,14 @@
-"""`train` and `demo`: the commands that run pipelines."""
+"""`train` and `demo`: the commands that run the training pipelines."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
-from openmlops.cli.show import Json, percent, print_json, print_table
+from openmlops.cli.evaluations import figures
+from openmlops.cli.options import Sets, UseCaseName, assignments, seconds
+from openmlops.cli.show import Json, print_json, print_table
 from openmlops.console import say
 from openmlops.core.types import TrainingOutcome, Value
 from openmlops.errors import SettingsError
@@ -22,32 +23,37 @@ def add_to(app: typer.Typer) -> None:
 
 
 def train(
+    use_case: UseCaseName = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training images.")] = None,
+    imgsz: Annotated[int | None, typer.Option(help="Side of a detector's canvas in pixels, a multiple of 32.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of split, weights, order and augmentation.")] = None,
     budget: Annotated[
         str | None, typer.Option(help="Seconds of training, such as 60s or 3m; the schedule is fitted to it.")
     ] = None,
+    pretrained: Annotated[str | None, typer.Option(help="Weights that a detector starts from: a file, or none.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or auto.")] = None,
+    set_: Sets = None,
     json: Json = False,
 ) -> None:
     """Train on the current data version; evaluate, export, register, and let the gate decide."""
     workspace = Workspace.open()
-    given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed, "device": device}
-    given |= {"budget": seconds(budget) if budget else None}
-    outcome = run(workspace, train_config(workspace, given))
+    given: dict[str, Any] = {"epochs": epochs, "imgsz": imgsz, "batch_size": batch_size, "lr": lr, "seed": seed}
+    given |= {"budget": seconds(budget) if budget else None, "pretrained": pretrained, "device": device}
+    outcome = run(workspace, train_config(workspace, given | assignments(set_)))
     print_json(outcome) if json else print_outcome(outcome)
 
 
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where the demo keeps everything; made anew each time.")] = Path("demo"),
+    use_case: UseCaseName = None,
     json: Json = False,
 ) -> None:
     """Live the whole loop once on sample data, offline, in a folder of its own, and write a report of it."""
     from openmlops.demo.story import tell
 
-    outcome = tell(folder)
+    outcome = tell(folder, Workspace.open().settings.use_case)
     if json:
         return print_json(outcome)
     name, inside = Workspace.open().model_name, f"cd {folder} && openmlops"
@@ -66,6 +72,10 @@ def demo(
 def run(workspace: Workspace, config: Value) -> TrainingOutcome:
     """Start the training pipeline, with ZenML's store under OPENMLOPS_HOME unless the user has one of his own."""
     embed_zenml(workspace.home / "zenml")
+    if workspace.use_case.name == "person":
+        from openmlops.pipelines.person_baseline import run_baseline
+
+        return run_baseline(config)
     from openmlops.pipelines.training_pipeline import run_training
 
     return run_training(config)
@@ -87,23 +97,13 @@ def train_config(workspace: Workspace, given: dict[str, Any]) -> Value:
         raise SettingsError(problem, "See 'openmlops train --help'") from None
 
 
-def seconds(text: str) -> float:
-    """`60`, `60s`, `3m` or `1h` in seconds. Raises SettingsError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
-    if not match or float(match[1]) <= 0:
-        raise SettingsError(f"'{text}' is not a length of time", "Write it as 60s, 3m or 1h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-
-
 def print_outcome(outcome: TrainingOutcome) -> None:
     """What a person wants to know after training."""
-    e = outcome.evaluation
     print_table(
         f"{outcome.model.name}/{outcome.model.version}",
         ("what", "value"),
         (
-            ("test accuracy", f"{percent(e.accuracy, e.accuracy_low, e.accuracy_high)} on {e.n} images"),
-            ("calibration error", percent(e.calibration_error)),
+            *figures(outcome.evaluation),
             ("data", f"{outcome.dataset.rows} images, version {outcome.dataset.fingerprint[:12]}"),
             ("run", outcome.run_id),
             ("verdict", outcome.verdict.outcome),

@@ -37,8 +37,8 @@ model. Each line below was checked when it was written. It took {outcome.seconds
 {_numbers(outcome)}
 <h2>What happened</h2>
 <table><tbody>{"".join(_line(line.topic, line.text) for line in story.lines)}</tbody></table>
-<h2>Accuracy over time</h2>
-<p>Share of right answers in each 100 images that clients sent, by the version that answered.</p>
+<h2>{escape(_of(story.metric).capitalize())} over time</h2>
+<p>In each 100 images that clients sent, by the version that answered.</p>
 <figure>{_accuracy(story)}</figure>
 <h2>Drift statistic against its threshold</h2>
 <p>Each window of answers against the reference of the version that gave them. The threshold was calibrated when that version
@@ -54,13 +54,17 @@ was registered, at a false-alarm rate of 1 % a window.</p>
 
 def _numbers(outcome: DemoOutcome) -> str:
     shown = (
-        (f"{outcome.accuracy.clean:.1%}", "right on clean traffic"),
+        (f"{outcome.accuracy.clean:.1%}", f"{_of(outcome.metric)} on clean traffic"),
         (f"{outcome.accuracy.degraded:.1%}", "after the camera degraded"),
         (f"{outcome.accuracy.recovered:.1%}", "after the retraining"),
         (str(outcome.failed_requests), f"of {outcome.answered_requests} requests failed"),
         (str(outcome.lost_records), "records lost"),
     )
     return '<ul class="numbers">' + "".join(f"<li><b>{value}</b>{escape(what)}</li>" for value, what in shown) + "</ul>"
+
+
+def _of(metric: str) -> str:
+    return "right answers" if metric == "accuracy" else metric
 
 
 def _line(topic: str, text: str) -> str:
@@ -89,7 +93,7 @@ def _ledger(entries: tuple[LedgerEntry, ...]) -> str:
 
 
 def _accuracy(story: Story) -> str:
-    axes, figure = _axes("share of right answers")
+    axes, figure = _axes(_of(story.metric))
     start = story.accuracy[0].at
     for number, version in enumerate(sorted({point.version for point in story.accuracy})):
         points = [point for point in story.accuracy if point.version == version]

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from openmlops.core.types import TrainingOutcome
 from openmlops.demo.report import render
+from openmlops.demo.scenario import Scenario, scenario_of, shown
 from openmlops.demo.server import served_version, serving
 from openmlops.demo.telling import Accuracies, Champions, DemoOutcome, Story
-from openmlops.demo.world import CAMERA, CLEAN, TO_LABEL, TO_MEASURE, WINDOW, World, compared
+from openmlops.demo.world import CLEAN, TO_LABEL, TO_MEASURE, WINDOW, World, compared
 from openmlops.errors import OpenMLOpsError
 from openmlops.files import write_text
 from openmlops.operations import data
@@ -24,25 +25,22 @@ from openmlops.operations.workspace import Workspace
 from openmlops.settings import move_into
 
 MARK = ".openmlops-demo"
-LABELLED = 900
-"""corrupted images whose labels arrive"""
 POLICY = {"POLICY_ALARMED_WINDOWS": "1", "POLICY_OF_WINDOWS": "1", "POLICY_COOLDOWN_HOURS": "0"}
 """a story of two minutes cannot wait for the second alarmed window of three, as the default policy does"""
-FIRST_EPOCHS, SECOND_EPOCHS = 8, 12
 SWAP_SECONDS = 30
 
 
-def tell(folder: Path) -> DemoOutcome:
+def tell(folder: Path, use_case: str = "cifar10") -> DemoOutcome:
     """Make `folder` anew and live the story in it. Raises OpenMLOpsError if a line of it is not true."""
-    start = time.monotonic()
+    start, scenario = time.monotonic(), scenario_of(use_case)
     where = _fresh(folder)
-    move_into(where, **POLICY)
-    workspace, story = Workspace.open(), Story()
-    if workspace.use_case.field is None:
-        raise OpenMLOpsError(f"The use case '{workspace.use_case.name}' has no demo", "Unset USE_CASE")
-    _first_champion(workspace, story)
+    write_text(where / ".env", f"USE_CASE={use_case}\n")  # so that commands typed in the folder mean this use case
+    move_into(where, USE_CASE=use_case, **POLICY)
+    workspace = Workspace.open()
+    story = Story(workspace.use_case.task.score_name)
+    _first_champion(workspace, story, scenario)
     with serving(workspace.home / "demo-server.log") as url:
-        world = World(workspace, story, url)
+        world = World(workspace, story, scenario, url)
         world.story.fact(served_version(url) == 1, "server", f"version 1 answers on {url}")
         clean, drift_on_clean = _clean_days(world)
         degraded, drift_on_corrupted = _the_camera_degrades(world)
@@ -61,6 +59,7 @@ def tell(folder: Path) -> DemoOutcome:
         failed_requests=failed,
         answered_requests=answered,
         lost_records=lost,
+        metric=story.metric,
         accuracy=Accuracies(clean=clean, degraded=degraded, recovered=recovered),
         champion=Champions(before=1, after=2),
         seconds=round(time.monotonic() - start, 1),
@@ -81,19 +80,17 @@ def _fresh(folder: Path) -> Path:
     return folder.resolve()
 
 
-def _first_champion(workspace: Workspace, story: Story) -> TrainingOutcome:
+def _first_champion(workspace: Workspace, story: Story, scenario: Scenario) -> TrainingOutcome:
     from openmlops.pipelines.training_pipeline import run_training
 
     dataset = data.make_sample(workspace)
     report = data.check(workspace)
     story.fact(report.passed, "data", f"{dataset.rows} sample images, version {dataset.fingerprint[:12]}, checked")
-    outcome = run_training(workspace.use_case.config.model_validate({"epochs": FIRST_EPOCHS}))
+    outcome = run_training(workspace.use_case.config.model_validate(scenario.first))
     e, name = outcome.evaluation, outcome.model.name
-    story.fact(
-        e.accuracy > 0.8,
-        "model 1",
-        f"{e.accuracy:.1%} of {e.n} test images right ({e.accuracy_low:.1%} to {e.accuracy_high:.1%})",
-    )
+    _, score = e.headline()
+    text = f"{e.n} test images: {shown(story.metric, score.value)} (95 % interval {score.low:.3f} to {score.high:.3f})"
+    story.fact(score.value > scenario.good, "model 1", text)
     story.fact(outcome.verdict.outcome == "promote", "gate", outcome.verdict.reasons[0])
     alias = workspace.registry.alias(name, "champion")
     story.fact(workspace.ledger.champion(name) == 1 == alias, "champion", f"{name}/1, in the ledger and as MLflow's alias")
@@ -103,7 +100,7 @@ def _first_champion(workspace: Workspace, story: Story) -> TrainingOutcome:
 def _clean_days(world: World) -> tuple[float, bool]:
     accuracy = world.send("clean", world.images(CLEAN, WINDOW, corrupted=False))
     found = world.monitor("clean")
-    text = f"clean traffic, {accuracy:.1%} right: {compared(found)}"
+    text = f"clean traffic, {shown(world.story.metric, accuracy)}: {compared(found)}"
     world.story.fact(found.drift.outcome == "no_drift", "no drift", text)
     return accuracy, found.drift.outcome == "drift"
 
@@ -111,7 +108,8 @@ def _clean_days(world: World) -> tuple[float, bool]:
 def _the_camera_degrades(world: World) -> tuple[float, bool]:
     accuracy = world.send("degraded", world.images(TO_MEASURE, WINDOW, corrupted=True))
     clean = world.story.accuracy[0].accuracy
-    world.story.fact(accuracy < clean - 0.1, "camera", f"{CAMERA[0]} fails: only {accuracy:.1%} right")
+    what = f"{world.scenario.camera[0]}, severity {world.scenario.camera[1]} of 5: only {shown(world.story.metric, accuracy)}"
+    world.story.fact(accuracy < clean - world.scenario.lost, "camera", what)
     found = world.monitor("degraded")
     moved = ", ".join(column.name for column in found.drift.columns[:3])
     text = f"found in the first window: {compared(found)}; moved most: {moved}"
@@ -122,9 +120,9 @@ def _the_camera_degrades(world: World) -> tuple[float, bool]:
 
 
 def _labels_arrive(world: World) -> None:
-    world.send("degraded", world.images(TO_LABEL, LABELLED, corrupted=True), labels=True)
+    world.send("degraded", world.images(TO_LABEL, world.scenario.labelled, corrupted=True), labels=True)
     labelled = sum(report.labelled for report in world.reports)
-    world.story.fact(labelled == LABELLED, "labels", f"{labelled} of the corrupted images got their label")
+    world.story.fact(labelled == world.scenario.labelled, "labels", f"{labelled} of the corrupted images got their label")
 
 
 def _the_loop_turns(world: World) -> None:
@@ -133,7 +131,7 @@ def _the_loop_turns(world: World) -> None:
     from openmlops.pipelines.cycle import run_cycle
 
     workspace, story = world.workspace, world.story
-    config = workspace.use_case.config.model_validate({"epochs": SECOND_EPOCHS})
+    config = workspace.use_case.config.model_validate(world.scenario.second)
     with _clients(world) as clients:
         outcome = run_cycle(workspace, "auto", window=WINDOW, config=config.model_dump())
         world.note("degraded", outcome.monitoring)
@@ -170,7 +168,8 @@ def _wait_for_swap(world: World) -> float:
 
 def _recovery(world: World, degraded: float) -> float:
     accuracy = world.send("recovered", world.images(TO_MEASURE, WINDOW, corrupted=True))
-    world.story.fact(accuracy > degraded + 0.1, "recovered", f"{accuracy:.1%} of the same corrupted images right, by version 2")
+    text = f"the same images of the broken camera, now by version 2: {shown(world.story.metric, accuracy)}"
+    world.story.fact(accuracy > degraded + world.scenario.lost, "recovered", text)
     return accuracy
 
 

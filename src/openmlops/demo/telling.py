@@ -38,7 +38,8 @@ class DriftPoint(Value):
 
 
 class Accuracies(Value):
-    """Shares of right answers: clean traffic, corrupted traffic before, and after the retraining."""
+    """Shares of right answers, or what `metric` of the outcome says: clean traffic, corrupted traffic before, and after the
+    retraining."""
 
     clean: float
     degraded: float
@@ -60,6 +61,7 @@ class DemoOutcome(Value):
     failed_requests: int
     answered_requests: int
     lost_records: int
+    metric: str
     accuracy: Accuracies
     champion: Champions
     seconds: float
@@ -70,7 +72,8 @@ class DemoOutcome(Value):
 class Story:
     """Lines, points and ledger, in the order in which they came."""
 
-    def __init__(self) -> None:
+    def __init__(self, metric: str) -> None:
+        self.metric = metric
         self.lines: list[Line] = []
         self.accuracy: list[AccuracyPoint] = []
         self.drift: list[DriftPoint] = []

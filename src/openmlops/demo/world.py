@@ -3,7 +3,7 @@
 import threading
 from typing import TYPE_CHECKING
 
-from openmlops.core.images import corrupt
+from openmlops.demo.scenario import Scenario
 from openmlops.demo.telling import AccuracyPoint, DriftPoint, Story, now
 from openmlops.operations.traffic import Stream, TrafficReport, send
 from openmlops.operations.workspace import Workspace
@@ -15,10 +15,6 @@ WINDOW = 300
 """answers in a monitoring window"""
 CHUNK = 100
 """images behind one point of the accuracy plot"""
-RATE = 150.0
-"""images a second"""
-CAMERA = ("contrast", 4)
-"""what becomes of the camera: kind and severity of core.images.corrupt"""
 CLEAN, TO_LABEL, TO_MEASURE = 0, 1, 2
 """parts of the field, which share no digit"""
 
@@ -26,8 +22,8 @@ CLEAN, TO_LABEL, TO_MEASURE = 0, 1, 2
 class World:
     """The running server, who asks it, and what was counted."""
 
-    def __init__(self, workspace: Workspace, story: Story, url: str) -> None:
-        self.workspace, self.story, self.url = workspace, story, url
+    def __init__(self, workspace: Workspace, story: Story, scenario: Scenario, url: str) -> None:
+        self.workspace, self.story, self.scenario, self.url = workspace, story, scenario, url
         self.reports: list[TrafficReport] = []
 
     @property
@@ -42,16 +38,16 @@ class World:
         """Images from the field."""
         assert self.workspace.use_case.field is not None
         images, labels = self.workspace.use_case.field(count, part)
-        return Stream(corrupt(images, *CAMERA, seed=part) if corrupted else images, labels)
+        stream = Stream(images, labels, self.workspace.use_case.task)
+        return stream.corrupted(*self.scenario.camera, part) if corrupted else stream
 
     def send(self, part: str, stream: Stream, *, labels: bool = False, stop: threading.Event | None = None) -> float:
-        """Send a stream once, or over and over until `stop`; the share of right answers. Each CHUNK is a point of the plot."""
+        """Send a stream once, or over and over until `stop`; the mean score of its pieces, each CHUNK a point."""
         right = total = 0.0
         while True:
             for start in range(0, len(stream.labels), CHUNK):
-                rows = slice(start, start + CHUNK)
-                rate = RATE / 5 if stop else RATE
-                piece = Stream(stream.images[rows], stream.labels[rows])
+                piece = stream.part(slice(start, start + CHUNK))
+                rate = self.scenario.rate / 5 if stop else self.scenario.rate
                 report = send(self.url, piece, count=len(piece.labels), rate=rate, labels=labels, stop=stop)
                 self._keep(part, report)
                 right += (report.accuracy or 0) * report.answered

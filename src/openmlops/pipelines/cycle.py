@@ -14,6 +14,7 @@ from openmlops.operations.cycle import CycleOutcome, Mode, Plan
 from openmlops.operations.windows import Source
 from openmlops.operations.workspace import Workspace
 from openmlops.pipelines.monitoring_pipeline import WINDOW, monitoring_pipeline
+from openmlops.pipelines.outputs import outputs_of
 from openmlops.pipelines.steps import cycle as steps
 from openmlops.pipelines.training_pipeline import training_pipeline
 
@@ -42,8 +43,7 @@ def run_cycle(
     by = f"cycle {uuid.uuid4().hex[:12]}"
     with cycle.turn(workspace) as check, cycle.closing_what_fails(workspace):
         chosen = config or cycle.training_config(workspace)
-        run: Any = cycle_pipeline(window=window, source=source, by=by, mode=mode, config=chosen)
+        run = cycle_pipeline(window=window, source=source, by=by, mode=mode, config=chosen)
         check()
-    ((artifact,),) = run.steps["plan_act"].outputs.values()
-    plan: Plan = artifact.load()
+    plan: Plan = outputs_of(run)("plan_act")
     return cycle.outcome_of(workspace, plan, mode)

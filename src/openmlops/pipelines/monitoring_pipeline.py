@@ -5,13 +5,13 @@ decision (`cycle`).
 """
 
 import sys
-from typing import Any
 
 from zenml import pipeline
 
 from openmlops.console import exit_code
 from openmlops.operations.monitoring import MonitoringOutcome
 from openmlops.operations.windows import Source
+from openmlops.pipelines.outputs import outputs_of
 from openmlops.pipelines.stack import open_workspace
 from openmlops.pipelines.steps import monitoring as steps
 
@@ -31,9 +31,8 @@ def monitoring_pipeline(window: int, source: str, by: str) -> None:
 
 def run_monitoring(window: int = WINDOW, source: Source = "log", by: str = "a person") -> MonitoringOutcome:
     """Run the pipeline on the active stack and return what it came to. Raises what a step raised."""
-    run: Any = monitoring_pipeline(window=window, source=source, by=by)
-    ((artifact,),) = run.steps["store_monitoring_artifacts"].outputs.values()
-    outcome: MonitoringOutcome = artifact.load()
+    run = monitoring_pipeline(window=window, source=source, by=by)
+    outcome: MonitoringOutcome = outputs_of(run)("store_monitoring_artifacts")
     return outcome
 
 

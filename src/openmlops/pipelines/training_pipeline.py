@@ -11,6 +11,7 @@ from zenml import pipeline
 
 from openmlops.console import exit_code
 from openmlops.core.types import TrainingOutcome, Value
+from openmlops.pipelines.outputs import outputs_of
 from openmlops.pipelines.stack import open_workspace
 from openmlops.pipelines.steps import training as steps
 
@@ -32,12 +33,7 @@ def training_pipeline(config: dict[str, Any]) -> None:
 
 def run_training(config: Value) -> TrainingOutcome:
     """Run the pipeline on the active stack and gather what its steps returned. Raises what a step raised."""
-    run: Any = training_pipeline(config=config.model_dump())
-
-    def output(step: str) -> Any:
-        ((artifact,),) = run.steps[step].outputs.values()
-        return artifact.load()
-
+    output = outputs_of(training_pipeline(config=config.model_dump()))
     return TrainingOutcome.of(output("ingest_data"), output("evaluate"), output("register_model"), output("gate"))
 
 

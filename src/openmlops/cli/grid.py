@@ -1,0 +1,67 @@
+"""`grid`: many trainings, one table, the best of them staged."""
+
+from typing import Annotated, Any
+
+import typer
+
+from openmlops.cli.options import Sets, UseCaseName, assignments, values
+from openmlops.cli.show import Json, print_json, print_table
+from openmlops.console import say
+from openmlops.operations.workspace import Workspace
+from openmlops.settings import embed_zenml
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang this command under `openmlops`."""
+    app.command(epilog="Example: openmlops grid --use-case person --epochs 3,5 --imgsz 320,416 --jobs 2")(grid)
+
+
+def grid(
+    use_case: UseCaseName = None,
+    epochs: Annotated[str | None, typer.Option(help="Passes over the training images, such as 3,5.")] = None,
+    imgsz: Annotated[str | None, typer.Option(help="Sides of the canvas in pixels, such as 320,416.")] = None,
+    batch_size: Annotated[str | None, typer.Option(help="Images a step.")] = None,
+    lr: Annotated[str | None, typer.Option(help="Peak learning rates.")] = None,
+    seed: Annotated[str | None, typer.Option(help="Seeds of weights, order and augmentation.")] = None,
+    set_: Sets = None,
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Trainings at once; they share the cores.")] = 1,
+    json: Json = False,
+) -> None:
+    """Train every combination of the values given, select on validation, report on test, stage the best, ask the gate.
+
+    What ended well is not trained again when the same command is given again; what was killed goes on where it was.
+    """
+    from openmlops.operations.grid import grid_of
+
+    workspace = Workspace.open()
+    given = {"epochs": epochs, "imgsz": imgsz, "batch_size": batch_size, "lr": lr, "seed": seed} | assignments(set_)
+    chosen = {name: values(text) for name, text in given.items() if text is not None}
+    axes = {name: found for name, found in chosen.items() if len(found) > 1 or name in ("epochs", "imgsz")}
+    base = {name: found[0] for name, found in chosen.items() if name not in axes}
+    found = _run(workspace, grid_of(workspace, axes or _default(), base, jobs))
+    print_json(found) if json else _print(found)
+
+
+def _default() -> dict[str, tuple[Any, ...]]:
+    from openmlops.pipelines.person_grid import EPOCHS, IMGSZ
+
+    return {"epochs": EPOCHS, "imgsz": IMGSZ}
+
+
+def _run(workspace: Workspace, asked: Any) -> Any:
+    embed_zenml(workspace.home / "zenml")
+    from openmlops.pipelines.person_grid import run_grid
+
+    return run_grid(asked)
+
+
+def _print(found: Any) -> None:
+    from openmlops.operations.experiment import cells, columns
+
+    print_table(f"{found.model.name}: {len(found.runs)} runs, {found.trained} trained now", columns(found.axes), cells(found))
+    for note in (*found.notes, f"The gate: {found.verdict.outcome}. {' '.join(found.verdict.reasons)}"):
+        say(f"- {note}".replace("[", "\\["))
+    for run in found.runs:
+        if run.reason:
+            say(f"- failed: {run.reason}".replace("[", "\\["))
+    say(f"The table is in {found.table} and on the run {found.parent}. Next: openmlops evaluate {found.model.name}@staging")

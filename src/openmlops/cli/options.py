@@ -1,0 +1,63 @@
+"""Options that many commands share, and texts of the command line as values."""
+
+import re
+from typing import Annotated, Any
+
+import typer
+
+from openmlops.errors import SettingsError
+from openmlops.settings import choose_use_case
+
+
+def _choose(name: str | None) -> str | None:
+    if name:
+        choose_use_case(name)
+    return name
+
+
+UseCaseName = Annotated[
+    str | None,
+    typer.Option("--use-case", help="cifar10, person or package.module:USE_CASE; default USE_CASE.", callback=_choose),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any other field of the use case's TrainConfig; may be repeated."),
+]
+
+
+def seconds(text: str) -> float:
+    """`60`, `60s`, `3m` or `1h` in seconds. Raises SettingsError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if not match or float(match[1]) <= 0:
+        raise SettingsError(f"'{text}' is not a length of time", "Write it as 60s, 3m or 1h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def assignments(texts: list[str] | None) -> dict[str, str]:
+    """`NAME=VALUE` -> value by name. Raises SettingsError."""
+    found: dict[str, str] = {}
+    for text in texts or ():
+        name, mark, value = text.partition("=")
+        if not (name and mark and value):
+            raise SettingsError(f"'{text}' sets nothing", "Write it as --set NAME=VALUE, such as --set lr=0.001")
+        found[name.strip().replace("-", "_")] = value
+    return found
+
+
+def values(text: str) -> tuple[Any, ...]:
+    """`3,5` -> (3, 5): numbers where they are. Raises SettingsError for an empty value and for one that is there twice."""
+    parts = [_value(part.strip()) for part in text.split(",")]
+    if "" in parts:
+        raise SettingsError(f"'{text}' has an empty value", "Write it as 3,5")
+    if len(set(parts)) < len(parts):
+        raise SettingsError(f"'{text}' has a value twice", "Give each value once")
+    return tuple(parts)
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text.lower(), text)

@@ -1,0 +1,47 @@
+"""The baseline of person detection as a ZenML pipeline: one training of tiny YOLO, judged like every other model.
+
+`openmlops train --use-case person` runs it, and so does `python -m openmlops.pipelines.person_baseline`.
+"""
+
+import sys
+from typing import Any
+
+from zenml import pipeline
+
+from openmlops.console import exit_code
+from openmlops.core.types import TrainingOutcome, Value
+from openmlops.pipelines.outputs import outputs_of
+from openmlops.pipelines.stack import open_workspace
+from openmlops.pipelines.steps import person
+from openmlops.pipelines.steps import training as shared
+
+
+@pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_artifact_metadata=False)
+def person_baseline(config: dict[str, Any]) -> None:
+    """From the data to the gate, and the experiment as a table. `config` are the fields of the use case's TrainConfig."""
+    splits = person.prepare_tiny_coco_dataset(seed=config["seed"])
+    trained = person.train_yolo_tiny(splits, config)
+    evaluation = shared.evaluate(trained)
+    export = shared.export_model(trained, evaluation)
+    model = shared.register_model(export, trained, evaluation)
+    decision = shared.gate(model, splits)
+    person.summarize_yolo_experiment(trained, evaluation, model, decision)
+
+
+def run_baseline(config: Value) -> TrainingOutcome:
+    """Run the pipeline on the active stack and gather what its steps returned. Raises what a step raised."""
+    output = outputs_of(person_baseline(config=config.model_dump()))
+    splits = output("prepare_tiny_coco_dataset")
+    return TrainingOutcome.of(splits.dataset, output("evaluate"), output("register_model"), output("gate"))
+
+
+def main() -> None:
+    """Train the person detector with its default configuration and print the outcome as JSON."""
+    workspace = open_workspace("person")
+    print(run_baseline(workspace.use_case.config()).model_dump_json(indent=2))
+
+
+if __name__ == "__main__":  # by its import name, so that ZenML can find the steps again
+    from openmlops.pipelines import person_baseline as this
+
+    sys.exit(exit_code(this.main))

@@ -1,0 +1,62 @@
+"""The steps that person detection has of its own, around the shared ones. What each does is in `operations`."""
+
+from typing import Annotated, Any
+
+from zenml import step
+
+from openmlops.core.types import DetectionEvaluation, Evaluation, LedgerEntry, ModelRef, SplitsRef, TrainedRef
+from openmlops.operations import data, experiment, grid, promotion, training
+from openmlops.operations.experiment import Experiment
+from openmlops.operations.grid import Grid, GridRef
+from openmlops.pipelines.stack import open_workspace
+
+
+@step(enable_cache=False)
+def prepare_tiny_coco_dataset(seed: int) -> Annotated[SplitsRef, "splits"]:
+    """Bring the data version, send it to the object store, check it, and say which image is in which split."""
+    workspace = open_workspace()
+    dataset = data.ingest(workspace)
+    data.upload(workspace, dataset)
+    return data.split(workspace, data.validate(workspace, dataset).dataset, seed)
+
+
+@step(enable_cache=False)
+def train_yolo_tiny(splits: SplitsRef, config: dict[str, Any]) -> Annotated[TrainedRef, "trained"]:
+    """Train the detector in this process and one MLflow run, or resume the killed training of the same."""
+    workspace = open_workspace()
+    return training.train(workspace, splits, training.preprocess(workspace, splits), config)
+
+
+@step(enable_cache=False)
+def summarize_yolo_experiment(
+    trained: TrainedRef, evaluation: DetectionEvaluation, model: ModelRef, decision: LedgerEntry
+) -> Annotated[Experiment, "experiment"]:
+    """The training as a table, in MLflow and in ARTIFACTS_DIR."""
+    return experiment.summarize_run(open_workspace(), trained, evaluation, model, decision)
+
+
+@step(enable_cache=False)
+def train_yolo_tiny_grid(splits: SplitsRef, grid_: dict[str, Any]) -> Annotated[GridRef, "grid"]:
+    """Train and evaluate every combination, each in a process and an MLflow run of its own; failures do not stop the rest."""
+    return grid.train_all(open_workspace(), splits, Grid.model_validate(grid_))
+
+
+@step(enable_cache=False)
+def select_best(found: GridRef) -> tuple[Annotated[TrainedRef, "trained"], Annotated[Evaluation, "evaluation"]]:
+    """The run that did best on validation, with its quality on the test split."""
+    best = found.best
+    assert best.trained is not None
+    assert best.test is not None
+    return best.trained, best.test
+
+
+@step(enable_cache=False)
+def gate_once(model: ModelRef, splits: SplitsRef) -> Annotated[LedgerEntry, "decision"]:
+    """The gate's verdict on the winner; of a grid that is repeated, the one that was written before."""
+    return promotion.decide_once(open_workspace(), model, splits)
+
+
+@step(name="summarize_yolo_experiment", enable_cache=False)
+def summarize_grid(found: GridRef, model: ModelRef, decision: LedgerEntry) -> Annotated[Experiment, "experiment"]:
+    """The table of runs, in MLflow and in ARTIFACTS_DIR, with what was chosen and what the gate says of it."""
+    return experiment.summarize_grid(open_workspace(), found, model, decision)
