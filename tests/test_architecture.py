@@ -19,12 +19,13 @@ def test_the_import_contracts_hold() -> None:
 
 
 def test_only_settings_reads_the_environment() -> None:
-    """Writing a variable for a library that knows no other way (prometheus-client's folder) is no reading."""
+    """Writing a variable for a library that knows no other way (prometheus-client's folder) is no reading; nor is putting back
+    what ultralytics writes into the environment when it is imported (usecases/person/yolo.py)."""
     writing = re.compile(r'os\.environ\["\w+"\] = ')
     readers = {
         path.name for path in SOURCE.rglob("*.py") if re.search(r"os\.environ|getenv", writing.sub("", path.read_text()))
     }
-    assert readers <= {"settings.py"}
+    assert readers <= {"settings.py", "yolo.py"}
 
 
 def test_help_imports_no_heavy_library() -> None:
@@ -49,3 +50,30 @@ def _python(code: str, cwd: Path = ROOT, **environment: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip().splitlines()[-1]
+
+
+HIDDEN = """
+import sys
+for name in ("ultralytics", "torchvision", "cv2"):
+    sys.modules[name] = None
+from openmlops.cli import main
+main()
+"""
+"""The command line where the extra `yolo` is not installed."""
+
+
+def without_ultralytics(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    script = folder / "openmlops_without.py"
+    script.write_text(HIDDEN)
+    return subprocess.run([sys.executable, script, *words], cwd=folder, capture_output=True, text=True)
+
+
+def test_without_the_extra_data_of_people_is_made_and_checked_and_training_names_the_extra_in_one_line(tmp_path: Path) -> None:
+    """ultralytics is under AGPL-3.0: whoever does not install it must be able to do all else."""
+    assert without_ultralytics(tmp_path, "data", "sample", "person").returncode == 0
+    assert without_ultralytics(tmp_path, "data", "check", "person").returncode == 0
+    done = without_ultralytics(tmp_path, "train", "--use-case", "person", "--epochs", "1")
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: This needs the optional extra 'yolo', which is not installed")
+    assert "pip install 'openmlops[yolo]'" in line

@@ -1,4 +1,4 @@
-"""A detector's figures are ultralytics' figures, come with intervals, and tell two detectors apart at the stated rates."""
+"""A detector's figures are ultralytics' figures, come with intervals, and are never made up."""
 
 from types import SimpleNamespace
 
@@ -9,7 +9,6 @@ from openmlops.core.average_precision import RECALLS, average_precision, bootstr
 from openmlops.core.boxes import objects
 from openmlops.core.detection import (
     OPERATING,
-    compare_detections,
     confusion_matrix,
     evaluate_detection,
     floor,
@@ -18,60 +17,11 @@ from openmlops.core.detection import (
     pack,
     unpack,
 )
-from openmlops.core.gate import RULES, Contender, decide
 from openmlops.core.matching import THRESHOLDS, match, same_class_overlap
-from openmlops.errors import DataError, EvaluationError, GateError
+from openmlops.errors import DataError, EvaluationError
+from simulated_detectors import answered, boxes, detected
 
 NAMES = ("person", "car", "dog", "kite")
-
-
-def boxes(*rows, columns=5):
-    return np.array(rows, np.float32).reshape(-1, columns)
-
-
-def answered(*rows):
-    return boxes(*rows, columns=6)
-
-
-def corners(count, rng):
-    """float64 (count, 4) in an image of about 500x500."""
-    start = rng.uniform(0, 400, (count, 2))
-    return np.hstack([start, start + rng.uniform(20, 120, (count, 2))])
-
-
-def scenes(n, rng, classes=1, most=6):
-    """Labels of n images; class `classes` - 1 is rare, and some images are empty."""
-    counts = rng.integers(0, most + 1, n)
-    kinds = [rng.integers(0, classes, (count, 1)) * (rng.random((count, 1)) < 0.8) for count in counts]
-    return objects([np.hstack([corners(len(kind), rng), kind]).astype(np.float32) for kind in kinds])
-
-
-def difficulty(labels, rng):
-    return [rng.normal(size=len(true)) for true in labels]
-
-
-def detect(labels, hard, skill, rng, classes=1):
-    """A detector that finds true boxes by its skill and their difficulty, which detectors share, not quite in place, sometimes
-    twice or of the wrong class, and sees one thing an image that is not there."""
-    answers = []
-    for true, shared in zip(labels, hard, strict=True):
-        ease = skill - np.sqrt(0.8) * shared - np.sqrt(0.2) * rng.normal(size=len(true))
-        seen = np.repeat(np.flatnonzero(ease > 0), 1 + (rng.random((ease > 0).sum()) < 0.1))
-        size = np.tile(true[seen, 2:4] - true[seen, :2], 2)
-        place = true[seen, :4] + rng.normal(0, 0.06, size.shape) * size
-        wrong = rng.random(len(seen)) < 0.05
-        kind = np.where(wrong, rng.integers(0, classes, len(seen)), true[seen, 4])
-        ghosts = rng.poisson(1)
-        real = np.column_stack([place, 1 / (1 + np.exp(-ease[seen] - rng.normal(0, 0.1, len(seen)))), kind])
-        ghost = np.column_stack([corners(ghosts, rng), rng.uniform(0.05, 0.7, ghosts), rng.integers(0, classes, ghosts)])
-        answers.append(np.vstack([real, ghost]).astype(np.float32))
-    return objects([found[np.argsort(-found[:, 4])] for found in answers])
-
-
-def detected(n, seed, classes=1, skill=0.8):
-    rng = np.random.default_rng(seed)
-    labels = scenes(n, rng, classes)
-    return labels, detect(labels, difficulty(labels, rng), skill, rng, classes)
 
 
 def evaluate(labels, answers, names=NAMES):
@@ -258,8 +208,6 @@ def test_cannot_score_if_a_number_is_not_finite(unsound):
     labels = objects([boxes([0, 0, 1, 1, 0])])
     with pytest.raises(EvaluationError, match="NaN or infinite"):
         map50(labels, objects([answered(unsound)]))
-    with pytest.raises(EvaluationError, match="NaN or infinite"):
-        compare_detections("holdout", labels, objects([answered(unsound)]), objects([answered()]), 1, holdout=True)
 
 
 def test_cannot_evaluate_if_there_is_no_image_or_an_answer_is_missing():
@@ -267,104 +215,6 @@ def test_cannot_evaluate_if_there_is_no_image_or_an_answer_is_missing():
     for some, others in ((labels[:0], answers[:0]), (labels, answers[:2])):
         with pytest.raises(EvaluationError, match=f"there are {len(others)} answers to {len(some)} images"):
             evaluate(some, others)
-
-
-# Two detectors
-
-
-def compared(labels, challenger, opponent):
-    return compare_detections("holdout", labels, challenger, opponent, 1, holdout=True)
-
-
-def two_detectors(n, rng, gain):
-    """Labels, and the answers of two detectors that differ by `gain` in skill."""
-    labels = scenes(n, rng)
-    hard = difficulty(labels, rng)
-    return labels, detect(labels, hard, 0.8 + gain, rng), detect(labels, hard, 0.8, rng)
-
-
-def lucky(n, gates, seed, change, gain=0.0):
-    """In how many of so many comparisons, each on new images, `p_better` is at most alpha."""
-    rng = np.random.default_rng(seed)
-    found = [compared(*change(*two_detectors(n, rng, gain), rng)).p_better for _ in range(gates)]
-    return int(np.sum(np.array(found) <= RULES.alpha))
-
-
-def mostly_the_same(labels, first, second, rng):
-    """The first answers as the second does, but in one image of twenty."""
-    return labels, objects([a if rng.random() < 0.05 else b for a, b in zip(first, second, strict=True)]), second
-
-
-def another_scale(labels, first, second, rng):
-    return labels, objects([found ** np.array([1, 1, 1, 1, 3, 1], np.float32) for found in first]), second
-
-
-def as_they_are(labels, first, second, rng):
-    return labels, first, second
-
-
-@pytest.mark.parametrize("change", [as_they_are, mostly_the_same, another_scale])
-@pytest.mark.parametrize(("gates", "at_most"), [(60, 7), pytest.param(1000, 67, marks=pytest.mark.slow)])
-def test_equal_detectors_seem_better_at_most_at_the_stated_rate(change, gates, at_most):
-    """On 50 images each; if 5 % seem better, more than `at_most` do with a probability of 1 %."""
-    assert lucky(50, gates, 21, change) <= at_most
-
-
-def test_a_clearly_better_detector_is_found_at_least_nine_times_in_ten():
-    assert lucky(100, 30, 22, as_they_are, gain=0.4) >= 27
-
-
-def test_a_worse_detector_is_never_found_better():
-    assert lucky(100, 30, 23, as_they_are, gain=-0.4) == 0
-
-
-def verdict(labels, challenger, opponent):
-    """Of version 2 against the champion, version 1."""
-    two, one = (
-        Contender(version=version, sha256=f"{version:064d}", score=map50(labels, answers, 1))
-        for version, answers in ((2, challenger), (1, opponent))
-    )
-    return decide(two, one, (compared(labels, challenger, opponent),), 0.1)
-
-
-def test_swapped_roles_turn_a_promotion_into_a_rejection():
-    labels, better, worse = two_detectors(400, np.random.default_rng(24), 0.6)
-    assert verdict(labels, better, worse).outcome == "promote"
-    assert verdict(labels, worse, better).outcome == "reject"
-
-
-def test_a_difference_is_challenger_minus_opponent():
-    labels, better, worse = two_detectors(200, np.random.default_rng(25), 0.6)
-    found, swapped = compared(labels, better, worse), compared(labels, worse, better)
-    assert found.difference == found.challenger_score - found.opponent_score > 0
-    assert (swapped.difference, swapped.low, swapped.high) == pytest.approx((-found.difference, -found.high, -found.low))
-    assert found.low < found.difference < found.high
-    assert found.p_better < 0.01 < 0.99 < swapped.p_better
-    assert found.challenger_score == map50(labels, better, 1).value
-    assert (found.opponent, found.holdout, found.n, found.name) == (1, True, 200, "holdout")
-
-
-def test_identical_answers_are_no_lead():
-    labels, answers = detected(40, 26)
-    found = compared(labels, answers, answers)
-    assert (found.difference, found.low, found.high, found.p_better, found.more_labels) == (0, 0, 0, 1, None)
-
-
-def test_more_labels_are_asked_for_only_while_it_is_open():
-    labels, better, worse = two_detectors(200, np.random.default_rng(27), 0.6)
-    assert compared(labels, better, worse).more_labels is None
-    equal = compared(*two_detectors(60, np.random.default_rng(28), 0.0))
-    assert equal.p_better > RULES.alpha
-    assert equal.more_labels > 60
-
-
-def test_cannot_compare_if_not_all_images_were_answered_by_both():
-    labels, answers = detected(5, 29)
-    for first, second in ((answers[:4], answers), (answers, answers[:4])):
-        with pytest.raises(GateError, match="answer the same images"):
-            compared(labels, first, second)
-    with pytest.raises(GateError, match="at least one"):
-        compared(labels[:0], answers[:0], answers[:0])
 
 
 # Floor, log and labelling

@@ -31,21 +31,15 @@ def grid(
 
     What ended well is not trained again when the same command is given again; what was killed goes on where it was.
     """
-    from openmlops.operations.grid import grid_of
+    from openmlops.operations.grid import EPOCHS, IMGSZ, grid_of
 
     workspace = Workspace.open()
     given = {"epochs": epochs, "imgsz": imgsz, "batch_size": batch_size, "lr": lr, "seed": seed} | assignments(set_)
     chosen = {name: values(text) for name, text in given.items() if text is not None}
     axes = {name: found for name, found in chosen.items() if len(found) > 1 or name in ("epochs", "imgsz")}
     base = {name: found[0] for name, found in chosen.items() if name not in axes}
-    found = _run(workspace, grid_of(workspace, axes or _default(), base, jobs))
+    found = _run(workspace, grid_of(workspace, axes or {"epochs": EPOCHS, "imgsz": IMGSZ}, base, jobs))
     print_json(found) if json else _print(found)
-
-
-def _default() -> dict[str, tuple[Any, ...]]:
-    from openmlops.pipelines.person_grid import EPOCHS, IMGSZ
-
-    return {"epochs": EPOCHS, "imgsz": IMGSZ}
 
 
 def _run(workspace: Workspace, asked: Any) -> Any:

@@ -4,7 +4,7 @@ Labels are an object array (n,) of float32 (m, 5): x1, y1, x2, y2 in pixels, cla
 float32 (k, 6): x1, y1, x2, y2, score, class. What is not here: the matching (core/matching.py), AP
 (core/average_precision.py) and verdicts (core/gate.py). What cannot be measured raises EvaluationError.
 Cost of an evaluation of 120 images with 100 answered boxes each, all its intervals included: 0.4 cpu-seconds with 600 true
-boxes, 1.2 with 12,000 (one class, n = 1 each, EPYC Zen 5, numpy NUMPY).
+boxes, 1.2 with 12,000 (one class, n = 1 each, EPYC Zen 5, numpy 2.4).
 """
 
 from collections.abc import Sequence
@@ -105,7 +105,8 @@ def compare_detections(
     `more_labels` is how many more images would show a gain, None if it is shown or a worthwhile one is ruled out.
     Raises GateError if not all images were answered by both, else EvaluationError as `evaluate_detection` does.
 
-    Measured: of equally good detectors 4.5 % have a `p_better` of at most 0.05.
+    Measured on simulated detectors: of equally good ones 4.8 % have a `p_better` of at most 0.05, on 30 images (n = 900) and
+    on 100 (n = 600).
     """
     if not len(labels) == len(challenger) == len(opponent) > 0:
         problem = f"{name}: {len(challenger)} answers of the challenger against {len(opponent)} to {len(labels)} images"

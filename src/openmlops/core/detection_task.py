@@ -2,7 +2,6 @@
 that were found, float32 (k, 6): the same four, score, class index. How good they are is `detection`."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,14 +58,15 @@ def _read_box(told: Any, names: Sequence[str]) -> list[float]:
     box = told.get("box") if isinstance(told, dict) else None
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
         raise DataError(f"The box {str(told)[:80]!r} has no four numbers", _REMEDY)
-    x1, y1, x2, y2 = box
-    if not (0 <= x1 < x2 and 0 <= y1 < y2):
+    x1, y1, x2, y2 = (float(value) for value in box)
+    if not (min(x1, y1) >= 0 and np.float32(x1) < np.float32(x2) and np.float32(y1) < np.float32(y2)):
         raise DataError(f"The box {str(box)[:80]} has no area within an image", _REMEDY)
     return [x1, y1, x2, y2, _class_index(told.get("class"), names)]
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e6
+    """Finite, and such as an image can have; neither NaN nor an integer beyond all floats is."""
+    return type(value) in (int, float) and abs(value) < 1e6
 
 
 def _class_index(told: Any, names: Sequence[str]) -> int:

@@ -21,6 +21,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import Field
 
+from openmlops.adapters.tracking import FAILURE_TAG
 from openmlops.console import say
 from openmlops.core.types import Comparison, DetectionEvaluation, SplitsRef, TrainedRef, Value
 from openmlops.errors import SettingsError, TrainingError
@@ -32,6 +33,8 @@ from openmlops.operations.workspace import Workspace
 PARENT_TAG = "mlflow.parentRunId"
 """how MLflow's pages know that a run is one of a grid"""
 ENDING_SECONDS = 10
+EPOCHS, IMGSZ = (3, 5), (320, 416)
+"""the grid where none is asked for"""
 
 
 class Grid(Value):
@@ -81,10 +84,13 @@ class GridRef(Value):
 
 def train_all(workspace: Workspace, splits: SplitsRef, grid: Grid) -> GridRef:
     """Train what is not trained yet. Raises TrainingError if no run at all ended well, or if this very grid is being run;
-    SettingsError for a combination that means nothing.
+    SettingsError if two combinations are one training.
     """
     preprocessing = training.preprocess(workspace, splits)
     jobs = [_Job(workspace, splits, preprocessing, config) for config in grid.configs()]
+    if len({job.key for job in jobs}) < len(jobs):
+        problem = f"Some of the {len(jobs)} combinations of {', '.join(grid.axes)} are the same training"
+        raise SettingsError(problem, "Vary only what decides the weights")
     key = hashlib.sha256("\n".join(sorted(job.key for job in jobs)).encode()).hexdigest()[:16]
     folder = workspace.home / "grids" / key
     with _alone(folder):
@@ -96,6 +102,7 @@ def train_all(workspace: Workspace, splits: SplitsRef, grid: Grid) -> GridRef:
     failed = {job.key: result for job, result in zip(waiting, ran, strict=True) if result.trained is None}
     results = [failed.get(job.key) or job.read(folder) for job in jobs]
     runs = tuple(result for result in results if result is not None)
+    _close(workspace, runs)
     if not any(run.trained for run in runs):
         workspace.tracking.fail(parent, runs[0].reason)
         problem = f"None of the {len(runs)} runs of the grid ended well; the first: {runs[0].reason}"
@@ -137,6 +144,7 @@ class _Job:
         self.workspace, self.splits, self.config = workspace, splits, config
         chosen = workspace.use_case.config(**config)
         self.key = training.training_key(workspace, splits, preprocessing, chosen)
+        self.note = workspace.home / "trainings" / self.key[:16] / "run_id"
 
     def result_file(self, folder: Path) -> Path:
         return folder / f"{self.key[:16]}.json"
@@ -167,20 +175,33 @@ class _Job:
             code = process.wait()
         if code == 0 and (found := self.read(folder)) is not None:
             return found
-        return self._failed(reason or f"its process ended with the exit code {code}")
+        return self._failed(parent, reason or f"its process ended with the exit code {code}")
 
     @property
     def shown(self) -> str:
         return "  ".join(f"{name} {value}" for name, value in self.config.items() if value is not None)
 
-    def _failed(self, reason: str) -> RunResult:
-        """Close the run that the process may have left open."""
+    def _failed(self, parent: str, reason: str) -> RunResult:
+        """Close the run that the process may have left open; one that failed before it had a run gets one."""
         say(f"failed  {self.shown}: {reason}".replace("[", "\\["))
-        note = self.workspace.home / "trainings" / self.key[:16] / "run_id"
-        run_id = note.read_text() if note.exists() else ""
-        if run_id and self.workspace.tracking.run_is_open(run_id):
-            self.workspace.tracking.fail(run_id, reason)
+        tracking = self.workspace.tracking
+        run_id = self._noted(parent) or self._new_run(parent)
+        if tracking.run_is_open(run_id):
+            tracking.fail(run_id, reason)
         return RunResult(config=self.config, run_id=run_id, reason=reason)
+
+    def _noted(self, parent: str) -> str:
+        """The run of this training, if it is one of this grid's: what somebody else trains is not ours to close."""
+        noted = self.note.read_text() if self.note.exists() else ""
+        return noted if noted and self.workspace.tracking.tags(noted).get(PARENT_TAG) == parent else ""
+
+    def _new_run(self, parent: str) -> str:
+        tags = {"openmlops.use_case": self.workspace.use_case.name, "openmlops.splits": self.splits.fingerprint}
+        tracking = self.workspace.tracking
+        run_id = tracking.start(self.workspace.model_name, self.config, {**tags, PARENT_TAG: parent})
+        if not (self.note.exists() and tracking.run_is_open(self.note.read_text())):
+            write_text(self.note, run_id)
+        return run_id
 
 
 def _told(lines: IO[str], prefix: str) -> str:
@@ -220,15 +241,22 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _parent_run(workspace: Workspace, folder: Path, grid: Grid, splits: SplitsRef) -> str:
-    """The MLflow run of the grid, the one of an earlier call if there was one."""
+    """The MLflow run of the grid: that of an earlier call, unless no run at all ended well in that one."""
     note = folder / "parent"
-    if note.exists():
-        return note.read_text()
+    if note.exists() and FAILURE_TAG not in workspace.tracking.tags(found := note.read_text()):
+        return found
     axes = {name: ",".join(map(str, values)) for name, values in grid.axes.items()}
     tags = {"openmlops.use_case": workspace.use_case.name, "openmlops.splits": splits.fingerprint, "openmlops.kind": "grid"}
     parent = workspace.tracking.start(f"{workspace.model_name} grid", {"grid": axes, **grid.base}, tags)
     write_text(note, parent)
     return parent
+
+
+def _close(workspace: Workspace, runs: tuple[RunResult, ...]) -> None:
+    """Finish the runs of processes that were killed after they had written their results."""
+    for run in runs:
+        if run.trained and workspace.tracking.run_is_open(run.run_id):
+            workspace.tracking.finish(run.run_id)
 
 
 def grid_of(workspace: Workspace, axes: dict[str, tuple[Any, ...]], base: dict[str, Any], jobs: int) -> Grid:
@@ -245,7 +273,8 @@ def grid_of(workspace: Workspace, axes: dict[str, tuple[Any, ...]], base: dict[s
             use_case.config(**config)
         except ValidationError as error:
             first = error.errors()[0]
-            name = str(first["loc"][0]) if first["loc"] else ", ".join(axes)
-            problem = f"{name} cannot be {config.get(name)!r}: {first['msg'].lower()}"
+            name = str(first["loc"][0]) if first["loc"] else ""
+            what = f"{name} cannot be {config.get(name)!r}" if name else "These fields do not go together"
+            problem = f"{what}: {first['msg'].lower()}"
             raise SettingsError(problem, f"Fields: {', '.join(use_case.config.model_fields)}") from None
     return grid

@@ -10,14 +10,11 @@ from zenml import pipeline
 
 from openmlops.console import exit_code
 from openmlops.operations.experiment import Experiment
-from openmlops.operations.grid import Grid, grid_of
+from openmlops.operations.grid import EPOCHS, IMGSZ, Grid, grid_of
 from openmlops.pipelines.outputs import outputs_of
 from openmlops.pipelines.stack import open_workspace
 from openmlops.pipelines.steps import person
 from openmlops.pipelines.steps import training as shared
-
-EPOCHS, IMGSZ = (3, 5), (320, 416)
-"""the grid where none is asked for"""
 
 
 @pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_artifact_metadata=False)

@@ -107,18 +107,30 @@ class Batcher:
         return _wanted(jobs), False
 
     def _process(self, jobs: Sequence[Job]) -> None:
+        if (predictor := self._current()) is None:
+            self._loop.call_soon_threadsafe(_fail, jobs, unavailable("No version is in service yet"))
+            return
+        prepared = [(job, shown) for job in jobs if (shown := self._prepared(predictor, job)) is not None]
+        if not prepared:
+            return
+        jobs = [job for job, _ in prepared]
         try:
-            answered = self._answer(jobs)
+            answered = self._answer(predictor, jobs, Shown.joined([shown for _, shown in prepared]))
         except Exception as error:  # noqa: BLE001 - becomes the failure of every request in the batch
             self._loop.call_soon_threadsafe(_fail, jobs, error)
             return
         self._commit.submit(answered).add_done_callback(partial(self._committed, jobs, answered))
 
-    def _answer(self, jobs: Sequence[Job]) -> Answered:
-        predictor = self._current()
-        if predictor is None:
-            raise unavailable("No version is in service yet")
-        answers = predictor.answer(Shown.joined([predictor.shown(job.shown, job.inputs) for job in jobs]))
+    def _prepared(self, predictor: Predictor, job: Job) -> Shown | None:
+        """What the version is shown of a job; None if that cannot be, which fails this job and no other."""
+        try:
+            return predictor.shown(job.shown, job.inputs)
+        except Exception as error:  # noqa: BLE001 - becomes the failure of the request
+            self._loop.call_soon_threadsafe(_fail, [job], error)
+            return None
+
+    def _answer(self, predictor: Predictor, jobs: Sequence[Job], shown: Shown) -> Answered:
+        answers = predictor.answer(shown)
         now = time.perf_counter()
         return Answered(
             predictor=predictor,

@@ -72,13 +72,14 @@ class Predictor:
     def shown(self, shown: Shown, inputs: Sequence[bytes | np.ndarray]) -> Shown:
         """What was prepared for a request, or prepared anew from what was sent where that was for a version of another size.
 
-        Raises a 503 for raw tensors of another size: they cannot be.
+        One after the other, because a decoded image may be a hundred times as large as what is shown of it. Raises a 503 for
+        raw tensors of another size: they cannot be.
         """
         if shown.pixels.shape[1:] == self.image_shape:
             return shown
         if not all(isinstance(sent, bytes) for sent in inputs):
             raise unavailable(f"Version {self.version} has just been put into service and takes images of {self.image_shape}")
-        return self.show([self._use_case.decode(sent) for sent in inputs if isinstance(sent, bytes)])
+        return Shown.joined([self.show([self._use_case.decode(sent)]) for sent in inputs if isinstance(sent, bytes)])
 
     def answer(self, shown: Shown) -> Answers:
         """n >= 1 images -> answers."""

@@ -142,7 +142,7 @@ def _wanted(outputs: Any, raw: bool, names: Sequence[str]) -> dict[str, bool]:
         if name not in names:
             raise ProtocolError(f"There is no output {str(name)[:80]!r}", f"Ask for {', '.join(names)}")
         if "classification" in parameters:
-            raise ProtocolError("The classification extension is not offered", "Ask for 'label' and 'probabilities'")
+            raise ProtocolError("The classification extension is not offered", f"Ask for {', '.join(names)}")
         wanted[name] = bool(parameters.get("binary_data", raw))
     return wanted
 

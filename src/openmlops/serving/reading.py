@@ -40,9 +40,9 @@ class ImageReader:
         """
         return Shown.joined([await self._beside(content, self._show, content, shape) for content in contents])
 
-    async def decode(self, content: bytes) -> np.ndarray:
-        """A PNG or JPEG file -> uint8 (h, w, 3). Raises DataError."""
-        return await self._beside(content, self._use_case.decode, content)
+    async def decode(self, content: bytes, work: Callable[[np.ndarray], Read]) -> Read:
+        """A PNG or JPEG file -> what `work` makes of uint8 (h, w, 3), in the same thread. Raises DataError."""
+        return await self._beside(content, lambda: work(self._use_case.decode(content)))
 
     async def _beside(self, content: bytes, work: Callable[..., Read], *arguments: Any) -> Read:
         if _pixels(content) <= SMALL_PIXELS:

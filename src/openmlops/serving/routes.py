@@ -34,8 +34,8 @@ Told = TypeVar("Told", bound=Value)
 @router.post(
     "/predict",
     response_model=schemas.PredictionAnswer | schemas.DetectionAnswer | schemas.PredictionAnswers,
-    openapi_extra=schemas.PREDICT_BODY,
-    responses=schemas.refusals(400, 401, 408, 413, 422, 503),
+    openapi_extra={**schemas.PREDICT_BODY, **schemas.PREDICT_PARAMETERS},
+    responses={200: schemas.PICTURE, **schemas.refusals(400, 401, 408, 413, 422, 503)},
 )
 async def predict(request: Request) -> Response:
     """Answer one image (the body is a PNG or JPEG) or several (multipart): its class, or boxes in its pixels. Answered once it
@@ -74,9 +74,8 @@ def _answer(prediction: Prediction, row: int) -> dict[str, Any]:
 
 async def _picture(here: Services, prediction: Prediction, content: bytes) -> Response:
     """The image with the boxes that count as an answer; who answered stands in the headers."""
-    served, image = prediction.predictor, await here.reader.decode(content)
-    boxes = shown_boxes(prediction.outputs, 0)
-    drawn = await asyncio.to_thread(lambda: encode_png(np.asarray(with_boxes(image, boxes, served.classes))))
+    served, boxes = prediction.predictor, shown_boxes(prediction.outputs, 0)
+    drawn = await here.reader.decode(content, lambda image: encode_png(np.asarray(with_boxes(image, boxes, served.classes))))
     headers = {"X-Prediction-Id": prediction.ids[0], "X-Model-Version": str(served.version)}
     return Response(drawn, media_type="image/png", headers=headers)
 
@@ -125,9 +124,10 @@ def _told(schema: type[Told], body: bytes) -> Told:
     try:
         return schema.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the body"
-        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"{where}: {first['msg']}") from error
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        inmost = max(errors, key=lambda found: len(found["loc"]))  # of several readings, that which got farthest
+        where = ".".join(map(str, inmost["loc"])) or "the body"
+        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"{where}: {inmost['msg']}") from error
 
 
 @router.get("/health/live")

@@ -97,12 +97,39 @@ def _body(content: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+def _schema(kind: type[Value]) -> dict[str, Any]:
+    """The JSON schema of a value with nothing to look up: its own `$defs` would not be found inside the OpenAPI document."""
+    schema = kind.model_json_schema(ref_template="{model}")
+    parts = schema.pop("$defs", {})
+
+    def whole(found: Any) -> Any:
+        if isinstance(found, list):
+            return [whole(one) for one in found]
+        if not isinstance(found, dict):
+            return found
+        return whole(parts[found["$ref"]]) if "$ref" in found else {name: whole(one) for name, one in found.items()}
+
+    resolved: dict[str, Any] = whole(schema)
+    return resolved
+
+
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FILES = {"type": "object", "additionalProperties": {"type": "array", "items": _BINARY["schema"]}, "minProperties": 1}
 
 PREDICT_BODY = _body({"image/png": _BINARY, "image/jpeg": _BINARY, "multipart/form-data": {"schema": _FILES}})
-FEEDBACK_BODY = _body({"application/json": {"schema": Feedback.model_json_schema()}})
-TRIGGER_BODY = _body({"application/json": {"schema": Trigger.model_json_schema()}})
+PREDICT_PARAMETERS = {
+    "parameters": [
+        {
+            "name": "draw",
+            "in": "query",
+            "description": "1: a detector answers one image with a picture of it and its boxes",
+            "schema": {"type": "string", "enum": ["0", "1"]},
+        }
+    ]
+}
+PICTURE: dict[str, Any] = {"content": {"image/png": _BINARY}}
+FEEDBACK_BODY = _body({"application/json": {"schema": _schema(Feedback)}})
+TRIGGER_BODY = _body({"application/json": {"schema": _schema(Trigger)}})
 INFER_BODY = _body(
     {
         "application/json": {
@@ -124,5 +151,5 @@ INFER_BODY = _body(
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The documented problems of a route."""
-    content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+    content = {"application/problem+json": {"schema": _schema(Problem)}}
     return {status: {"description": "Problem details (RFC 9457)", "content": content} for status in statuses}

@@ -146,8 +146,8 @@ def on_call(module: str, function: str, extras: Mapping[str, str] = MappingProxy
         except ModuleNotFoundError as error:
             if (extra := extras.get(error.name or "")) is None:
                 raise
-            problem = f"This needs the package {error.name}, which is not installed"
-            raise SettingsError(problem, f"Install the extra that brings it: pip install 'openmlops[{extra}]'") from error
+            problem = f"This needs the optional extra '{extra}', which is not installed (there is no {error.name})"
+            raise SettingsError(problem, f"Install it: pip install 'openmlops[{extra}]'") from error
         return getattr(found, function)(*args, **kwargs)
 
     return call

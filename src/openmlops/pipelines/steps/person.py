@@ -6,6 +6,7 @@ from zenml import step
 
 from openmlops.core.types import DetectionEvaluation, Evaluation, LedgerEntry, ModelRef, SplitsRef, TrainedRef
 from openmlops.operations import data, experiment, grid, promotion, training
+from openmlops.operations.aliases import STAGING
 from openmlops.operations.experiment import Experiment
 from openmlops.operations.grid import Grid, GridRef
 from openmlops.pipelines.stack import open_workspace
@@ -52,8 +53,11 @@ def select_best(found: GridRef) -> tuple[Annotated[TrainedRef, "trained"], Annot
 
 @step(enable_cache=False)
 def gate_once(model: ModelRef, splits: SplitsRef) -> Annotated[LedgerEntry, "decision"]:
-    """The gate's verdict on the winner; of a grid that is repeated, the one that was written before."""
-    return promotion.decide_once(open_workspace(), model, splits)
+    """The gate's verdict on the winner; of a grid that is repeated, the one that was written before. It is staged either way."""
+    workspace = open_workspace()
+    decision = promotion.decide_once(workspace, model, splits)
+    workspace.registry.set_alias(model.name, STAGING, model.version)
+    return decision
 
 
 @step(name="summarize_yolo_experiment", enable_cache=False)

@@ -23,7 +23,7 @@ YOLOV8N = Archive(
     checksum="sha256:f59b3d833e2ff32e194b5bb8e08d211dc7c5bdf144b90d2c8412c47ccfc83b36",
     folder="yolov8n.pt",
 )
-_NEEDS = {"ultralytics": "yolo"}
+_NEEDS = {"ultralytics": "yolo", "cv2": "yolo"}
 
 USE_CASE = UseCase(
     name="person",
