@@ -113,6 +113,7 @@ CLASSIFICATION = Task(
     labels=labels_of,
     as_json=lambda label: json.dumps(int(label)),
     told=int,
+    within=lambda label, image: label,
     moved=lambda labels, images, kind, severity, seed: labels,
     renamed=renamed,
 )

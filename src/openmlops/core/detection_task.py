@@ -82,9 +82,23 @@ def labels_of(texts: Sequence[str]) -> np.ndarray:
     return objects([np.array(json.loads(text), np.float32).reshape(-1, 5) for text in texts])
 
 
+def as_json(boxes: np.ndarray) -> str:
+    """float32 (m, 5) -> the text that `read_label` makes of the same boxes."""
+    rows = boxes.astype(np.float64).round(3).tolist()
+    return json.dumps([[*corners, int(kind)] for *corners, kind in rows])
+
+
 def told(boxes: np.ndarray) -> list[dict[str, Any]]:
     """float32 (m, 5) -> a list of boxes."""
     return [{"class": int(box[4]), "box": box[:4].astype(np.float64).round(3).tolist()} for box in boxes]
+
+
+def within(boxes: np.ndarray, image: np.ndarray) -> np.ndarray | None:
+    """Boxes cut to their image; None if of one of them less than a pixel is left: then they were told in another scale."""
+    height, width = image.shape[:2]
+    cut = boxes.copy()
+    cut[:, :4] = np.clip(boxes[:, :4], 0, [width, height, width, height])
+    return cut if (cut[:, 2:4] - cut[:, :2] >= 1).all() else None
 
 
 def renamed(text: str, names: Sequence[str], others: Sequence[str]) -> str | None:
@@ -117,8 +131,9 @@ DETECTION = Task(
     label_column=list,
     from_label_column=lambda found: labels_of(list(found)),
     labels=labels_of,
-    as_json=lambda boxes: json.dumps(boxes.astype(np.float64).round(3).tolist()),
+    as_json=as_json,
     told=told,
+    within=within,
     moved=lambda labels, images, kind, severity, seed: all_moved(list(labels), images, kind, severity, seed),
     renamed=renamed,
 )

@@ -22,7 +22,7 @@ def with_boxes(
     for box in answer[::-1]:  # the surest last, on top
         corners = _corners(box, scale)
         pen.rectangle(corners, outline=ANSWERED, width=width)
-        _name(pen, corners, f"{names[int(box[5])]} {box[4]:.2f}")
+        _name(pen, corners, f"{names[int(box[5])]} {box[4]:.2f}", page.width)
     return page
 
 
@@ -31,10 +31,10 @@ def _corners(box: np.ndarray, scale: float) -> tuple[float, float, float, float]
     return x1, y1, max(x1, x2), max(y1, y2)
 
 
-def _name(pen: ImageDraw.ImageDraw, corners: tuple[float, float, float, float], text: str) -> None:
-    """Above the box, or inside it where there is no room above."""
-    left, top = corners[0], corners[1]
+def _name(pen: ImageDraw.ImageDraw, corners: tuple[float, float, float, float], text: str, width: int) -> None:
+    """Above the box, or inside it where there is no room above; further left where the page, of this width, ends."""
     _, _, right, bottom = pen.textbbox((0, 0), text)
+    left, top = max(0, min(corners[0], width - right - 4)), corners[1]
     at = (left, top - bottom - 2) if top > bottom + 2 else (left, top)
     pen.rectangle((at[0], at[1], at[0] + right + 3, at[1] + bottom + 2), fill=ANSWERED)
     pen.text((at[0] + 2, at[1]), text, fill="white")

@@ -70,6 +70,8 @@ class Task:
     """one label -> JSON"""
     told: Callable[[Any], Any]
     """one label -> what a client sends for it, and `read_label` reads"""
+    within: Callable[[Any, np.ndarray], Any]
+    """one label as somebody told it, its image -> the label cut to it; None if it speaks of what lies outside"""
     moved: Callable[[Labels, np.ndarray, str, int, int], Labels]
     """labels, images, corruption, severity, seed -> the labels of `corrupt(images, ...)`"""
     renamed: Callable[[str, Sequence[str], Sequence[str]], str | None]

@@ -33,7 +33,7 @@ SCENARIOS = {
         camera=("contrast", 4), first={"epochs": 8}, second={"epochs": 12}, good=0.8, lost=0.1, labelled=900, rate=150.0
     ),
     "person": Scenario(
-        camera=("night", 5), first={"epochs": 14}, second={"epochs": 14}, good=0.6, lost=0.1, labelled=650, rate=30.0
+        camera=("night", 4), first={"epochs": 5}, second={"epochs": 8}, good=0.6, lost=0.1, labelled=650, rate=30.0
     ),
 }
 

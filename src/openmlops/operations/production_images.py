@@ -12,6 +12,7 @@ import numpy as np
 
 from openmlops.adapters.labelled_inputs import LabelledInput
 from openmlops.core.boxes import objects
+from openmlops.core.tasks import Task
 from openmlops.core.validation import NEAR_BITS, content_hashes, perceptual_hashes
 from openmlops.errors import DataError
 from openmlops.operations.workspace import Workspace
@@ -67,12 +68,13 @@ def usable(workspace: Workspace, inputs: Sequence[LabelledInput], rows: Rows) ->
         except DataError:
             refused.setdefault("not kept any more", []).append(found)
             continue
-        if (label := task.renamed(found.label, found.classes, rows.names)) is not None:
-            images.append(image)
-            labels.append(label)
-            taken.append(found)
-        else:
-            refused.setdefault("of a class that the data set does not have", []).append(found)
+        label, unusable = _label(task, found, image, rows)
+        if unusable:
+            refused.setdefault(unusable, []).append(found)
+            continue
+        images.append(image)
+        labels.append(label)
+        taken.append(found)
     together = _like_rows(images, rows)
     why = _reasons_against(together, rows)
     kept = [row for row, reason in enumerate(why) if not reason]
@@ -85,6 +87,15 @@ def usable(workspace: Workspace, inputs: Sequence[LabelledInput], rows: Rows) ->
         tuple(taken[row] for row in kept),
         {why: tuple(all_) for why, all_ in refused.items()},
     )
+
+
+def _label(task: Task, found: LabelledInput, image: np.ndarray, rows: Rows) -> tuple[str, str]:
+    """The label as JSON in the classes of `rows`, cut to the image; or why it cannot be used."""
+    label = task.renamed(found.label, found.classes, rows.names)
+    if label is None:
+        return "", "of a class that the data set does not have"
+    cut = task.within(task.labels([label])[0], image)
+    return ("", "labelled outside of their image") if cut is None else (task.as_json(cut), "")
 
 
 def _like_rows(images: Sequence[np.ndarray], rows: Rows) -> np.ndarray:

@@ -26,6 +26,9 @@ from openmlops.serving.problems import unavailable
 from openmlops.serving.reading import files, is_multipart
 from openmlops.serving.services import Services, services
 
+TOLD_BYTES = 2**20
+"""largest JSON that is read: a thousand boxes need a fifth of it, and rubbish of 16 MB would need gigabytes to refuse"""
+
 router = APIRouter()
 
 Told = TypeVar("Told", bound=Value)
@@ -41,7 +44,7 @@ async def predict(request: Request) -> Response:
     """Answer one image (the body is a PNG or JPEG) or several (multipart): its class, or boxes in its pixels. Answered once it
     is in the log. With `?draw=1` a detector answers one image with a PNG of it and its boxes."""
     arrived, here = time.perf_counter(), services(request)
-    several, drawn = is_multipart(request), request.query_params.get("draw", "0") not in ("0", "")
+    several, drawn = is_multipart(request), _wants_picture(request)
     served = _served(here, drawn, several)
     contents = await files(request, here.config.limits.images) if several else [await request.body()]
     shown = await here.reader.read(contents, served.image_shape[:2])
@@ -50,6 +53,13 @@ async def predict(request: Request) -> Response:
         return await _picture(here, prediction, contents[0])
     answers = [_answer(prediction, row) for row in range(len(shown))]
     return _json({"predictions": answers} if several else answers[0])
+
+
+def _wants_picture(request: Request) -> bool:
+    asked = request.query_params.get("draw", "0")
+    if asked not in ("0", "1", ""):
+        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"draw is {asked[:80]!r}, which is neither 0 nor 1")
+    return asked == "1"
 
 
 def _served(here: Services, drawn: bool, several: bool) -> Predictor:
@@ -121,11 +131,15 @@ async def trigger(request: Request) -> Response:
 
 
 def _told(schema: type[Told], body: bytes) -> Told:
+    """Raises HTTPException for a body that is not of the schema; of several readings, it tells of that which got farthest."""
+    if len(body) > TOLD_BYTES:
+        problem = f"The body has {len(body)} bytes, more than {TOLD_BYTES}"
+        raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, problem)
     try:
         return schema.model_validate_json(body)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False, include_input=False)
-        inmost = max(errors, key=lambda found: len(found["loc"]))  # of several readings, that which got farthest
+        inmost = max(errors, key=lambda found: (len(found["loc"]), not found["type"].endswith("_type")))
         where = ".".join(map(str, inmost["loc"])) or "the body"
         raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"{where}: {inmost['msg']}") from error
 

@@ -1,9 +1,10 @@
 """What travels over HTTP as JSON, for reading requests and for the OpenAPI document. Answers are written by hand, faster."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, StrictFloat, StrictInt, StrictStr
 
+from openmlops.core.detection_task import MOST_BOXES
 from openmlops.core.types import Value
 
 
@@ -54,7 +55,7 @@ class Feedback(Value):
     """The true label of a prediction: a class by index or by name, or all true boxes, none where nothing is."""
 
     prediction_id: str = Field(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
-    label: StrictInt | StrictStr | list[TrueBox]
+    label: StrictInt | StrictStr | Annotated[list[TrueBox], Field(max_length=MOST_BOXES)]
 
     def plain_label(self) -> Any:
         """As the task reads it."""

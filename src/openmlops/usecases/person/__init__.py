@@ -4,7 +4,6 @@ Training needs the optional extra `yolo` (ultralytics, AGPL-3.0; docs/decisions/
 not. The functions that need torch or ultralytics are named, not imported: the server loads this use case too.
 """
 
-from openmlops.core.decoding import decode_native
 from openmlops.core.detection_task import DETECTION
 from openmlops.usecases.base import Archive, UseCase, on_call
 from openmlops.usecases.person import answering, data, features
@@ -39,7 +38,7 @@ USE_CASE = UseCase(
     build=on_call("openmlops.usecases.person.model", "build", _NEEDS),
     fit=on_call("openmlops.usecases.person.training", "fit", _NEEDS),
     served=on_call("openmlops.usecases.person.model", "served", _NEEDS),
-    decode=decode_native,
+    decode=data.decode,
     show=answering.show,
     answer=answering.answer,
     features=features.features,

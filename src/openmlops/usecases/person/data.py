@@ -162,6 +162,15 @@ def _listed(what: str, where: str, examples: list[str], blocking: bool) -> Probl
     return Problem(what=f"{what}: {shown}", where=where, count=len(examples), blocking=blocking)
 
 
+def decode(content: bytes) -> np.ndarray:
+    """PNG or JPEG bytes -> uint8 (h, w, 3) at its own size. Raises DataError, also below MIN_SIDE pixels on a side."""
+    image = decoding.decode_native(content)
+    if min(image.shape[:2]) < MIN_SIDE:
+        problem = f"The image has {image.shape[1]}x{image.shape[0]} pixels, less than {MIN_SIDE} on a side"
+        raise DataError(problem, "Send a larger one")
+    return image
+
+
 def split(rows: Rows, seed: int) -> dict[str, np.ndarray]:
     """Row indices (int64, ascending) of the three splits: the publisher's; VALIDATION_SHARE is drawn where he fixed none."""
     return splitting.split(rows, seed, VALIDATION_SHARE)
