@@ -16,7 +16,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-demo: $(READY)  ## the loop on sample data, offline
+demo: $(READY)  ## the loop on sample data, offline; USE_CASE=person for the detector
 	$(BIN)/openmlops demo
 
 test: $(READY)  ## everything but the slow faults
@@ -35,6 +35,7 @@ bench: $(READY)  ## the figures of docs/benchmarks.md; DATA=FOLDER (CIFAR-10's l
 	$(BIN)/python benchmarks/pipeline_overhead.py
 	$(BIN)/python benchmarks/serving.py
 	$(if $(DATA),$(BIN)/python benchmarks/train_cifar10.py $(DATA) --tutorial)
+	$(if $(COCO128),$(BIN)/python benchmarks/train_person.py $(COCO128))
 	$(if $(and $(DATA),$(MODEL)),$(BIN)/python benchmarks/drift_power.py $(MODEL) $(DATA))
 
 lock: $(READY)  ## requirements.lock anew from pyproject.toml

@@ -152,9 +152,10 @@ def litserve(version: dict[str, str]) -> Iterator[Server | None]:
 def bare(version: dict[str, str], images: np.ndarray, seconds: float) -> dict[str, float]:
     """One thread that decodes and runs, nothing else."""
     from openmlops.adapters.onnx_model import OnnxModel
+    from openmlops.core.classification_task import CLASSIFICATION
     from openmlops.core.decoding import decode_image
 
-    model = OnnxModel(Path(version["folder"]) / "model.onnx", threads=1)
+    model = OnnxModel(Path(version["folder"]) / "model.onnx", CLASSIFICATION.outputs, threads=1)
     bodies = [png_of(image) for image in images]
     start, cpu, n = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() < start + seconds:

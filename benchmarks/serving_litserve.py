@@ -12,6 +12,7 @@ import numpy as np
 from fastapi import Body
 
 from openmlops.adapters.onnx_model import OnnxModel
+from openmlops.core.classification_task import CLASSIFICATION
 from openmlops.core.decoding import decode_image
 
 
@@ -19,7 +20,7 @@ class Classifier(litserve.LitAPI):
     """Decode, stack, run, take apart."""
 
     def setup(self, device: str) -> None:
-        self.model = OnnxModel(Path(sys.argv[1]), threads=1)
+        self.model = OnnxModel(Path(sys.argv[1]), CLASSIFICATION.outputs, threads=1)
 
     def decode_request(self, request: Annotated[bytes, Body(media_type="image/png")]) -> np.ndarray:
         return decode_image(request, 32, 32)

@@ -26,7 +26,6 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from openmlops.core.types import Preprocessing
-from openmlops.learning.loop import FitData
 from openmlops.usecases import classifier
 from openmlops.usecases.base import Rows
 from openmlops.usecases.cifar10 import data, model
@@ -52,13 +51,12 @@ def main(folder: Path, budgets: list[float], tutorial: bool) -> None:
 
 def ours(rows: Rows, splits: dict[str, np.ndarray], budget: float) -> float:
     """Train for `budget` seconds; test accuracy."""
-    train, validation = splits["train"], splits["validation"]
+    train = splits["train"]
     preprocessing, config = classifier.preprocess(rows, train), TrainConfig(budget=budget)
     network = model.build(config, preprocessing, rows, train)
-    fit_data = FitData(rows.images[train], rows.labels[train], rows.images[validation], rows.labels[validation])
     cpu = cpu_seconds()
     with tempfile.TemporaryDirectory() as folder:
-        result = model.fit(network, fit_data, config, folder=Path(folder), key="", on_epoch=lambda metrics: None)
+        result = model.fit(network, rows, splits, config, folder=Path(folder), key="", on_epoch=lambda metrics: None)
     cpu = cpu_seconds() - cpu
     test = torch.from_numpy(rows.images[splits["test"]]).permute(0, 3, 1, 2)
     with torch.inference_mode():

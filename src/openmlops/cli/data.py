@@ -32,7 +32,7 @@ def tiny_person(
     seed: Annotated[int, typer.Option(min=0, help="Of the draw; the same seed draws the same images.")] = 0,
     json: Json = False,
 ) -> None:
-    """Draw a small data set of people from COCO128 (62 of its images show some), and version it for the use case person."""
+    """Draw a small data set of people from COCO128 (some 60 of its images show any), and version it for the use case person."""
     from openmlops.operations.data import make_tiny_person
 
     _print(make_tiny_person(Workspace.open("person"), coco128, train, validation, test, seed), json)

@@ -34,8 +34,9 @@ def grid(
     from openmlops.operations.grid import EPOCHS, IMGSZ, grid_of
 
     workspace = Workspace.open()
-    given = {"epochs": epochs, "imgsz": imgsz, "batch_size": batch_size, "lr": lr, "seed": seed} | assignments(set_)
-    chosen = {name: values(text) for name, text in given.items() if text is not None}
+    options = {"epochs": epochs, "imgsz": imgsz, "batch_size": batch_size, "lr": lr, "seed": seed}
+    given = {name: text for name, text in options.items() if text is not None}
+    chosen = {name: values(text) for name, text in (given | assignments(set_, given)).items()}
     axes = {name: found for name, found in chosen.items() if len(found) > 1 or name in ("epochs", "imgsz")}
     base = {name: found[0] for name, found in chosen.items() if name not in axes}
     found = _run(workspace, grid_of(workspace, axes or {"epochs": EPOCHS, "imgsz": IMGSZ}, base, jobs))

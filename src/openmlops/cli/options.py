@@ -1,6 +1,7 @@
 """Options that many commands share, and texts of the command line as values."""
 
 import re
+from collections.abc import Collection
 from typing import Annotated, Any
 
 import typer
@@ -33,14 +34,17 @@ def seconds(text: str) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
-def assignments(texts: list[str] | None) -> dict[str, str]:
-    """`NAME=VALUE` -> value by name. Raises SettingsError."""
+def assignments(texts: list[str] | None, taken: Collection[str] = ()) -> dict[str, str]:
+    """`NAME=VALUE` -> value by name. Raises SettingsError, also for a name that is there twice or among `taken`."""
     found: dict[str, str] = {}
     for text in texts or ():
-        name, mark, value = text.partition("=")
+        before, mark, value = text.partition("=")
+        name = before.strip().replace("-", "_")
         if not (name and mark and value):
             raise SettingsError(f"'{text}' sets nothing", "Write it as --set NAME=VALUE, such as --set lr=0.001")
-        found[name.strip().replace("-", "_")] = value
+        if name in found or name in taken:
+            raise SettingsError(f"{name} is given twice", "Give it once")
+        found[name] = value
     return found
 
 

@@ -41,7 +41,8 @@ def train(
     workspace = Workspace.open()
     given: dict[str, Any] = {"epochs": epochs, "imgsz": imgsz, "batch_size": batch_size, "lr": lr, "seed": seed}
     given |= {"budget": seconds(budget) if budget else None, "pretrained": pretrained, "device": device}
-    outcome = run(workspace, train_config(workspace, given | assignments(set_)))
+    named = {name for name, value in given.items() if value is not None}
+    outcome = run(workspace, train_config(workspace, given | assignments(set_, named)))
     print_json(outcome) if json else print_outcome(outcome)
 
 

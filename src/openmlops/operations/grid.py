@@ -12,8 +12,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,16 +23,17 @@ from pydantic import Field
 
 from openmlops.adapters.tracking import FAILURE_TAG
 from openmlops.console import say
-from openmlops.core.types import Comparison, DetectionEvaluation, SplitsRef, TrainedRef, Value
+from openmlops.core.types import Comparison, DetectionEvaluation, LedgerEntry, ModelRef, SplitsRef, TrainedRef, Value
 from openmlops.errors import SettingsError, TrainingError
 from openmlops.files import write_text
-from openmlops.operations import training
+from openmlops.operations import promotion, training
+from openmlops.operations.aliases import STAGING
 from openmlops.operations.data import indices_of
 from openmlops.operations.workspace import Workspace
 
 PARENT_TAG = "mlflow.parentRunId"
 """how MLflow's pages know that a run is one of a grid"""
-ENDING_SECONDS = 10
+ENDING_SECONDS, WAKING_SECONDS = 10, 1
 EPOCHS, IMGSZ = (3, 5), (320, 416)
 """the grid where none is asked for"""
 
@@ -96,9 +97,7 @@ def train_all(workspace: Workspace, splits: SplitsRef, grid: Grid) -> GridRef:
     with _alone(folder):
         parent = _parent_run(workspace, folder, grid, splits)
         waiting = [job for job in jobs if job.read(folder) is None]
-        with ThreadPoolExecutor(grid.jobs, thread_name_prefix="grid") as pool:
-            number = itertools.count(1)
-            ran = list(pool.map(lambda job: job.run(folder, parent, grid.jobs, f"{next(number)}/{len(waiting)}"), waiting))
+        ran = _run_all(waiting, folder, parent, grid.jobs)
     failed = {job.key: result for job, result in zip(waiting, ran, strict=True) if result.trained is None}
     results = [failed.get(job.key) or job.read(folder) for job in jobs]
     runs = tuple(result for result in results if result is not None)
@@ -109,6 +108,13 @@ def train_all(workspace: Workspace, splits: SplitsRef, grid: Grid) -> GridRef:
         raise TrainingError(problem, "Correct what it names and give the same command again")
     trained = sum(result.trained is not None for result in ran)
     return GridRef(axes=tuple(grid.axes), runs=runs, parent=parent, trained=trained, splits=splits)
+
+
+def stage(workspace: Workspace, model: ModelRef, splits: SplitsRef) -> LedgerEntry:
+    """Stage the winner; the gate's verdict on it, which is the one that was written before if the grid is repeated."""
+    decision = promotion.decide_once(workspace, model, splits)
+    workspace.registry.set_alias(model.name, STAGING, model.version)
+    return decision
 
 
 def within_noise(workspace: Workspace, grid: GridRef) -> tuple[int, Comparison | None]:
@@ -137,6 +143,23 @@ def read_answers(workspace: Workspace, path: str, classes: int) -> np.ndarray:
     return workspace.use_case.task.unpack(packed, classes)
 
 
+def _run_all(waiting: "list[_Job]", folder: Path, parent: str, jobs: int) -> list[RunResult]:
+    """Run them, `jobs` at once. When this process is interrupted they end with it, and go on when the grid is given again."""
+    with ThreadPoolExecutor(jobs, thread_name_prefix="grid") as pool:
+        names = [f"{number}/{len(waiting)}" for number in range(1, len(waiting) + 1)]
+        asked = [pool.submit(job.run, folder, parent, jobs, name) for job, name in zip(waiting, names, strict=True)]
+        try:
+            while (state := wait(asked, WAKING_SECONDS, FIRST_EXCEPTION)).not_done:  # and hear a signal that another thread got
+                for done in state.done:
+                    done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for job in waiting:
+                job.end()
+            raise
+    return [done.result() for done in asked]
+
+
 class _Job:
     """One run of the grid: a training that is named by all that decides its weights."""
 
@@ -144,6 +167,8 @@ class _Job:
         self.workspace, self.splits, self.config = workspace, splits, config
         chosen = workspace.use_case.config(**config)
         self.key = training.training_key(workspace, splits, preprocessing, chosen)
+        self.process: subprocess.Popen[str] | None = None
+        self.ended = False
         self.note = workspace.home / "trainings" / self.key[:16] / "run_id"
 
     def result_file(self, folder: Path) -> Path:
@@ -161,18 +186,25 @@ class _Job:
             "use_case": self.workspace.settings.use_case,
             "splits": self.splits.model_dump(mode="json"),
             "config": self.config,
+            "key": self.key,
             "parent": parent,
             "jobs": jobs,
             "result": str(self.result_file(folder)),
         }
         command = [sys.executable, "-m", "openmlops.operations.grid_run"]
-        with _running(command) as process:
+        with _running(command) as self.process:
+            process = self.process
+            if self.ended:
+                process.kill()
             assert process.stdin is not None
             assert process.stderr is not None
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()  # and left open: the run ends when this process does
+            with suppress(BrokenPipeError):  # it ended at once: its exit code says so
+                process.stdin.write(json.dumps(request) + "\n")
+                process.stdin.flush()  # and left open: the run ends when this process does
             reason = _told(process.stderr, f"run {number}")
             code = process.wait()
+        if self.ended:
+            return RunResult(config=self.config, reason="interrupted")
         if code == 0 and (found := self.read(folder)) is not None:
             return found
         return self._failed(parent, reason or f"its process ended with the exit code {code}")
@@ -180,6 +212,12 @@ class _Job:
     @property
     def shown(self) -> str:
         return "  ".join(f"{name} {value}" for name, value in self.config.items() if value is not None)
+
+    def end(self) -> None:
+        """End the process, if there is one, now or in a moment. Its run stays open and its checkpoint where it is."""
+        self.ended = True
+        if self.process is not None:
+            self.process.kill()
 
     def _failed(self, parent: str, reason: str) -> RunResult:
         """Close the run that the process may have left open; one that failed before it had a run gets one."""
@@ -222,7 +260,8 @@ def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         assert process.stdin is not None
-        process.stdin.close()
+        with suppress(BrokenPipeError):
+            process.stdin.close()
         try:
             process.wait(ENDING_SECONDS)
         except subprocess.TimeoutExpired:

@@ -13,6 +13,7 @@ from typing import Any
 
 from openmlops.console import exit_code
 from openmlops.core.types import SplitsRef
+from openmlops.errors import TrainingError
 from openmlops.files import write_text
 from openmlops.operations import grid, models, training
 from openmlops.operations.grid import PARENT_TAG, RunResult
@@ -42,6 +43,8 @@ def run(workspace: Workspace, asked: dict[str, Any]) -> None:
     if asked["jobs"] > 1:
         config.setdefault("threads", max(1, cores() // asked["jobs"]))
     preprocessing = training.preprocess(workspace, splits)
+    if training.training_key(workspace, splits, preprocessing, workspace.use_case.config(**config)) != asked["key"]:
+        raise TrainingError("The code of the training was changed while the grid ran", "Give the same command again")
     trained = training.train(workspace, splits, preprocessing, config, {PARENT_TAG: asked["parent"]})
     result = Path(asked["result"])
     with workspace.tracking.failing(trained.run_id):

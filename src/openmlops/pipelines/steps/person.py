@@ -5,8 +5,7 @@ from typing import Annotated, Any
 from zenml import step
 
 from openmlops.core.types import DetectionEvaluation, Evaluation, LedgerEntry, ModelRef, SplitsRef, TrainedRef
-from openmlops.operations import data, experiment, grid, promotion, training
-from openmlops.operations.aliases import STAGING
+from openmlops.operations import data, experiment, grid, training
 from openmlops.operations.experiment import Experiment
 from openmlops.operations.grid import Grid, GridRef
 from openmlops.pipelines.stack import open_workspace
@@ -53,11 +52,8 @@ def select_best(found: GridRef) -> tuple[Annotated[TrainedRef, "trained"], Annot
 
 @step(enable_cache=False)
 def gate_once(model: ModelRef, splits: SplitsRef) -> Annotated[LedgerEntry, "decision"]:
-    """The gate's verdict on the winner; of a grid that is repeated, the one that was written before. It is staged either way."""
-    workspace = open_workspace()
-    decision = promotion.decide_once(workspace, model, splits)
-    workspace.registry.set_alias(model.name, STAGING, model.version)
-    return decision
+    """The gate's verdict on the winner; of a grid that is repeated, the one written before. It is staged either way."""
+    return grid.stage(open_workspace(), model, splits)
 
 
 @step(name="summarize_yolo_experiment", enable_cache=False)
