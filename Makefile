@@ -31,11 +31,11 @@ check: $(READY)  ## lint, format, types, import contracts
 faults: $(READY)  ## the slow tests: kills, races, simulations at full length
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
-bench: $(READY)  ## the figures of docs/benchmarks.md; DATA=FOLDER (CIFAR-10's layout) and MODEL=FOLDER (a version's files) add theirs
+bench: $(READY)  ## the figures of docs/benchmarks.md; DATA=FOLDER (CIFAR-10's layout), COCO128=FOLDER, MODEL=FOLDER (a version's files) add theirs
 	$(BIN)/python benchmarks/pipeline_overhead.py
 	$(BIN)/python benchmarks/serving.py
 	$(if $(DATA),$(BIN)/python benchmarks/train_cifar10.py $(DATA) --tutorial)
-	$(if $(COCO128),$(BIN)/python benchmarks/train_person.py $(COCO128))
+	$(if $(COCO128),$(BIN)/python benchmarks/train_person.py $(COCO128) && $(BIN)/python benchmarks/grid_jobs.py $(COCO128))
 	$(if $(and $(DATA),$(MODEL)),$(BIN)/python benchmarks/drift_power.py $(MODEL) $(DATA))
 
 lock: $(READY)  ## requirements.lock anew from pyproject.toml
