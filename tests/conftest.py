@@ -3,6 +3,7 @@
 import getpass
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -31,15 +32,27 @@ UNPACK = Path(__file__).resolve().parents[2] / "shared" / "data" / "unpack.py"
 @pytest.fixture(scope="session")
 def real_cifar10() -> Path:
     """The folder of real CIFAR-10, unpacked once a machine and user; do not write into it."""
+    return _unpacked("cifar10", "cifar-10-batches-py")
+
+
+@pytest.fixture(scope="session")
+def real_coco128() -> Path:
+    """The folder of real COCO128, unpacked once a machine and user; do not write into it."""
+    return _unpacked("coco128", "coco128")
+
+
+def _unpacked(name: str, folder: str) -> Path:
     if not UNPACK.is_file():
-        pytest.skip("real CIFAR-10 is not here: it needs ../shared/data/unpack.py beside this repository")
+        pytest.skip(f"real {name} is not here: it needs ../shared/data/unpack.py beside this repository")
     cache = Path(tempfile.gettempdir()) / f"openmlops-real-{getpass.getuser()}"
     cache.mkdir(mode=0o700, exist_ok=True)
-    folder = cache / "cifar-10-batches-py"
-    with FileLock(cache / "lock"):
-        if not folder.is_dir():
-            subprocess.run([sys.executable, str(UNPACK), str(cache), "cifar10"], check=True, stdout=subprocess.DEVNULL)
-    return folder
+    with FileLock(cache / f"lock-{name}"):
+        if not (cache / folder).is_dir():
+            part = cache / f"{name}.part"
+            shutil.rmtree(part, ignore_errors=True)
+            subprocess.run([sys.executable, str(UNPACK), str(part), name], check=True, stdout=subprocess.DEVNULL)
+            (part / folder).rename(cache / folder)
+    return cache / folder
 
 
 @dataclass(frozen=True)

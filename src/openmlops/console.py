@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from openmlops.core.types import EpochMetrics
+from openmlops.core.quality import EpochMetrics
 from openmlops.errors import OpenMLOpsError
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)

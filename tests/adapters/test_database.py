@@ -6,6 +6,7 @@ import threading
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
+import numpy as np
 import pytest
 from alembic import config, script
 from alembic.autogenerate import compare_metadata
@@ -15,7 +16,9 @@ from sqlalchemy.exc import IntegrityError, StatementError
 
 from openmlops.adapters import database, schema
 from openmlops.adapters.database import connect, writing
-from openmlops.errors import ServiceUnavailable, SettingsError
+from openmlops.adapters.inference_log import InferenceLog, Layout
+from openmlops.core.classification_task import CLASSIFICATION
+from openmlops.errors import PredictionNotFound, ServiceUnavailable, SettingsError
 
 
 def url(folder: Path) -> str:
@@ -76,6 +79,37 @@ def test_a_migration_that_dies_half_way_leaves_nothing(tmp_path, monkeypatch):
 def _listening(engine, function):
     event.listen(engine, "before_cursor_execute", function)
     return engine
+
+
+def at_revision(monkeypatch, address: str, revision: str):
+    """A database that code of then made."""
+    with monkeypatch.context() as then:
+        then.setattr(database, "HEAD", revision)
+        return connect(address)
+
+
+def test_answers_and_labels_of_before_detection_are_kept_by_the_migration(tmp_path, monkeypatch):
+    """Schema 0003 held probabilities and class indexes; 0004 holds what the task packs, and JSON."""
+    probabilities = np.array([0.25, 0.75], "<f4").tobytes()
+    with writing(at_revision(monkeypatch, url(tmp_path), "0003")) as connection:
+        layout = Layout(("x",), ("cat", "dog")).id
+        names = {"columns": '["x"]', "classes": '["cat", "dog"]'}
+        connection.execute(text("INSERT INTO inference_layout VALUES (:id, :columns, :classes)"), {"id": layout, **names})
+        row = "INSERT INTO inference VALUES (:n, :id, '2026-01-01 00:00:00', 'pets', 1, 'sha', :layout, :x, :p, 1.5)"
+        for number in (1, 2):
+            given = {"n": number, "id": f"p{number}", "layout": layout, "x": b"1234", "p": probabilities}
+            connection.execute(text(row), given)
+        connection.execute(text("INSERT INTO label VALUES ('p2', 1, '2026-01-02 00:00:00')"))
+        connection.execute(text("INSERT INTO label_use VALUES ('p2', 'data', '2026-01-03 00:00:00')"))
+    log = InferenceLog(connect(url(tmp_path)))
+    window = log.window("pets", 1)
+    assert (window.answers, window.labels) == ((probabilities, probabilities), (None, "1"))
+    assert log.label("p1", "cat", CLASSIFICATION.read_label, datetime(2026, 1, 4, tzinfo=UTC))
+    assert not log.label("p2", 1, CLASSIFICATION.read_label, datetime(2026, 1, 4, tzinfo=UTC))
+    with pytest.raises(PredictionNotFound):
+        log.label("p3", 1, CLASSIFICATION.read_label, datetime(2026, 1, 4, tzinfo=UTC))
+    with pytest.raises(IntegrityError), writing(connect(url(tmp_path))) as connection:
+        connection.execute(insert(schema.LABEL), {"inference": "p3", "truth": "1", "at": datetime(2026, 1, 4, tzinfo=UTC)})
 
 
 def test_a_newer_schema_than_the_code_is_refused_by_name(tmp_path):

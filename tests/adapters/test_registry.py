@@ -17,7 +17,8 @@ from mlflow import MlflowClient
 
 from openmlops.adapters.registry import DATASET_TAG, Registry
 from openmlops.adapters.tracking import Tracking
-from openmlops.core.types import ClassifierEpoch, ModelRef
+from openmlops.core.quality import ClassifierEpoch
+from openmlops.core.types import ModelRef
 from openmlops.errors import ModelCorrupt, ModelNotFound, OpenMLOpsError, RegistryError
 from openmlops.files import MANIFEST, Manifest
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from openmlops.adapters.mlflow_client import hide_password
 from openmlops.adapters.tracking import Tracking, valid_name
-from openmlops.core.types import ClassifierEpoch
+from openmlops.core.quality import ClassifierEpoch
 from openmlops.errors import ServiceUnavailable, TrainingError
 
 

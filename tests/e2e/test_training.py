@@ -1,48 +1,17 @@
 """The training half of the loop as a user runs it: commands in processes of their own, on the sample, in an empty folder."""
 
-import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from openmlops.operations.workspace import Workspace
-from openmlops.settings import Settings
+from user_folder import PROGRAM, Folder
 
-PROGRAM = Path(sys.executable).parent / "openmlops"
 MODEL = "cifar10_cnn"
-
-
-class Folder:
-    """An empty folder with a user's home in it, and the commands that are given there."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        outside = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
-        self.environment = {**outside, "HOME": str(path / "user"), "XDG_CONFIG_HOME": str(path / "user" / ".config")}
-        self.environment.pop("ZENML_CONFIG_PATH", None)
-        (path / "user").mkdir(parents=True)
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [PROGRAM, *words], cwd=self.path, env=self.environment, capture_output=True, text=True, timeout=280
-        )
-
-    def json(self, *words: str) -> dict[str, Any]:
-        """The one object that a command prints. Fails with what it said if it did not end well."""
-        done = self.run(*words, "--json")
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    @property
-    def workspace(self) -> Workspace:
-        return Workspace(Settings(openmlops_home=self.path / ".openmlops", data_raw_dir=self.path / "data" / "raw"))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from toy_training import CONFIG, STEPS_PER_EPOCH, ToyNetwork, toy_data, train, train_and_die
 
-from openmlops.core.types import EpochMetrics
+from openmlops.core.quality import EpochMetrics
 from openmlops.errors import TrainingError
 from openmlops.learning.config import FitConfig
 

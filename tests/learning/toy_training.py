@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from openmlops.core.types import EpochMetrics
+from openmlops.core.quality import EpochMetrics
 from openmlops.learning import checkpoint
 from openmlops.learning.config import FitConfig
 from openmlops.learning.loop import FitData, FitResult, Progress, fit

@@ -5,6 +5,7 @@ import io
 import secrets
 import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -205,3 +206,40 @@ def test_an_archive_that_grows_too_large_is_refused(tmp_path: Path, monkeypatch:
     with pytest.raises(DataError, match="unpacks to more than"):
         unpack(path, tmp_path / "out")
     assert sum(file.stat().st_size for file in (tmp_path / "out").iterdir()) <= 10**6
+
+
+def zipped(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_a_zip_archive_is_unpacked(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {"coco128/images/a.jpg": b"content"})
+    assert (unpack(path, tmp_path / "out") / "coco128" / "images" / "a.jpg").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/tmp/evil"])
+def test_a_zip_archive_that_would_write_outside_of_its_folder_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="lies outside of it"):
+        unpack(zipped(tmp_path / "a.zip", {"good": b"", name: b"evil"}), tmp_path / "deep" / "out")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.zip"]
+
+
+def test_a_zip_archive_that_is_cut_or_garbled_is_refused(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {"a": bytes(range(256)) * 40})
+    whole = path.read_bytes()
+    for number, damaged in enumerate((whole[: len(whole) // 2], whole[:200] + b"xxxx" + whole[204:])):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="cannot be unpacked"):
+            unpack(path, tmp_path / f"out{number}")
+
+
+def test_a_zip_archive_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openmlops.operations.download.MAX_UNPACKED_BYTES", 100)
+    with pytest.raises(DataError, match="unpacks to more than"):
+        unpack(zipped(tmp_path / "a.zip", {"a": bytes(101)}), tmp_path / "out")
+    assert not (tmp_path / "out" / "a").exists()

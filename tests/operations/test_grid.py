@@ -27,7 +27,8 @@ from openmlops.operations import grid_run
 from openmlops.operations.aliases import STAGING
 from openmlops.operations.data import indices_of
 from openmlops.operations.experiment import FILE, Experiment, summarize_grid
-from openmlops.operations.grid import PARENT_TAG, Grid, GridRef, RunResult, grid_of, keep_answers, train_all, within_noise
+from openmlops.operations.grid import Grid, GridRef, grid_of, keep_answers, train_all, within_noise
+from openmlops.operations.grid_jobs import PARENT_TAG, RunResult
 from openmlops.operations.workspace import Workspace
 from small_people import clean_environment, conclude, environment, inside, other_process, people_workspace, splits_of
 

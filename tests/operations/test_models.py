@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 
 from openmlops.adapters.onnx_model import OnnxModel
 from openmlops.core.classification_task import CLASSIFICATION
-from openmlops.core.types import DatasetRef, Evaluation, ExportRef, ModelRef, TrainedRef
+from openmlops.core.quality import Evaluation
+from openmlops.core.types import DatasetRef, ExportRef, ModelRef, TrainedRef
 from openmlops.errors import DataError, ModelCorrupt, ModelNotFound, RegistryError, SettingsError
 from openmlops.files import MANIFEST, Manifest
 from openmlops.operations import data, models

@@ -20,7 +20,7 @@ from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BA
 
 from openmlops.adapters.mlflow_client import EMBEDDED, answering, connect
 from openmlops.adapters.provenance import environment, provenance
-from openmlops.core.types import EpochMetrics
+from openmlops.core.quality import EpochMetrics
 from openmlops.errors import ServiceUnavailable, TrainingError
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}

@@ -1,7 +1,8 @@
 """How an evaluation looks in a terminal: one table of classes and a few figures, whatever was evaluated."""
 
 from openmlops.cli.show import percent, print_table
-from openmlops.core.types import ClassificationEvaluation, DetectionEvaluation, Evaluation, Interval
+from openmlops.core.quality import ClassificationEvaluation, DetectionEvaluation, Evaluation
+from openmlops.core.types import Interval
 
 Rows = list[tuple[object, ...]]
 

@@ -10,7 +10,8 @@ from openmlops.cli.evaluations import figures
 from openmlops.cli.options import Sets, UseCaseName, assignments, seconds
 from openmlops.cli.show import Json, print_json, print_table
 from openmlops.console import say
-from openmlops.core.types import TrainingOutcome, Value
+from openmlops.core.quality import TrainingOutcome
+from openmlops.core.types import Value
 from openmlops.errors import SettingsError
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import embed_zenml

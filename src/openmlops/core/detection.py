@@ -21,7 +21,8 @@ from openmlops.core.average_precision import (
 from openmlops.core.boxes import objects
 from openmlops.core.gate import RULES, GateRules, more_labels
 from openmlops.core.matching import THRESHOLDS, Matched, classes_of, match, overlap, require_boxes, same_class_overlap, taken
-from openmlops.core.types import Comparison, DetectionEvaluation, DetectionScore, Interval
+from openmlops.core.quality import DetectionEvaluation, DetectionScore
+from openmlops.core.types import Comparison, Interval
 from openmlops.errors import DataError, GateError
 
 OPERATING = 0.25

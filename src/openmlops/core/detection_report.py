@@ -1,6 +1,7 @@
 """A detector's evaluation as a table of text."""
 
-from openmlops.core.types import DetectionEvaluation, Interval
+from openmlops.core.quality import DetectionEvaluation
+from openmlops.core.types import Interval
 
 
 def detection_report(evaluation: DetectionEvaluation) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.stats import norm
 
-from openmlops.core.types import ClassificationEvaluation, ClassScore, Interval
+from openmlops.core.quality import ClassificationEvaluation, ClassScore
+from openmlops.core.types import Interval
 from openmlops.errors import EvaluationError
 
 CALIBRATION_BINS = 15

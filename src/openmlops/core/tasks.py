@@ -12,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from openmlops.core.estimate import AccuracyEstimate, ConfidenceTable, LabelledAccuracy
-from openmlops.core.types import Comparison, Evaluation, Interval
+from openmlops.core.quality import Evaluation
+from openmlops.core.types import Comparison, Interval
 
 Labels = np.ndarray
 Answers = np.ndarray

@@ -81,50 +81,6 @@ class Preprocessing(Value):
     std: tuple[float, float, float]
 
 
-class EpochMetrics(Value):
-    """What one epoch of training measured; each kind of model adds its own. `seconds` counts training only."""
-
-    epoch: int
-    loss: float
-    learning_rate: float
-    seconds: float
-
-    def line(self) -> str:
-        """The epoch for a person."""
-        return f"epoch {self.epoch:>3}  loss {self.loss:.3f}  {self.seconds:.1f} s"
-
-
-class ClassifierEpoch(EpochMetrics):
-    """Of a classifier. Accuracies are shares."""
-
-    train_accuracy: float
-    validation_loss: float
-    validation_accuracy: float
-
-    def line(self) -> str:
-        """The epoch for a person."""
-        accuracies = f"accuracy {self.train_accuracy:.3f}  validation {self.validation_accuracy:.3f}"
-        return f"epoch {self.epoch:>3}  loss {self.loss:.3f}  {accuracies}  {self.seconds:.1f} s"
-
-
-class DetectorEpoch(EpochMetrics):
-    """Of a detector. `loss` is the sum of the three losses; the validation's figures are shares, its precision and recall
-    those of the confidence with the best F1, as YOLO's own."""
-
-    box_loss: float
-    class_loss: float
-    dfl_loss: float
-    validation_precision: float
-    validation_recall: float
-    validation_map50: float
-    validation_map50_95: float
-
-    def line(self) -> str:
-        """The epoch for a person."""
-        found = f"validation mAP@50 {self.validation_map50:.3f}  mAP@50-95 {self.validation_map50_95:.3f}"
-        return f"epoch {self.epoch:>3}  loss {self.loss:.3f}  {found}  {self.seconds:.1f} s"
-
-
 class TrainedRef(Value):
     """A finished training: weights (safetensors) at `path`, its MLflow run, its data and its resolved configuration."""
 
@@ -135,91 +91,6 @@ class TrainedRef(Value):
     epochs: int
     seconds: float
     resumed: bool = False
-
-
-class ClassScore(Value):
-    """Precision, recall and F1 of one class (shares), over `n` images that truly are of it."""
-
-    name: str
-    precision: float
-    recall: float
-    f1: float
-    n: int
-
-
-class ClassificationEvaluation(Value):
-    """Classification quality on one split. The accuracy interval is Wilson's at 95 %; calibration error is ECE, 15 bins."""
-
-    kind: Literal["classification"] = "classification"
-    split: str
-    split_fingerprint: str
-    n: int
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
-    macro_f1: float
-    calibration_error: float
-    log_loss: float
-    classes: tuple[ClassScore, ...]
-    confusion: tuple[tuple[int, ...], ...]
-
-    def headline(self) -> tuple[str, Interval]:
-        """The one number that this kind of model is judged by, under the name that MLflow shows it with."""
-        return "accuracy", Interval(value=self.accuracy, low=self.accuracy_low, high=self.accuracy_high)
-
-    def metrics(self) -> dict[str, float]:
-        """What MLflow shows of it, by name."""
-        whole = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "calibration_error", "log_loss")
-        classes = {f"recall/{score.name}": score.recall for score in self.classes}
-        return {name: float(getattr(self, name)) for name in whole} | classes | {"images": float(self.n)}
-
-
-class DetectionScore(Value):
-    """One class (shares), over its `boxes` true boxes; precision and recall at the operating confidence and IoU 0.5."""
-
-    name: str
-    map50: float
-    map50_95: float
-    precision: float
-    recall: float
-    boxes: int
-
-
-class DetectionEvaluation(Value):
-    """Detection quality on one split of `n` images with `boxes` true boxes. Intervals: bootstrap over images at 95 %."""
-
-    kind: Literal["detection"] = "detection"
-    split: str
-    split_fingerprint: str
-    n: int
-    boxes: int
-    confidence: float
-    """from which a box counts as an answer, for precision, recall and confusion"""
-    map50: Interval
-    map50_95: Interval
-    precision: Interval
-    recall: Interval
-    classes: tuple[DetectionScore, ...]
-    confusion: tuple[tuple[int, ...], ...]
-    """rows truth, columns answers; the last of each is background"""
-    curve: tuple[float, ...]
-    """precision at IoU 0.5, mean over classes, at the 101 recalls 0.00, 0.01, ... 1.00"""
-
-    def headline(self) -> tuple[str, Interval]:
-        """The one number that this kind of model is judged by, under the name that MLflow shows it with."""
-        return "map50", self.map50
-
-    def metrics(self) -> dict[str, float]:
-        """What MLflow shows of it, by name."""
-        found: dict[str, float] = {"images": float(self.n), "boxes": float(self.boxes)}
-        for name in ("map50", "map50_95", "precision", "recall"):
-            interval: Interval = getattr(self, name)
-            found |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
-        return found
-
-
-Evaluation = ClassificationEvaluation | DetectionEvaluation
-"""Told apart by `kind`, also in JSON."""
 
 
 class ExportRef(Value):
@@ -291,27 +162,3 @@ class Champion(Value):
     """Who is in production; `version` is None when nobody is."""
 
     version: int | None
-
-
-class TrainingOutcome(Value):
-    """What one training pipeline came to: the object that `openmlops train --json` prints."""
-
-    model: ModelRef
-    run_id: str
-    dataset: DatasetRef
-    evaluation: Evaluation = Field(discriminator="kind")
-    verdict: Verdict
-    champion: Champion
-
-    @classmethod
-    def of(cls, dataset: DatasetRef, evaluation: Evaluation, model: ModelRef, decision: LedgerEntry) -> "TrainingOutcome":
-        """Put together what the steps returned. The decision of a gate always carries its verdict."""
-        assert decision.verdict is not None
-        return cls(
-            model=model,
-            run_id=model.run_id,
-            dataset=dataset,
-            evaluation=evaluation,
-            verdict=decision.verdict,
-            champion=Champion(version=decision.champion),
-        )

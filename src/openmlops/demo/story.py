@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from openmlops.core.types import TrainingOutcome
+from openmlops.core.quality import TrainingOutcome
 from openmlops.demo.report import render
 from openmlops.demo.scenario import Scenario, scenario_of, shown
 from openmlops.demo.server import served_version, serving

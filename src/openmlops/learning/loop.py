@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from openmlops.core.types import ClassifierEpoch, EpochMetrics, Value
+from openmlops.core.quality import ClassifierEpoch, EpochMetrics
+from openmlops.core.types import Value
 from openmlops.learning import augment, health
 from openmlops.learning.checkpoint import Checkpoint, exclusive
 from openmlops.learning.config import FitConfig

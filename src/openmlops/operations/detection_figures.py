@@ -8,7 +8,7 @@ import numpy as np
 
 from openmlops.core.detection import OPERATING
 from openmlops.core.drawing import ANSWERED, TRUE, with_boxes
-from openmlops.core.types import DetectionEvaluation
+from openmlops.core.quality import DetectionEvaluation
 from openmlops.files import replacing
 from openmlops.operations import figures
 
@@ -37,7 +37,7 @@ def precision_recall(evaluation: DetectionEvaluation, path: Path) -> Path:
 
 def sheet(images: np.ndarray, labels: np.ndarray, answers: np.ndarray, names: Sequence[str], path: Path) -> Path:
     """Draw up to SHOWN images, evenly drawn from all, with true boxes and those answered at OPERATING and above."""
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFont
 
     rows = np.unique(np.linspace(0, len(images) - 1, min(SHOWN, len(images))).astype(int))
     tiles = [_tile(images[row], labels[row], answers[row], names) for row in rows]
@@ -46,8 +46,9 @@ def sheet(images: np.ndarray, labels: np.ndarray, answers: np.ndarray, names: Se
     size = (columns * (width + GAP) + GAP, math.ceil(len(tiles) / columns) * (height + GAP) + GAP + HEAD)
     page = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(page)
-    pen.text((GAP, 8), f"true boxes, n = {len(images)} images", fill=TRUE)
-    pen.text((GAP + 200, 8), f"answered, confidence {OPERATING:g} and above", fill=ANSWERED)
+    font = ImageFont.load_default(HEAD - 10)
+    pen.text((GAP, 6), f"true boxes, {len(tiles)} of {len(images)} images", fill=TRUE, font=font)
+    pen.text((GAP + 300, 6), f"answered, confidence {OPERATING:g} and above", fill=ANSWERED, font=font)
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
         page.paste(tile, (GAP + column * (width + GAP), HEAD + GAP + row * (height + GAP)))

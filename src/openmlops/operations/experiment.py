@@ -8,19 +8,11 @@ from typing import Any
 
 from pydantic import Field
 
-from openmlops.core.types import (
-    Champion,
-    Comparison,
-    DetectionEvaluation,
-    Interval,
-    LedgerEntry,
-    ModelRef,
-    TrainedRef,
-    Value,
-    Verdict,
-)
+from openmlops.core.quality import DetectionEvaluation
+from openmlops.core.types import Champion, Comparison, Interval, LedgerEntry, ModelRef, TrainedRef, Value, Verdict
 from openmlops.files import write_text
-from openmlops.operations.grid import GridRef, RunResult, within_noise
+from openmlops.operations.grid import GridRef, within_noise
+from openmlops.operations.grid_jobs import RunResult
 from openmlops.operations.workspace import Workspace
 
 FILE = "experiment.md"

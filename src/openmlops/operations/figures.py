@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from openmlops.core.types import DetectionEvaluation, Evaluation
+from openmlops.core.quality import DetectionEvaluation, Evaluation
 from openmlops.files import replacing
 
 COUNTED_CLASSES = 25

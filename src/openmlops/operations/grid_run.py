@@ -16,7 +16,7 @@ from openmlops.core.types import SplitsRef
 from openmlops.errors import TrainingError
 from openmlops.files import write_text
 from openmlops.operations import grid, models, training
-from openmlops.operations.grid import PARENT_TAG, RunResult
+from openmlops.operations.grid_jobs import PARENT_TAG, RunResult
 from openmlops.operations.workspace import Workspace
 
 ORPHANED = 3

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from openmlops.core.types import ClassificationEvaluation, DetectionEvaluation, Evaluation, Interval, Preprocessing, Value
+from openmlops.core.quality import ClassificationEvaluation, DetectionEvaluation, Evaluation
+from openmlops.core.types import Interval, Preprocessing, Value
 from openmlops.errors import ModelCorrupt
 
 WEAK_CLASSES = 3
@@ -52,17 +53,18 @@ def model_card(found: Description) -> str:
 def _head(d: Description) -> str:
     height, width, _ = d.image_shape
     answers = {
-        "classification": ("one of {} classes out", "`logits`, `probabilities` and `embedding`, float32"),
+        "classification": ("one of {} out", "`logits`, `probabilities` and `embedding`, float32"),
         "detection": (
-            "boxes of {} classes out",
+            "boxes of {} out",
             "`boxes` (n, candidates, 4: x1, y1, x2, y2 in pixels of the input), `scores` (n, candidates, classes) and\n"
             "  `embedding`, float32. Non-maximum suppression is not in the file: `/predict` does it",
         ),
     }
     out, output = answers[d.task]
+    classes = "1 class" if len(d.classes) == 1 else f"{len(d.classes)} classes"
     return f"""# {d.model}
 
-A model of the use case `{d.use_case}`: images of {width}x{height} pixels in, {out.format(len(d.classes))}.
+A model of the use case `{d.use_case}`: images of {width}x{height} pixels in, {out.format(classes)}.
 
 - **Classes:** {", ".join(d.classes)}
 - **Input:** `images`, uint8 (n, {height}, {width}, 3), RGB, raw pixels. Normalisation is the model's first layer:

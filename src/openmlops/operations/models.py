@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from openmlops.core.types import Evaluation, ExportRef, ModelRef, Preprocessing, TrainedRef
+from openmlops.core.quality import Evaluation
+from openmlops.core.types import ExportRef, ModelRef, Preprocessing, TrainedRef
 from openmlops.errors import DataError, ModelCorrupt, SettingsError
 from openmlops.files import MANIFEST, Manifest, replacing, write_text
 from openmlops.operations import asking, data

@@ -8,7 +8,7 @@ import numpy as np
 
 from openmlops.core.detection_report import detection_report
 from openmlops.core.metrics import classification_report
-from openmlops.core.types import ClassificationEvaluation, DetectionEvaluation, Evaluation
+from openmlops.core.quality import ClassificationEvaluation, DetectionEvaluation, Evaluation
 from openmlops.files import write_text
 from openmlops.operations import detection_figures, figures
 

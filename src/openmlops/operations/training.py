@@ -12,7 +12,8 @@ from types import MappingProxyType, TracebackType
 from typing import Any
 
 from openmlops.console import training_progress
-from openmlops.core.types import EpochMetrics, Preprocessing, SplitsRef, TrainedRef, Value
+from openmlops.core.quality import EpochMetrics
+from openmlops.core.types import Preprocessing, SplitsRef, TrainedRef, Value
 from openmlops.files import replacing, write_text
 from openmlops.operations.data import indices_of
 from openmlops.operations.workspace import Workspace

@@ -9,7 +9,8 @@ from typing import Any
 from zenml import pipeline
 
 from openmlops.console import exit_code
-from openmlops.core.types import TrainingOutcome, Value
+from openmlops.core.quality import TrainingOutcome
+from openmlops.core.types import Value
 from openmlops.pipelines.outputs import outputs_of
 from openmlops.pipelines.stack import open_workspace
 from openmlops.pipelines.steps import person

@@ -8,7 +8,8 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-from openmlops.core.types import EpochMetrics, Preprocessing
+from openmlops.core.quality import EpochMetrics
+from openmlops.core.types import Preprocessing
 from openmlops.usecases import classifier
 from openmlops.usecases.base import Rows
 from openmlops.usecases.cifar10 import data, model

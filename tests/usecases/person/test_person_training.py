@@ -16,7 +16,7 @@ import torch
 from toy_people import CONFIG, SPLITS, STEPS_PER_EPOCH, toy_network, toy_rows, train, train_and_die
 
 from openmlops.core import boxes
-from openmlops.core.types import DetectorEpoch
+from openmlops.core.quality import DetectorEpoch
 from openmlops.errors import DataError, TrainingError
 from openmlops.files import sha256_of
 from openmlops.learning.config import FitConfig

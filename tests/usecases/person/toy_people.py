@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from openmlops.core import boxes
-from openmlops.core.types import DetectorEpoch, Preprocessing
+from openmlops.core.quality import DetectorEpoch
+from openmlops.core.types import Preprocessing
 from openmlops.learning import checkpoint
 from openmlops.learning.loop import FitResult, Progress
 from openmlops.usecases.base import Rows

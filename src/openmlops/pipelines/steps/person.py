@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 from zenml import step
 
-from openmlops.core.types import DetectionEvaluation, Evaluation, LedgerEntry, ModelRef, SplitsRef, TrainedRef
+from openmlops.core.quality import DetectionEvaluation, Evaluation
+from openmlops.core.types import LedgerEntry, ModelRef, SplitsRef, TrainedRef
 from openmlops.operations import data, experiment, grid, training
 from openmlops.operations.experiment import Experiment
 from openmlops.operations.grid import Grid, GridRef

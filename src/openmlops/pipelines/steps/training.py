@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from zenml import step
 
+from openmlops.core.quality import Evaluation
 from openmlops.core.types import (
     DatasetRef,
-    Evaluation,
     ExportRef,
     LedgerEntry,
     ModelRef,

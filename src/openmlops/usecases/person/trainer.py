@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from openmlops.core.types import DetectorEpoch
+from openmlops.core.quality import DetectorEpoch
 from openmlops.errors import TrainingError
 from openmlops.learning import health
 from openmlops.learning.loop import Progress

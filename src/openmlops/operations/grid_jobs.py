@@ -1,0 +1,167 @@
+"""The processes of a grid's runs: started, listened to, ended with whoever asked, and what ends badly made a failed row.
+
+What is not here: which runs there are and which is the best (`grid`), and what one of them does (`grid_run`).
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from openmlops.console import say
+from openmlops.core.quality import DetectionEvaluation
+from openmlops.core.types import SplitsRef, TrainedRef, Value
+from openmlops.files import write_text
+from openmlops.operations import training
+from openmlops.operations.workspace import Workspace
+
+PARENT_TAG = "mlflow.parentRunId"
+"""how MLflow's pages know that a run is one of a grid"""
+ENDING_SECONDS, WAKING_SECONDS = 10, 1
+
+
+class RunResult(Value):
+    """What one run came to; `answers` is the file of its validation answers. A failed one has only a reason."""
+
+    config: dict[str, Any]
+    run_id: str = ""
+    reason: str = ""
+    trained: TrainedRef | None = None
+    validation: DetectionEvaluation | None = None
+    test: DetectionEvaluation | None = None
+    answers: str = ""
+
+    @property
+    def score(self) -> float:
+        """What runs are selected by: mAP@50 on validation."""
+        return self.validation.map50.value if self.validation else -1.0
+
+
+def run_all(waiting: "list[GridJob]", folder: Path, parent: str, jobs: int) -> list[RunResult]:
+    """Run them, `jobs` at once. When this process is interrupted they end with it, and go on when the grid is given again."""
+    with ThreadPoolExecutor(jobs, thread_name_prefix="grid") as pool:
+        names = [f"{number}/{len(waiting)}" for number in range(1, len(waiting) + 1)]
+        asked = [pool.submit(job.run, folder, parent, jobs, name) for job, name in zip(waiting, names, strict=True)]
+        try:
+            while (state := wait(asked, WAKING_SECONDS, FIRST_EXCEPTION)).not_done:  # and hear a signal that another thread got
+                for done in state.done:
+                    done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for job in waiting:
+                job.end()
+            raise
+    return [done.result() for done in asked]
+
+
+class GridJob:
+    """One run of the grid: a training that is named by all that decides its weights."""
+
+    def __init__(self, workspace: Workspace, splits: SplitsRef, preprocessing: Any, config: dict[str, Any]) -> None:
+        self.workspace, self.splits, self.config = workspace, splits, config
+        chosen = workspace.use_case.config(**config)
+        self.key = training.training_key(workspace, splits, preprocessing, chosen)
+        self.process: subprocess.Popen[str] | None = None
+        self.ended = False
+        self.note = workspace.home / "trainings" / self.key[:16] / "run_id"
+
+    def result_file(self, folder: Path) -> Path:
+        return folder / f"{self.key[:16]}.json"
+
+    def read(self, folder: Path) -> RunResult | None:
+        """What this run came to, if it ended well before."""
+        path = self.result_file(folder)
+        return RunResult.model_validate_json(path.read_bytes()) if path.exists() else None
+
+    def run(self, folder: Path, parent: str, jobs: int, number: str) -> RunResult:
+        """Train in a process of its own. A failure of whatever kind becomes the result's reason."""
+        say(f"run {number}  {self.shown}")
+        request = {
+            "use_case": self.workspace.settings.use_case,
+            "splits": self.splits.model_dump(mode="json"),
+            "config": self.config,
+            "key": self.key,
+            "parent": parent,
+            "jobs": jobs,
+            "result": str(self.result_file(folder)),
+        }
+        command = [sys.executable, "-m", "openmlops.operations.grid_run"]
+        with _running(command) as self.process:
+            process = self.process
+            if self.ended:
+                process.kill()
+            assert process.stdin is not None
+            assert process.stderr is not None
+            with suppress(BrokenPipeError):  # it ended at once: its exit code says so
+                process.stdin.write(json.dumps(request) + "\n")
+                process.stdin.flush()  # and left open: the run ends when this process does
+            reason = _told(process.stderr, f"run {number}")
+            code = process.wait()
+        if self.ended:
+            return RunResult(config=self.config, reason="interrupted")
+        if code == 0 and (found := self.read(folder)) is not None:
+            return found
+        return self._failed(parent, reason or f"its process ended with the exit code {code}")
+
+    @property
+    def shown(self) -> str:
+        return "  ".join(f"{name} {value}" for name, value in self.config.items() if value is not None)
+
+    def end(self) -> None:
+        """End the process, if there is one, now or in a moment. Its run stays open and its checkpoint where it is."""
+        self.ended = True
+        if self.process is not None:
+            self.process.kill()
+
+    def _failed(self, parent: str, reason: str) -> RunResult:
+        """Close the run that the process may have left open; one that failed before it had a run gets one."""
+        say(f"failed  {self.shown}: {reason}".replace("[", "\\["))
+        tracking = self.workspace.tracking
+        run_id = self._noted(parent) or self._new_run(parent)
+        if tracking.run_is_open(run_id):
+            tracking.fail(run_id, reason)
+        return RunResult(config=self.config, run_id=run_id, reason=reason)
+
+    def _noted(self, parent: str) -> str:
+        """The run of this training, if it is one of this grid's: what somebody else trains is not ours to close."""
+        noted = self.note.read_text() if self.note.exists() else ""
+        return noted if noted and self.workspace.tracking.tags(noted).get(PARENT_TAG) == parent else ""
+
+    def _new_run(self, parent: str) -> str:
+        tags = {"openmlops.use_case": self.workspace.use_case.name, "openmlops.splits": self.splits.fingerprint}
+        tracking = self.workspace.tracking
+        run_id = tracking.start(self.workspace.model_name, self.config, {**tags, PARENT_TAG: parent})
+        if not (self.note.exists() and tracking.run_is_open(self.note.read_text())):
+            write_text(self.note, run_id)
+        return run_id
+
+
+def _told(lines: IO[str], prefix: str) -> str:
+    """Pass on what a run says; its error, if it says one."""
+    reason = ""
+    for line in map(str.strip, lines):
+        if line.startswith("error: "):
+            reason = line.removeprefix("error: ")
+        elif line:
+            say(f"{prefix}  {line}".replace("[", "\\["))
+    return reason
+
+
+@contextmanager
+def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+        try:
+            process.wait(ENDING_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
