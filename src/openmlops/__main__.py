@@ -1,7 +1,4 @@
-"""`python -m openmlops`: how the demo starts its server. Pipelines want the script `openmlops`.
-
-Started from here, ZenML takes the package's own folder for the source root and imports its modules a second time.
-"""
+"""`python -m openmlops`: the same as the script `openmlops`."""
 
 from openmlops.cli import main
 

@@ -100,7 +100,7 @@ def test_nothing_is_written_into_the_users_home_nor_beside_the_data(folder: Fold
     assert written <= {".cache"}
     suffixes = {path.suffix for path in (folder.path / "data").rglob("*") if path.is_file()}
     assert suffixes <= {"", ".jpg", ".txt", ".yaml", ".json", ".dvc"}
-    assert not list(folder.path.rglob("*.cache"))
+    assert not list((folder.path / "data").rglob("*.cache"))
     assert not (folder.path / "runs").exists()
 
 

@@ -1,5 +1,6 @@
 """The training half of the loop as a user runs it: commands in processes of their own, on the sample, in an empty folder."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -174,3 +175,11 @@ def test_a_version_is_trained_again_to_the_bit(folder: Folder, outcome: dict[str
     assert found["reproduced"]
     assert found["differing"] == 0
     assert [ingredient["name"] for ingredient in found["changed"]] == []
+
+
+def test_python_m_openmlops_runs_pipelines_too(folder: Folder, outcome: dict[str, Any]) -> None:
+    """ZenML would take the package's own folder for its source root, and import every module twice."""
+    command = [sys.executable, "-m", "openmlops", "monitor", "--source", "test-set", "--window", "100", "--json"]
+    done = subprocess.run(command, cwd=folder.path, env=folder.environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["n"] == 100

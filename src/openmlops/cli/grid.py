@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from openmlops.cli.options import Sets, UseCaseName, assignments, values
+from openmlops.cli.options import Sets, UseCaseName, assignments, repeated, values
 from openmlops.cli.show import Json, print_json, print_table
 from openmlops.console import say
 from openmlops.operations.workspace import Workspace
@@ -40,7 +40,7 @@ def grid(
     axes = {name: found for name, found in chosen.items() if len(found) > 1 or name in ("epochs", "imgsz")}
     base = {name: found[0] for name, found in chosen.items() if name not in axes}
     found = _run(workspace, grid_of(workspace, axes or {"epochs": EPOCHS, "imgsz": IMGSZ}, base, jobs))
-    print_json(found) if json else _print(found)
+    print_json(found) if json else _print(found, use_case)
 
 
 def _run(workspace: Workspace, asked: Any) -> Any:
@@ -50,7 +50,7 @@ def _run(workspace: Workspace, asked: Any) -> Any:
     return run_grid(asked)
 
 
-def _print(found: Any) -> None:
+def _print(found: Any, use_case: str | None) -> None:
     from openmlops.operations.experiment import cells, columns
 
     print_table(f"{found.model.name}: {len(found.runs)} runs, {found.trained} trained now", columns(found.axes), cells(found))
@@ -59,4 +59,5 @@ def _print(found: Any) -> None:
     for run in found.runs:
         if run.reason:
             say(f"- failed: {run.reason}".replace("[", "\\["))
-    say(f"The table is in {found.table} and on the run {found.parent}. Next: openmlops evaluate {found.model.name}@staging")
+    say(f"The table is in {found.table} and on the run {found.parent}.")
+    say(f"Next: openmlops evaluate {found.model.name}@staging{repeated(use_case)}")

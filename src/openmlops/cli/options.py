@@ -16,6 +16,11 @@ def _choose(name: str | None) -> str | None:
     return name
 
 
+def repeated(use_case: str | None) -> str:
+    """What the next command must be told because this one was: ` --use-case person`, or nothing."""
+    return f" --use-case {use_case}" if use_case else ""
+
+
 UseCaseName = Annotated[
     str | None,
     typer.Option("--use-case", help="cifar10, person or package.module:USE_CASE; default USE_CASE.", callback=_choose),

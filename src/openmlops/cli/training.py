@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 
 from openmlops.cli.evaluations import figures
-from openmlops.cli.options import Sets, UseCaseName, assignments, seconds
+from openmlops.cli.options import Sets, UseCaseName, assignments, repeated, seconds
 from openmlops.cli.show import Json, print_json, print_table
 from openmlops.console import say
 from openmlops.core.quality import TrainingOutcome
@@ -44,7 +44,7 @@ def train(
     given |= {"budget": seconds(budget) if budget else None, "pretrained": pretrained, "device": device}
     named = {name for name, value in given.items() if value is not None}
     outcome = run(workspace, train_config(workspace, given | assignments(set_, named)))
-    print_json(outcome) if json else print_outcome(outcome)
+    print_json(outcome) if json else print_outcome(outcome, use_case)
 
 
 def demo(
@@ -99,7 +99,7 @@ def train_config(workspace: Workspace, given: dict[str, Any]) -> Value:
         raise SettingsError(problem, "See 'openmlops train --help'") from None
 
 
-def print_outcome(outcome: TrainingOutcome) -> None:
+def print_outcome(outcome: TrainingOutcome, use_case: str | None = None) -> None:
     """What a person wants to know after training."""
     print_table(
         f"{outcome.model.name}/{outcome.model.version}",
@@ -113,4 +113,5 @@ def print_outcome(outcome: TrainingOutcome) -> None:
             ("champion", f"{outcome.model.name}/{outcome.champion.version}" if outcome.champion.version else "none"),
         ),
     )
-    say(f"Next: openmlops history {outcome.model.name}   openmlops evaluate {outcome.model.name}@champion")
+    name = outcome.model.name
+    say(f"Next: openmlops history {name}   openmlops evaluate {name}@champion{repeated(use_case)}")

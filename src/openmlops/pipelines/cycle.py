@@ -43,7 +43,7 @@ def run_cycle(
     by = f"cycle {uuid.uuid4().hex[:12]}"
     with cycle.turn(workspace) as check, cycle.closing_what_fails(workspace):
         chosen = config or cycle.training_config(workspace)
-        run = cycle_pipeline(window=window, source=source, by=by, mode=mode, config=chosen)
+        output = outputs_of(cycle_pipeline, window=window, source=source, by=by, mode=mode, config=chosen)
         check()
-    plan: Plan = outputs_of(run)("plan_act")
+    plan: Plan = output("plan_act")
     return cycle.outcome_of(workspace, plan, mode)

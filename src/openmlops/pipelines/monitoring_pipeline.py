@@ -31,8 +31,8 @@ def monitoring_pipeline(window: int, source: str, by: str) -> None:
 
 def run_monitoring(window: int = WINDOW, source: Source = "log", by: str = "a person") -> MonitoringOutcome:
     """Run the pipeline on the active stack and return what it came to. Raises what a step raised."""
-    run = monitoring_pipeline(window=window, source=source, by=by)
-    outcome: MonitoringOutcome = outputs_of(run)("store_monitoring_artifacts")
+    output = outputs_of(monitoring_pipeline, window=window, source=source, by=by)
+    outcome: MonitoringOutcome = output("store_monitoring_artifacts")
     return outcome
 
 

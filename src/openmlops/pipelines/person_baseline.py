@@ -31,7 +31,7 @@ def person_baseline(config: dict[str, Any]) -> None:
 
 def run_baseline(config: Value) -> TrainingOutcome:
     """Run the pipeline on the active stack and gather what its steps returned. Raises what a step raised."""
-    output = outputs_of(person_baseline(config=config.model_dump()))
+    output = outputs_of(person_baseline, config=config.model_dump())
     splits = output("prepare_tiny_coco_dataset")
     return TrainingOutcome.of(splits.dataset, output("evaluate"), output("register_model"), output("gate"))
 

@@ -31,7 +31,7 @@ def person_grid(grid: dict[str, Any], seed: int) -> None:
 
 def run_grid(grid: Grid, seed: int = 0) -> Experiment:
     """Run the pipeline on the active stack and return the experiment. `seed` is the split's. Raises what a step raised."""
-    found: Experiment = outputs_of(person_grid(grid=grid.model_dump(), seed=seed))("summarize_yolo_experiment")
+    found: Experiment = outputs_of(person_grid, grid=grid.model_dump(), seed=seed)("summarize_yolo_experiment")
     return found
 
 

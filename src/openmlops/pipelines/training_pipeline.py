@@ -34,7 +34,7 @@ def training_pipeline(config: dict[str, Any]) -> None:
 
 def run_training(config: Value) -> TrainingOutcome:
     """Run the pipeline on the active stack and gather what its steps returned. Raises what a step raised."""
-    output = outputs_of(training_pipeline(config=config.model_dump()))
+    output = outputs_of(training_pipeline, config=config.model_dump())
     return TrainingOutcome.of(output("ingest_data"), output("evaluate"), output("register_model"), output("gate"))
 
 
