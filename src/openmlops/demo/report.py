@@ -37,7 +37,7 @@ model. Each line below was checked when it was written. It took {outcome.seconds
 {_numbers(outcome)}
 <h2>What happened</h2>
 <table><tbody>{"".join(_line(line.topic, line.text) for line in story.lines)}</tbody></table>
-<h2>{escape(_of(story.metric).capitalize())} over time</h2>
+<h2>{escape(_of(story.metric))} over time</h2>
 <p>In each 100 images that clients sent, by the version that answered.</p>
 <figure>{_accuracy(story)}</figure>
 <h2>Drift statistic against its threshold</h2>
@@ -64,7 +64,7 @@ def _numbers(outcome: DemoOutcome) -> str:
 
 
 def _of(metric: str) -> str:
-    return "right answers" if metric == "accuracy" else metric
+    return "Right answers" if metric == "accuracy" else metric
 
 
 def _line(topic: str, text: str) -> str:
