@@ -50,7 +50,7 @@ def _run(workspace: Workspace, asked: Any) -> Any:
     return run_grid(asked)
 
 
-def _print(found: Any, use_case: str | None) -> None:
+def _print(found: Any, use_case: str | None = None) -> None:
     from openmlops.operations.experiment import cells, columns
 
     print_table(f"{found.model.name}: {len(found.runs)} runs, {found.trained} trained now", columns(found.axes), cells(found))
