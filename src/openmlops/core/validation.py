@@ -146,6 +146,8 @@ def _sum_over(values: np.ndarray, axis: int, cells: int) -> np.ndarray:
 
 def near_duplicates(test: np.ndarray, train: np.ndarray) -> np.ndarray:
     """bool (n of test,): has an image of `train` within NEAR_BITS of its perceptual hash; equal images are among them."""
+    if not len(train):
+        return np.zeros(len(test), bool)
     known = perceptual_hashes(train).T
     chunks = np.array_split(perceptual_hashes(test), max(1, len(test) // 500))
     return np.concatenate([(chunk @ known).max(axis=1) >= _GRID[0] * (_GRID[1] - 1) - 2 * NEAR_BITS for chunk in chunks])

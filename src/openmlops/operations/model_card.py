@@ -20,7 +20,6 @@ class Description(Value):
     use_case: str
     model: str
     about: str
-    task: str = "classification"
     classes: tuple[str, ...]
     image_shape: tuple[int, int, int]
     dataset: str
@@ -60,7 +59,7 @@ def _head(d: Description) -> str:
             "  `embedding`, float32. Non-maximum suppression is not in the file: `/predict` does it",
         ),
     }
-    out, output = answers[d.task]
+    out, output = answers[d.evaluation.kind]
     classes = "1 class" if len(d.classes) == 1 else f"{len(d.classes)} classes"
     return f"""# {d.model}
 
@@ -149,7 +148,7 @@ def _limits(d: Description) -> str:
     }
     return f"""## Limits
 
-- {unable[d.task]}
+- {unable[d.evaluation.kind]}
 - Weakest classes: {named}.
 - The figures hold for images like those it was tested on. `reference.parquet` says what those look like to the model;
   monitoring compares what arrives with it."""

@@ -233,7 +233,6 @@ class _Rebuilt:
             use_case=use_case.name,
             model=self.workspace.model_name,
             about=use_case.about,
-            task=use_case.task.kind,
             classes=self.rows.names,
             image_shape=(height, width, channels),
             dataset=splits.dataset.fingerprint,

@@ -13,7 +13,7 @@ import numpy as np
 from openmlops.adapters.labelled_inputs import LabelledInput
 from openmlops.core.boxes import objects
 from openmlops.core.tasks import Task
-from openmlops.core.validation import NEAR_BITS, content_hashes, perceptual_hashes
+from openmlops.core.validation import content_hashes, near_duplicates
 from openmlops.errors import DataError
 from openmlops.operations.workspace import Workspace
 from openmlops.usecases.base import Rows
@@ -110,18 +110,9 @@ def _reasons_against(images: np.ndarray, rows: Rows) -> list[str]:
     if not len(images):
         return []
     known = set(content_hashes(rows.images))
-    near = _like(images, rows.images[rows.test])
+    near = near_duplicates(images, rows.images[rows.test])
     reasons = []
     for digest, is_near in zip(content_hashes(images), near, strict=True):
         reasons.append("like an image of the test split" if is_near else IN_DATA if digest in known else "")
         known.add(digest)
     return reasons
-
-
-def _like(images: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """bool (n,): is the perceptual hash within NEAR_BITS of one of the others'?"""
-    if not len(others):
-        return np.zeros(len(images), bool)
-    known = perceptual_hashes(others).T
-    parts = np.array_split(perceptual_hashes(images), max(1, len(images) // 500))
-    return np.concatenate([(part @ known).max(axis=1) >= known.shape[0] - 2 * NEAR_BITS for part in parts])

@@ -21,7 +21,10 @@ from openmlops.errors import DataError, TrainingError
 from openmlops.files import sha256_of
 from openmlops.learning.config import FitConfig
 from openmlops.learning.device import Compute
+from openmlops.learning.export import Eager
 from openmlops.learning.loop import Progress
+from openmlops.operations import asking
+from openmlops.usecases.base import load_use_case
 from openmlops.usecases.person import trainer
 from openmlops.usecases.person.dataset import Batches, MemoryDataset
 from openmlops.usecases.person.job import arguments
@@ -448,3 +451,20 @@ def test_the_default_canvas_holds_the_largest_image_up_to_320(largest: int, expe
 def test_a_wrong_configuration_is_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match=r"imgsz|epochs|model|lrf"):
         TrainConfig(**wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_default_recipe_finds_four_people_in_five_on_the_sample_within_two_minutes_of_training(
+    person_sample: Path, tmp_path: Path
+) -> None:
+    """From scratch, on the test split, by the path that serving takes. Seconds of the training steps, on an idle machine."""
+    use_case = load_use_case("person")
+    rows = use_case.read(person_sample)
+    splits, config = use_case.split(rows, 0), use_case.config(pretrained="none")
+    model = use_case.build(config, use_case.preprocess(rows, splits["train"]), rows, splits["train"])
+    result = use_case.fit(model, rows, splits, config, folder=tmp_path, key="k", on_epoch=lambda metrics: None)
+    eager = Eager(use_case.served(model), use_case.task.outputs)
+    answers = asking.answers(use_case, eager, rows.images[splits["test"]])
+    assert use_case.task.score_of(rows.labels[splits["test"]], answers, 1).value >= 0.8
+    assert result.seconds <= 120
