@@ -2,8 +2,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
+# several processes share the cores here: a thread that waits for the others of its loop must sleep, not spin
+export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test check bench faults lock clean
+.PHONY: setup demo smoke test test-servers test-compose check bench faults docs docs-serve lock clean
 
 setup: $(READY)  ## .venv with the pinned versions and the package itself
 
@@ -19,8 +21,23 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)  ## the loop on sample data, offline; USE_CASE=person for the detector
 	$(BIN)/openmlops demo
 
-test: $(READY)  ## everything but the slow faults
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+smoke: $(READY)  ## the commands of the loop on sample data, in smoke/; ON=zenml: on the ZenML server of ZENML_STORE_URL and ZENML_STORE_API_KEY
+	rm -rf smoke
+	PATH="$(CURDIR)/$(BIN):$$PATH" .ci/smoke smoke $(ON)
+
+test: $(READY)  ## everything but the slow faults, the servers of both stacks and what needs a Docker Engine
+	$(BIN)/python -m pytest -m "not slow and not servers and not compose" -n 2 --dist loadfile
+
+test-servers: $(READY) .venv-zenml/.ready  ## the pipelines on real PostgreSQL, MariaDB, S3, MLflow and ZenML servers of this machine, and these taken away
+	$(BIN)/python -m pytest -m "servers and not slow" -n 2 --dist loadfile
+
+.venv-zenml/.ready: $(READY) deploy/docker/zenml-server.lock
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-zenml
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-zenml/bin/python -r deploy/docker/zenml-server.lock
+	@touch $@
+
+test-compose: $(READY)  ## the images and the compose file on a real Docker Engine; says so and passes where none answers
+	$(BIN)/python -m pytest -m compose -s tests/compose
 
 check: $(READY)  ## lint, format, types, import contracts
 	$(BIN)/ruff check .
@@ -38,8 +55,23 @@ bench: $(READY)  ## the figures of docs/benchmarks.md; DATA=FOLDER (CIFAR-10's l
 	$(if $(COCO128),$(BIN)/python benchmarks/train_person.py $(COCO128) && $(BIN)/python benchmarks/grid_jobs.py $(COCO128))
 	$(if $(and $(DATA),$(MODEL)),$(BIN)/python benchmarks/drift_power.py $(MODEL) $(DATA))
 
-lock: $(READY)  ## requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile --quiet --all-extras --no-header --no-annotate pyproject.toml -o requirements.lock --upgrade
+docs: $(READY)  ## the documentation site in site/, from what is here alone; a warning is an error. PLOTS=1 draws its plots anew first
+	$(if $(PLOTS),$(BIN)/python docs/plots.py)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+docs-serve: $(READY)  ## the same on 127.0.0.1:8001, built anew when a file changes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8001
+
+COMPILE := $(BIN)/uv pip compile --quiet --no-header --no-annotate --python-version 3.11 --upgrade
+IMAGES := deploy/docker
+lock: $(READY)  ## requirements.lock anew from pyproject.toml, and from it the locks of the images
+	$(COMPILE) --all-extras pyproject.toml -o requirements.lock
+	$(COMPILE) -c requirements.lock --override $(IMAGES)/train.overrides --extra servers --extra yolo \
+		pyproject.toml $(IMAGES)/train.in -o $(IMAGES)/train.lock
+	$(COMPILE) -c requirements.lock --override $(IMAGES)/serve.overrides $(IMAGES)/serve.in -o $(IMAGES)/serve.lock
+	$(COMPILE) -c requirements.lock $(IMAGES)/mlflow.in -o $(IMAGES)/mlflow.lock
+	$(COMPILE) $(IMAGES)/zenml-server.in -o $(IMAGES)/zenml-server.lock
+	$(COMPILE) $(IMAGES)/build.in -o $(IMAGES)/build.lock
 
 clean:  ## the environment and the demo; never data, runs or models
-	rm -rf .venv demo
+	rm -rf .venv .venv-zenml demo smoke site

@@ -1,7 +1,7 @@
 """Seconds per epoch of our detector's training beside ultralytics' own, and how good it gets on the sample. Prints Markdown.
 
 COCO128 is the folder of that name; its images with people are trained on from scratch at 320 pixels, in processes of their own,
-rounds alternating, with one configuration: what `usecases.person.trainer.arguments` says is what `YOLO(...).train` gets. An
+rounds alternating, with one configuration: what `yolo_folder.trainer.arguments` says is what `YOLO(...).train` gets. An
 epoch counts with its validation and its checkpoint; the first of each process is left out. ultralytics sets its own number of
 threads (cores less one); "same threads" overrules it, "as it comes" does not, and draws its plots too.
 
@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 
 from openmlops.core.types import Preprocessing
-from openmlops.usecases.person import data
-from openmlops.usecases.person.recipe import TrainConfig
+from openmlops.usecases.yolo_folder import data
+from openmlops.usecases.yolo_folder.recipe import TrainConfig
 
 UNUSED = Preprocessing(mean=(0, 0, 0), std=(255, 255, 255))
 SPLITS = {"train": 50, "validation": 10, "test": 1}
@@ -90,8 +90,8 @@ def run(arm: str, folder: Path, epochs: int, threads: int) -> None:
 
 def ours(folder: Path, config: TrainConfig, on_epoch: Callable[[Any], None]) -> Any:
     """Train on the data set in `folder`; the network, what `fit` returned, the rows and the splits."""
-    from openmlops.usecases.person.model import build
-    from openmlops.usecases.person.training import fit
+    from openmlops.usecases.yolo_folder.model import build
+    from openmlops.usecases.yolo_folder.training import fit
 
     rows = data.read(folder)
     splits = data.split(rows, 0)
@@ -108,8 +108,8 @@ def theirs(folder: Path, config: TrainConfig, on_epoch: Callable[[Any], None], a
 
     from openmlops.learning.config import FitConfig
     from openmlops.learning.device import Compute
-    from openmlops.usecases.person.job import arguments
-    from openmlops.usecases.person.model import resolve
+    from openmlops.usecases.yolo_folder.job import arguments
+    from openmlops.usecases.yolo_folder.model import resolve
 
     rows = data.read(folder)
     settled = resolve(config, rows, data.split(rows, 0)["train"])
@@ -145,8 +145,8 @@ def map50(network: Any, rows: Any, which: np.ndarray) -> float:
     import torch
 
     from openmlops.core.detection import evaluate_detection
-    from openmlops.usecases.person import answering
-    from openmlops.usecases.person.model import served
+    from openmlops.usecases.yolo_folder import answering
+    from openmlops.usecases.yolo_folder.model import served
 
     shown = answering.show(rows.images[which], network.image_shape[:2])
     with torch.inference_mode():

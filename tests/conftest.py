@@ -2,13 +2,10 @@
 
 import getpass
 import os
-import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +16,7 @@ from filelock import FileLock
 from pydantic import SecretStr
 
 from openmlops.settings import quiet_libraries
+from real_servers import object_store
 
 if TYPE_CHECKING:
     from openmlops.operations.workspace import Workspace
@@ -68,26 +66,8 @@ class S3Server:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3 server (rclone) on a free loopback port."""
-    folder = tmp_path_factory.mktemp("s3")
-    key, secret, port = "tests", secrets.token_hex(16), _free_port()
-    rclone = Path(sys.executable).parent / "rclone"
-    command: list[str | Path] = [
-        rclone,
-        "serve",
-        "s3",
-        "--config",
-        os.devnull,
-        "--addr",
-        f"127.0.0.1:{port}",
-        "--auth-key",
-        f"{key},{secret}",
-    ]
-    with subprocess.Popen([*command, folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        try:
-            _wait_for(port, server)
-            yield S3Server(f"http://127.0.0.1:{port}", SecretStr(key), SecretStr(secret), folder)
-        finally:
-            server.terminate()
+    with object_store(tmp_path_factory.mktemp("s3")) as found:
+        yield S3Server(found.url, SecretStr(found.key), SecretStr(found.secret), found.folder)
 
 
 @pytest.fixture(scope="session")
@@ -106,20 +86,3 @@ def loop(reigning: "Workspace", tmp_path: Path) -> "Workspace":
     from small_loop import branch
 
     return branch(reigning, tmp_path / "loop")
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def _wait_for(port: int, server: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        assert server.poll() is None, "the S3 server ended at once"
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise TimeoutError("the S3 server did not start within 30 s")

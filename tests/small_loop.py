@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 
 from openmlops.adapters.inference_log import Entries, Layout
 from openmlops.core.corruptions import corrupt
+from openmlops.core.decoding import png
 from openmlops.core.types import ModelRef, TrainedRef
 from openmlops.operations import asking, data, models, promotion
 from openmlops.operations.workspace import Workspace
-from openmlops.serving.predictor import encode_png
 from openmlops.settings import Settings, quiet_libraries
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -100,7 +100,7 @@ def send(
 
 def keep(found: Workspace, image: np.ndarray) -> str:
     """Keep an image as the server does; its input's SHA-256."""
-    content = encode_png(image)
+    content = png(image)
     sha256 = hashlib.sha256(content).hexdigest()
     found.inputs.put(content, sha256)
     return sha256

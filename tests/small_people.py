@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from openmlops.core.decoding import png
 from openmlops.core.types import LedgerEntry, ModelRef, SplitsRef
 from openmlops.files import write_text
 from openmlops.operations import data, models
@@ -14,9 +15,9 @@ from openmlops.operations.experiment import Experiment, summarize_grid
 from openmlops.operations.grid import GridRef, stage
 from openmlops.operations.workspace import Workspace
 from openmlops.usecases.drawing import Draw
-from openmlops.usecases.person.layout import data_yaml, label_text, png
 from openmlops.usecases.person.sample import NAMES, labelled
 from openmlops.usecases.person.scenes import scene
+from openmlops.usecases.yolo_folder.layout import data_yaml, label_text
 from small_loop import workspace
 
 COUNTS = {"train": 24, "val": 8, "test": 8}

@@ -8,7 +8,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "openmlops"
-HEAVY = ("torch", "zenml", "mlflow", "dvc", "evidently", "onnxruntime", "matplotlib", "pandas", "sqlalchemy")
 
 
 def test_the_import_contracts_hold() -> None:
@@ -20,17 +19,15 @@ def test_the_import_contracts_hold() -> None:
 
 def test_only_settings_reads_the_environment() -> None:
     """Writing a variable for a library that knows no other way (prometheus-client's folder) is no reading; nor is putting back
-    what ultralytics writes into the environment when it is imported (usecases/person/yolo.py)."""
+    what ultralytics writes into the environment when it is imported (yolo_folder/yolo.py); nor is the word in a pattern for
+    other people's code (adoption/passwords.py)."""
     writing = re.compile(r'os\.environ\["\w+"\] = ')
     readers = {
-        path.name for path in SOURCE.rglob("*.py") if re.search(r"os\.environ|getenv", writing.sub("", path.read_text()))
+        path.name
+        for path in SOURCE.rglob("*.py")
+        if re.search(r"os\.environ|os\.getenv|from os import", writing.sub("", path.read_text()))
     }
     assert readers <= {"settings.py", "yolo.py"}
-
-
-def test_help_imports_no_heavy_library() -> None:
-    code = f"import sys, openmlops.cli; print([m for m in {HEAVY!r} if m in sys.modules])"
-    assert _python(code) == "[]"
 
 
 def test_importing_a_module_writes_nothing(tmp_path: Path) -> None:

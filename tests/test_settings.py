@@ -1,5 +1,6 @@
 """Settings: typed, from three sources, and secrets that stay secret."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -68,16 +69,54 @@ class TestZenMLsOwnConfiguration:
         (tmp_path / ".config" / "zenml" / "config.yaml").write_text(text)
 
     def test_a_laptop_without_zenml_gets_an_embedded_store(self, tmp_path: Path) -> None:
-        assert embed_zenml(tmp_path / "zenml")
+        embed_zenml(tmp_path)
+        assert os.environ["ZENML_CONFIG_PATH"] == str(tmp_path / "zenml")
 
     def test_a_local_store_of_the_user_is_left_alone(self, tmp_path: Path) -> None:
         self._configure(tmp_path, "store:\n  type: sql\n  url: sqlite:////home/someone/zenml.db\n")
-        assert embed_zenml(tmp_path / "zenml")
+        embed_zenml(tmp_path)
+        assert os.environ["ZENML_CONFIG_PATH"] == str(tmp_path / "zenml")
 
     def test_a_user_connected_to_a_server_runs_there(self, tmp_path: Path) -> None:
         self._configure(tmp_path, "store:\n  type: rest\n  url: https://zenml.example.com\n")
-        assert not embed_zenml(tmp_path / "zenml")
+        embed_zenml(tmp_path)
+        assert "ZENML_CONFIG_PATH" not in os.environ
 
     def test_a_configuration_path_of_the_users_is_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ZENML_CONFIG_PATH", str(tmp_path / "own"))
-        assert not embed_zenml(tmp_path / "zenml")
+        embed_zenml(tmp_path)
+        assert os.environ["ZENML_CONFIG_PATH"] == str(tmp_path / "own")
+
+    @pytest.mark.parametrize("name", ["ZENML_STORE_PASSWORD", "ZENML_STORE_API_KEY"])
+    def test_with_credentials_in_the_environment_none_are_written_to_a_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.setenv("DISABLE_CREDENTIALS_DISK_CACHING", "x")
+        monkeypatch.delenv("DISABLE_CREDENTIALS_DISK_CACHING")
+        embed_zenml(tmp_path)
+        assert "DISABLE_CREDENTIALS_DISK_CACHING" not in os.environ
+        monkeypatch.setenv(name, "of somebody")
+        embed_zenml(tmp_path)
+        assert os.environ["DISABLE_CREDENTIALS_DISK_CACHING"] == "true"
+
+    def test_each_server_has_a_memory_of_its_own_under_the_home_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        found = set()
+        for url in ("http://one:8080", "http://two:8080", "http://one:8080"):
+            monkeypatch.setenv("ZENML_STORE_URL", url)
+            monkeypatch.delenv("ZENML_CONFIG_PATH", raising=False)
+            embed_zenml(tmp_path)
+            found.add(os.environ["ZENML_CONFIG_PATH"])
+        assert len(found) == 2
+        assert {Path(path).parent for path in found} == {tmp_path}
+
+    def test_what_the_dotenv_file_says_of_servers_reaches_the_libraries(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        given = {"ZENML_STORE_URL": "http://one:8080", "MLFLOW_TRACKING_USERNAME": "ada", "MLFLOW_TRACKING_PASSWORD": "s3cret"}
+        for name in given:
+            monkeypatch.setenv(name, "")
+        (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in given.items()))
+        Settings.load(dotenv=tmp_path / ".env").hand_over()
+        assert {name: os.environ[name] for name in given} == given

@@ -1,16 +1,34 @@
 """Every error that this project raises on purpose. Each says what was wrong (the value) and what would be right.
 
 The command line prints `str(error)` on one line and exits with 1; the server turns the same text into problem details.
-Anything that is not an `OpenMLOpsError` is a defect of ours.
+Anything that is not an `OpenMLOpsError` is a defect of ours. Whatever a message quotes may come from outside: it is made one
+line without control characters, and without the passwords of URLs.
 """
+
+import re
+
+MOST_CHARACTERS = 2000
+_USERINFO = re.compile(r"(?<=://)([^\s/@:]*):\S*@|(?<=://)[^\s/@:]+@")
+
+
+def hide_passwords(text: str) -> str:
+    """`text` with the password, or the token, before the host of every URL in it replaced by asterisks."""
+    return _USERINFO.sub(lambda found: f"{found[1]}:***@" if found[1] is not None else "***@", text)
+
+
+def one_line(text: str) -> str:
+    """`text` as it may be told to anybody: one line of bounded length, no passwords of URLs, nothing that a terminal obeys."""
+    line = hide_passwords(" ".join(text.split()))
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return shown if len(shown) <= MOST_CHARACTERS else f"{shown[:MOST_CHARACTERS]}..."
 
 
 class OpenMLOpsError(Exception):
     """`problem` names the value that was wrong; `remedy` says what to do, as a sentence in the imperative."""
 
     def __init__(self, problem: str, remedy: str = "") -> None:
-        self.problem = " ".join(problem.split()).rstrip(".")
-        self.remedy = " ".join(remedy.split()).rstrip(".")
+        self.problem = one_line(problem).rstrip(".")
+        self.remedy = one_line(remedy).rstrip(".")
         super().__init__(problem, remedy)
 
     def __str__(self) -> str:
@@ -58,7 +76,7 @@ class ModelCorrupt(OpenMLOpsError):
 
 
 class RegistryError(OpenMLOpsError):
-    """A version was refused, because its run does not say how good it is."""
+    """A version was refused: its run does not say how good it is, or its row is not what was registered or recorded."""
 
 
 class GateError(OpenMLOpsError):
@@ -74,7 +92,11 @@ class LedgerCorrupt(OpenMLOpsError):
 
 
 class ServiceUnavailable(OpenMLOpsError):
-    """A database, object store or tracking server did not answer as it must."""
+    """A database, object store or tracking server did not answer as it must; it may answer later."""
+
+
+class ServiceRefused(ServiceUnavailable):
+    """It answered, and said no: waiting does not help."""
 
 
 class PredictionNotFound(OpenMLOpsError):

@@ -13,9 +13,30 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from openmlops.core.types import Value
-from openmlops.errors import DataCorrupt
+from openmlops.errors import DataCorrupt, SettingsError
 
 MANIFEST = "manifest.json"
+MOST_NAME_BYTES = 200
+MOST_PATH_BYTES = 3000
+"""what file systems take, less what is put around a name while it is written, or after it"""
+
+
+def absolute(path: Path) -> Path:
+    """`path` from the root on, `~` and links resolved, there or not. Raises SettingsError for what cannot be a path."""
+    try:
+        found = path.expanduser().resolve()
+    except (RuntimeError, ValueError, OSError):
+        found = None
+    if found is None or not _is_writable(found):
+        problem = f"'{str(path)[:80]}' cannot be a path"
+        raise SettingsError(problem, f"Use names of at most {MOST_NAME_BYTES} bytes without control characters")
+    return found
+
+
+def _is_writable(path: Path) -> bool:
+    """Can it be told, and can file systems take it?"""
+    names = [len(os.fsencode(part)) for part in path.parts]
+    return str(path).isprintable() and max(names) <= MOST_NAME_BYTES and sum(names) + len(names) <= MOST_PATH_BYTES
 
 
 @contextmanager

@@ -4,15 +4,18 @@ This is the only module that reads `os.environ`. A value comes from the environm
 folder, else from the default; `openmlops settings` shows which. How to train is not here (a use case's `TrainConfig`).
 """
 
+import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from openmlops.errors import SettingsError
+from openmlops.errors import SettingsError, hide_passwords
+from openmlops.files import absolute
 
 
 class Settings(BaseModel):
@@ -29,6 +32,13 @@ class Settings(BaseModel):
     database_url: SecretStr = Field(SecretStr(""), description="SQLAlchemy URL; empty: SQLite under OPENMLOPS_HOME")
     mlflow_tracking_uri: SecretStr = Field(SecretStr(""), description="MLflow server; empty: SQLite under OPENMLOPS_HOME")
     mlflow_experiment_name: str = Field("openmlops", description="MLflow experiment of the runs")
+    mlflow_tracking_username: str = Field("", description="user of an MLflow server with basic auth")
+    mlflow_tracking_password: SecretStr = Field(SecretStr(""), description="that user's password")
+    zenml_store_url: str = Field("", description="ZenML server; empty: SQLite under OPENMLOPS_HOME")
+    zenml_store_username: str = Field("", description="user of the ZenML server, with ZENML_STORE_PASSWORD")
+    zenml_store_password: SecretStr = Field(SecretStr(""), description="that user's password")
+    zenml_store_api_key: SecretStr = Field(SecretStr(""), description="key of a ZenML service account, in place of a user")
+    zenml_stack_name: str = Field("openmlops", description="ZenML stack that `openmlops stack register` makes and checks")
     dvc_remote: str = Field(
         "",
         description="DVC remote, by name or URL; empty: the repository's default, else the object store, else a folder",
@@ -38,8 +48,16 @@ class Settings(BaseModel):
     minio_secret_key: SecretStr = Field(SecretStr(""), description="S3 secret key")
     minio_bucket: str = Field("openmlops", description="S3 bucket")
     minio_data_prefix: str = Field("data", description="key prefix of uploaded data sets")
+    service_patience_seconds: float = Field(
+        600.0,
+        ge=0,
+        description="seconds that a pipeline waits for a database, MLflow or object store that went away",
+    )
     simulate_drift: bool = Field(False, description="1: monitoring corrupts the images before the model sees them")
     api_token: SecretStr = Field(SecretStr(""), description="token of the HTTP interface; required beyond 127.0.0.1")
+    api_read_token: SecretStr = Field(
+        SecretStr(""), description="second token, which may only read; with it, reading needs one of the two; empty: it is free"
+    )
     policy_alarmed_windows: int = Field(2, ge=1, description="windows that must raise an alarm before anything is done")
     policy_of_windows: int = Field(3, ge=1, description="latest windows among which those are counted")
     policy_drifted_columns: float = Field(
@@ -67,7 +85,7 @@ class Settings(BaseModel):
     @property
     def home(self) -> Path:
         """`OPENMLOPS_HOME`, absolute."""
-        return self.openmlops_home.expanduser().resolve()
+        return absolute(self.openmlops_home)
 
     @property
     def database(self) -> str:
@@ -78,6 +96,13 @@ class Settings(BaseModel):
     def tracking_uri(self) -> str:
         """MLflow's tracking URI, embedded default applied."""
         return self.mlflow_tracking_uri.get_secret_value() or f"sqlite:///{self.home / 'mlflow.db'}"
+
+    def hand_over(self) -> None:
+        """Let MLflow and ZenML, which read the environment themselves, find what `.env` says of their servers."""
+        for name in _OF_LIBRARIES:
+            value = getattr(self, name)
+            if text := value.get_secret_value() if isinstance(value, SecretStr) else value:
+                os.environ[name.upper()] = text
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None, dotenv: Path = Path(".env")) -> "Settings":
@@ -104,6 +129,16 @@ class Settings(BaseModel):
         return {name.upper(): _show(name, getattr(self, name)) for name in type(self).model_fields}
 
 
+_OF_LIBRARIES = (
+    "mlflow_tracking_username",
+    "mlflow_tracking_password",
+    "zenml_store_url",
+    "zenml_store_username",
+    "zenml_store_password",
+    "zenml_store_api_key",
+)
+
+
 def _given(environment: Mapping[str, str] | None, dotenv: Path) -> dict[str, tuple[str, str]]:
     """Field name -> (text, source). An empty value counts as not given, as in Compose files."""
     env = os.environ if environment is None else environment
@@ -122,7 +157,7 @@ def _is_secret(name: str) -> bool:
 def _show(name: str, value: Any) -> str:
     if _is_secret(name):
         return "********" if value.get_secret_value() else ""
-    return str(value)
+    return hide_passwords(str(value))
 
 
 def _kind(name: str) -> str:
@@ -140,10 +175,15 @@ def quiet_libraries() -> None:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output holds results only
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",  # else clients are sent to the object store's inner address
+        "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # 12 s; the default of 7 waits four minutes for a server that is not there
         "DO_NOT_TRACK": "1",
         "DVC_NO_ANALYTICS": "1",
         "YOLO_OFFLINE": "true",
+        "ORT_DISABLE_TELEMETRY": "1",
         "ALEMBIC_LOG_LEVEL": "WARNING",
         "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
         "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
@@ -152,16 +192,28 @@ def quiet_libraries() -> None:
         os.environ.setdefault(name, value)
 
 
-def embed_zenml(folder: Path) -> bool:
-    """Keep ZenML's store in `folder`, before zenml is imported, unless the user has one of his own; True if embedded.
+def embed_zenml(home: Path) -> None:
+    """Keep ZenML's configuration and embedded store under `home`, before zenml is imported, unless the user has his own.
 
-    His own is: ZENML_CONFIG_PATH or ZENML_STORE_URL in the environment, or a global configuration (only read, never
-    written) that is connected to a server.
+    His own is: ZENML_CONFIG_PATH in the environment, or a global configuration (only read, never written) that is connected
+    to a server. A server named by ZENML_STORE_URL gets a configuration of its own here, which remembers the active stack. With
+    credentials in the environment each process logs in by itself: ZenML would else share a token through a file that is read
+    by one process while another writes it.
     """
-    if {"ZENML_CONFIG_PATH", "ZENML_STORE_URL"} & os.environ.keys() or _connected_to_zenml_server():
-        return os.environ.get("ZENML_CONFIG_PATH") == str(folder)
-    os.environ["ZENML_CONFIG_PATH"] = str(folder)
-    return True
+    if os.environ.get("ZENML_STORE_PASSWORD") or os.environ.get("ZENML_STORE_API_KEY"):
+        os.environ.setdefault("DISABLE_CREDENTIALS_DISK_CACHING", "true")
+    if "ZENML_CONFIG_PATH" in os.environ:
+        return
+    if server := os.environ.get("ZENML_STORE_URL", ""):
+        name = f"zenml-{hashlib.sha256(server.encode()).hexdigest()[:8]}"
+    elif _connected_to_zenml_server():
+        return
+    else:
+        name = "zenml"
+    os.environ["ZENML_CONFIG_PATH"] = str(home / name)
+    with suppress(OSError):  # a home that cannot be written is told of by whoever writes to it first
+        (home / name).mkdir(parents=True, exist_ok=True)
+        (home / name).chmod(0o700)  # ZenML may keep credentials there, in a file that all may read
 
 
 def _connected_to_zenml_server() -> bool:

@@ -366,7 +366,8 @@ def test_nothing_is_written_outside_the_project(root: Path, tmp_path: Path) -> N
     write_set(root / "set")
     code = (
         "from pathlib import Path; from openmlops.adapters.data_versions import DataVersions, Remote;"
-        "DataVersions(Remote(url='home/remote', is_default=True), Path('home/cache').resolve()).add(Path('set'))"
+        "home = Path('home').resolve();"
+        "DataVersions(Remote(url=str(home / 'remote'), is_default=True), home / 'cache').add(Path('set'))"
     )
     (tmp_path / "user").mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "XDG_"))}

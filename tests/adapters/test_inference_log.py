@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import IntegrityError
 
 from openmlops.adapters.database import connect
-from openmlops.adapters.inference_log import Entries, InferenceLog, Layout, write_parquet
+from openmlops.adapters.inference_log import Entries, InferenceLog, Layout
 from openmlops.core.classification_task import CLASSIFICATION
 from openmlops.errors import DataError, LabelConflict, PredictionNotFound, ServiceUnavailable
+from openmlops.operations.windows import write_parquet
+from postgres import postgres
 
 LAYOUT = Layout(("image.brightness", "logprob.0"), ("cat", "dog", "frog"))
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -195,3 +197,47 @@ def test_a_database_that_is_gone_is_unavailable_not_a_traceback(log, engine, tmp
     (tmp_path / "openmlops.db").mkdir()
     with pytest.raises(ServiceUnavailable):
         log.write([entries(["a"])])
+
+
+def test_the_oldest_entries_come_back_as_they_were_written_and_can_be_taken_out(log):
+    other = Layout(("x",), ("no", "yes"))
+    groups = [entries(["a", "b"]), entries(["c"], version=2), entries(["d"], layout=other, seed=1), entries(["e"])]
+    log.write(groups)
+    found = log.oldest(4)
+    assert [(one.version, one.layout, list(one.ids)) for one in found] == [
+        (one.version, one.layout, list(one.ids)) for one in groups[:3]
+    ]
+    for one, written in zip(found, groups[:3], strict=True):
+        assert np.array_equal(one.features, written.features)
+        assert (one.answers, one.at, one.latency_ms) == (list(written.answers), list(written.at), list(written.latency_ms))
+    log.remove(found)
+    assert log.total() == 1
+    assert log.holds("e")
+    assert not log.holds("a")
+
+
+def test_of_entries_that_are_partly_there_only_the_rest_is_written(log):
+    log.write([entries(["b"])])
+    for _ in range(2):
+        log.write_missing([entries(["a", "b"]), entries(["c"], version=2)])
+    assert [log.window("pets", version).ids for version in (1, 2)] == [("b", "a"), ("c",)]
+
+
+def test_an_attempt_that_is_committed_while_its_entries_are_written_again_doubles_none():
+    with postgres() as server:
+        url, commit = server.url(server.create()), threading.Event()
+        engine = connect(url)
+        slow, log = InferenceLog(engine), InferenceLog(connect(url))
+        log.write([entries(["z"])])  # the layout
+        slow.write([entries(["y"])])
+        event.listen(engine, "commit", lambda connection: commit.wait(60))
+        attempt = threading.Thread(target=slow.write, args=([entries(["a", "b"])],))
+        again = threading.Thread(target=log.write_missing, args=([entries(["a", "b", "c"])],))
+        for thread in (attempt, again):
+            thread.start()
+            thread.join(0.5)
+            assert thread.is_alive()
+        commit.set()
+        for thread in (attempt, again):
+            thread.join(60)
+        assert log.window("pets", 1).ids == ("z", "y", "a", "b", "c")

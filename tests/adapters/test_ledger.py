@@ -49,7 +49,7 @@ def append(ledger, kind="promote", version=1, model=MODEL, at=None):
 
 def test_a_model_without_rows_has_no_champion(ledger):
     assert (ledger.head(MODEL), ledger.champion(MODEL), ledger.history(MODEL)) == (None, None, ())
-    ledger.verify(MODEL)
+    ledger.history(MODEL)
 
 
 def test_what_was_appended_is_read_back_whole(ledger):
@@ -140,7 +140,7 @@ def test_eight_processes_promote_at_once_and_one_wins_each_round(tmp_path: Path)
     url = f"sqlite:///{tmp_path / 'openmlops.db'}"
     won = race(url, rounds := 50)
     ledger = Ledger(connect(url))
-    ledger.verify("m")
+    ledger.history("m")
     assert sorted(itertools.chain(*won)) == list(range(1, rounds + 1))
     assert {(e.sequence, e.actor) for e in ledger.history("m")} == {(n, f"racer {i}") for i, ns in enumerate(won) for n in ns}
 
@@ -149,7 +149,7 @@ def test_eight_processes_promote_at_once_and_one_wins_each_round(tmp_path: Path)
 def chain(ledger):
     for version in (1, 2, 3):
         append(ledger, version=version)
-    ledger.verify(MODEL)
+    ledger.history(MODEL)
     return ledger
 
 
@@ -167,9 +167,9 @@ def test_a_flipped_byte_in_any_column_of_any_row_is_noticed(engine, chain, name,
     for after in [before ^ 1] if numeric else [_flipped(before, 0), _flipped(before, len(before) - 1), before + " "]:
         change(engine, sequence, {name: after})
         with pytest.raises(LedgerCorrupt, match=f"row {sequence} "):
-            chain.verify(MODEL)
+            chain.history(MODEL)
     change(engine, sequence, {name: before})
-    chain.verify(MODEL)
+    chain.history(MODEL)
 
 
 def _flipped(text, at):
@@ -181,7 +181,7 @@ def test_bytes_that_are_no_text_are_noticed_too(engine, chain, stored):
     with writing(engine) as connection:
         connection.execute(text(f"UPDATE ledger SET actor = {stored}, version = {stored} WHERE sequence = 2"))
     with pytest.raises(LedgerCorrupt, match="row 2 "):
-        chain.verify(MODEL)
+        chain.history(MODEL)
 
 
 @pytest.mark.parametrize("sequence", [1, 2, 3])
@@ -189,23 +189,23 @@ def test_a_deleted_row_is_noticed_and_named(engine, chain, sequence):
     with writing(engine) as connection:
         connection.execute(delete(LEDGER).where(LEDGER.c.sequence == sequence))
     with pytest.raises(LedgerCorrupt, match=f"row {sequence} is missing"):
-        chain.verify(MODEL)
+        chain.history(MODEL)
 
 
 def test_a_row_moved_to_another_place_is_noticed(engine, chain):
     for old, new in ((1, 99), (2, 1), (99, 2)):
         change(engine, old, {"sequence": new})
     with pytest.raises(LedgerCorrupt, match="row 1 "):
-        chain.verify(MODEL)
+        chain.history(MODEL)
 
 
 def test_a_row_renumbered_or_given_to_another_model_is_noticed(engine, chain):
     for values in ({"sequence": 4}, {"model": "other"}):
         change(engine, 3, values)
         with pytest.raises(LedgerCorrupt, match="row 3 is missing"):
-            chain.verify(MODEL)
+            chain.history(MODEL)
         change(engine, values.get("sequence", 3), {"sequence": 3, "model": MODEL})
-    chain.verify(MODEL)
+    chain.history(MODEL)
 
 
 @pytest.mark.parametrize("values", [{"sequence": 2}, {"sequence": 4}, {"hash": "f" * 64}, {"model": "other"}])
@@ -213,7 +213,7 @@ def test_a_changed_head_is_noticed(engine, chain, values):
     with writing(engine) as connection:
         connection.execute(update(LEDGER_HEAD).values(values))
     with pytest.raises(LedgerCorrupt):
-        chain.verify(MODEL)
+        chain.history(MODEL)
 
 
 def test_a_broken_head_answers_nothing_and_takes_nothing(engine, chain):
@@ -242,7 +242,7 @@ def test_a_byte_flipped_anywhere_in_the_file_is_noticed_or_changes_nothing(engin
         file.write_bytes(flipped)
         try:
             damaged = Ledger(connect(f"sqlite:///{file}"))
-            damaged.verify(MODEL)
+            damaged.history(MODEL)
             assert damaged.history(MODEL) == truth, f"byte {place}"
         except (LedgerCorrupt, ServiceUnavailable):
             noticed += 1

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from openmlops.adapters import object_store
 from openmlops.adapters.object_store import FolderStore, ObjectStore, S3Store
-from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable
+from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable, SettingsError
 from openmlops.files import sha256_of
 
 
@@ -97,8 +97,8 @@ def test_an_object_that_changed_on_the_server_is_detected(s3_server, file: Path,
 
 
 def test_a_bucket_that_cannot_be_named_so_is_one_line(s3_server) -> None:
-    with pytest.raises(ServiceUnavailable, match=r"bucket 'no bucket', cannot be named so\. Set MINIO_BUCKET"):
-        S3Store(s3_server.endpoint, s3_server.access_key, s3_server.secret_key, "no bucket").ready()
+    with pytest.raises(SettingsError, match=r"'no bucket', which cannot be the name of a bucket\. Set MINIO_BUCKET"):
+        S3Store(s3_server.endpoint, s3_server.access_key, s3_server.secret_key, "no bucket")
 
 
 @pytest.mark.parametrize("wrong", ["access", "secret"])

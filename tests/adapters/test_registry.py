@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import requests
 from mlflow import MlflowClient
 
 from openmlops.adapters.registry import DATASET_TAG, Registry
-from openmlops.adapters.tracking import Tracking
+from openmlops.adapters.tracking import Epoch, Tracking
 from openmlops.core.quality import ClassifierEpoch
 from openmlops.core.types import ModelRef
 from openmlops.errors import ModelCorrupt, ModelNotFound, OpenMLOpsError, RegistryError
@@ -35,6 +36,9 @@ def registry(mlflow_uri: str, tmp_path: Path) -> Registry:
     return Registry(mlflow_uri, tmp_path / "cache")
 
 
+NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
 def sealed(folder: Path, content: str = "weights") -> Path:
     (folder / "inner").mkdir(parents=True)
     (folder / "model.onnx").write_text(content)
@@ -45,7 +49,7 @@ def sealed(folder: Path, content: str = "weights") -> Path:
 
 def measured(tracking: Tracking) -> str:
     run_id = tracking.start("cifar10", {}, {})
-    tracking.log_metrics(run_id, {"test_accuracy": 0.75})
+    tracking.log_metrics(run_id, {"test_accuracy": 0.75}, NOON)
     return run_id
 
 
@@ -78,7 +82,7 @@ def test_a_version_whose_run_has_no_metrics_is_refused(registry: Registry, track
 def test_a_version_that_was_trained_but_never_evaluated_is_refused(registry: Registry, tracking: Tracking, tmp_path: Path):
     run_id = tracking.start("cifar10", {}, {})
     numbers = dict.fromkeys(ClassifierEpoch.model_fields, 1)
-    tracking.log_epoch(run_id, ClassifierEpoch(**numbers))
+    tracking.log_epochs(run_id, [Epoch.of(ClassifierEpoch(**numbers), NOON)])
     with pytest.raises(RegistryError, match="Evaluate the model"):
         registry.register("net", run_id, sealed(tmp_path / "out"), TAGS)
     assert registry.versions("net") == ()

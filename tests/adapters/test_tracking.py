@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ from mlflow.entities import Run
 from pydantic import SecretStr
 
 from openmlops.adapters.mlflow_client import hide_password
-from openmlops.adapters.tracking import Tracking, valid_name
+from openmlops.adapters.mlflow_values import valid_name
+from openmlops.adapters.tracking import Epoch, Tracking
 from openmlops.core.quality import ClassifierEpoch
 from openmlops.errors import ServiceUnavailable, TrainingError
+
+NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -20,8 +24,8 @@ def tracking(mlflow_uri: str, tmp_path: Path) -> Tracking:
     return Tracking(mlflow_uri, "openmlops", tmp_path / "artifacts")
 
 
-def epoch(number: int, loss: float = 1.0) -> ClassifierEpoch:
-    return ClassifierEpoch(
+def epoch(number: int, loss: float = 1.0, at: datetime = NOON) -> Epoch:
+    metrics = ClassifierEpoch(
         epoch=number,
         loss=loss,
         train_accuracy=0.5,
@@ -30,6 +34,7 @@ def epoch(number: int, loss: float = 1.0) -> ClassifierEpoch:
         learning_rate=0.1,
         seconds=2.0,
     )
+    return Epoch.of(metrics, at)
 
 
 def run_of(uri: str, run_id: str) -> Run:
@@ -69,7 +74,7 @@ def test_more_parameters_and_longer_texts_than_mlflow_takes_at_once_are_logged(t
 def test_an_epoch_is_logged_once_however_often_it_is_reported(tracking: Tracking, mlflow_uri: str):
     run_id = tracking.start("cifar10", {}, {})
     for number in (1, 2, 1, 2, 3):
-        tracking.log_epoch(run_id, epoch(number, loss=1 / number))
+        tracking.log_epochs(run_id, [epoch(number, loss=1 / number)])
     history = MlflowClient(tracking_uri=mlflow_uri).get_metric_history(run_id, "loss")
     assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
     assert tracking.logged_epochs(run_id) == {1, 2, 3}
@@ -77,10 +82,9 @@ def test_an_epoch_is_logged_once_however_often_it_is_reported(tracking: Tracking
 
 def test_a_resumed_process_sees_which_epochs_are_logged(tracking: Tracking, mlflow_uri: str, tmp_path: Path):
     run_id = tracking.start("cifar10", {}, {})
-    tracking.log_epoch(run_id, epoch(1))
+    tracking.log_epochs(run_id, [epoch(1)])
     resumed = Tracking(mlflow_uri, "openmlops", tmp_path / "artifacts")
-    resumed.log_epoch(run_id, epoch(1))
-    resumed.log_epoch(run_id, epoch(2))
+    resumed.log_epochs(run_id, [epoch(1), epoch(2)])
     assert resumed.logged_epochs(run_id) == {1, 2}
 
 
@@ -88,19 +92,19 @@ def test_a_resumed_process_sees_which_epochs_are_logged(tracking: Tracking, mlfl
 def test_a_metric_that_is_not_finite_is_refused_and_nothing_logged(tracking: Tracking, mlflow_uri: str, value: float):
     run_id = tracking.start("cifar10", {}, {})
     with pytest.raises(TrainingError, match="The metric 'test_loss' has the value"):
-        tracking.log_metrics(run_id, {"test_accuracy": 0.5, "test_loss": value})
+        tracking.log_metrics(run_id, {"test_accuracy": 0.5, "test_loss": value}, NOON)
     assert run_of(mlflow_uri, run_id).data.metrics == {}
 
 
 def test_metric_names_that_mlflow_refuses_become_valid(tracking: Tracking, mlflow_uri: str):
     run_id = tracking.start("person", {}, {})
-    tracking.log_metrics(run_id, {"metrics/precision(B)": 0.25, "mAP50-95(B)": 0.5, "f1 (classe été)": 1})
+    tracking.log_metrics(run_id, {"metrics/precision(B)": 0.25, "mAP50-95(B)": 0.5, "f1 (classe été)": 1}, NOON)
     assert run_of(mlflow_uri, run_id).data.metrics == {"metrics/precision_B": 0.25, "mAP50-95_B": 0.5, "f1 _classe été": 1.0}
 
 
 def test_two_metrics_never_become_one(tracking: Tracking):
     with pytest.raises(TrainingError, match="two have one name"):
-        tracking.log_metrics(tracking.start("person", {}, {}), {"recall(B)": 0.25, "recall[B]": 0.5})
+        tracking.log_metrics(tracking.start("person", {}, {}), {"recall(B)": 0.25, "recall[B]": 0.5}, NOON)
     assert valid_name("recall(B)") == valid_name("recall[B]")
 
 

@@ -14,9 +14,10 @@ from openmlops.errors import OpenMLOpsError
 
 
 @pytest.mark.slow
-def test_the_loop_goes_once_round(tmp_path: Path) -> None:
+@pytest.mark.parametrize("use_case", ["cifar10", "person"])
+def test_the_loop_goes_once_round(tmp_path: Path, use_case: str) -> None:
     """Drift is found where it is and not where it is not; nothing is lost; the better model goes live; accuracy comes back."""
-    command = [Path(sys.executable).parent / "openmlops", "demo", str(tmp_path / "demo"), "--json"]
+    command = [Path(sys.executable).parent / "openmlops", "demo", str(tmp_path / "demo"), "--use-case", use_case, "--json"]
     done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -141,14 +142,23 @@ def test_a_killed_training_goes_on_in_its_run_without_a_metric_missing_or_double
     command = [PROGRAM, "train", "--epochs", "5", "--seed", "7", "--json"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     trainings = folder.path / ".openmlops" / "trainings"
-    before = set(trainings.glob("*/*.pt"))
+    before, known = set(trainings.glob("*/*.pt")), set(trainings.glob("*/run_id"))
     with subprocess.Popen(command, cwd=folder.path, env=folder.environment, **quiet) as training:  # type: ignore[call-overload]
         while not set(trainings.glob("*/*.pt")) - before and training.poll() is None:
             time.sleep(0.05)
         training.send_signal(signal.SIGKILL)
     assert training.returncode == -signal.SIGKILL
-    done = folder.json("train", "--epochs", "5", "--seed", "7")
     client = connect(folder.workspace.settings.tracking_uri)
+    (killed,) = set(trainings.glob("*/run_id")) - known
+    assert client.get_run(killed.read_text()).info.status == "RUNNING"
+    folder.json("models")
+    closed = client.get_run(killed.read_text())
+    assert closed.info.status == "FAILED"
+    reason = f"Its process {training.pid} on {socket.gethostname()} ended without closing it. The same command goes on with it."
+    assert closed.data.tags["openmlops.failure"] == reason
+    done = folder.json("train", "--epochs", "5", "--seed", "7")
+    assert done["run_id"] == closed.info.run_id
+    assert "openmlops.failure" not in client.get_run(done["run_id"]).data.tags
     assert sorted(m.step for m in client.get_metric_history(done["run_id"], "loss")) == [1, 2, 3, 4, 5]
     runs = client.search_runs([client.get_run(done["run_id"]).info.experiment_id])
     assert {run.info.status for run in runs} == {"FINISHED"}

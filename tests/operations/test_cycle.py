@@ -113,6 +113,7 @@ def test_a_rollback_names_its_decision_in_the_ledger(loop: Workspace):
     entry = cycle.roll_back(loop, planned)
     assert (planned.act, entry.champion, entry.kind) == ("roll_back", 1, "rollback")
     assert f"decision {record.id}" in entry.reasons[0]
+    assert cycle.roll_back(loop, planned) == entry == loop.ledger.head(loop.model_name)  # as after an outage
     assert loop.decisions.get(record.id).outcome.kind == "rolled_back"
 
 

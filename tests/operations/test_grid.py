@@ -21,7 +21,7 @@ from openmlops.adapters.mlflow_client import connect
 from openmlops.adapters.tracking import FAILURE_TAG
 from openmlops.core.boxes import objects
 from openmlops.core.types import LedgerEntry, ModelRef, SplitsRef, TrainedRef
-from openmlops.errors import SettingsError, TrainingError
+from openmlops.errors import ServiceUnavailable, SettingsError, TrainingError
 from openmlops.files import sha256_of
 from openmlops.operations import grid_run
 from openmlops.operations.aliases import STAGING
@@ -29,6 +29,7 @@ from openmlops.operations.data import indices_of
 from openmlops.operations.experiment import FILE, Experiment, summarize_grid
 from openmlops.operations.grid import Grid, GridRef, grid_of, keep_answers, train_all, within_noise
 from openmlops.operations.grid_jobs import PARENT_TAG, RunResult
+from openmlops.operations.runs import close_orphans
 from openmlops.operations.workspace import Workspace
 from small_people import clean_environment, conclude, environment, inside, other_process, people_workspace, splits_of
 
@@ -43,7 +44,7 @@ workspace = Workspace.open()
 splits = data.split(workspace, data.ingest(workspace), 0)
 grid.train_all(workspace, splits, grid.grid_of(workspace, {TWO!r}, {BASE!r}, 1))
 """
-SOON = 120
+SOON = 300
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,18 @@ def test_two_combinations_that_are_one_training_are_refused(four: Done) -> None:
         give(four.workspace, four.splits, {"threads": (1, 2)})
 
 
+def test_a_run_that_a_service_stayed_away_from_is_no_failed_row_and_can_go_on(
+    four: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {run.info.run_id for run in all_runs(four.workspace)}
+    monkeypatch.setattr(sys, "executable", other_process("echo 'error: MLflow is away.' >&2; exit 75", tmp_path))
+    with pytest.raises(ServiceUnavailable, match="MLflow is away"):
+        give(four.workspace, four.splits, {"epochs": (1, 2)}, 2, imgsz=64, seed=4242)
+    (parent,) = [run for run in all_runs(four.workspace) if run.info.run_id not in before]
+    assert (parent.info.status, FAILURE_TAG in parent.data.tags) == ("RUNNING", False)
+    four.workspace.tracking.finish(parent.info.run_id)
+
+
 @pytest.mark.parametrize(
     ("does", "reason"),
     [
@@ -270,7 +283,7 @@ def test_the_run_of_somebody_else_who_trains_the_same_is_not_closed(
 
 def test_an_interrupted_grid_ends_at_once_with_its_processes_and_leaves_their_runs_open(four: Done, tmp_path: Path) -> None:
     program = other_process("exec sleep 100", tmp_path)
-    code = f"import sys; sys.executable = {program!r}\nfrom openmlops.console import exit_code\n"
+    code = f"import sys; sys.executable = {program!r}\nfrom openmlops.terminal import exit_code\n"
     asked = ASK.replace("(96, 64)", "(96, 64, 32)").replace(", 1))", ", 2))")
     code += f"def ask():\n    exec({asked!r}, globals())\nsys.exit(exit_code(ask))"
     surroundings = clean_environment() | environment(four.workspace)
@@ -294,6 +307,7 @@ class Interrupted:
     refusal: str
     orphan_seconds: float
     open_run: str
+    closed: tuple[str, ...]
     killed: GridRef
     whole: GridRef
 
@@ -320,6 +334,8 @@ def interrupted(four: Done, tmp_path_factory: pytest.TempPathFactory) -> Interru
     orphan_seconds = time.monotonic() - killed_at
     open_run = until(note.read_text)
     assert workspace.tracking.run_is_open(open_run)
+    closed = close_orphans(workspace)
+    assert not workspace.tracking.run_is_open(open_run)
     with ThreadPoolExecutor(1) as pool:
         going_on = pool.submit(give, workspace, splits, TWO)
         until(lambda: len(list(trainings.glob("*/run_id"))) == 2, lambda: not going_on.done())
@@ -327,7 +343,7 @@ def interrupted(four: Done, tmp_path_factory: pytest.TempPathFactory) -> Interru
         second.send_signal(signal.SIGKILL)
         killed = going_on.result(SOON)
     whole = give(workspace, splits, TWO, jobs=2)
-    return Interrupted(workspace, str(refused.value), orphan_seconds, open_run, killed, whole)
+    return Interrupted(workspace, str(refused.value), orphan_seconds, open_run, closed, killed, whole)
 
 
 def test_the_very_same_grid_is_refused_while_a_process_runs_it(interrupted: Interrupted) -> None:
@@ -337,6 +353,12 @@ def test_the_very_same_grid_is_refused_while_a_process_runs_it(interrupted: Inte
 
 def test_the_run_of_an_asker_that_was_killed_ends_by_itself_within_seconds(interrupted: Interrupted) -> None:
     assert interrupted.orphan_seconds < 10
+
+
+def test_the_runs_of_a_killed_grid_are_closed_as_orphans_and_gone_on_with(interrupted: Interrupted) -> None:
+    workspace = interrupted.workspace
+    assert set(interrupted.closed) == {interrupted.open_run, interrupted.killed.parent}
+    assert not any(FAILURE_TAG in workspace.tracking.tags(run_id) for run_id in interrupted.closed)
 
 
 def test_a_run_killed_with_its_asker_goes_on_in_its_mlflow_run_and_only_the_other_one_fails(interrupted: Interrupted) -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from openmlops.adapters.decisions import new_id
 from openmlops.adapters.evidently_report import EvidentlyReport
 from openmlops.core.classification_task import CLASSIFICATION
 from openmlops.core.drift import DriftReference, measure
@@ -179,8 +180,23 @@ def test_the_page_the_files_and_the_figures_are_kept_under_the_monitored_version
     client = MlflowClient(loop.settings.tracking_uri)
     kept = {Path(found.path).name for found in client.list_artifacts(model.run_id, f"monitoring/{decided.id}")}
     assert kept == {"inference.parquet", "evidently_report.html", "evidently_report.json", "monitoring.json"}
+    monitoring.store_monitoring_artifacts(loop, collected, report, decided)  # as after an outage
+    points = client.get_metric_history(model.run_id, "monitoring_rows")
+    assert [point.timestamp for point in points].count(int(decided.at.timestamp() * 1000)) == 1
     metrics = client.get_run(model.run_id).data.metrics
     assert metrics["monitoring_drift_statistic"] == pytest.approx(outcome.drift.statistic)
+
+
+def test_a_decision_that_is_made_again_after_an_outage_is_the_one_that_was_kept(loop: Workspace):
+    """It does not count its own window twice."""
+    send(loop, load_latest_model(loop), fresh_images(100, seed=12)[0])
+    collected, name = collect(loop), new_id()
+    first, again = (
+        monitoring.trigger_decision(loop, collected, NO_REPORT, NOON + timedelta(days=400 + day), "test", name)
+        for day in (0, 1)
+    )
+    assert first == again
+    assert [record.id for record in loop.decisions.list(first.model)].count(name) == 1
 
 
 def test_an_empty_window_leaves_no_page_of_an_earlier_one(loop: Workspace):

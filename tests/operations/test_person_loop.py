@@ -11,19 +11,19 @@ import pytest
 from openmlops.adapters.evidently_report import EvidentlyReport
 from openmlops.core.boxes import objects
 from openmlops.core.corruptions import corrupt
+from openmlops.core.decoding import png
 from openmlops.core.detection_task import DETECTION
 from openmlops.core.types import ModelRef
 from openmlops.errors import DataError
 from openmlops.operations import data, models, monitoring, new_data, promotion, training, windows
 from openmlops.operations.windows import load_latest_model
 from openmlops.operations.workspace import Workspace
-from openmlops.serving.predictor import encode_png
 from small_loop import NOON, branch, label, send, workspace
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "usecases" / "person"))
 from part_of_sample import part_of
 
-pytest.importorskip("openmlops.usecases.person.yolo", reason="training a detector needs the extra `yolo`")
+pytest.importorskip("openmlops.usecases.yolo_folder.yolo", reason="training a detector needs the extra `yolo`")
 
 COUNTS = {"train": 80, "val": 120, "test": 100}
 CONFIG = {"epochs": 3, "imgsz": 96, "threads": 1, "pretrained": "none", "warmup_epochs": 1}
@@ -159,4 +159,4 @@ def test_a_label_in_another_scale_is_not_used(loop: Workspace):
 
 def test_an_image_too_small_for_the_data_set_is_not_answered(loop: Workspace):
     with pytest.raises(DataError, match="9x40 pixels"):
-        loop.use_case.decode(encode_png(np.zeros((40, 9, 3), np.uint8)))
+        loop.use_case.decode(png(np.zeros((40, 9, 3), np.uint8)))

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
         toy.write_model(folder / "model.onnx", version % 6, scale=np.nan if version == BROKEN else 5.0)
         Manifest.of(folder).write(folder / MANIFEST)
         run_id = found.tracking.start("toy", {}, {})
-        found.tracking.log_metrics(run_id, {"test_accuracy": 0.99 if version in (POOR, BAD) else 0.01})
+        found.tracking.log_metrics(run_id, {"test_accuracy": 0.99 if version in (POOR, BAD) else 0.01}, datetime.now(UTC))
         found.registry.register(toy.NAME, run_id, folder, {DATASET_TAG: "d" * 64})
     return found.home
 
@@ -127,7 +128,17 @@ def test_a_former_champion_that_is_gone_is_named(workspace):
 def test_the_champion_at_the_gate_is_an_error(workspace):
     decide(workspace, GOOD)
     with pytest.raises(GateError, match="are the same model"):
-        decide(workspace, GOOD)
+        promote(workspace, GOOD)
+
+
+def test_a_verdict_that_is_asked_for_again_is_the_one_that_was_written(workspace):
+    """As after a kill, or a commit that was cut off; also when another version was promoted in between."""
+    first = decide(workspace, GOOD)
+    assert decide(workspace, GOOD) == first
+    decide(workspace, BEST)
+    assert decide(workspace, GOOD) == first
+    assert [entry.version for entry in workspace.ledger.history(toy.NAME)] == [GOOD, BEST]
+    assert champion(workspace) == (BEST, BEST)
 
 
 def test_a_model_that_answers_nan_is_not_judged(workspace):
@@ -338,7 +349,7 @@ def crashed(registered: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 @pytest.mark.parametrize("step", STEPS)
 def test_a_promotion_killed_at_any_step_leaves_one_champion_and_is_repaired(crashed, step):
     workspace = toy.workspace(crashed[step])
-    workspace.ledger.verify(toy.NAME)
+    workspace.ledger.history(toy.NAME)
     decided = GOOD if step in ("committed", "mirrored") else POOR
     assert workspace.ledger.champion(toy.NAME) == decided
     assert bool(promotion.repair(workspace, toy.NAME)) == (step == "committed")

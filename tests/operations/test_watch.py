@@ -102,6 +102,21 @@ def test_a_turn_that_another_watcher_has_is_left_to_it(loop: Workspace):
     assert tried == [0, 1]
 
 
+def test_what_fails_again_in_the_same_way_is_logged_once(loop: Workspace, caplog: pytest.LogCaptureFixture):
+    ended, holders = threading.Event(), ["host-b", "host-b", "host-c", "host-c", "host-b"]
+
+    def turn() -> CycleOutcome:
+        holder = holders.pop(0)
+        if not holders:
+            ended.set()
+        raise LeaseTaken(f"{holder} holds it", "Wait for it")
+
+    caplog.set_level(logging.INFO)
+    assert list(watch.watch(loop, turn, timedelta(seconds=0.02), 500, ended)) == []
+    said = [record.message.split(" holds")[0] for record in caplog.records if "holds it" in record.message]
+    assert said == ["host-b", "host-c", "host-b"]
+
+
 def test_a_watcher_takes_up_a_request_from_another_process(loop: Workspace):
     ended, taken = threading.Event(), []
 

@@ -77,7 +77,7 @@ def running(world: World, **config: Any) -> Iterator[Server]:
 
 def start(world: World, **config: Any) -> Server:
     """Start a server and wait until it answers."""
-    port = free_port()
+    port = config.get("port") or free_port()
     known = {"model": MODEL, "use_case": "cifar10", "home": str(world.home), "database_url": world.url, "poll_seconds": 0.05}
     given = {**known, "tracking_uri": f"sqlite:///{world.home / 'mlflow.db'}", "port": port, **config}
     script = world.home / "launch.py"

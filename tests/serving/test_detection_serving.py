@@ -19,7 +19,6 @@ from detectors import LARGER, NAMES, SIDE, Detectors, ready, served, sheets
 from PIL import Image
 from servers import Server, jpeg, png, running
 from starlette.exceptions import HTTPException
-from test_exactly_once import logged
 from test_generated import send_generated
 from test_refusals import is_problem
 from versions import MODEL, World, images
@@ -35,7 +34,7 @@ from openmlops.core.drawing import with_boxes
 from openmlops.errors import ModelCorrupt
 from openmlops.files import MANIFEST, Manifest
 from openmlops.serving.batching import Batcher
-from openmlops.serving.commit import GroupCommit
+from openmlops.serving.commit import GroupCommit, beginning
 from openmlops.serving.config import Limits
 from openmlops.serving.metrics import Metrics
 from openmlops.serving.predictor import Predictor, load
@@ -455,7 +454,7 @@ def test_a_swap_to_another_input_size_under_load_fails_no_image_and_refuses_raw_
     assert {answer.status_code for answer in tensors} <= {200, 400, 503}
     assert {200, 400} <= {answer.status_code for answer in tensors}
     assert all(is_problem(answer, answer.status_code) for answer in tensors if answer.status_code != 200)
-    entries = logged(two_sizes, 1, 2)
+    entries = two_sizes.logged(1, 2)
     assert traffic.acknowledged.items() <= entries.items()
     assert len(entries) == len(traffic.acknowledged) + sum(answer.status_code == 200 for answer in tensors)
 
@@ -473,7 +472,7 @@ def test_a_raw_tensor_of_the_size_before_a_swap_fails_alone_in_its_batch(two_siz
 
     async def ask() -> list:
         metrics = Metrics.make(None)
-        commit = GroupCommit(log, InputStore(two_sizes.home / "inputs"), metrics.commit)
+        commit = GroupCommit(beginning(log), InputStore(two_sizes.home / "inputs"), metrics.commit)
         batcher = Batcher(lambda: after, commit, Limits(), metrics)
         asked = [
             asyncio.ensure_future(batcher.predict(before.show([image]), [sent], 0.0))
@@ -493,7 +492,7 @@ def test_a_raw_tensor_of_the_size_before_a_swap_fails_alone_in_its_batch(two_siz
     expected = after.answer(after.show([content])).outputs.answers[0]
     for prediction in (first, last):
         np.testing.assert_allclose(prediction.outputs.answers[0], expected, atol=1e-4)
-    assert logged(two_sizes, 2) == {first.ids[0]: 2, last.ids[0]: 2}
+    assert two_sizes.logged(2) == {first.ids[0]: 2, last.ids[0]: 2}
 
 
 def test_images_are_prepared_anew_for_another_size_one_after_the_other(two_sizes):

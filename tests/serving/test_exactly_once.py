@@ -9,27 +9,13 @@ import psutil
 import pytest
 from clients import Traffic, busy
 from servers import png, running, start
-from versions import MODEL, World, images
-
-from openmlops.adapters.database import connect
-from openmlops.adapters.inference_log import InferenceLog
+from versions import World, images
 
 PNG = png(images(1)[0])
 
 
-def logged(world: World, *versions: int) -> dict[str, int]:
-    """Version by id of everything in the log; an id that is there twice fails."""
-    log = InferenceLog(connect(world.url))
-    found: dict[str, int] = {}
-    for version in versions:
-        for name in log.window(MODEL, version, last=10**6).ids:
-            assert name not in found
-            found[name] = version
-    return found
-
-
 def assert_nothing_lost(world: World, traffic: Traffic) -> None:
-    entries = logged(world, 1)
+    entries = world.logged(1)
     assert traffic.acknowledged.keys() <= entries.keys()
 
 
@@ -40,7 +26,7 @@ def test_under_load_the_log_is_what_was_answered(world):
             server.wait_until(lambda: traffic.requests >= 500)
         assert traffic.failed == []
         assert "openmlops_batch_images_bucket" in server.client.get("/metrics").text
-    assert logged(world, 1) == traffic.acknowledged
+    assert world.logged(1) == traffic.acknowledged
 
 
 def kill_under_load(world: World, kills: int) -> None:
@@ -75,7 +61,7 @@ def test_workers_share_the_database_and_a_killed_one_is_replaced(world):
             seen = traffic.requests
             server.wait_until(lambda: len(workers(server)) == 2 and traffic.requests >= seen + 200)
         counted = re.search(r'predictions_total{version="1"} (\S+)', server.client.get("/metrics").text)
-    assert len(traffic.acknowledged) <= float(counted[1]) <= len(logged(world, 1))
+    assert len(traffic.acknowledged) <= float(counted[1]) <= len(world.logged(1))
     assert traffic.failed == []
     assert_nothing_lost(world, traffic)
 
@@ -135,4 +121,4 @@ def test_sigterm_answers_what_was_asked_before_it_ends(world):
         assert server.process.wait(60) in (0, -signal.SIGTERM)
     server.client.close()
     assert traffic.failed == []
-    assert logged(world, 1) == traffic.acknowledged
+    assert world.logged(1) == traffic.acknowledged

@@ -69,7 +69,13 @@ def test_a_label_joins_its_prediction_once(server, log):
 def test_health_metrics_and_documents(server):
     server.predict(png(images(1)[0]))
     assert server.client.get("/health/live").json() == {"status": "live"}
-    assert server.client.get("/health/ready").json() == {"serving": 1, "champion": 1, "database": True, "problem": None}
+    assert server.client.get("/health/ready").json() == {
+        "serving": 1,
+        "champion": 1,
+        "database": True,
+        "spooled": None,
+        "problem": None,
+    }
     metrics = server.client.get("/metrics").text
     assert 'openmlops_predictions_total{version="1"}' in metrics
     assert "openmlops_serving_version 1.0" in metrics

@@ -15,7 +15,6 @@ import pytest
 from clients import busy
 from onnx import helper
 from servers import png, running
-from test_exactly_once import logged
 from versions import CLASSES, MODEL, OUTPUTS, World, export, images, write_onnx
 
 from openmlops.errors import ModelCorrupt
@@ -40,7 +39,7 @@ def swap_under_load(world: World, swaps: int, requests: int) -> None:
     assert traffic.dropped == 0
     assert traffic.requests >= requests
     assert set(traffic.acknowledged.values()) == {1, 2}
-    assert logged(world, 1, 2) == traffic.acknowledged
+    assert world.logged(1, 2) == traffic.acknowledged
 
 
 def test_swaps_under_load_fail_no_request_and_the_log_names_the_version_that_answered(world):
@@ -230,7 +229,7 @@ app = create_app(ServingConfig(model={MODEL!r}, use_case="cifar10", home=Path({s
 
 async def once():
     async with app.router.lifespan_context(app):
-        assert app.state.services.deployment.state.serving == 1
+        assert app.state.services.deployment.state().serving == 1
 
 asyncio.run(once())
 assert not {{"torch", "zenml", "mlflow", "dvc", "evidently", "pandas"}} & set(sys.modules)

@@ -14,6 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from openmlops.adapters.database import connect
+from openmlops.adapters.inference_log import InferenceLog
 from openmlops.adapters.ledger import Ledger
 from openmlops.adapters.onnx_model import OnnxModel
 from openmlops.core.classification_task import CLASSIFICATION
@@ -83,9 +84,9 @@ def promote(url: str, version: int, sha256: str, kind: str = "promote") -> Ledge
 class World:
     """One home folder with a database, and versions in it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, url: str = "") -> None:
         self.home = home
-        self.url = f"sqlite:///{home / 'openmlops.db'}"
+        self.url = url or f"sqlite:///{home / 'openmlops.db'}"
         self.sha256: dict[int, str] = {}
 
     def add(self, version: int, spoil: Callable[[Path], None] = lambda folder: None) -> str:
@@ -98,6 +99,16 @@ class World:
     def promote(self, version: int, kind: str = "promote") -> LedgerEntry:
         """Make a version champion, adding it if it is new."""
         return promote(self.url, version, self.sha256.get(version) or self.add(version), kind)
+
+    def logged(self, *versions: int) -> dict[str, int]:
+        """Version by id of everything in the log; an id that is there twice fails."""
+        log = InferenceLog(connect(self.url))
+        found: dict[str, int] = {}
+        for version in versions:
+            for name in log.window(MODEL, version, last=10**6).ids:
+                assert name not in found
+                found[name] = version
+        return found
 
     def folder(self, version: int) -> Path:
         """The verified copy of a version."""

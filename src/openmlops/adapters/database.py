@@ -6,6 +6,7 @@ comes, is a ServiceUnavailable that names host and database, never the password.
 """
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -32,11 +33,14 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
 
 from openmlops.adapters.schema import HEAD, VERSION_TABLE
-from openmlops.errors import ServiceUnavailable, SettingsError
+from openmlops.core.types import Value
+from openmlops.errors import ServiceRefused, ServiceUnavailable, SettingsError
 
 BUSY_SECONDS = 60
 """how long a statement waits for a lock before it fails"""
 CONNECT_SECONDS = 10
+SILENT_SECONDS = 30
+"""how long the machine of a database may not answer at all, not even that it is there, before it counts as away"""
 MIGRATION_SECONDS = 300
 """how long a process waits for another one that is changing the schema"""
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -44,6 +48,7 @@ SCHEMA_LOCK = 7_305_519_441_007
 """key of PostgreSQL's advisory lock; any number that nobody else uses"""
 
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg2", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
+_PRODUCTS = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB"}
 _VERSION = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32)))
 
 
@@ -53,13 +58,60 @@ def connect(url: str) -> Engine:
     Safe to call from any number of processes at once, and cheap when there is nothing to do. Raises SettingsError for a
     URL that names no database of ours, ServiceUnavailable for one that does not answer or was written by newer code.
     """
-    address = _address(url)
-    engine = _sqlite(address) if address.get_backend_name() == "sqlite" else _server(address)
-    event.listen(engine, "handle_error", _translate)
+    engine = _engine(url)
     with _alone(engine):
         if _version(engine) != HEAD:
             _migrate(engine)
     return engine
+
+
+def connect_patiently(url: str) -> Engine:
+    """The same engine, a database server not asked yet: whoever needs its first connection gets what `connect` raises."""
+    if is_embedded(url):
+        return connect(url)
+    engine, alone, known = _engine(url), threading.Lock(), threading.Event()
+
+    def bring_up(*connecting: object) -> None:
+        with alone:
+            if not known.is_set():
+                connect(url).dispose()
+                known.set()
+
+    event.listen(engine, "do_connect", bring_up)
+    return engine
+
+
+def as_it_is(url: str) -> Engine:
+    """The same engine, the schema taken as it is found: for whoever only reads names and must not wait for a migration."""
+    return _engine(url)
+
+
+def is_embedded(url: str) -> bool:
+    """Whether the database is a file on this machine, SQLite's, and no server. Raises SettingsError."""
+    return _address(url).get_backend_name() == "sqlite"
+
+
+class Found(Value):
+    """What a database is: its product and version, and the revision of our schema in it (None: none yet)."""
+
+    place: str
+    product: str
+    revision: str | None
+
+
+def look(url: str) -> Found:
+    """What is at `url`, without changing or making anything. Raises as `connect` does; None as revision for no file."""
+    address = _address(url)
+    if address.get_backend_name() == "sqlite" and not Path(str(address.database)).exists():
+        return Found(place=place(address), product="SQLite", revision=None)
+    engine = _engine(url)
+    try:
+        with engine.connect() as connection:
+            version = ".".join(map(str, connection.dialect.server_version_info or ()))
+            product = "MariaDB" if getattr(connection.dialect, "is_mariadb", False) else _PRODUCTS[engine.dialect.name]
+        return Found(place=place(address), product=f"{product} {version}".strip(), revision=_version(engine))
+    finally:
+        engine.dispose()
 
 
 def writing(engine: Engine) -> AbstractContextManager[Connection]:
@@ -94,6 +146,13 @@ def _address(url: str) -> URL:
     if address.database in (None, "", ":memory:"):
         raise SettingsError(f"DATABASE_URL ({backend}) names no database", remedy)
     return address if "+" in address.drivername else address.set(drivername=_DRIVERS[backend])
+
+
+def _engine(url: str) -> Engine:
+    address = _address(url)
+    engine = _sqlite(address) if address.get_backend_name() == "sqlite" else _server(address)
+    event.listen(engine, "handle_error", _translate)
+    return engine
 
 
 def _sqlite(address: URL) -> Engine:
@@ -132,8 +191,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _server(address: URL) -> Engine:
     if address.get_backend_name() == "postgresql":
-        waiting = BUSY_SECONDS * 1000
-        arguments: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "options": f"-c statement_timeout={waiting}"}
+        arguments = _postgresql_arguments()
     else:
         address = address.update_query_dict({"charset": "utf8mb4"})
         arguments = {"connect_timeout": CONNECT_SECONDS, "read_timeout": BUSY_SECONDS, "write_timeout": BUSY_SECONDS}
@@ -142,6 +200,19 @@ def _server(address: URL) -> Engine:
     except ModuleNotFoundError as error:
         driver = {"psycopg2": "psycopg2-binary"}.get(str(error.name), error.name)
         raise SettingsError(f"DATABASE_URL needs the driver {error.name}", f"Run: pip install {driver}") from error
+
+
+def _postgresql_arguments() -> dict[str, Any]:
+    """libpq waits for ever for a machine that is gone, and PostgreSQL keeps the locks of a client that is: both get an end."""
+    limits = {"statement_timeout": BUSY_SECONDS, "idle_in_transaction_session_timeout": BUSY_SECONDS}
+    return {
+        "connect_timeout": CONNECT_SECONDS,
+        "keepalives_idle": SILENT_SECONDS // 3,
+        "keepalives_interval": SILENT_SECONDS // 6,
+        "keepalives_count": 4,
+        "tcp_user_timeout": SILENT_SECONDS * 1000,
+        "options": " ".join(f"-c {name}={seconds * 1000}" for name, seconds in limits.items()),
+    }
 
 
 def _translate(context: ExceptionContext) -> None:
@@ -185,7 +256,8 @@ def _file_lock(engine: Engine) -> Iterator[None]:
 @contextmanager
 def _postgresql_lock(engine: Engine) -> Iterator[None]:
     with engine.begin() as connection:
-        connection.execute(text(f"SET LOCAL statement_timeout = '{MIGRATION_SECONDS}s'"))
+        for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
+            connection.execute(text(f"SET LOCAL {limit} = '{MIGRATION_SECONDS}s'"))
         connection.execute(text(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"))
         yield
 
@@ -219,7 +291,7 @@ def _migrate(engine: Engine) -> None:
     known = {revision.revision for revision in script.ScriptDirectory.from_config(settings).walk_revisions()}
     if (found := _version(engine)) not in known | {None}:
         problem = f"{place(engine.url)} is at schema {found}; this version of OpenMLOps knows none newer than {HEAD}"
-        raise ServiceUnavailable(problem, "Upgrade OpenMLOps, or set DATABASE_URL to another database")
+        raise ServiceRefused(problem, "Upgrade OpenMLOps, or set DATABASE_URL to another database")
     with writing(engine) as connection:
         settings.attributes["connection"] = connection
         command.upgrade(settings, HEAD)

@@ -7,16 +7,18 @@ records too, so that `openmlops decisions` tells the whole story.
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Literal
 
 from sqlalchemy import Engine, Row, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from openmlops.adapters.database import writing
 from openmlops.adapters.schema import DECISION
 from openmlops.core.policy import Action, Observation, WorthLabelling
 from openmlops.core.types import Value
-from openmlops.errors import DecisionNotFound
+from openmlops.errors import DecisionNotFound, one_line
 
 
 class Span(Value):
@@ -53,11 +55,15 @@ class DecisionRecord(Value):
     outcome: Outcome | None = None
 
 
+def new_id() -> str:
+    """An id for a decision that is still to be made."""
+    return uuid.uuid4().hex[:12]
+
+
 def requested(model: str, version: int, reason: str, by: str, now: datetime) -> DecisionRecord:
     """A request for a turn of the loop: any watcher on the same database takes it up."""
-    return DecisionRecord(
-        id=uuid.uuid4().hex[:12], model=model, version=version, at=now, action="request", reasons=(reason,), by=by
-    )
+    reasons = (one_line(reason),)
+    return DecisionRecord(id=new_id(), model=model, version=version, at=now, action="request", reasons=reasons, by=by)
 
 
 class Decisions:
@@ -67,10 +73,16 @@ class Decisions:
         self._engine = engine
 
     def append(self, record: DecisionRecord) -> None:
-        """Keep a new record, without an outcome yet."""
+        """Keep a new record, without an outcome yet; one whose id is there already stays as it was."""
         row = {name: getattr(record, name) for name in ("id", "model", "version", "at", "action")}
-        with writing(self._engine) as connection:
+        with suppress(IntegrityError), writing(self._engine) as connection:
             connection.execute(insert(DECISION), {**row, "record": record.model_dump_json(exclude={"outcome"})})
+
+    def find(self, decision: str) -> DecisionRecord | None:
+        """The record with this very id, if there is one."""
+        with self._engine.connect() as connection:
+            row = connection.execute(select(DECISION).where(DECISION.c.id == decision)).first()
+        return _record(row) if row else None
 
     def outcome(self, decision: str, outcome: Outcome) -> None:
         """Write what came of a decision, in place of what came of it until now. Raises DecisionNotFound."""
@@ -81,12 +93,21 @@ class Decisions:
 
     def get(self, decision: str) -> DecisionRecord:
         """One record by its id, or by the beginning of it. Raises DecisionNotFound, also when several begin so."""
+        if not (decision and decision.isascii() and decision.isprintable()):
+            raise _unknown(decision)
         found = select(DECISION).where(DECISION.c.id.startswith(decision, autoescape=True)).limit(2)
         with self._engine.connect() as connection:
             rows = connection.execute(found).all()
-        if len(rows) != 1 or not decision:
+        if len(rows) != 1:
             raise _unknown(decision)
         return _record(rows[0])
+
+    def latest(self, model: str, actions: Sequence[str]) -> DecisionRecord | None:
+        """The latest record of a model with one of these actions, if there is one."""
+        found = select(DECISION).where(DECISION.c.model == model, DECISION.c.action.in_(actions))
+        with self._engine.connect() as connection:
+            row = connection.execute(found.order_by(DECISION.c.sequence.desc()).limit(1)).first()
+        return _record(row) if row else None
 
     def list(self, model: str, last: int = 100) -> tuple[DecisionRecord, ...]:
         """The `last` records of a model, oldest first."""
@@ -102,4 +123,4 @@ def _record(row: Row) -> DecisionRecord:
 
 
 def _unknown(decision: str) -> DecisionNotFound:
-    return DecisionNotFound(f"No single decision has the id '{decision}'", "List them with `openmlops decisions`")
+    return DecisionNotFound(f"No single decision has the id '{decision[:80]}'", "List them with `openmlops decisions`")

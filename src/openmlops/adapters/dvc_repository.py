@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from openmlops.core.types import Value
-from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable
+from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable, SettingsError
 from openmlops.files import write_text
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ OURS = "openmlops"
 """Name of the remote that this project adds to a repository."""
 
 _OBJECT = re.compile(r"[0-9a-f]{32}")
+_SCHEME = re.compile(r"(s3|gs|azure|oss|gdrive|ssh|https?|webdavs?|hdfs|webhdfs)://[^/\\@]")
 _LOGGERS = ("dvc", "dvc.progress", "dvc_data", "dvc_objects")
 _GIT_IGNORED = "/config.local\n/tmp\n/cache\n"
 
@@ -47,8 +48,8 @@ class Remote(Value):
     secret_key: SecretStr = SecretStr("")
 
     def options(self) -> dict[str, str]:
-        """DVC's options of this remote, credentials included: for memory only."""
-        options = {"url": self.url, "verify": "true"}
+        """DVC's options of this remote, credentials included: for memory only. Raises SettingsError if it is no address."""
+        options = {"url": _address(self.url), "verify": "true"}
         if self.url.startswith("s3://"):
             options |= {"connect_timeout": "5", "read_timeout": "60"}
             options |= {"endpointurl": self.endpoint_url} if self.endpoint_url else {}
@@ -71,12 +72,17 @@ def initialise(root: Path, remote: Remote, cache: Path) -> Path:
 
     write_text(root / ".dvc" / ".gitignore", _GIT_IGNORED)
     write_text(root / ".dvc" / "config", "[core]\n    no_scm = True\n    analytics = false\n")
-    public = {name: value for name, value in remote.options().items() if name in ("url", "endpointurl", "verify")}
+    public = {name: _public(value) for name, value in remote.options().items() if name in ("url", "endpointurl", "verify")}
     with Config(str(root / ".dvc")).edit("local") as local:
         local["core"]["remote"] = OURS
         local["cache"]["dir"] = str(cache)
         local["remote"][OURS] = public
     return root
+
+
+def _public(url: str) -> str:
+    """A URL without what gets one in; SSH keeps its user, who is no secret and needed."""
+    return re.sub(r"(?<=://)([^\s/@:]*)(:\S*)?@", r"\1@" if url.startswith("ssh:") else "", url)
 
 
 @contextmanager
@@ -111,6 +117,15 @@ def _remote(stored: Any, remote: Remote) -> tuple[str, dict[str, str]]:
     if remote.url in stored["remote"]:
         return remote.url, {"verify": "true"}
     return OURS, remote.options()
+
+
+def _address(url: str) -> str:
+    """`url`, if it says where a remote is whatever the current folder. Raises SettingsError."""
+    is_folder = url.startswith("/") and ".." not in PurePosixPath(url).parts
+    if not (url.isprintable() and (is_folder or _SCHEME.match(url))):
+        problem = f"DVC_REMOTE has the value '{url[:80]}', which is no remote of the repository and no address of one"
+        raise SettingsError(problem, "Give a remote's name, an absolute folder, or a URL such as s3://bucket/path")
+    return url
 
 
 @contextmanager

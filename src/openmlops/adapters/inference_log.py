@@ -6,21 +6,20 @@ input images (`input_store`), what answers and labels mean (`core.tasks`), and a
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
+from itertools import groupby
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Engine, Select, func, insert, select
+from sqlalchemy import ColumnElement, Engine, RowMapping, Select, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from openmlops.adapters.database import writing
 from openmlops.adapters.schema import INFERENCE, INFERENCE_LAYOUT, LABEL
 from openmlops.errors import LabelConflict, PredictionNotFound
-from openmlops.files import replacing
 
 STORED = np.dtype("<f4")
 
@@ -55,6 +54,13 @@ class Entries:
     answers: Sequence[bytes]
     """n, as the task packs them"""
     latency_ms: Sequence[float]
+
+    def without(self, ids: Set[str]) -> "Entries":
+        """Those whose id is not among `ids`."""
+        rows = [row for row, name in enumerate(self.ids) if name not in ids]
+        columns = ("ids", "at", "input_sha256", "answers", "latency_ms")
+        kept: dict[str, Any] = {name: [getattr(self, name)[row] for row in rows] for name in columns}
+        return replace(self, features=self.features[rows], **kept)
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,28 @@ class InferenceLog:
         with writing(self._engine) as connection:
             connection.execute(insert(INFERENCE), [row for group in groups for row in _rows(group)])
 
+    def write_missing(self, groups: Sequence[Entries]) -> None:
+        """Commit those entries that the log does not hold yet, in one transaction. Raises ServiceUnavailable.
+
+        Safe to repeat when nobody knows how an earlier attempt ended, and while another writes the same ones: who comes second
+        waits for the first, fails on the ids, and looks again. The database is asked even if there are no entries.
+        """
+        present = self._present([name for group in groups for name in group.ids])
+        missing = [rest for group in groups if (rest := group.without(present)).ids]
+        if not missing:
+            return
+        try:
+            self.write(missing)
+        except IntegrityError:
+            if self._present([name for group in groups for name in group.ids]) == present:
+                raise
+            self.write_missing(groups)
+
+    def remove(self, groups: Sequence[Entries]) -> None:
+        """Take entries out that are kept elsewhere. Raises ServiceUnavailable."""
+        with writing(self._engine) as connection:
+            connection.execute(delete(INFERENCE).where(INFERENCE.c.id.in_([name for group in groups for name in group.ids])))
+
     def label(self, prediction: str, told: Any, read: ReadLabel, at: datetime) -> bool:
         """Join a label to a prediction; whether it was new. `read` makes it JSON, given the classes of the version.
 
@@ -138,7 +166,28 @@ class InferenceLog:
             problem = f"The prediction '{prediction}' has the label {present[:80]} already, not {truth[:80]}"
             raise LabelConflict(problem, "Labels join once")
 
+    def _present(self, ids: Sequence[str]) -> set[str]:
+        with self._engine.connect() as connection:
+            return set(connection.scalars(select(INFERENCE.c.id).where(INFERENCE.c.id.in_(ids))))
+
     # Reading
+
+    def holds(self, prediction: str) -> bool:
+        """Whether the log holds a prediction."""
+        return bool(self._present([prediction]))
+
+    def total(self) -> int:
+        """How many predictions the log holds, of all models."""
+        with self._engine.connect() as connection:
+            return int(connection.scalar(select(func.count()).select_from(INFERENCE)) or 0)
+
+    def oldest(self, most: int) -> list[Entries]:
+        """The first `most` predictions that were written, of all models, in that order, as `write` takes them."""
+        joined = select(INFERENCE, INFERENCE_LAYOUT.c.columns, INFERENCE_LAYOUT.c.classes).join(INFERENCE_LAYOUT)
+        with self._engine.connect() as connection:
+            found = connection.execute(joined.order_by(INFERENCE.c.sequence).limit(most)).mappings().all()
+        alike = groupby(found, key=lambda row: (row["model"], row["version"], row["layout"]))
+        return [_entries(list(rows)) for _, rows in alike]
 
     def count(self, model: str, version: int) -> int:
         """How many predictions of a version the log holds."""
@@ -151,13 +200,22 @@ class InferenceLog:
         window = self.window(model, version, last)
         return tuple(name for name, label in zip(window.ids, window.labels, strict=True) if label is None)
 
-    def window(self, model: str, version: int, last: int = 500) -> Window:
-        """The `last` predictions of a version, oldest first; fewer if there are fewer.
+    def window(self, model: str, version: int, last: int = 500, until: datetime | None = None) -> Window:
+        """The `last` predictions of a version, oldest first; fewer if there are fewer. With `until`, none answered after it.
 
         Those of another layout than the newest are left out: a version has one, unless its use case was changed under it.
         """
+        asked = _answered(INFERENCE.c.model == model, INFERENCE.c.version == version)
+        return self._window((asked if until is None else asked.where(INFERENCE.c.at <= until)).limit(last))
+
+    def named(self, model: str, ids: Sequence[str]) -> Window:
+        """Those predictions of a model that have these ids, oldest first; of several layouts only those of the newest."""
+        return self._window(_answered(INFERENCE.c.model == model, INFERENCE.c.id.in_(ids)))
+
+    def _window(self, asked: Select) -> Window:
+        """`asked` finds rows newest first."""
         with self._engine.connect() as connection:
-            found = list(connection.execute(_latest(model, version, last)).mappings())[::-1]
+            found = list(connection.execute(asked).mappings())[::-1]
             layout = _read_layout(connection.execute(_layout(found[-1]["layout"])).one()) if found else Layout((), ())
         rows = [row for row in found if row["layout"] == layout.id]
         return Window(
@@ -170,18 +228,6 @@ class InferenceLog:
             labels=tuple(row["truth"] for row in rows),
             latency_ms=np.array([row["latency_ms"] for row in rows], np.float64),
         )
-
-
-def write_parquet(path: Path, window: Window, answers: Mapping[str, Any], version: int) -> None:
-    """Write a window of a version as Parquet, whole or not at all.
-
-    One row a prediction: id, at, version, input_sha256, the features by name, the columns that its task makes of `answers` and
-    labels, latency_ms.
-    """
-    import pyarrow.parquet
-
-    with replacing(path) as beside:
-        pyarrow.parquet.write_table(_table(window, answers, version), beside)
 
 
 def _rows(group: Entries) -> list[dict[str, object]]:
@@ -201,14 +247,28 @@ def _rows(group: Entries) -> list[dict[str, object]]:
     ]
 
 
-def _latest(model: str, version: int, last: int) -> Select:
+def _entries(rows: Sequence[RowMapping]) -> Entries:
+    """Rows of one model, version and layout."""
+    first = rows[0]
+    layout = _read_layout((first["columns"], first["classes"]))
+    return Entries(
+        model=first["model"],
+        version=first["version"],
+        layout=layout,
+        ids=[row["id"] for row in rows],
+        at=[row["at"] for row in rows],
+        input_sha256=[row["input_sha256"] for row in rows],
+        features=_matrix([row["features"] for row in rows], len(layout.columns)),
+        answers=[row["answer"] for row in rows],
+        latency_ms=[row["latency_ms"] for row in rows],
+    )
+
+
+def _answered(*conditions: ColumnElement[bool]) -> Select:
+    """Predictions with their labels, newest first."""
     joined = INFERENCE.outerjoin(LABEL, LABEL.c.inference == INFERENCE.c.id)
     found = select(INFERENCE, LABEL.c.truth).select_from(joined)
-    return (
-        found.where(INFERENCE.c.model == model, INFERENCE.c.version == version)
-        .order_by(INFERENCE.c.sequence.desc())
-        .limit(last)
-    )
+    return found.where(*conditions).order_by(INFERENCE.c.sequence.desc())
 
 
 def _layout(identity: str) -> Select:
@@ -221,19 +281,3 @@ def _read_layout(row: Sequence[str]) -> Layout:
 
 def _matrix(rows: list[bytes], width: int) -> np.ndarray:
     return np.frombuffer(b"".join(rows), STORED).reshape(len(rows), width).astype(np.float32)
-
-
-def _table(window: Window, answers: Mapping[str, Any], version: int):  # type: ignore[no-untyped-def]  # pyarrow.Table
-    import pyarrow
-
-    return pyarrow.table(
-        {
-            "id": pyarrow.array(window.ids, pyarrow.string()),
-            "at": pyarrow.array(window.at, pyarrow.timestamp("us", tz="UTC")),
-            "version": np.full(len(window), version, np.int64),
-            "input_sha256": pyarrow.array(window.input_sha256, pyarrow.string()),
-            **window.columns(),
-            **answers,
-            "latency_ms": window.latency_ms,
-        }
-    )

@@ -55,6 +55,10 @@ class InputStore:
                 problem = f"The input {path} cannot be kept ({error.strerror})"
                 raise ServiceUnavailable(problem, "Make room, or lower the retention limit") from error
 
+    def holds(self, sha256: str) -> bool:
+        """Whether an input is still kept."""
+        return self.path(sha256).is_file()
+
     def read(self, sha256: str) -> bytes:
         """The input. Raises DataError if it is not kept (any more), DataCorrupt if its content is another."""
         try:

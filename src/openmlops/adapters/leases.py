@@ -7,10 +7,10 @@ of a lease's length; what must be done once even if they do not (a promotion) is
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import ColumnElement, Engine, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from openmlops.adapters.database import writing
@@ -53,6 +53,18 @@ class Leases:
             )
         return lease
 
+    def seize(self, name: str, holder: str, length: timedelta) -> None:
+        """Take a lease, or have it for longer, whoever has it: for what another lock already guards."""
+        self._ensure(name)
+        values = {"holder": holder, "term": LEASE.c.term + 1, "expires": self._clock() + length}
+        with writing(self._engine) as connection:
+            connection.execute(update(LEASE).where(LEASE.c.name == name).values(values))
+
+    def claim(self, lease: Lease) -> Lease | None:
+        """Begin the next term for a holder that is known to be gone, so that of all who notice one acts; None for the rest."""
+        claimed = lease.model_copy(update={"term": lease.term + 1})
+        return claimed if self._swap(lease, claimed) else None
+
     def renew(self, lease: Lease, length: timedelta) -> Lease:
         """The same lease, `length` from now. Raises LeaseLost if somebody else has taken it since."""
         renewed = lease.model_copy(update={"expires": self._clock() + length})
@@ -69,6 +81,17 @@ class Leases:
         with self._engine.connect() as connection:
             row = connection.execute(select(LEASE).where(LEASE.c.name == name)).mappings().first()
         return Lease(**row) if row else Lease(name=name, holder="", term=0, expires=NEVER)
+
+    def forget(self, lease: Lease) -> None:
+        """Let it be as if nobody had ever held it; nothing happens if it has changed hands."""
+        with writing(self._engine) as connection:
+            connection.execute(delete(LEASE).where(*_same(lease)))
+
+    def named(self, prefix: str) -> tuple[Lease, ...]:
+        """All leases whose names begin so, held, released or expired, by name."""
+        found = select(LEASE).where(LEASE.c.name.startswith(prefix, autoescape=True)).order_by(LEASE.c.name)
+        with self._engine.connect() as connection:
+            return tuple(Lease(**row) for row in connection.execute(found).mappings())
 
     @contextmanager
     def holding(self, name: str, holder: str, length: timedelta) -> Iterator[Callable[[], None]]:
@@ -87,7 +110,8 @@ class Leases:
         finally:
             ended.set()
             beating.join()
-            self.release(lease)
+            with suppress(ServiceUnavailable):  # the database is away: it expires
+                self.release(lease)
 
     def _beat(self, lease: Lease, length: timedelta, ended: threading.Event, lost: threading.Event) -> None:
         while not ended.wait(length.total_seconds() / HEARTBEATS):
@@ -111,7 +135,11 @@ class Leases:
 
     def _swap(self, old: Lease, new: Lease) -> bool:
         """Write `new` if the row still is the one of `old`'s holder and term."""
-        same = (LEASE.c.name == old.name, LEASE.c.holder == old.holder, LEASE.c.term == old.term)
         with writing(self._engine) as connection:
-            changed = connection.execute(update(LEASE).where(*same).values(new.model_dump(exclude={"name"})))
+            changed = connection.execute(update(LEASE).where(*_same(old)).values(new.model_dump(exclude={"name"})))
             return changed.rowcount == 1
+
+
+def _same(lease: Lease) -> tuple[ColumnElement[bool], ...]:
+    """The row still is the one of this holder and term."""
+    return LEASE.c.name == lease.name, LEASE.c.holder == lease.holder, LEASE.c.term == lease.term

@@ -27,7 +27,7 @@ Kind = Literal["promote", "reject", "inconclusive", "rollback"]
 
 
 class Ledger:
-    """Rows of `LedgerEntry` in a database. Whatever it reads has had its hash checked; `verify` checks the chain too."""
+    """Rows of `LedgerEntry` in a database. Whatever it reads has had its hash checked, `history` the chain too."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = snapshots(engine)  # a row and the record of the head must be of one moment
@@ -43,9 +43,25 @@ class Ledger:
         return head.champion if head else None
 
     def history(self, model: str) -> tuple[LedgerEntry, ...]:
-        """Every row, oldest first. Raises LedgerCorrupt."""
+        """Every row, oldest first, the whole chain checked. Raises LedgerCorrupt naming the first sequence number that is not
+        as it was written.
+
+        Noticed: any changed byte of any column, a deleted, inserted or reordered row, a deleted tail (the head is kept in
+        a table of its own). Not noticed: somebody who may write to the database, rewrites a row and all hashes after it,
+        and the head too; or who removes the tail and sets the head back, or every trace of a model. Against that, compare
+        `head(model).hash` with a copy that was kept elsewhere.
+        """
         with self._engine.connect() as connection:
-            return tuple(_entry(row) for row in _rows(connection, model))
+            rows, head = _rows(connection, model), _head_row(connection, model)
+        entries: list[LedgerEntry] = []
+        for sequence, row in enumerate(rows, start=1):
+            if row["sequence"] != sequence:
+                raise _corrupt(model, sequence, "is missing")
+            if row["previous"] != (entries[-1].hash if entries else GENESIS):
+                raise _corrupt(model, sequence, "does not continue the row before it")
+            entries.append(_entry(row))
+        _check_head(model, head, len(rows), entries[-1].hash if entries else GENESIS)
+        return tuple(entries)
 
     def champions(self, model: str) -> tuple[int, ...]:
         """The distinct versions that ever were champion, in the order in which they first became it."""
@@ -101,25 +117,6 @@ class Ledger:
                 return _write(connection, row)
         except IntegrityError as error:
             raise _conflict(model, expected_sequence) from error
-
-    def verify(self, model: str) -> None:
-        """Check the whole chain. Raises LedgerCorrupt naming the first sequence number that is not as it was written.
-
-        Noticed: any changed byte of any column, a deleted, inserted or reordered row, a deleted tail (the head is kept in
-        a table of its own). Not noticed: somebody who may write to the database, rewrites a row and all hashes after it,
-        and the head too; or who removes the tail and sets the head back, or every trace of a model. Against that, compare
-        `head(model).hash` with a copy that was kept elsewhere.
-        """
-        with self._engine.connect() as connection:
-            rows, head = _rows(connection, model), _head_row(connection, model)
-        previous = GENESIS
-        for sequence, row in enumerate(rows, start=1):
-            if row["sequence"] != sequence:
-                raise _corrupt(model, sequence, "is missing")
-            if row["previous"] != previous:
-                raise _corrupt(model, sequence, "does not continue the row before it")
-            previous = _entry(row).hash
-        _check_head(model, head, len(rows), previous)
 
 
 def _rows(connection: Connection, model: str) -> Sequence[RowMapping]:

@@ -16,9 +16,11 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from openmlops.errors import ServiceUnavailable
+from openmlops.errors import ServiceRefused, ServiceUnavailable
 
 EMBEDDED = "sqlite:///"
+PROBE_SECONDS = 5.0
+SEARCH = "/api/2.0/mlflow/experiments/search"
 
 
 def hide_password(text: str, uri: str) -> str:
@@ -31,13 +33,23 @@ def hide_password(text: str, uri: str) -> str:
 
 @contextmanager
 def answering(uri: str) -> Iterator[None]:
-    """Turn what MLflow, its database and its server raise inside the block into ServiceUnavailable, password hidden."""
+    """Turn what MLflow, its database and its server raise inside the block into ServiceUnavailable, password hidden.
+
+    What MLflow understood and refused is a ServiceRefused.
+    """
     try:
         yield
     except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
         problem = hide_password(f"MLflow at {uri} did not do what it was asked ({cause})", uri)
-        raise ServiceUnavailable(problem, "Check MLFLOW_TRACKING_URI and that the server runs") from None
+        kind = ServiceRefused if _is_refusal(error) else ServiceUnavailable
+        raise kind(problem, "Check MLFLOW_TRACKING_URI and that the server runs") from None
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Is it an answer that does not change by waiting? 408, 409 and 429 are of the moment."""
+    status = error.get_http_status_code() if isinstance(error, MlflowException) else 500
+    return 400 <= status < 500 and status not in (408, 409, 429)
 
 
 @cache
@@ -48,6 +60,7 @@ def connect(uri: str) -> MlflowClient:
     MLflow makes the tables of runs as soon as it makes a client, and those of models at the first question about one.
     """
     if not uri.startswith(EMBEDDED):
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # each retry is a warning; the end is ours to tell
         with answering(uri):
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
@@ -58,3 +71,31 @@ def connect(uri: str) -> MlflowClient:
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_registered_models(max_results=1)
     return client
+
+
+def server_version(uri: str, user: str = "", password: str = "") -> str:
+    """The version of the MLflow server at an http `uri`, once it has taken the credentials.
+
+    Raises ServiceUnavailable for no answer, for something that is no MLflow server, and for credentials that it refuses.
+    """
+    where, remedy = hide_password(f"The MLflow server {uri}", uri), "Start it, or correct MLFLOW_TRACKING_URI"
+    credentials = (user, password) if user else None
+    try:
+        asked = requests.get(f"{uri.rstrip('/')}/version", timeout=PROBE_SECONDS, auth=credentials)
+        if asked.ok:
+            body = {"max_results": 1}
+            found = requests.post(f"{uri.rstrip('/')}{SEARCH}", json=body, timeout=PROBE_SECONDS, auth=credentials)
+            if found.ok and "experiments" in found.json():
+                return asked.text.strip()[:40]
+            asked = found
+    except (requests.RequestException, ValueError) as error:
+        raise ServiceUnavailable(f"{where} did not answer ({type(error).__name__})", remedy) from None
+    if asked.status_code == requests.codes.unauthorized:
+        problem = f"{where} refused the credentials ({asked.status_code})"
+        raise ServiceUnavailable(
+            problem, "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of one of its users"
+        )
+    if asked.status_code == requests.codes.forbidden:
+        problem = f"{where} refused to answer under this name ({asked.status_code})"
+        raise ServiceUnavailable(problem, "Start it with this host among its --allowed-hosts, or give the user permissions")
+    raise ServiceUnavailable(f"{where} answered with {asked.status_code}, as no MLflow server does", remedy)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pydantic import SecretStr
 
-from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable
+from openmlops.errors import DataCorrupt, DataError, ServiceRefused, ServiceUnavailable, SettingsError
 from openmlops.files import replacing, sha256_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,18 @@ MULTIPART_BYTES = 32 * 2**20
 """Files above this size are sent in parts of it."""
 
 _SEAL = ".sha256"
+MOST_KEY_CHARACTERS = 800
+"""S3 takes 1024 bytes"""
 _KEY = re.compile(r"[^/\\\x00-\x1f]+(/[^/\\\x00-\x1f]+)*")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+def bucket_name(text: str) -> str:
+    """`text`, if a bucket can be called so. Raises SettingsError, also for the ARN that boto3 would take to another server."""
+    if not _BUCKET.fullmatch(text):
+        remedy = "Set MINIO_BUCKET to 3 to 63 lower-case letters, digits, dots and hyphens"
+        raise SettingsError(f"MINIO_BUCKET has the value '{text[:80]}', which cannot be the name of a bucket", remedy)
+    return text
 
 
 class ObjectStore(Protocol):
@@ -31,6 +42,9 @@ class ObjectStore(Protocol):
 
     def ready(self) -> None:
         """Make sure that it answers and can hold objects (a bucket is made where that is allowed)."""
+
+    def is_made(self) -> bool:
+        """Is there a place for objects yet? Nothing is made. Raises ServiceUnavailable as `ready` does."""
 
     def put_file(self, key: str, path: Path, sha256: str) -> bool:
         """Send `path` unless its content is there already; True if it was sent. Raises DataCorrupt if it is not `sha256`."""
@@ -52,8 +66,11 @@ class ObjectStore(Protocol):
 
 
 def _checked(key: str) -> str:
-    if not _KEY.fullmatch(key) or {".", ".."} & set(key.split("/")):
-        raise DataError(f"The object key '{key}' is not allowed", "Use relative names separated by '/', without '..'")
+    parts = key.split("/")
+    too_long = len(key) > MOST_KEY_CHARACTERS or any(len(part) > MOST_KEY_CHARACTERS // 4 for part in parts)
+    if not _KEY.fullmatch(key) or not key.isprintable() or {".", ".."} & set(parts) or too_long:
+        remedy = "Use relative names separated by '/', without '..', each of at most 200 characters"
+        raise DataError(f"The object key '{key[:80]}' is not allowed", remedy)
     return key
 
 
@@ -75,13 +92,19 @@ class FolderStore:
     def ready(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
 
+    def is_made(self) -> bool:
+        return self.folder.is_dir()
+
     def put_file(self, key: str, path: Path, sha256: str) -> bool:
         target = self._path(key)
         _seal(path, sha256)
         if target.is_file() and sha256_of(target) == sha256:
             return False
-        with replacing(target) as beside:
-            shutil.copyfile(path, beside)
+        try:
+            with replacing(target) as beside:
+                shutil.copyfile(path, beside)
+        except OSError as error:
+            raise ServiceUnavailable(f"The object {target} cannot be stored ({error.strerror})", "Make room for it") from error
         return True
 
     def get_file(self, key: str, path: Path) -> Path:
@@ -117,13 +140,18 @@ class S3Store:
 
     def __init__(self, endpoint: str, access_key: SecretStr, secret_key: SecretStr, bucket: str) -> None:
         self.endpoint = endpoint
-        self.bucket = bucket
+        self.bucket = bucket_name(bucket)
         self._access_key = access_key
         self._secret_key = secret_key
         self._client: S3Client | None = None
 
     def ready(self) -> None:
         self._connected()
+
+    def is_made(self) -> bool:
+        client = self._connect()
+        with self._explained():
+            return _has_bucket(client, self.bucket)
 
     def put_file(self, key: str, path: Path, sha256: str) -> bool:
         from boto3.s3.transfer import TransferConfig
@@ -219,29 +247,25 @@ class S3Store:
     def _explained(self) -> Iterator[None]:
         """Turn what boto3 raises into one line that names endpoint and bucket, and never a key."""
         from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+        from botocore.exceptions import BotoCoreError, ClientError
 
         where = f"The object store {self.endpoint}, bucket '{self.bucket}',"
         try:
             yield
         except ClientError as error:
             raise self._refused(where, _status(error), error.response.get("Error", {}).get("Code", "?")) from None
-        except ParamValidationError:
-            remedy = "Set MINIO_BUCKET to 3 to 63 lower-case letters, digits, dots and hyphens"
-            raise ServiceUnavailable(f"{where} cannot be named so", remedy) from None
         except (BotoCoreError, Boto3Error, ValueError) as error:
             remedy = "Start it, or correct MINIO_ENDPOINT_URL (http://host:port)"
             raise ServiceUnavailable(f"{where} did not answer ({type(error).__name__})", remedy) from None
 
     def _refused(self, where: str, status: int, code: str) -> ServiceUnavailable:
         if status in (401, 403):
-            return ServiceUnavailable(f"{where} refused the access ({code})", "Correct MINIO_ACCESS_KEY and MINIO_SECRET_KEY")
+            return ServiceRefused(f"{where} refused the access ({code})", "Correct MINIO_ACCESS_KEY and MINIO_SECRET_KEY")
         remedy = "See the server's log, or correct MINIO_ENDPOINT_URL and MINIO_BUCKET"
         return ServiceUnavailable(f"{where} answered with the error {status} ({code})", remedy)
 
 
-def _make_bucket(client: "S3Client", bucket: str) -> None:
-    """Make the bucket unless it is there; made by somebody else in the meantime is as good."""
+def _has_bucket(client: "S3Client", bucket: str) -> bool:
     from botocore.exceptions import ClientError
 
     try:
@@ -249,6 +273,13 @@ def _make_bucket(client: "S3Client", bucket: str) -> None:
     except ClientError as error:
         if _status(error) != 404:
             raise
+        return False
+    return True
+
+
+def _make_bucket(client: "S3Client", bucket: str) -> None:
+    """Make the bucket unless it is there; made by somebody else in the meantime is as good."""
+    if not _has_bucket(client, bucket):
         try:
             client.create_bucket(Bucket=bucket)
         except client.exceptions.BucketAlreadyOwnedByYou:

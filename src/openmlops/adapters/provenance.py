@@ -1,5 +1,6 @@
-"""Where a run was made: commit, host, process and installed packages, as values. Nothing secret, no environment variables."""
+"""Where a run was made: commit, user, host, process, installed packages. Nothing secret, no environment variables."""
 
+import getpass
 import hashlib
 import os
 import platform
@@ -15,6 +16,9 @@ def provenance() -> dict[str, str]:
     """Tags of a run. `git.dirty` is `true` or `false`; the git tags are missing where there is no repository."""
     return {
         **_git(),
+        "mlflow.user": _user(),
+        "mlflow.source.name": "openmlops",
+        "mlflow.source.type": "LOCAL",
         "host": socket.gethostname(),
         "pid": str(os.getpid()),
         "platform": platform.platform(),
@@ -33,6 +37,14 @@ def environment() -> str:
     return "".join(
         f"{line}\n" for line in sorted({f"{found.name}=={found.version}".lower() for found in distributions(path=installed)})
     )
+
+
+def _user() -> str:
+    """Who runs this; the number of a user without a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _git() -> dict[str, str]:

@@ -5,6 +5,7 @@ What is not here: who is champion. The ledger decides that; the aliases here onl
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ DATASET_TAG = "openmlops.dataset"
 TEST_METRIC = "test_"
 
 _ABSENT = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_PASSED_ON = "mlflow-artifacts:"
 _PRESENT = ErrorCode.Name(RESOURCE_ALREADY_EXISTS)
 
 
@@ -54,26 +57,29 @@ class Registry:
 
     # Versions
 
-    def register(self, name: str, run_id: str, folder: Path, tags: Mapping[str, str]) -> ModelRef:
+    def register(
+        self, name: str, run_id: str, folder: Path, tags: Mapping[str, str], about: str = "", about_all: str = ""
+    ) -> ModelRef:
         """Make the sealed MLflow model in `folder` a version of `name`, on its run; again for one run: the same version.
 
-        `tags` must hold the data set's fingerprint under DATASET_TAG. The version is created last, after the uploaded files
+        `tags` must hold the data set's fingerprint under DATASET_TAG; `about` describes the version on MLflow's pages, and
+        `about_all` the model, if it is new (Markdown). The version is created last, after the uploaded files
         were read back and verified, so that a killed registration leaves none. Raises RegistryError for a run without a
         metric of the test split, ModelCorrupt for a folder that is not as its manifest says.
         """
         sha256 = _sealed(folder)
         self._require_test_metrics(run_id)
         with answering(self._uri):
-            _create_model(self._client, name)
-            registered = self._client.search_model_versions(f"name='{name}' and run_id='{run_id}'")
-            if registered:
-                return _ref(registered[0])
-            source = f"runs:/{run_id}/model-{sha256[:12]}"
-            self._client.log_artifacts(run_id, str(folder), source.rpartition("/")[2])
-        self._copy(source, sha256)
+            _create_model(self._client, name, about_all)
+            if registered := self._only_version(name, run_id):
+                return _ref(registered)
+            self._client.log_artifacts(run_id, str(folder), _folder(sha256))
+        self._copy(_files(run_id, sha256), sha256)
+        source = self._source(run_id, sha256)
         with answering(self._uri):
             labels = {**tags, SHA256_TAG: sha256}
-            return _ref(self._client.create_model_version(name, source, run_id, tags=labels))
+            made = self._client.create_model_version(name, source, run_id, tags=labels, description=about)
+            return _ref(self._only_version(name, run_id) or made)
 
     def version(self, name: str, version: int) -> ModelRef:
         """One version by number. Raises ModelNotFound."""
@@ -81,13 +87,13 @@ class Registry:
 
     def resolve(self, name: str, which: str) -> ModelRef:
         """The version that a number or an alias (`champion`, `staging`) stands for. Raises ModelNotFound."""
-        if which.isdecimal():
+        if _NUMBER.fullmatch(which):
             return self.version(name, int(which))
         aliases = self._aliases(name)
         if which not in aliases:
             known = ", ".join(aliases) or "none"
             remedy = f"Use a version's number, or an alias it has ({known}); `openmlops models` lists them"
-            raise ModelNotFound(f"The model '{name}' has no alias '{which}'", remedy)
+            raise ModelNotFound(f"The model '{name}' has no alias '{which[:80]}'", remedy)
         return self.version(name, aliases[which])
 
     def versions(self, name: str) -> tuple[ModelRef, ...]:
@@ -116,18 +122,31 @@ class Registry:
         with answering(self._uri), _absent_as(RegistryError(f"There is no MLflow run '{run_id}'", "Train first")):
             return dict(self._client.get_run(run_id).data.metrics)
 
+    def experiment_of(self, run_id: str) -> str:
+        """The id of the MLflow experiment that a run belongs to. Raises RegistryError if there is no such run."""
+        with answering(self._uri), _absent_as(RegistryError(f"There is no MLflow run '{run_id}'", "Train first")):
+            return str(self._client.get_run(run_id).info.experiment_id)
+
     # Files
 
     def fetch(self, ref: ModelRef) -> Path:
         """A local copy of the version's files, each checked against the manifest that was registered.
 
-        A damaged copy is replaced by a new one. Raises ModelCorrupt naming the file if the stored ones are damaged.
+        A damaged copy is replaced by a new one. Raises ModelCorrupt naming the file if the stored ones are damaged,
+        RegistryError if the registry leads elsewhere than to the files that the run registered.
         """
         if not ref.sha256:
             raise ModelCorrupt(
                 f"{ref.uri} has no tag {SHA256_TAG}, so its files cannot be verified", "Register it with openmlops"
             )
-        return self._copy(str(self._version(ref.name, ref.version).source), ref.sha256)
+        source = str(self._version(ref.name, ref.version).source)
+        files = _files(ref.run_id, ref.sha256)
+        if source != files and source != self._source(ref.run_id, ref.sha256):
+            problem = (
+                f"The registry's row of {ref.uri} leads to {source[-200:]}, which is not where run {ref.run_id} put its files"
+            )
+            raise RegistryError(problem, "Restore MLflow's database from a backup; until then this version is not used")
+        return self._copy(files, ref.sha256)
 
     def _copy(self, source: str, sha256: str) -> Path:
         copy = self._cache / sha256
@@ -140,6 +159,12 @@ class Registry:
                 if damage := _damage(fresh, sha256):
                     raise ModelCorrupt(f"{source} is damaged in the artifact store: {damage}", "Restore it, or train again")
         return copy
+
+    def _source(self, run_id: str, sha256: str) -> str:
+        """`_files`, as MLflow's own pages need it: a server that passes artifacts on does not find `runs:/` itself."""
+        with answering(self._uri), _absent_as(RegistryError(f"There is no MLflow run '{run_id}'", "Train first")):
+            root = str(self._client.get_run(run_id).info.artifact_uri)
+        return f"{root}/{_folder(sha256)}" if root.startswith(_PASSED_ON) else _files(run_id, sha256)
 
     def _download(self, source: str, folder: Path) -> None:
         with answering(self._uri), tempfile.TemporaryDirectory(dir=self._cache, prefix=".download.") as scratch:
@@ -168,7 +193,7 @@ class Registry:
 
     def _aliases(self, name: str) -> dict[str, int]:
         with answering(self._uri):
-            found = self._client.search_registered_models(f"name='{name}'")
+            found = self._client.search_registered_models(_named(name))
         return {alias: int(number) for model in found for alias, number in model.aliases.items()}
 
     def _version(self, name: str, version: int) -> ModelVersion:
@@ -176,10 +201,33 @@ class Registry:
         with answering(self._uri), _absent_as(missing):
             return self._client.get_model_version(name, str(version))
 
+    def _only_version(self, name: str, run_id: str) -> ModelVersion | None:
+        """The first version of a run; MLflow's client repeats a request whose answer was cut off, and so makes twins."""
+        found = self._client.search_model_versions(f"{_named(name)} and run_id='{run_id}'")
+        versions = sorted(found, key=lambda version: int(version.version))
+        for twin in versions[1:]:
+            self._client.delete_model_version(name, twin.version)
+        return versions[0] if versions else None
+
     def _require_test_metrics(self, run_id: str) -> None:
         if not any(metric.startswith(TEST_METRIC) for metric in self.run_metrics(run_id)):
             problem = f"The run '{run_id}' has no metric of the test split ({TEST_METRIC}...)"
             raise RegistryError(problem, "Evaluate the model before it is registered")
+
+
+def _files(run_id: str, sha256: str) -> str:
+    """Where the files of a version are: among the artifacts of its run."""
+    return f"runs:/{run_id}/{_folder(sha256)}"
+
+
+def _folder(sha256: str) -> str:
+    return f"model-{sha256[:12]}"
+
+
+def _named(name: str) -> str:
+    """MLflow's filter for a name, also for one that somebody else registered."""
+    quote = '"' if "'" in name else "'"
+    return f"name={quote}{name}{quote}"
 
 
 def _ref(found: ModelVersion) -> ModelRef:
@@ -194,16 +242,16 @@ def _ref(found: ModelVersion) -> ModelRef:
 
 
 def _pages(client: MlflowClient, name: str) -> Iterator[ModelVersion]:
-    page = client.search_model_versions(f"name='{name}'")
+    page = client.search_model_versions(_named(name))
     yield from page
     while page.token:
-        page = client.search_model_versions(f"name='{name}'", page_token=page.token)
+        page = client.search_model_versions(_named(name), page_token=page.token)
         yield from page
 
 
-def _create_model(client: MlflowClient, name: str) -> None:
+def _create_model(client: MlflowClient, name: str, about: str) -> None:
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=about)
     except MlflowException as error:
         if error.error_code != _PRESENT:
             raise

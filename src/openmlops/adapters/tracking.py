@@ -1,36 +1,57 @@
 """MLflow's runs: one a training, with its parameters, metrics by epoch, files and provenance.
 
-What is not here: models and versions (registry.py), and inferences, which MLflow is too slow for.
+Everything here may be repeated after an outage, when nobody knows what of it MLflow still did: a start finds the run that it
+made, a point in time holds a metric once. What is not here: who works on a run (operations/runs.py), models and versions
+(registry.py), and inferences, which MLflow is too slow for.
 """
 
-import math
-import re
+import json
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH, MAX_TAG_VAL_LENGTH
 
 from openmlops.adapters.mlflow_client import EMBEDDED, answering, connect
+from openmlops.adapters.mlflow_values import cut, finite, flat, valid_name
 from openmlops.adapters.provenance import environment, provenance
 from openmlops.core.quality import EpochMetrics
-from openmlops.errors import ServiceUnavailable, TrainingError
+from openmlops.core.types import Value
+from openmlops.errors import ServiceRefused, ServiceUnavailable, SettingsError
+from openmlops.files import MOST_NAME_BYTES
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """so that MLflow's pages open on training runs, not on prompts and traces"""
 FAILURE_TAG = "openmlops.failure"
+START_TAG = "openmlops.start"
+"""what `start` finds its run by"""
+ABANDONED_TAG = "openmlops.abandoned"
+"""of a run that somebody else closed, because its process ended without doing so: it may be gone on with"""
 EVERY_EPOCH = "loss"
 """a metric that every epoch of every kind of model has"""
 
-_SECRET = re.compile(r"password|passwd|secret|token|credential|(api|access|private)_?key", re.IGNORECASE)
-_REFUSED = re.compile(r"[^\w .:/-]+")
+_RUNNING, _FINISHED, _FAILED = (RunStatus.to_string(s) for s in (RunStatus.RUNNING, RunStatus.FINISHED, RunStatus.FAILED))
+
+
+class Epoch(Value):
+    """One epoch's metrics, by MLflow's names, and when it ended: logged twice with the same time, it is there once."""
+
+    number: int
+    at: datetime
+    metrics: dict[str, float]
+
+    @classmethod
+    def of(cls, metrics: EpochMetrics, at: datetime) -> "Epoch":
+        """Raises TrainingError for a value that is not finite."""
+        return cls(number=metrics.epoch, at=at, metrics=finite(metrics.model_dump(exclude={"epoch"})))
 
 
 class Tracking:
@@ -38,39 +59,58 @@ class Tracking:
 
     def __init__(self, uri: str, experiment: str, artifact_root: Path) -> None:
         self._uri = uri
-        self._experiment = experiment
+        self._experiment = _experiment_name(experiment)
         self._artifact_root = artifact_root.resolve()
 
     @property
     def _client(self) -> MlflowClient:
         return connect(self._uri)
 
-    def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        """Open a run and return its id. `params` may be nested; values whose name sounds secret are not sent."""
-        flat = _flat(params)
-        labels = {**provenance(), **tags}
+    def ready(self) -> None:
+        """Make sure that MLflow answers and that the experiment is there. Raises ServiceUnavailable."""
         with answering(self._uri):
-            run = self._client.create_run(self._experiment_id(), run_name=name, tags=_cut(labels, MAX_TAG_VAL_LENGTH))
-            run_id = str(run.info.run_id)
-            entries = [Param(key, value) for key, value in _cut(flat, MAX_PARAM_VAL_LENGTH).items()]
+            self._experiment_id()
+
+    def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], once: str = "") -> str:
+        """Open a run and return its id. `params` may be nested; values whose name sounds secret are not sent.
+
+        `once` is a text of this start alone: repeated after an outage with the same one, it goes on with the run that it made.
+        """
+        entered = flat(params)
+        once = once or uuid.uuid4().hex
+        labels = {**provenance(), **tags, START_TAG: once}
+        with answering(self._uri):
+            run_id = self._create(name, cut(labels, MAX_TAG_VAL_LENGTH), once)
+            entries = [Param(key, value) for key, value in cut(entered, MAX_PARAM_VAL_LENGTH).items()]
             for start in range(0, len(entries), MAX_PARAMS_TAGS_PER_BATCH):
                 self._client.log_batch(run_id, params=entries[start : start + MAX_PARAMS_TAGS_PER_BATCH])
             self._client.log_text(run_id, environment(), "environment.txt")
         return run_id
 
-    def log_epoch(self, run_id: str, metrics: EpochMetrics) -> None:
-        """Log one epoch's metrics, all or none of them; an epoch that is logged already stays as it is."""
-        if metrics.epoch not in self.logged_epochs(run_id):
-            self._log(run_id, metrics.model_dump(exclude={"epoch"}), step=metrics.epoch)
+    def log_dataset(self, run_id: str, name: str, fingerprint: str) -> None:
+        """Show on the run what it was trained on: the name, the beginning of the fingerprint, all of it as the source."""
+        data = Dataset(name, fingerprint[:12], "dvc", json.dumps({"fingerprint": fingerprint}))
+        with answering(self._uri):
+            self._client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+
+    def log_epochs(self, run_id: str, epochs: Iterable[Epoch]) -> None:
+        """Log the metrics of epochs, of each all or none; an epoch that is logged already stays as it is."""
+        logged = self.logged_epochs(run_id)
+        for epoch in epochs:
+            if epoch.number not in logged:
+                self._log(run_id, epoch.metrics, epoch.at, step=epoch.number)
 
     def logged_epochs(self, run_id: str) -> frozenset[int]:
         """The epochs whose metrics the run holds."""
         with answering(self._uri):
             return frozenset(point.step for point in self._client.get_metric_history(run_id, EVERY_EPOCH))
 
-    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
-        """Log metrics of the whole run. Characters that MLflow refuses in a name become `_`. Raises TrainingError."""
-        self._log(run_id, metrics, step=0)
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float], at: datetime) -> None:
+        """Log metrics of the whole run, as of `at` (aware): logged again with the same time and value, they are there once.
+
+        Characters that MLflow refuses in a name become `_`. Raises TrainingError.
+        """
+        self._log(run_id, metrics, at, step=0)
 
     def log_files(self, run_id: str, source: Path, path: str = "") -> None:
         """Keep a file, or all files of a folder, below `path` among the run's artifacts."""
@@ -99,37 +139,106 @@ class Tracking:
     def finish(self, run_id: str) -> None:
         """Close the run as finished."""
         with answering(self._uri):
-            self._client.set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED))
+            self._client.set_terminated(run_id, _FINISHED)
+            self._forget_abandonment(self._client.get_run(run_id))
 
     def fail(self, run_id: str, reason: str) -> None:
         """Close the run as failed, with the reason as a tag."""
         with answering(self._uri):
             self._client.log_batch(run_id, tags=[RunTag(FAILURE_TAG, reason[:MAX_TAG_VAL_LENGTH])])
-            self._client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
+            self._client.set_terminated(run_id, _FAILED)
 
     @contextmanager
     def failing(self, run_id: str) -> Iterator[None]:
-        """Close the run as failed, with the reason, if the block raises an Exception; an interruption leaves it open."""
+        """Close the run as failed, with the reason, if the block raises an Exception.
+
+        An interruption leaves it open, and so does a service that is away: what was begun can be gone on with.
+        """
         try:
             yield
         except Exception as error:
-            self.fail(run_id, f"{type(error).__name__}: {error}")
+            if not isinstance(error, ServiceUnavailable) or isinstance(error, ServiceRefused):
+                with suppress(ServiceUnavailable):
+                    self.fail(run_id, f"{type(error).__name__}: {error}")
             raise
+
+    def abandon(self, once: str, reason: str) -> tuple[str, ...]:
+        """Close what `start` opened with this `once` as failed, if it is open, so that it can still be gone on with; the
+        run's id, if it was.
+        """
+        with answering(self._uri):
+            closed = [str(run.info.run_id) for run in self._started(once) if run.info.status == _RUNNING]
+            for run_id in closed:
+                tags = [RunTag(FAILURE_TAG, reason[:MAX_TAG_VAL_LENGTH]), RunTag(ABANDONED_TAG, "true")]
+                self._client.log_batch(run_id, tags=tags)
+                self._client.set_terminated(run_id, _FAILED)
+        return tuple(closed)
+
+    def can_go_on(self, run_id: str) -> bool:
+        """Is there such a run, open or abandoned?"""
+        with answering(self._uri):
+            run = self._found(run_id)
+        return run is not None and _can_go_on(run)
+
+    def resume(self, run_id: str) -> None:
+        """Open the run again if it was abandoned."""
+        with answering(self._uri):
+            run = self._client.get_run(run_id)
+            if ABANDONED_TAG in run.data.tags:
+                self._client.update_run(run_id, _RUNNING)
+                self._forget_abandonment(run)
 
     def run_is_open(self, run_id: str) -> bool:
         """True while the run exists and was neither finished nor failed; a killed process leaves its run open."""
         with answering(self._uri):
-            try:
-                run = self._client.get_run(run_id)
-            except MlflowException as error:
-                if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-                    return False
-                raise
-        return run.info.status == RunStatus.to_string(RunStatus.RUNNING) and run.info.lifecycle_stage == "active"
+            run = self._found(run_id)
+        return run is not None and run.info.status == _RUNNING
 
-    def _log(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
-        now = int(time.time() * 1000)
-        entries = [Metric(name, value, now, step) for name, value in _finite(metrics).items()]
+    def drop_twins(self, run_id: str) -> None:
+        """Delete other open runs of this run's start: MLflow's client repeats a request whose answer was cut off."""
+        with answering(self._uri):
+            once = self._client.get_run(run_id).data.tags.get(START_TAG)
+            for twin in self._started(once) if once else ():
+                if twin.info.run_id != run_id:
+                    self._client.delete_run(twin.info.run_id)
+
+    def _create(self, name: str, tags: dict[str, str], once: str) -> str:
+        """The one run of this start, made if there is none."""
+        if not (found := self._started(once)):
+            self._client.create_run(self._experiment_id(), run_name=name, tags=tags)
+            found = self._started(once)
+        for twin in found[1:]:
+            self._client.delete_run(twin.info.run_id)
+        run_id = str(found[0].info.run_id)
+        self.resume(run_id)
+        return run_id
+
+    def _started(self, once: str) -> list[Run]:
+        """The runs of a start that can be gone on with, the first one first."""
+        runs = self._client.search_runs([self._experiment_id()], f"tags.`{START_TAG}` = '{once}'")
+        return sorted(filter(_can_go_on, runs), key=lambda run: (run.info.start_time, run.info.run_id))
+
+    def _found(self, run_id: str) -> Run | None:
+        """The run, unless there is none or it was deleted."""
+        try:
+            run = self._client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                return None
+            raise
+        return run if run.info.lifecycle_stage == "active" else None
+
+    def _forget_abandonment(self, run: Run) -> None:
+        for name in (FAILURE_TAG, ABANDONED_TAG) if ABANDONED_TAG in run.data.tags else ():
+            try:
+                self._client.delete_tag(run.info.run_id, name)
+            except MlflowException as error:  # gone already, by a request whose answer was cut off
+                if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                    raise
+
+    def _log(self, run_id: str, metrics: Mapping[str, float], at: datetime, step: int) -> None:
+        stamp = int(at.timestamp() * 1000)
+        entries = [Metric(name, value, stamp, step) for name, value in finite(metrics).items()]
         with answering(self._uri):
             self._client.log_batch(run_id, metrics=entries)
 
@@ -139,11 +248,11 @@ class Tracking:
             return self._create_experiment()
         if found.lifecycle_stage != "active":
             problem = f"The MLflow experiment '{self._experiment}' was deleted"
-            raise ServiceUnavailable(problem, "Restore it (`mlflow experiments restore`) or set MLFLOW_EXPERIMENT_NAME")
+            raise ServiceRefused(problem, "Restore it (`mlflow experiments restore`) or set MLFLOW_EXPERIMENT_NAME")
         return str(found.experiment_id)
 
     def _create_experiment(self) -> str:
-        folder = self._artifact_root / _REFUSED.sub("_", self._experiment).replace("/", "_")
+        folder = self._artifact_root / (valid_name(self._experiment).replace("/", "_").strip(" .") or "_")
         try:
             root = folder.as_uri() if self._is_embedded else None
             return str(self._client.create_experiment(self._experiment, root, tags=EXPERIMENT_TAGS))
@@ -157,33 +266,13 @@ class Tracking:
         return self._uri.startswith(EMBEDDED)
 
 
-def valid_name(name: str) -> str:
-    """`name` with every run of characters that MLflow refuses replaced by `_`: `precision(B)` -> `precision_B`."""
-    return _REFUSED.sub("_", name).strip("_ ")
+def _experiment_name(text: str) -> str:
+    """`text`, if an experiment, and the folder of its files, can be called so. Raises SettingsError."""
+    if not text.isprintable() or len(text.encode()) > MOST_NAME_BYTES:
+        problem = f"MLFLOW_EXPERIMENT_NAME has the value '{text[:80]}', which cannot be the name of an experiment"
+        raise SettingsError(problem, f"Use at most {MOST_NAME_BYTES} bytes without control characters")
+    return text
 
 
-def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Metrics by valid name. Raises TrainingError for a value that is not finite and for two names that become one."""
-    for name, value in metrics.items():
-        if not math.isfinite(value):
-            raise TrainingError(f"The metric '{name}' has the value {value}", "Log only finite numbers")
-    valid = {valid_name(name): float(value) for name, value in metrics.items()}
-    if len(valid) < len(metrics):
-        raise TrainingError(f"Of the metrics {', '.join(metrics)}, two have one name in MLflow", "Give them distinct names")
-    return valid
-
-
-def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested parameters by dotted name, as text; secrets left out."""
-    flat: dict[str, str] = {}
-    for key, value in params.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{name}.")
-        elif not (_SECRET.search(name) or hasattr(value, "get_secret_value")):
-            flat[valid_name(name)] = str(value)
-    return flat
-
-
-def _cut(texts: Mapping[str, str], length: int) -> dict[str, str]:
-    return {name: text[:length] for name, text in texts.items()}
+def _can_go_on(run: Run) -> bool:
+    return run.info.status == _RUNNING or ABANDONED_TAG in run.data.tags

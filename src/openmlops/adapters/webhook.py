@@ -5,9 +5,9 @@ What is not here: what is worth telling (`operations.notification`), and trying 
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
+from urllib3.util import parse_url
 
 from openmlops.errors import NotificationError
 
@@ -21,24 +21,39 @@ def post(url: str, content: Mapping[str, Any], allowed_hosts: Sequence[str]) -> 
     Raises NotificationError if the host is not allowed, does not answer, or answers with anything but success; a redirect is
     not followed.
     """
-    host = _allowed(url, allowed_hosts)
+    request = _prepared(url, content)
+    host = _allowed(str(request.url), allowed_hosts)
     try:
-        answer = requests.post(url, json=dict(content), timeout=SECONDS, allow_redirects=False)
-    except requests.RequestException as error:
+        with requests.Session() as session:
+            answer = session.send(request, timeout=SECONDS, allow_redirects=False)
+    except (requests.RequestException, ValueError) as error:
         raise NotificationError(f"{host} did not take the notification ({type(error).__name__})", "Check the webhook") from None
     if not 200 <= answer.status_code < 300:
         raise NotificationError(f"{host} answered the notification with {answer.status_code}", "Check the webhook")
 
 
+def _prepared(url: str, content: Mapping[str, Any]) -> requests.PreparedRequest:
+    """The request as it will be sent. Its URL is the one to judge: what reads `url` otherwise would see another host."""
+    try:
+        found = requests.Request("POST", url, json=dict(content)).prepare()
+    except (requests.RequestException, ValueError):
+        raise _no_url() from None
+    return found
+
+
 def _allowed(url: str, allowed_hosts: Sequence[str]) -> str:
     try:
-        parts = urlsplit(url)
-        host = (parts.hostname or "").lower()
+        parts = parse_url(url)
     except ValueError:
-        host = ""
+        raise _no_url() from None
+    host = (parts.host or "").strip("[]").lower()
     if not host or parts.scheme not in ("http", "https"):
-        raise NotificationError("NOTIFY_WEBHOOK_URL is no http or https URL (value hidden)", "Correct it, or leave it empty")
+        raise _no_url()
     if host not in {allowed.lower() for allowed in allowed_hosts}:
         problem = f"NOTIFY_WEBHOOK_URL names the host {host}, which NOTIFY_ALLOWED_HOSTS does not"
         raise NotificationError(problem, f"Add {host} there if it is the one you mean")
     return host
+
+
+def _no_url() -> NotificationError:
+    return NotificationError("NOTIFY_WEBHOOK_URL is no http or https URL (value hidden)", "Correct it, or leave it empty")

@@ -2,11 +2,21 @@
 
 import shlex
 import sys
+from typing import Any
 
 import typer
 
-from openmlops.cli import data, grid, models, monitoring, serving, training
-from openmlops.console import exit_code, fail
+from openmlops.cli import console, data, grid, models, monitoring, projects, servers, serving, training
+from openmlops.terminal import exit_code, fail
+
+PANELS = {
+    "Begin": ("init", "demo", "doctor", "settings"),
+    "Make a model": ("data", "train", "grid", "evaluate", "verify"),
+    "Decide what is live": ("models", "promote", "rollback", "history"),
+    "Serve and watch": ("serve", "traffic", "monitor", "cycle", "watch", "decisions", "why", "console"),
+    "On servers": ("stack",),
+}
+"""where a command stands in the help"""
 
 app = typer.Typer(
     name="openmlops",
@@ -15,12 +25,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+projects.add_to(app)
 app.add_typer(data.app, name="data")
 training.add_to(app)
 grid.add_to(app)
 models.add_to(app)
 serving.add_to(app)
+console.add_to(app)
 monitoring.add_to(app)
+servers.add_to(app)
+_commands: list[Any] = [*app.registered_commands, *app.registered_groups]
+for _command in _commands:
+    _name = _command.name or _command.callback.__name__
+    _command.rich_help_panel = next(panel for panel, names in PANELS.items() if _name in names)
 
 _USAGE_ERROR: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 

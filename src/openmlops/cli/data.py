@@ -1,18 +1,28 @@
 """`openmlops data ...`: the data set, its versions and its checks."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openmlops.cli import completion
 from openmlops.cli.show import Json, print_json, print_table
-from openmlops.console import bar, say
-from openmlops.core.types import Value
 from openmlops.operations.workspace import Workspace
+from openmlops.terminal import bar, say
+
+if TYPE_CHECKING:
+    from openmlops.core.types import Value
 
 app = typer.Typer(help="The data set: get it, version it, check it.", no_args_is_help=True)
 
-Name = Annotated[str | None, typer.Argument(metavar="[cifar10|person]", help="Use case whose data is meant; default USE_CASE.")]
+Name = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[cifar10|person]",
+        help="Use case whose data is meant; default USE_CASE.",
+        autocompletion=completion.use_cases,
+    ),
+]
 
 
 @app.command(epilog="Example: openmlops data sample cifar10")
@@ -105,7 +115,7 @@ def check(name: Name = None, json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _print(value: Value, json: bool) -> None:
+def _print(value: "Value", json: bool) -> None:
     if json:
         return print_json(value)
     return print_table("Data set", ("what", "value"), value.model_dump(mode="json").items())

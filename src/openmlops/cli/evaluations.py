@@ -1,21 +1,27 @@
 """How an evaluation looks in a terminal: one table of classes and a few figures, whatever was evaluated."""
 
+from typing import TYPE_CHECKING
+
 from openmlops.cli.show import percent, print_table
-from openmlops.core.quality import ClassificationEvaluation, DetectionEvaluation, Evaluation
-from openmlops.core.types import Interval
+
+if TYPE_CHECKING:
+    from openmlops.core.quality import Evaluation
+    from openmlops.core.types import Interval
 
 Rows = list[tuple[object, ...]]
 
 
-def print_evaluation(title: str, evaluation: Evaluation) -> None:
+def print_evaluation(title: str, evaluation: "Evaluation") -> None:
     """Class by class."""
     columns, rows = _classes(evaluation)
     _, score = figures(evaluation)[0]
     print_table(f"{title}: {score}", columns, rows)
 
 
-def figures(evaluation: Evaluation) -> list[tuple[str, str]]:
+def figures(evaluation: "Evaluation") -> list[tuple[str, str]]:
     """Name and value of what is said of the whole split, the score first."""
+    from openmlops.core.quality import ClassificationEvaluation
+
     if isinstance(evaluation, ClassificationEvaluation):
         accuracy = percent(evaluation.accuracy, evaluation.accuracy_low, evaluation.accuracy_high)
         return [
@@ -31,11 +37,13 @@ def figures(evaluation: Evaluation) -> list[tuple[str, str]]:
     ]
 
 
-def _interval(found: Interval) -> str:
+def _interval(found: "Interval") -> str:
     return percent(found.value, found.low, found.high)
 
 
-def _classes(evaluation: Evaluation) -> tuple[tuple[str, ...], Rows]:
+def _classes(evaluation: "Evaluation") -> tuple[tuple[str, ...], Rows]:
+    from openmlops.core.quality import DetectionEvaluation
+
     if isinstance(evaluation, DetectionEvaluation):
         detected: Rows = [
             (c.name, percent(c.map50), percent(c.map50_95), percent(c.precision), percent(c.recall), c.boxes)

@@ -6,9 +6,8 @@ import typer
 
 from openmlops.cli.options import Sets, UseCaseName, assignments, repeated, values
 from openmlops.cli.show import Json, print_json, print_table
-from openmlops.console import say
 from openmlops.operations.workspace import Workspace
-from openmlops.settings import embed_zenml
+from openmlops.terminal import say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,7 +43,9 @@ def grid(
 
 
 def _run(workspace: Workspace, asked: Any) -> Any:
-    embed_zenml(workspace.home / "zenml")
+    from openmlops.settings import embed_zenml
+
+    embed_zenml(workspace.home)
     from openmlops.pipelines.person_grid import run_grid
 
     return run_grid(asked)

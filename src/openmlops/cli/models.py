@@ -1,21 +1,33 @@
 """`evaluate`, `models`, `history`, `promote`, `rollback`, `settings`: what is there, and who is in production."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openmlops.cli import completion
 from openmlops.cli.evaluations import figures, print_evaluation
 from openmlops.cli.options import UseCaseName
 from openmlops.cli.show import Json, percent, print_json, print_table
-from openmlops.console import say
-from openmlops.core.types import LedgerEntry
 from openmlops.operations.workspace import Workspace
-from openmlops.settings import Settings
+from openmlops.terminal import say, working
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a registered model, such as cifar10_cnn.")]
-Version = Annotated[str, typer.Argument(metavar="MODEL/VERSION", help="Such as cifar10_cnn/3.")]
+if TYPE_CHECKING:
+    from openmlops.core.types import LedgerEntry
+
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="Name of a registered model, such as cifar10_cnn.", autocompletion=completion.models),
+]
+Version = Annotated[
+    str, typer.Argument(metavar="MODEL/VERSION", help="Such as cifar10_cnn/3.", autocompletion=completion.versions)
+]
 Spec = Annotated[
-    str, typer.Argument(metavar="MODEL@ALIAS|MODEL/VERSION", help="Such as cifar10_cnn@champion or cifar10_cnn/3.")
+    str,
+    typer.Argument(
+        metavar="MODEL@ALIAS|MODEL/VERSION",
+        help="Such as cifar10_cnn@champion or cifar10_cnn/3.",
+        autocompletion=completion.versions_and_aliases,
+    ),
 ]
 Reason = Annotated[str | None, typer.Option(help="Why; goes into the ledger. With promote it overrules the gate.")]
 
@@ -34,7 +46,8 @@ def evaluate(model: Spec, use_case: UseCaseName = None, json: Json = False) -> N
     """Judge the exported model of a version on the test split of the current data."""
     from openmlops.operations.models import evaluate_version
 
-    found = evaluate_version(Workspace.open(), model)
+    with working(f"Answering the test split with {model}"):
+        found = evaluate_version(_opened(), model)
     if json:
         return print_json(found)
     print_evaluation(model, found)
@@ -45,7 +58,7 @@ def models(json: Json = False) -> None:
     """List registered models, their versions, and who is champion."""
     from openmlops.operations.promotion import overview
 
-    found = overview(Workspace.open())
+    found = overview(_opened())
     if json:
         return print_json({"models": [row.model_dump(mode="json") for row in found]})
     rows = [
@@ -59,7 +72,7 @@ def history(model: Model, json: Json = False) -> None:
     """Show who was in production, when and why: the ledger, after checking its hash chain."""
     from openmlops.operations.promotion import history as read
 
-    entries = read(Workspace.open(), model)
+    entries = read(_opened(), model)
     if json:
         return print_json({"model": model, "entries": [entry.model_dump(mode="json") for entry in entries]})
     return print_table(f"Ledger of {model}", ("#", "at", "what", "version", "champion", "by", "why"), map(_row, entries))
@@ -69,18 +82,22 @@ def promote(version: Version, reason: Reason = None, use_case: UseCaseName = Non
     """Send a version to the gate and, if it passes, into production. With --reason, whatever the gate says."""
     from openmlops.operations.promotion import promote as run
 
-    _print_entry(run(Workspace.open(), version, reason), json)
+    with working(f"The gate compares {version} with the champions"):
+        entry = run(_opened(), version, reason)
+    _print_entry(entry, json)
 
 
 def rollback(model: Model, reason: Reason = None, json: Json = False) -> None:
     """Put the previous champion back. The ledger grows by a row; nothing is rewritten."""
     from openmlops.operations.promotion import rollback as run
 
-    _print_entry(run(Workspace.open(), model, reason), json)
+    _print_entry(run(_opened(), model, reason), json)
 
 
 def settings(json: Json = False) -> None:
     """Show the effective settings and where each comes from; secrets are hidden."""
+    from openmlops.settings import Settings
+
     values, sources = Settings.load().shown(), Settings.sources()
     if json:
         return print_json({name: {"value": value, "source": sources[name.lower()]} for name, value in values.items()})
@@ -90,12 +107,21 @@ def settings(json: Json = False) -> None:
     return print_table("Settings", ("variable", "value", "from", "meaning"), rows)
 
 
-def _row(entry: LedgerEntry) -> tuple[object, ...]:
+def _opened() -> Workspace:
+    """The workspace, in which no run is left open by a process that is dead."""
+    from openmlops.operations.runs import close_orphans
+
+    workspace = Workspace.open()
+    close_orphans(workspace)
+    return workspace
+
+
+def _row(entry: "LedgerEntry") -> tuple[object, ...]:
     at = entry.at.isoformat(sep=" ", timespec="seconds")
     return entry.sequence, at, entry.kind, entry.version, entry.champion or "none", entry.actor, "; ".join(entry.reasons)
 
 
-def _print_entry(entry: LedgerEntry, json: bool) -> None:
+def _print_entry(entry: "LedgerEntry", json: bool) -> None:
     if json:
         return print_json(entry)
     return print_table(f"Ledger of {entry.model}", ("#", "at", "what", "version", "champion", "by", "why"), [_row(entry)])

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openmlops.cli import completion
 from openmlops.cli.options import UseCaseName, seconds
 from openmlops.cli.show import Json, percent, print_json, print_table
 from openmlops.operations.workspace import Workspace
-from openmlops.settings import embed_zenml
+from openmlops.terminal import working
 
 if TYPE_CHECKING:
     from openmlops.adapters.decisions import DecisionRecord
@@ -35,7 +36,7 @@ class ModeName(StrEnum):
     auto = "auto"
 
 
-Window = Annotated[int, typer.Option(min=1, help="Answers in the window, the latest ones.")]
+Window = Annotated[int, typer.Option(min=1, max=1_000_000, help="Answers in the window, the latest ones.")]
 Source = Annotated[SourceName, typer.Option(help="The inference log, or the frozen test split answered now.")]
 Mode = Annotated[ModeName | None, typer.Option(help="manual: report; suggest: notify too; auto: act. Default WATCH_MODE.")]
 
@@ -59,10 +60,13 @@ def monitor(
     ] = False,
 ) -> None:
     """Judge what the champion answered lately: drift, accuracy, and what to do about it. Nothing is done."""
-    embed_zenml(Workspace.open().home / "zenml")
+    from openmlops.settings import embed_zenml
+
+    embed_zenml(Workspace.open().home)
     from openmlops.pipelines.monitoring_pipeline import run_monitoring
 
-    outcome = run_monitoring(window, source.value)
+    with working("Judging the last window"):
+        outcome = run_monitoring(window, source.value)
     print_json(outcome) if json else _print_monitoring(outcome)
     if exit_code and outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
@@ -119,8 +123,10 @@ def watch(
 
 
 def decisions(
-    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Default MODEL_NAME.")] = None,
-    last: Annotated[int, typer.Option(min=1, help="How many, the latest ones.")] = 20,
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="Default MODEL_NAME.", autocompletion=completion.models)
+    ] = None,
+    last: Annotated[int, typer.Option(min=1, max=10_000, help="How many, the latest ones.")] = 20,
     reset_breaker: Annotated[
         str | None, typer.Option(help="Note that a person has looked at the rejected challengers, and why to go on.")
     ] = None,
@@ -128,26 +134,32 @@ def decisions(
     json: Json = False,
 ) -> None:
     """List what was decided, from when to when, and what came of it."""
+    from openmlops.core.types import model_name
     from openmlops.operations import watch as watching
 
     workspace = Workspace.open()
     if reset_breaker:
         watching.reset_breaker(workspace, reset_breaker, datetime.now(UTC))
-    found = workspace.decisions.list(model or workspace.model_name, last)
+    found = workspace.decisions.list(model_name(model) if model else workspace.model_name, last)
     if json:
         return print_json({"decisions": [record.model_dump(mode="json") for record in found]})
     return print_table("Decisions", ("id", "at", "version", "decided", "because", "came of it"), map(_row, found))
 
 
 def why(
-    decision: Annotated[str, typer.Argument(metavar="ID", help="Of a decision; its beginning will do.")], json: Json = False
+    decision: Annotated[
+        str, typer.Argument(metavar="ID", help="Of a decision; its beginning will do.", autocompletion=completion.decisions)
+    ],
+    json: Json = False,
 ) -> None:
     """Show everything that a decision rests on, and what came of it."""
     _print_record(Workspace.open().decisions.get(decision), json)
 
 
 def _turn(workspace: Workspace, mode: ModeName | None, window: int, source: SourceName) -> "CycleOutcome":
-    embed_zenml(workspace.home / "zenml")
+    from openmlops.settings import embed_zenml
+
+    embed_zenml(workspace.home)
     from openmlops.pipelines.cycle import run_cycle
 
     return run_cycle(workspace, mode.value if mode else workspace.settings.watch_mode, window, source.value)

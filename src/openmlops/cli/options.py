@@ -6,12 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
+from openmlops.cli import completion
 from openmlops.errors import SettingsError
-from openmlops.settings import choose_use_case
 
 
 def _choose(name: str | None) -> str | None:
     if name:
+        from openmlops.settings import choose_use_case
+
         choose_use_case(name)
     return name
 
@@ -23,7 +25,12 @@ def repeated(use_case: str | None) -> str:
 
 UseCaseName = Annotated[
     str | None,
-    typer.Option("--use-case", help="cifar10, person or package.module:USE_CASE; default USE_CASE.", callback=_choose),
+    typer.Option(
+        "--use-case",
+        help="cifar10, person or package.module:USE_CASE; default USE_CASE.",
+        callback=_choose,
+        autocompletion=completion.use_cases,
+    ),
 ]
 Sets = Annotated[
     list[str] | None,
@@ -41,12 +48,17 @@ def seconds(text: str) -> float:
 
 def assignments(texts: list[str] | None, taken: Collection[str] = ()) -> dict[str, str]:
     """`NAME=VALUE` -> value by name. Raises SettingsError, also for a name that is there twice or among `taken`."""
+    from openmlops.core.types import SOUNDS_SECRET
+
     found: dict[str, str] = {}
     for text in texts or ():
         before, mark, value = text.partition("=")
         name = before.strip().replace("-", "_")
         if not (name and mark and value):
             raise SettingsError(f"'{text}' sets nothing", "Write it as --set NAME=VALUE, such as --set lr=0.001")
+        if SOUNDS_SECRET.search(name):
+            remedy = "Leave it out: what a training is given is recorded in many places. Read secrets from the environment"
+            raise SettingsError(f"{name} sounds like a secret", remedy)
         if name in found or name in taken:
             raise SettingsError(f"{name} is given twice", "Give it once")
         found[name] = value

@@ -1,16 +1,16 @@
 """`serve`, `traffic`, `verify`: the champion at work, a client for it, and whether it can be trained again."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import SecretStr
 
 from openmlops.cli.models import Spec
 from openmlops.cli.options import UseCaseName
 from openmlops.cli.options import seconds as parse_seconds
 from openmlops.cli.show import Json, percent, print_json, print_table
-from openmlops.console import say
 from openmlops.operations.workspace import Workspace
+from openmlops.terminal import bar, say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,6 +27,8 @@ def serve(
     use_case: UseCaseName = None,
 ) -> None:
     """Serve the champion of MODEL_NAME, and follow promotions and rollbacks; every answer is in the log before it leaves."""
+    from pydantic import SecretStr
+
     from openmlops.serving.config import ServingConfig
     from openmlops.serving.run import serve as run
 
@@ -38,11 +40,13 @@ def serve(
         database_url=SecretStr(workspace.settings.database),
         tracking_uri=SecretStr(workspace.settings.tracking_uri),
         api_token=workspace.settings.api_token,
+        api_read_token=workspace.settings.api_read_token,
+        settings=workspace.settings,
         host=host,
         port=port,
         workers=workers,
     )
-    say(f"Serving {config.model} on http://{host}:{port} (documentation: /docs). Stop with Ctrl-C.")
+    say(f"Serving {config.model} on http://{host}:{port} (the console; documentation: /docs). Stop with Ctrl-C.")
     run(config)
 
 
@@ -53,19 +57,32 @@ def traffic(
         str | None,
         typer.Option(help="What the camera suffers from, and how much: blur:0.4, night:0.6, zoom:0.6, ..."),
     ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of new labelled images to send in place of the test images: one for each class.")
+    ] = None,
     labels: Annotated[bool, typer.Option("--labels", help="Send the true label of each answered image.")] = False,
     url: Annotated[str, typer.Option(help="Address of the server.")] = "http://127.0.0.1:8000",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the order and the corruption.")] = 0,
     use_case: UseCaseName = None,
     json: Json = False,
 ) -> None:
-    """Send test images to the server as a client would."""
-    from openmlops.operations.traffic import send, stream_of_test_images
+    """Send test images, or those of a folder, to the server as a client would. Only the latter can be retrained on."""
+    from openmlops.operations.traffic import send, stream_of_folder, stream_of_test_images
 
     workspace = Workspace.open()
-    stream = stream_of_test_images(workspace, corrupt, seed)
+    stream = stream_of_folder(workspace, images, corrupt, seed) if images else stream_of_test_images(workspace, corrupt, seed)
     token = workspace.settings.api_token.get_secret_value()
-    report = send(url.rstrip("/"), stream, seconds=parse_seconds(seconds), rate=rate, labels=labels, token=token)
+    length = parse_seconds(seconds)
+    with bar("Sending") as show:
+        report = send(
+            url.rstrip("/"),
+            stream,
+            seconds=length,
+            rate=rate,
+            labels=labels,
+            token=token,
+            show=lambda sent: show(sent, rate * length, f"{sent} images"),
+        )
     if json:
         return print_json(report)
     left_out = {"ids", "accuracy", "metric"}

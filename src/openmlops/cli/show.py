@@ -2,19 +2,30 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
-def print_json(value: BaseModel | dict[str, Any]) -> None:
+STYLES = {
+    **dict.fromkeys(("ok", "promote", "promoted", "no drift", "champion"), "green"),
+    **dict.fromkeys(("failed", "reject", "drift", "blocks"), "bold red"),
+    **dict.fromkeys(("warning", "inconclusive", "not measurable", "rollback", "rolled back", "collect labels"), "yellow"),
+}
+"""cells that say how something stands; the word itself says it too"""
+
+
+def print_json(value: "BaseModel | dict[str, Any]") -> None:
     """One object on standard output."""
-    content = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    content = value if isinstance(value, dict) else value.model_dump(mode="json")
     print(json.dumps(content, indent=2, default=str))
 
 
@@ -29,8 +40,18 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(str(cell).replace("[", "\\[") for cell in row))
+        table.add_row(*(styled(str(cell)) for cell in row))
     console.print(table)
+
+
+def print_line(*parts: Text | str) -> None:
+    """One line on standard output, its styles only in a terminal."""
+    Console(highlight=False, soft_wrap=True).print(Text.assemble(*parts))
+
+
+def styled(text: str) -> Text:
+    """A text in the colour of what it says, if it says how something stands."""
+    return Text(text, STYLES.get(text.strip().replace("_", " "), ""))
 
 
 def percent(value: float, low: float | None = None, high: float | None = None) -> str:

@@ -1,20 +1,23 @@
 """`train` and `demo`: the commands that run the training pipelines."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from openmlops.cli.evaluations import figures
 from openmlops.cli.options import Sets, UseCaseName, assignments, repeated, seconds
 from openmlops.cli.show import Json, print_json, print_table
-from openmlops.console import say
-from openmlops.core.quality import TrainingOutcome
-from openmlops.core.types import Value
 from openmlops.errors import SettingsError
 from openmlops.operations.workspace import Workspace
-from openmlops.settings import embed_zenml
+from openmlops.terminal import chapter, say
+
+if TYPE_CHECKING:
+    from openmlops.core.quality import TrainingOutcome
+    from openmlops.core.types import Value
+
+BAR = 40
+"""characters of a bar that stands for 1"""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -59,9 +62,14 @@ def demo(
     if json:
         return print_json(outcome)
     name, inside = Workspace.open().model_name, f"cd {folder} && openmlops"
+    chapter("What the clients got")
+    for part, value in outcome.accuracy:
+        full = round(BAR * value)
+        say(f"{part:>10} {outcome.metric} {value:.3f} [cyan]{'█' * full}[/][dim]{'░' * (BAR - full)}[/]")
     say(f"\n[bold]Done in {outcome.seconds:.0f} s.[/] The story with its plots: [bold]{folder / 'report.html'}[/]")
     say("Look further (after 'source .venv/bin/activate'):")
     for command, what in (
+        (f"{inside} console", "all of it in a browser: champion, versions, decisions, drift, images"),
         (f"{inside} history {name}", "who went live, when and why"),
         (f"{inside} decisions", "what the loop decided; 'openmlops why ID' tells on what grounds"),
         (f"{inside} evaluate {name}@champion", "the champion, class by class"),
@@ -71,9 +79,11 @@ def demo(
     return None
 
 
-def run(workspace: Workspace, config: Value) -> TrainingOutcome:
+def run(workspace: Workspace, config: "Value") -> "TrainingOutcome":
     """Start the training pipeline, with ZenML's store under OPENMLOPS_HOME unless the user has one of his own."""
-    embed_zenml(workspace.home / "zenml")
+    from openmlops.settings import embed_zenml
+
+    embed_zenml(workspace.home)
     if workspace.use_case.name == "person":
         from openmlops.pipelines.person_baseline import run_baseline
 
@@ -83,8 +93,10 @@ def run(workspace: Workspace, config: Value) -> TrainingOutcome:
     return run_training(config)
 
 
-def train_config(workspace: Workspace, given: dict[str, Any]) -> Value:
+def train_config(workspace: Workspace, given: dict[str, Any]) -> "Value":
     """The use case's TrainConfig with what was given on the command line. Raises SettingsError naming option and value."""
+    from pydantic import ValidationError
+
     chosen = {name: value for name, value in given.items() if value is not None}
     if unknown := sorted(chosen.keys() - workspace.use_case.config.model_fields.keys()):
         raise SettingsError(
@@ -99,7 +111,7 @@ def train_config(workspace: Workspace, given: dict[str, Any]) -> Value:
         raise SettingsError(problem, "See 'openmlops train --help'") from None
 
 
-def print_outcome(outcome: TrainingOutcome, use_case: str | None = None) -> None:
+def print_outcome(outcome: "TrainingOutcome", use_case: str | None = None) -> None:
     """What a person wants to know after training."""
     print_table(
         f"{outcome.model.name}/{outcome.model.version}",

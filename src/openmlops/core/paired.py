@@ -1,19 +1,19 @@
 """Statistics of two models that answered the same images: only the images on which they disagree tell them apart.
 
 What is here: McNemar's exact test, Tango's score interval, and how many images would show a difference. What is not: what to
-do about it (`gate`).
+do about it (`gate`). scipy is imported where two models are compared: the server, which compares none, does without it.
 """
 
 import math
-
-from scipy.optimize import brentq
-from scipy.stats import binom, norm
+from statistics import NormalDist
 
 from openmlops.core.types import Interval
 
 
 def exact_mcnemar(only_first: int, only_second: int) -> float:
     """One-sided p-value of "the first is better": a lead at least this large, if each disagreement were a fair coin."""
+    from scipy.stats import binom
+
     return float(binom.sf(only_first - 1, only_first + only_second, 0.5))
 
 
@@ -23,6 +23,8 @@ def score_interval(only_first: int, only_second: int, n: int, confidence: float)
     `only_first` images have only the first right, `only_second` only the second. Unlike Wald's, the interval keeps its
     coverage when the two hardly ever disagree.
     """
+    from scipy.optimize import brentq
+
     z, value = standard_normal((1 + confidence) / 2), (only_first - only_second) / n
 
     def beyond(bound: float, errors: float) -> float:
@@ -44,7 +46,7 @@ def images_needed(n: int, interval: Interval, confidence: float, gap: float, alp
 
 def standard_normal(probability: float) -> float:
     """The quantile of the standard normal distribution."""
-    return float(norm.ppf(probability))
+    return NormalDist().inv_cdf(probability)
 
 
 def _standard_errors(only_first: int, only_second: int, n: int, difference: float) -> float:

@@ -24,16 +24,26 @@ DAY = timedelta(days=1)
 class Policy(Value):
     """When to act."""
 
-    alarmed_windows: int = 2  # k: windows that must raise an alarm ...
-    of_windows: int = 3  # n: ... among this many latest ones
-    drifted_columns: float | None = 0.5  # share of columns that Evidently's tests find drifted; None: not used
-    accuracy_drop: float = 0.05  # share (0.05 is five points) below the champion's accuracy on the test split
-    minimum_new_labels: int = 500  # labelled production images that no training has used
-    cooldown_hours: float = 6.0  # hours after a retraining, a rollback or a request for labels
-    retrainings_a_day: int = 2  # in any 24 hours
-    breaker: int = 3  # challengers in a row that were rejected or failed; then a person must look
-    probation_hours: float = 48.0  # hours after a promotion in which a rollback is considered
-    labels_to_request: int = 200  # images that a request for labels names
+    alarmed_windows: int = 2
+    """k: windows that must raise an alarm, among the latest `of_windows`"""
+    of_windows: int = 3
+    """n: how many of the latest windows are looked at"""
+    drifted_columns: float | None = 0.5
+    """share of columns that Evidently's tests find drifted; None: not used"""
+    accuracy_drop: float = 0.05
+    """share (0.05 is five points) below the champion's accuracy on the test split"""
+    minimum_new_labels: int = 500
+    """labelled production images that no training has used"""
+    cooldown_hours: float = 6.0
+    """hours after a retraining, a rollback or a request for labels"""
+    retrainings_a_day: int = 2
+    """in any 24 hours"""
+    breaker: int = 3
+    """challengers in a row that were rejected or failed; then a person must look"""
+    probation_hours: float = 48.0
+    """hours after a promotion in which a rollback is considered"""
+    labels_to_request: int = 200
+    """images that a request for labels names"""
 
 
 class Champion(Value):

@@ -4,10 +4,28 @@ What is here: small frozen pydantic values, JSON both ways. What is not: images,
 and are named by the references (`DatasetRef`, `SplitsRef`, `TrainedRef`, `ExportRef`, `ModelRef`).
 """
 
+import re
 from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from openmlops.errors import SettingsError
+
+SOUNDS_SECRET = re.compile(r"password|passwd|secret|token|credential|(api|access|private)_?key", re.IGNORECASE)
+"""names whose values are recorded nowhere"""
+_MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+
+def model_name(text: str) -> str:
+    """`text`, if a registered model can be called so. Raises SettingsError.
+
+    Such a name is the same in a path, a URL, a filter of MLflow's and a shell, and cannot lead out of a folder.
+    """
+    if not _MODEL_NAME.fullmatch(text):
+        problem = f"'{text[:80]}' cannot be the name of a model"
+        raise SettingsError(problem, "Use at most 128 letters, digits, '.', '_' and '-', the first no '.' or '-'")
+    return text
 
 
 class Value(BaseModel):

@@ -6,6 +6,7 @@ Claim: all checks of 60,000 images of 32x32 take about 2.5 cpu-seconds (numpy 2.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -31,6 +32,25 @@ def problem(what: str, where: str, rows: Iterable[int] = (), blocking: bool = Tr
     """A problem of these rows: the first five are kept, all are counted."""
     listed = [int(row) for row in rows]
     return Problem(what=what, where=where, rows=tuple(listed[:SHOWN_ROWS]), count=max(len(listed), 1), blocking=blocking)
+
+
+def fewer(problems: Iterable[Problem]) -> list[Problem]:
+    """The first five of each kind, and how many more there are."""
+    kept, counts = [], Counter[tuple[str, bool]]()
+    for each in problems:
+        counts[each.what, each.blocking] += 1
+        if counts[each.what, each.blocking] <= SHOWN_ROWS:
+            kept.append(each)
+    for (what, blocking), count in counts.items():
+        if count > SHOWN_ROWS:
+            kept.append(problem(f"the same in {count - SHOWN_ROWS} more files: {what}", "further files", blocking=blocking))
+    return kept
+
+
+def listed(what: str, where: str, examples: list[str], blocking: bool) -> Problem:
+    """A problem of files, of which the first five are named."""
+    shown = "; ".join(examples[:SHOWN_ROWS]) + ("; ..." if len(examples) > SHOWN_ROWS else "")
+    return Problem(what=f"{what}: {shown}", where=where, count=len(examples), blocking=blocking)
 
 
 def check_array(array: object, dtype: str, columns: int, where: str) -> list[Problem]:

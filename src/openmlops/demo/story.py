@@ -19,7 +19,7 @@ from openmlops.demo.server import served_version, serving
 from openmlops.demo.telling import Accuracies, Champions, DemoOutcome, Story
 from openmlops.demo.world import CLEAN, TO_LABEL, TO_MEASURE, WINDOW, World, compared
 from openmlops.errors import OpenMLOpsError
-from openmlops.files import write_text
+from openmlops.files import absolute, write_text
 from openmlops.operations import data
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import move_into
@@ -49,6 +49,7 @@ def tell(folder: Path, use_case: str = "cifar10") -> DemoOutcome:
         recovered = _recovery(world, degraded)
         lost = world.lost_records()
         failed, answered = world.failed, world.answered
+        story.chapter("Nothing was lost on the way")
         story.fact(failed == 0, "clients", f"{answered} requests answered, none failed, also while the model was swapped")
         story.fact(lost == 0, "log", f"all {answered} answers are in the log, each once")
     story.ledger = _ledger(workspace)
@@ -72,17 +73,19 @@ def tell(folder: Path, use_case: str = "cifar10") -> DemoOutcome:
 
 def _fresh(folder: Path) -> Path:
     """An empty folder; one that is there already is emptied only if an earlier demo made it."""
+    folder = absolute(folder)
     if folder.exists() and not (folder / MARK).exists() and any(folder.iterdir()):
         raise OpenMLOpsError(f"{folder} exists and was not made by the demo", "Name another folder: openmlops demo FOLDER")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / MARK).touch()
-    return folder.resolve()
+    return folder
 
 
 def _first_champion(workspace: Workspace, story: Story, scenario: Scenario) -> TrainingOutcome:
     from openmlops.pipelines.training_pipeline import run_training
 
+    story.chapter("A first model is trained on the sample, and the gate lets it go live")
     dataset = data.make_sample(workspace)
     report = data.check(workspace)
     story.fact(report.passed, "data", f"{dataset.rows} sample images, version {dataset.fingerprint[:12]}, checked")
@@ -98,6 +101,7 @@ def _first_champion(workspace: Workspace, story: Story, scenario: Scenario) -> T
 
 
 def _clean_days(world: World) -> tuple[float, bool]:
+    world.story.chapter("Clean traffic: nothing to find")
     accuracy = world.send("clean", world.images(CLEAN, WINDOW, corrupted=False))
     found = world.monitor("clean")
     text = f"clean traffic, {shown(world.story.metric, accuracy)}: {compared(found)}"
@@ -106,6 +110,7 @@ def _clean_days(world: World) -> tuple[float, bool]:
 
 
 def _the_camera_degrades(world: World) -> tuple[float, bool]:
+    world.story.chapter("The camera degrades")
     accuracy = world.send("degraded", world.images(TO_MEASURE, WINDOW, corrupted=True))
     clean = world.story.accuracy[0].accuracy
     what = f"{world.scenario.camera[0]}, severity {world.scenario.camera[1]} of 5: only {shown(world.story.metric, accuracy)}"
@@ -120,6 +125,7 @@ def _the_camera_degrades(world: World) -> tuple[float, bool]:
 
 
 def _labels_arrive(world: World) -> None:
+    world.story.chapter("People label some of what the camera sees now")
     world.send("degraded", world.images(TO_LABEL, world.scenario.labelled, corrupted=True), labels=True)
     labelled = sum(report.labelled for report in world.reports)
     world.story.fact(labelled == world.scenario.labelled, "labels", f"{labelled} of the corrupted images got their label")
@@ -127,6 +133,7 @@ def _labels_arrive(world: World) -> None:
 
 def _the_loop_turns(world: World) -> None:
     """Monitor, decide, retrain, judge and promote, while clients go on asking; then the server follows by itself."""
+    world.story.chapter("The loop turns while clients go on asking: decide, retrain, judge, swap")
     from openmlops.operations.notification import notify
     from openmlops.pipelines.cycle import run_cycle
 
@@ -167,6 +174,7 @@ def _wait_for_swap(world: World) -> float:
 
 
 def _recovery(world: World, degraded: float) -> float:
+    world.story.chapter("The same broken camera, seen by the new champion")
     accuracy = world.send("recovered", world.images(TO_MEASURE, WINDOW, corrupted=True))
     text = f"the same images of the broken camera, now by version 2: {shown(world.story.metric, accuracy)}"
     world.story.fact(accuracy > degraded + world.scenario.lost, "recovered", text)
@@ -174,5 +182,5 @@ def _recovery(world: World, degraded: float) -> float:
 
 
 def _ledger(workspace: Workspace) -> tuple:
-    workspace.ledger.verify(workspace.model_name)
+    workspace.ledger.history(workspace.model_name)
     return workspace.ledger.history(workspace.model_name)

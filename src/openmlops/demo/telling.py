@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime
 
-from openmlops.console import say
 from openmlops.core.types import LedgerEntry, Value
 from openmlops.errors import OpenMLOpsError
+from openmlops.terminal import chapter, say
 
 
 class Line(Value):
@@ -74,10 +74,16 @@ class Story:
 
     def __init__(self, metric: str) -> None:
         self.metric = metric
+        self.chapters = 0
         self.lines: list[Line] = []
         self.accuracy: list[AccuracyPoint] = []
         self.drift: list[DriftPoint] = []
         self.ledger: tuple[LedgerEntry, ...] = ()
+
+    def chapter(self, title: str) -> None:
+        """What the next lines are about."""
+        self.chapters += 1
+        chapter(f"{self.chapters}. {title}")
 
     def fact(self, holds: bool, topic: str, text: str) -> None:
         """Tell a line if it is true. Raises OpenMLOpsError if it is not: then the demo has failed."""

@@ -5,8 +5,8 @@ A process killed between the ledger's row and its alias leaves a wrong alias; wh
 any decision about who is champion.
 """
 
-from openmlops.core.types import ModelRef
-from openmlops.errors import ModelNotFound
+from openmlops.core.types import ModelRef, model_name
+from openmlops.errors import ModelNotFound, RegistryError
 from openmlops.operations.workspace import Workspace
 
 CHAMPION, STAGING = "champion", "staging"
@@ -16,9 +16,26 @@ def find_version(workspace: Workspace, spec: str) -> ModelRef:
     """The version that `MODEL@ALIAS` or `MODEL/VERSION` names, aliases repaired first. Raises ModelNotFound."""
     name, mark, which = spec.partition("@") if "@" in spec else spec.rpartition("/")
     if not (name and mark and which):
-        raise ModelNotFound(f"'{spec}' names no version", "Write it as MODEL@champion or MODEL/3")
-    repair(workspace, name)
-    return workspace.registry.resolve(name, which)
+        raise ModelNotFound(f"'{spec[:80]}' names no version", "Write it as MODEL@champion or MODEL/3")
+    repair(workspace, model_name(name))
+    return as_recorded(workspace, workspace.registry.resolve(name, which))
+
+
+def version_of(workspace: Workspace, name: str, version: int) -> ModelRef:
+    """A version that the ledger names. Raises ModelNotFound if it was deleted from the registry, RegistryError if changed."""
+    return as_recorded(workspace, workspace.registry.version(name, version))
+
+
+def as_recorded(workspace: Workspace, model: ModelRef) -> ModelRef:
+    """`model`, as MLflow shows it, if that is what the ledger recorded of it. Raises RegistryError for an edited registry,
+    LedgerCorrupt for an edited ledger. Of a version that never came to the gate the ledger knows nothing."""
+    for entry in workspace.ledger.history(model.name):
+        if entry.version == model.version and (entry.model_sha256, entry.dataset) != (model.sha256, model.dataset):
+            shown = f"the files {model.sha256[:12] or 'none'} and the data {model.dataset[:12] or 'none'}"
+            recorded = f"{entry.model_sha256[:12]} and {entry.dataset[:12]}"
+            problem = f"The registry gives {model.name}/{model.version} {shown}, the ledger recorded {recorded}"
+            raise RegistryError(problem, "Restore MLflow's database from a backup; until then this version is not used")
+    return model
 
 
 def repair(workspace: Workspace, model: str) -> tuple[str, ...]:

@@ -7,13 +7,13 @@ What is here: what the mode allows, the act's parts, and its end, also after a k
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from openmlops.adapters.decisions import Outcome
 from openmlops.core.types import LedgerEntry, ModelRef, Value
-from openmlops.errors import DataError, OpenMLOpsError
+from openmlops.errors import DataError, OpenMLOpsError, ServiceUnavailable
 from openmlops.operations import new_data, promotion
 from openmlops.operations.model_card import Description
 from openmlops.operations.monitoring import OUTCOME_FILE, MonitoringOutcome
@@ -95,8 +95,12 @@ def training_config(workspace: Workspace) -> dict[str, Any]:
 
 
 def roll_back(workspace: Workspace, planned: Plan) -> LedgerEntry:
-    """Put the champion before back, with the decision as the reason."""
-    entry = promotion.rollback(workspace, planned.champion.name, f"decision {planned.decision}")
+    """Put the champion before back, with the decision as the reason; once, also if this is repeated after an outage."""
+    reason = f"decision {planned.decision}"
+    entries = workspace.ledger.history(planned.champion.name)
+    done = [e for e in entries if e.kind == "rollback" and any(why.endswith(f": {reason}") for why in e.reasons)]
+    entry = done[-1] if done else promotion.rollback(workspace, planned.champion.name, reason)
+    promotion.repair(workspace, planned.champion.name)
     outcome = Outcome(at=datetime.now(UTC), kind="rolled_back", version=entry.champion, reasons=entry.reasons)
     workspace.decisions.outcome(planned.decision, outcome)
     return entry
@@ -141,5 +145,6 @@ def closing_what_fails(workspace: Workspace) -> Iterator[None]:
         yield
     except BaseException as error:
         cause = str(error) if isinstance(error, OpenMLOpsError) else f"{type(error).__name__}: {error}"
-        close_begun(workspace, workspace.model_name, cause)
+        with suppress(ServiceUnavailable):  # the next turn closes it
+            close_begun(workspace, workspace.model_name, cause)
         raise

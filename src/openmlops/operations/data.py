@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from openmlops.core.types import DatasetRef, Problem, ValidationReport, Value
 from openmlops.errors import DataError, DataInvalid, OpenMLOpsError
-from openmlops.files import Manifest, replacing, replacing_folder
+from openmlops.files import Manifest, absolute, replacing, replacing_folder
 from openmlops.operations.download import Progress, download, unpack, verify
 from openmlops.operations.splits import indices_of, split
 from openmlops.operations.workspace import Workspace
@@ -108,7 +108,7 @@ def make_tiny_person(workspace: Workspace, coco128: Path, train: int, validation
     workspace.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="tiny-", dir=workspace.home) as folder:
         out = Path(folder) / workspace.use_case.folder
-        return add(workspace, tiny_person(coco128.expanduser(), out, train, validation, test, seed))
+        return add(workspace, tiny_person(absolute(coco128), out, train, validation, test, seed))
 
 
 def _archive(workspace: Workspace, archive: Archive, file: Path | None, url: str | None, on_progress: Progress | None) -> Path:
@@ -117,10 +117,11 @@ def _archive(workspace: Workspace, archive: Archive, file: Path | None, url: str
         with _alone(workspace, "download.lock"):
             target = _downloads(workspace) / Path(archive.url).name
             return download(url or archive.url, target, archive.checksum, on_progress)
-    if not file.is_file():
+    found = absolute(file)
+    if not found.is_file():
         raise DataError(f"There is no file {file}", "Pass the path of the official file")
-    verify(file, archive.checksum, str(file))
-    return file
+    verify(found, archive.checksum, str(file))
+    return found
 
 
 def _downloads(workspace: Workspace) -> Path:
@@ -141,7 +142,7 @@ def add(workspace: Workspace, folder: Path) -> DatasetRef:
 
     Raises DataInvalid with all problems; nothing is then replaced.
     """
-    folder = folder.expanduser().resolve()
+    folder = absolute(folder)
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}", f"Pass a folder in the layout of {workspace.use_case.name}")
     _refuse(folder, workspace.use_case.check(folder)[0])

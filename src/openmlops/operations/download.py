@@ -110,8 +110,11 @@ def _append(url: str, part: Path, on_progress: Progress) -> None:
 def _answer(url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
     try:
         answer = requests.get(url, headers=headers | {"Accept-Encoding": "identity"}, stream=True, timeout=TIMEOUT_SECONDS)
-    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema) as error:
-        raise DataError(f"'{url}' is not an address to download from", "Give an http or https address") from error
+    except (
+        ValueError,
+        requests.TooManyRedirects,
+    ) as error:  # requests' own errors of URLs are some, and what urllib3 and the codec of names raise
+        raise DataError(f"'{url[:200]}' is not an address to download from", "Give an http or https address") from error
     with answer:
         if answer.status_code >= 500 or answer.status_code in (408, 429):
             raise _Interrupted(f"the server answered {answer.status_code}")

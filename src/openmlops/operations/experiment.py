@@ -13,6 +13,7 @@ from openmlops.core.types import Champion, Comparison, Interval, LedgerEntry, Mo
 from openmlops.files import write_text
 from openmlops.operations.grid import GridRef, within_noise
 from openmlops.operations.grid_jobs import RunResult
+from openmlops.operations.training import ended_at
 from openmlops.operations.workspace import Workspace
 
 FILE = "experiment.md"
@@ -65,7 +66,9 @@ def summarize_grid(workspace: Workspace, grid: GridRef, model: ModelRef, decisio
     best = grid.best.test
     assert best is not None
     if workspace.tracking.run_is_open(grid.parent):
-        workspace.tracking.log_metrics(grid.parent, {f"best_test_{name}": value for name, value in best.metrics().items()})
+        metrics = {f"best_test_{name}": value for name, value in best.metrics().items()}
+        assert grid.best.trained is not None
+        workspace.tracking.log_metrics(grid.parent, metrics, ended_at(grid.best.trained))
         workspace.tracking.finish(grid.parent)
     return found
 

@@ -18,7 +18,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import Field
 
-from openmlops.adapters.tracking import FAILURE_TAG
+from openmlops.adapters.tracking import ABANDONED_TAG, FAILURE_TAG
 from openmlops.core.types import Comparison, LedgerEntry, ModelRef, SplitsRef, Value
 from openmlops.errors import SettingsError, TrainingError
 from openmlops.files import write_text
@@ -26,6 +26,8 @@ from openmlops.operations import promotion, training
 from openmlops.operations.aliases import STAGING
 from openmlops.operations.data import indices_of
 from openmlops.operations.grid_jobs import GridJob, RunResult, run_all
+from openmlops.operations.patience import patiently
+from openmlops.operations.runs import holding, starting, working_on
 from openmlops.operations.workspace import Workspace
 
 EPOCHS, IMGSZ = (3, 5), (320, 416)
@@ -72,15 +74,20 @@ def train_all(workspace: Workspace, splits: SplitsRef, grid: Grid) -> GridRef:
     key = hashlib.sha256("\n".join(sorted(job.key for job in jobs)).encode()).hexdigest()[:16]
     folder = workspace.home / "grids" / key
     with _alone(folder):
-        parent = _parent_run(workspace, folder, grid, splits)
+        parent = patiently(_parent_run, workspace, folder, grid, splits)
         waiting = [job for job in jobs if job.read(folder) is None]
-        ran = run_all(waiting, folder, parent, grid.jobs)
-    failed = {job.key: result for job, result in zip(waiting, ran, strict=True) if result.trained is None}
+        with working_on(workspace, parent):
+            ran = run_all(waiting, folder, parent, grid.jobs)
+    failed = {
+        job.key: patiently(job.close, workspace, result, parent)
+        for job, result in zip(waiting, ran, strict=True)
+        if result.trained is None
+    }
     results = [failed.get(job.key) or job.read(folder) for job in jobs]
     runs = tuple(result for result in results if result is not None)
-    _close(workspace, runs)
+    patiently(_close, workspace, runs)
     if not any(run.trained for run in runs):
-        workspace.tracking.fail(parent, runs[0].reason)
+        patiently(_fail, workspace, parent, runs[0].reason)
         problem = f"None of the {len(runs)} runs of the grid ended well; the first: {runs[0].reason}"
         raise TrainingError(problem, "Correct what it names and give the same command again")
     trained = sum(result.trained is not None for result in ran)
@@ -89,7 +96,7 @@ def train_all(workspace: Workspace, splits: SplitsRef, grid: Grid) -> GridRef:
 
 def stage(workspace: Workspace, model: ModelRef, splits: SplitsRef) -> LedgerEntry:
     """Stage the winner; the gate's verdict on it, which is the one that was written before if the grid is repeated."""
-    decision = promotion.decide_once(workspace, model, splits)
+    decision = promotion.decide(workspace, model, splits)
     workspace.registry.set_alias(model.name, STAGING, model.version)
     return decision
 
@@ -133,13 +140,20 @@ def _alone(folder: Path) -> Iterator[None]:
 def _parent_run(workspace: Workspace, folder: Path, grid: Grid, splits: SplitsRef) -> str:
     """The MLflow run of the grid: that of an earlier call, unless no run at all ended well in that one."""
     note = folder / "parent"
-    if note.exists() and FAILURE_TAG not in workspace.tracking.tags(found := note.read_text()):
-        return found
+    if note.exists():
+        found = workspace.tracking.tags(note.read_text())
+        if FAILURE_TAG not in found or ABANDONED_TAG in found:
+            return note.read_text()
     axes = {name: ",".join(map(str, values)) for name, values in grid.axes.items()}
     tags = {"openmlops.use_case": workspace.use_case.name, "openmlops.splits": splits.fingerprint, "openmlops.kind": "grid"}
-    parent = workspace.tracking.start(f"{workspace.model_name} grid", {"grid": axes, **grid.base}, tags)
-    write_text(note, parent)
+    with starting(folder) as once, holding(workspace, once):
+        parent = workspace.tracking.start(f"{workspace.model_name} grid", {"grid": axes, **grid.base}, tags, once)
+        write_text(note, parent)
     return parent
+
+
+def _fail(workspace: Workspace, run_id: str, reason: str) -> None:
+    workspace.tracking.fail(run_id, reason)
 
 
 def _close(workspace: Workspace, runs: tuple[RunResult, ...]) -> None:

@@ -6,22 +6,27 @@ What is not here: which runs there are and which is the best (`grid`), and what 
 import json
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from openmlops.console import say
 from openmlops.core.quality import DetectionEvaluation
 from openmlops.core.types import SplitsRef, TrainedRef, Value
+from openmlops.errors import ServiceUnavailable
 from openmlops.files import write_text
 from openmlops.operations import training
+from openmlops.operations.runs import holding
 from openmlops.operations.workspace import Workspace
+from openmlops.terminal import say
 
 PARENT_TAG = "mlflow.parentRunId"
 """how MLflow's pages know that a run is one of a grid"""
 ENDING_SECONDS, WAKING_SECONDS = 10, 1
+UNAVAILABLE = 75
+"""exit code of a run that a service stayed away from: no failure, it can go on (EX_TEMPFAIL)"""
 
 
 class RunResult(Value):
@@ -67,6 +72,7 @@ class GridJob:
         self.key = training.training_key(workspace, splits, preprocessing, chosen)
         self.process: subprocess.Popen[str] | None = None
         self.ended = False
+        self.once = uuid.uuid4().hex
         self.note = workspace.home / "trainings" / self.key[:16] / "run_id"
 
     def result_file(self, folder: Path) -> Path:
@@ -78,7 +84,9 @@ class GridJob:
         return RunResult.model_validate_json(path.read_bytes()) if path.exists() else None
 
     def run(self, folder: Path, parent: str, jobs: int, number: str) -> RunResult:
-        """Train in a process of its own. A failure of whatever kind becomes the result's reason."""
+        """Train in a process of its own. A failure of whatever kind becomes the result's reason, but a service that stayed
+        away: that raises ServiceUnavailable, and the run goes on when the grid is given again.
+        """
         say(f"run {number}  {self.shown}")
         request = {
             "use_case": self.workspace.settings.use_case,
@@ -105,7 +113,11 @@ class GridJob:
             return RunResult(config=self.config, reason="interrupted")
         if code == 0 and (found := self.read(folder)) is not None:
             return found
-        return self._failed(parent, reason or f"its process ended with the exit code {code}")
+        if code == UNAVAILABLE:
+            raise ServiceUnavailable(reason, "Give the same command again: it goes on where it was")
+        reason = reason or f"its process ended with the exit code {code}"
+        say(f"failed  {self.shown}: {reason}".replace("[", "\\["))
+        return RunResult(config=self.config, reason=reason)
 
     @property
     def shown(self) -> str:
@@ -117,25 +129,23 @@ class GridJob:
         if self.process is not None:
             self.process.kill()
 
-    def _failed(self, parent: str, reason: str) -> RunResult:
-        """Close the run that the process may have left open; one that failed before it had a run gets one."""
-        say(f"failed  {self.shown}: {reason}".replace("[", "\\["))
-        tracking = self.workspace.tracking
-        run_id = self._noted(parent) or self._new_run(parent)
-        if tracking.run_is_open(run_id):
-            tracking.fail(run_id, reason)
-        return RunResult(config=self.config, run_id=run_id, reason=reason)
+    def close(self, workspace: Workspace, result: RunResult, parent: str) -> RunResult:
+        """Close the run that a process that failed may have left open; one that failed before it had a run gets one."""
+        with holding(workspace, self.once):
+            run_id = self._noted(workspace, parent) or self._new_run(workspace, parent)
+            if workspace.tracking.run_is_open(run_id):
+                workspace.tracking.fail(run_id, result.reason)
+        return result.model_copy(update={"run_id": run_id})
 
-    def _noted(self, parent: str) -> str:
+    def _noted(self, workspace: Workspace, parent: str) -> str:
         """The run of this training, if it is one of this grid's: what somebody else trains is not ours to close."""
         noted = self.note.read_text() if self.note.exists() else ""
-        return noted if noted and self.workspace.tracking.tags(noted).get(PARENT_TAG) == parent else ""
+        return noted if noted and workspace.tracking.tags(noted).get(PARENT_TAG) == parent else ""
 
-    def _new_run(self, parent: str) -> str:
-        tags = {"openmlops.use_case": self.workspace.use_case.name, "openmlops.splits": self.splits.fingerprint}
-        tracking = self.workspace.tracking
-        run_id = tracking.start(self.workspace.model_name, self.config, {**tags, PARENT_TAG: parent})
-        if not (self.note.exists() and tracking.run_is_open(self.note.read_text())):
+    def _new_run(self, workspace: Workspace, parent: str) -> str:
+        tags = {"openmlops.use_case": workspace.use_case.name, "openmlops.splits": self.splits.fingerprint}
+        run_id = workspace.tracking.start(workspace.model_name, self.config, {**tags, PARENT_TAG: parent}, self.once)
+        if not (self.note.exists() and workspace.tracking.run_is_open(self.note.read_text())):
             write_text(self.note, run_id)
         return run_id
 

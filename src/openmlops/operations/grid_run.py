@@ -11,22 +11,34 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from openmlops.console import exit_code
-from openmlops.core.types import SplitsRef
-from openmlops.errors import TrainingError
+from openmlops.core.types import SplitsRef, TrainedRef
+from openmlops.errors import ServiceUnavailable, TrainingError
 from openmlops.files import write_text
 from openmlops.operations import grid, models, training
-from openmlops.operations.grid_jobs import PARENT_TAG, RunResult
+from openmlops.operations.grid_jobs import PARENT_TAG, UNAVAILABLE, RunResult
+from openmlops.operations.patience import patiently
+from openmlops.operations.runs import working_on
 from openmlops.operations.workspace import Workspace
+from openmlops.terminal import exit_code
 
 ORPHANED = 3
 
 
 def main() -> None:
-    """0 when the result is written, 1 after one line on standard error."""
+    """0 when the result is written, 1 after one line on standard error, UNAVAILABLE if a service stayed away."""
     asked = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_asker, daemon=True).start()
-    sys.exit(exit_code(lambda: run(Workspace.open(asked["use_case"]), asked)))
+    away = []
+
+    def command() -> None:
+        try:
+            run(Workspace.open(asked["use_case"]), asked)
+        except ServiceUnavailable:
+            away.append(True)
+            raise
+
+    code = exit_code(command)
+    sys.exit(UNAVAILABLE if away else code)
 
 
 def _end_with_the_asker() -> None:
@@ -46,11 +58,16 @@ def run(workspace: Workspace, asked: dict[str, Any]) -> None:
     if training.training_key(workspace, splits, preprocessing, workspace.use_case.config(**config)) != asked["key"]:
         raise TrainingError("The code of the training was changed while the grid ran", "Give the same command again")
     trained = training.train(workspace, splits, preprocessing, config, {PARENT_TAG: asked["parent"]})
+    patiently(_evaluate, workspace, trained, asked)
+
+
+def _evaluate(workspace: Workspace, trained: TrainedRef, asked: dict[str, Any]) -> None:
     result = Path(asked["result"])
-    with workspace.tracking.failing(trained.run_id):
+    with working_on(workspace, trained.run_id):
         validation = models.measure(workspace, trained, "validation")
         test = models.evaluate(workspace, trained, result.with_suffix(""))
-        workspace.tracking.log_metrics(trained.run_id, {"selection_map50": validation.evaluation.headline()[1].value})
+        selection = {"selection_map50": validation.evaluation.headline()[1].value}
+        workspace.tracking.log_metrics(trained.run_id, selection, training.ended_at(trained))
         answers = result.with_suffix(".answers")
         grid.keep_answers(workspace, answers, validation.answers)
         found = RunResult(
@@ -62,7 +79,7 @@ def run(workspace: Workspace, asked: dict[str, Any]) -> None:
             answers=str(answers),
         )
         write_text(result, found.model_dump_json(indent=2))
-    workspace.tracking.finish(trained.run_id)
+        workspace.tracking.finish(trained.run_id)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 from openmlops.core.gate import Contender, decide
 from openmlops.core.types import Comparison, ModelRef, SplitsRef, Verdict
 from openmlops.errors import EvaluationError, GateError, ModelCorrupt, ModelNotFound
+from openmlops.operations.aliases import version_of
 from openmlops.operations.answers import answers_of
 from openmlops.operations.data import indices_of
 from openmlops.operations.production_images import held_out
@@ -22,14 +23,14 @@ def judge(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> Verd
     """The gate's verdict on a version, from the answers of its exported file, the champion's and the best champion's ever.
 
     Raises GateError if the challenger is the champion, or if there are no test images; ModelNotFound or ModelCorrupt if one of
-    the two cannot answer.
+    the two cannot answer; RegistryError if the registry's row of a champion is not what the ledger recorded.
     """
     holdout = _Holdout(workspace, splits)
     number = workspace.ledger.champion(challenger.name)
     if number is None:
         task = workspace.use_case.task
         return decide(holdout.contender(challenger), None, (), holdout.floor, floor_of=task.floor_of)
-    champion = workspace.registry.version(challenger.name, number)
+    champion = version_of(workspace, challenger.name, number)
     if challenger.version != champion.version and challenger.sha256 == champion.sha256:
         return _trained_again(challenger, champion)
     best, notes = _best_former(holdout, challenger, champion)
@@ -93,7 +94,7 @@ def _best_former(holdout: _Holdout, challenger: ModelRef, champion: ModelRef) ->
     highest, notes = holdout.contender(champion).score.value, []
     for version in holdout.workspace.ledger.champions(challenger.name):
         try:
-            former = holdout.workspace.registry.version(challenger.name, version)
+            former = version_of(holdout.workspace, challenger.name, version)
             score = holdout.contender(former).score.value
         except (ModelNotFound, ModelCorrupt) as error:
             notes.append(f"Version {version} was champion and could not be compared with: {error}")

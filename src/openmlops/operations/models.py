@@ -25,6 +25,8 @@ from openmlops.operations.aliases import find_version
 from openmlops.operations.model_card import Description, model_card
 from openmlops.operations.references import write_references
 from openmlops.operations.reports import Evaluated, write_reports
+from openmlops.operations.runs import working_on
+from openmlops.operations.training import ended_at
 from openmlops.operations.workspace import Workspace
 from openmlops.usecases.base import Rows
 
@@ -35,6 +37,8 @@ GOLDEN_BYTES = 4 * 1024 * 1024
 REFERENCE_FILE = "reference.parquet"
 DESCRIPTION_FILE = "model.json"
 CARD_FILE = "model_card.md"
+ABOUT_ALL = """Models of the use case `{}`. The alias `champion` says which version is live, as OpenMLOps' ledger has it: \
+change it with `openmlops promote` and `openmlops rollback`; what is set on this page is set back."""
 
 Made = TypeVar("Made")
 
@@ -45,7 +49,7 @@ def _failing_its_run(operation: Callable[..., Made]) -> Callable[..., Made]:
     @wraps(operation)
     def run(workspace: Workspace, *values: Any) -> Made:
         (trained,) = (value for value in values if isinstance(value, TrainedRef))
-        with workspace.tracking.failing(trained.run_id):
+        with working_on(workspace, trained.run_id):
             return operation(workspace, *values)
 
     return run
@@ -55,7 +59,7 @@ def _failing_its_run(operation: Callable[..., Made]) -> Callable[..., Made]:
 def evaluate(workspace: Workspace, trained: TrainedRef, folder: Path | None = None) -> Evaluation:
     """Judge the trained model on the test split; metrics and artifacts go to its run and to `folder`, else ARTIFACTS_DIR."""
     found = measure(workspace, trained, "test")
-    workspace.tracking.log_metrics(trained.run_id, metrics_of(found.evaluation))
+    workspace.tracking.log_metrics(trained.run_id, metrics_of(found.evaluation), ended_at(trained))
     for path in write_reports(found, folder or workspace.artifacts):
         workspace.tracking.log_files(trained.run_id, path, "evaluation")
     return found.evaluation
@@ -138,7 +142,13 @@ def register(workspace: Workspace, exported: ExportRef, trained: TrainedRef, eva
         "openmlops.use_case": workspace.use_case.name,
         f"openmlops.test_{name}": f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]",
     }
-    model = workspace.registry.register(workspace.model_name, trained.run_id, Path(exported.path), tags)
+    rows, quality = f"{trained.splits.dataset.rows:,}", tags[f"openmlops.test_{name}"]
+    about = (
+        f"Test {name} {quality} on {evaluation.n:,} images; data version {trained.splits.dataset.fingerprint[:12]} "
+        f"({rows} images). Classes, limits and lineage: `{CARD_FILE}` among the files of its run."
+    )
+    place = (workspace.model_name, trained.run_id, Path(exported.path))
+    model = workspace.registry.register(*place, tags, about, ABOUT_ALL.format(workspace.use_case.name))
     workspace.tracking.finish(trained.run_id)
     return model
 
@@ -220,10 +230,14 @@ class _Rebuilt:
 
     @property
     def golden(self) -> np.ndarray:
-        """The first validation images as the model is shown them, uint8 (n, height, width, 3); of large ones fewer."""
-        height, width, channels = self.eager.image_shape
+        """Validation images as the model is shown them, uint8 (n, height, width, 3); of large ones fewer.
+
+        From all over the split, which may be in the order of its classes.
+        """
+        (height, width, channels), images = self.eager.image_shape, self.images("validation")
         most = min(GOLDEN_IMAGES, max(FEWEST_GOLDEN, GOLDEN_BYTES // (height * width * channels)))
-        return self.workspace.use_case.show(self.images("validation")[:most], (height, width)).pixels
+        spread = np.linspace(0, len(images) - 1, min(most, len(images))).astype(int)
+        return self.workspace.use_case.show(images[spread], (height, width)).pixels
 
     def describe(self, evaluation: Evaluation, parity: float) -> Description:
         """What the version says of itself."""

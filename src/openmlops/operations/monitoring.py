@@ -4,13 +4,12 @@ What is here: the five steps' work, each a function from values to a value. What
 are computed (`core`), where windows come from (`windows`), and acting on a decision (`cycle`).
 """
 
-import uuid
 from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
 
-from openmlops.adapters.decisions import DecisionRecord
+from openmlops.adapters.decisions import DecisionRecord, new_id
 from openmlops.adapters.evidently_report import EvidentlyReport, write_report
 from openmlops.core.drift import DriftReport, measure
 from openmlops.core.estimate import AccuracyEstimate, LabelledAccuracy, estimate_accuracy
@@ -71,15 +70,20 @@ def run_evidently_report(workspace: Workspace, window: WindowRef) -> EvidentlyRe
 
 
 def trigger_decision(
-    workspace: Workspace, window: WindowRef, report: EvidentlyReport, now: datetime, by: str
+    workspace: Workspace, window: WindowRef, report: EvidentlyReport, now: datetime, by: str, id_: str = ""
 ) -> DecisionRecord:
-    """Measure the window, look back, decide, and keep the decision with everything that it rests on."""
+    """Measure the window, look back, decide, and keep the decision with everything that it rests on.
+
+    Repeated with the same `id_`, it is the decision that was kept: the repeat must not look back at itself.
+    """
+    if kept := workspace.decisions.find(id_):
+        return kept
     frame = pd.read_parquet(window.path)
     records = records_of(workspace, window.model.name)
     observation = _observe(workspace, window, frame, report, now, asked_for(records))
     span = span_of([at.to_pydatetime() for at in frame["at"]], window.source, records, window.model.version)
     record = DecisionRecord(
-        id=uuid.uuid4().hex[:12],
+        id=id_ or new_id(),
         model=window.model.name,
         version=window.model.version,
         at=now,
@@ -96,7 +100,7 @@ def trigger_decision(
     decision = decide(policy, past, labels, now)
     decided = record.model_copy(update={"action": decision.action, "reasons": decision.reasons, "labels": decision.labels})
     workspace.decisions.append(decided)
-    return decided
+    return workspace.decisions.get(decided.id)
 
 
 def _observe(
@@ -154,7 +158,7 @@ def store_monitoring_artifacts(
     write_text(path, outcome.model_dump_json(indent=2))
     for file in files:
         workspace.tracking.log_files(window.model.run_id, Path(file), f"monitoring/{decided.id}")
-    workspace.tracking.log_metrics(window.model.run_id, _metrics(outcome))
+    workspace.tracking.log_metrics(window.model.run_id, _metrics(outcome), decided.at)
     return outcome
 
 

@@ -36,7 +36,8 @@ class NewData(Value):
 
 
 def add_labelled(workspace: Workspace, champion: ModelRef) -> NewData:
-    """Make a version with the new labelled images, or find that the current one has them (a killed retraining left it so).
+    """Make a version with the new labelled images, or find that the current one has them (a killed retraining left it so, or
+    one whose push was cut off: it is pushed now).
 
     Raises DataError if there is nothing to train on anew, DataInvalid if the version with them does not pass the checks.
     """
@@ -48,7 +49,7 @@ def add_labelled(workspace: Workspace, champion: ModelRef) -> NewData:
     found = usable(workspace, _capped([each for each in agreed if not is_held_out(each)]), rows)
     if not len(found.labels) and current.fingerprint == champion.dataset:
         raise DataError(f"None of {len(new)} new labelled images can be trained on", _why(found, len(new) - len(agreed)))
-    dataset = _add(workspace, current, found) if len(found.labels) else current
+    dataset = _add(workspace, current, found) if len(found.labels) else data.add(workspace, Path(current.path))
     considered = (*found.inputs, *held_back, *(each for group in found.refused.values() for each in group))
     refused = {why: len(group) for why, group in found.refused.items()}
     return NewData(

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 
 from openmlops.core.classification_task import CLASSIFICATION
 from openmlops.core.detection_task import DETECTION
-from openmlops.core.types import LedgerEntry, ModelRef, SplitsRef, Value, Verdict
-from openmlops.errors import GateError, LedgerConflict, ModelNotFound
+from openmlops.core.types import LedgerEntry, ModelRef, SplitsRef, Value, Verdict, model_name
+from openmlops.errors import GateError, LedgerConflict, ModelNotFound, RegistryError, one_line
 from openmlops.operations import data
-from openmlops.operations.aliases import CHAMPION, STAGING, find_version, repair
+from openmlops.operations.aliases import CHAMPION, STAGING, find_version, repair, version_of
 from openmlops.operations.judgement import judge
 from openmlops.operations.workspace import Workspace
 
@@ -33,13 +33,17 @@ class ModelRow(Value):
 
 
 def decide(workspace: Workspace, model: ModelRef, splits: SplitsRef) -> LedgerEntry:
-    """Judge a newly registered version and apply the verdict: the last step of training.
+    """Judge a newly registered version and apply the verdict, the last step of training; a verdict that it has got before is
+    returned as it is, so that this may be repeated after a kill, and after a commit that nobody knows the outcome of.
 
     When somebody else's verdict comes first, it is judged again, against the champion of then: no training is lost to a race.
     """
     repair(workspace, model.name)
     while True:
-        seen = _sequence(workspace, model.name)
+        entries = workspace.ledger.history(model.name)
+        if judged := [entry for entry in entries if _is_of(model, entry) and entry.verdict]:
+            return judged[-1]
+        seen = entries[-1].sequence if entries else 0
         verdict = judge(workspace, model, splits)
         try:
             return apply(workspace, model, verdict, seen)
@@ -47,10 +51,8 @@ def decide(workspace: Workspace, model: ModelRef, splits: SplitsRef) -> LedgerEn
             continue
 
 
-def decide_once(workspace: Workspace, model: ModelRef, splits: SplitsRef) -> LedgerEntry:
-    """The same, or the entry of a version that the gate has judged before: for what may be repeated after a kill."""
-    judged = [entry for entry in workspace.ledger.history(model.name) if entry.version == model.version and entry.verdict]
-    return judged[-1] if judged else decide(workspace, model, splits)
+def _is_of(model: ModelRef, entry: LedgerEntry) -> bool:
+    return (entry.version, entry.model_sha256) == (model.version, model.sha256)
 
 
 def apply(workspace: Workspace, model: ModelRef, verdict: Verdict, seen: int, reason: str = "") -> LedgerEntry:
@@ -87,7 +89,7 @@ def promote(workspace: Workspace, version: str, reason: str | None = None, split
     repair(workspace, model.name)
     seen = _sequence(workspace, model.name)
     verdict = judge(workspace, model, splits or _current_splits(workspace))
-    entry = apply(workspace, model, verdict, seen, (reason or "").strip())
+    entry = apply(workspace, model, verdict, seen, one_line(reason or ""))
     if entry.kind != "promote":
         problem = f"The gate does not promote {model.name}/{model.version} ({verdict.outcome}): {' '.join(verdict.reasons)}"
         raise GateError(problem, "Give --reason to promote it all the same; the ledger will say so")
@@ -99,19 +101,19 @@ def rollback(workspace: Workspace, model: str, reason: str | None = None) -> Led
 
     Raises ModelNotFound if there is no champion before this one.
     """
-    entries = workspace.ledger.history(model)
+    entries = workspace.ledger.history(model_name(model))
     reigns = _reigns(entries)
     if len(reigns) < 2:
         who = f"version {reigns[0]} was the first champion" if reigns else "it has no champion"
         raise ModelNotFound(f"The model '{model}' has nothing to roll back to: {who}", "Promote another version instead")
-    previous = workspace.registry.version(model, reigns[-2])
+    previous, why = version_of(workspace, model, reigns[-2]), one_line(reason or "") or "no reason given"
     entry = workspace.ledger.append(
         model=model,
         expected_sequence=entries[-1].sequence,
         kind="rollback",
         version=previous.version,
         actor=_actor(),
-        reasons=(f"Rolled back from version {reigns[-1]} to version {previous.version}: {reason or 'no reason given'}",),
+        reasons=(f"Rolled back from version {reigns[-1]} to version {previous.version}: {why}",),
         dataset=previous.dataset,
         model_sha256=previous.sha256,
         verdict=None,
@@ -129,8 +131,7 @@ def previous_champion(workspace: Workspace, model: str) -> int | None:
 
 def history(workspace: Workspace, model: str) -> tuple[LedgerEntry, ...]:
     """The model's ledger, oldest first, its whole chain checked. Raises LedgerCorrupt, and ModelNotFound for no such model."""
-    workspace.ledger.verify(model)
-    entries = workspace.ledger.history(model)
+    entries = workspace.ledger.history(model_name(model))
     if not entries and model not in workspace.registry.models():
         raise ModelNotFound(f"There is no model '{model}'", "List the models with `openmlops models`")
     repair(workspace, model)
@@ -161,7 +162,10 @@ def _rows(workspace: Workspace, name: str) -> list[ModelRow]:
 
 def _recorded_score(workspace: Workspace, ref: ModelRef) -> float | None:
     """What its run says of a version; nothing is decided by it."""
-    metrics = workspace.registry.run_metrics(ref.run_id)
+    try:
+        metrics = workspace.registry.run_metrics(ref.run_id)
+    except RegistryError:  # its run was deleted, or somebody else registered it without one
+        return None
     return next((metrics[name] for name in SCORES if name in metrics), None)
 
 

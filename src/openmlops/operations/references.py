@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import numpy as np
 from pydantic import ValidationError
-from threadpoolctl import threadpool_limits
 
 from openmlops.core.drift import DriftReference, calibrate
 from openmlops.core.estimate import ConfidenceTable
@@ -37,6 +36,8 @@ def write_references(
     folder: Path, features: Mapping[str, np.ndarray], confidence: Callable[[], ConfidenceTable]
 ) -> Monitorable:
     """Calibrate on the validation images: their features by name (n,), and the table that `confidence` makes or refuses."""
+    from threadpoolctl import threadpool_limits
+
     with threadpool_limits(1):  # thousands of small matrices: with more threads this took 24 times the cpu-seconds
         drift, no_drift = _try(lambda: calibrate(features))
         table, no_confidence = _try(confidence)

@@ -4,13 +4,13 @@ Nothing here knows the server's inside: PNG bodies go to `/predict`, true labels
 the images before they are sent, as a degraded camera would.
 """
 
-import io
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ import requests
 
 from openmlops.core.boxes import objects
 from openmlops.core.corruptions import CORRUPTIONS, corrupt
+from openmlops.core.decoding import png
 from openmlops.core.tasks import Task
 from openmlops.core.types import Value
-from openmlops.errors import EvaluationError, ServiceUnavailable, SettingsError
+from openmlops.errors import EvaluationError, ServiceUnavailable, SettingsError, one_line
+from openmlops.files import absolute
 from openmlops.operations import data
 from openmlops.operations.workspace import Workspace
 
@@ -68,8 +70,21 @@ def stream_of_test_images(workspace: Workspace, corruption: str | None = None, s
     """The current data's test images in a random order, corrupted as `kind:strength` says. Raises SettingsError."""
     splits = data.split(workspace, data.ingest(workspace), seed=0)
     rows = workspace.use_case.read(Path(splits.dataset.path))
-    chosen = np.random.default_rng(seed).permutation(data.indices_of(splits)["test"])
-    stream = Stream(rows.images[chosen], rows.labels[chosen], workspace.use_case.task)
+    test = data.indices_of(splits)["test"]
+    return _shuffled(workspace, rows.images[test], rows.labels[test], corruption, seed)
+
+
+def stream_of_folder(workspace: Workspace, folder: Path, corruption: str | None = None, seed: int = 0) -> Stream:
+    """Labelled images that are in no split, in a random order, corrupted. Raises SettingsError and DataError."""
+    use_case = workspace.use_case
+    if use_case.labelled is None:
+        raise SettingsError(f"The use case '{use_case.name}' reads no folder of labelled images", "Leave --images out")
+    return _shuffled(workspace, *use_case.labelled(absolute(folder)), corruption, seed)
+
+
+def _shuffled(workspace: Workspace, images: np.ndarray, labels: np.ndarray, corruption: str | None, seed: int) -> Stream:
+    order = np.random.default_rng(seed).permutation(len(labels))
+    stream = Stream(images[order], labels[order], workspace.use_case.task)
     return stream.corrupted(*parse_corruption(corruption), seed) if corruption else stream
 
 
@@ -96,8 +111,10 @@ def send(
     labels: bool = False,
     token: str = "",
     stop: threading.Event | None = None,
+    show: Callable[[int], None] = lambda sent: None,
 ) -> TrafficReport:
     """Send `count` images, or for `seconds`, at `rate` a second, from CLIENTS connections; with `labels`, their truth follows.
+    `show` is told how many were sent, after each.
 
     A failed request is counted, never repeated. Raises ServiceUnavailable if nothing answers at `url` at all.
     """
@@ -108,7 +125,8 @@ def send(
         for number in _paced(rate, until, count, stop or threading.Event()):
             index = number % len(stream.labels)
             client = _Client(url, token, labels, tally)
-            clients.submit(client.send, encode(stream.images[index]), index)
+            clients.submit(client.send, png(stream.images[index]), index)
+            show(number + 1)
     return tally.report()
 
 
@@ -119,15 +137,6 @@ def _paced(rate: float, until: float, count: int | None, stop: threading.Event) 
         yield number
         number += 1
         time.sleep(max(0.0, start + number / rate - time.monotonic()))
-
-
-def encode(image: np.ndarray) -> bytes:
-    """uint8 (h, w, 3) as PNG."""
-    from PIL import Image
-
-    content = io.BytesIO()
-    Image.fromarray(image).save(content, "PNG")
-    return content.getvalue()
 
 
 class _Tally:
@@ -194,14 +203,14 @@ class _Client:
                 label = self.tally.stream.task.told(self.tally.stream.labels[row])
                 self._post("/feedback", json={"prediction_id": answer["prediction_id"], "label": label})
         except (requests.RequestException, ValueError, KeyError) as error:
-            failure = f"{type(error).__name__}: {error}"[:300]
+            failure = one_line(f"{type(error).__name__}: {error}")[:300]
             self.tally.add(lambda tally: _failed(tally, failure))
             return
         self.tally.add(lambda tally: _answered(tally, answer, row, 1000 * taken, self.labels))
 
     def _post(self, path: str, **what: Any) -> dict[str, Any]:
         headers = what.pop("headers", {}) | _authorisation(self.token)
-        answer = _session().post(self.url + path, headers=headers, timeout=TIMEOUT_SECONDS, **what)
+        answer = _session().post(self.url + path, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False, **what)
         answer.raise_for_status()
         return answer.json()
 
@@ -247,8 +256,14 @@ def _authorisation(token: str) -> dict[str, str]:
 
 
 def _require_server(url: str, token: str) -> None:
+    """A redirect is no server: the token is meant for the one that was named."""
+    headers = _authorisation(token)
     try:
-        requests.get(f"{url}/health/ready", headers=_authorisation(token), timeout=TIMEOUT_SECONDS).raise_for_status()
-    except requests.RequestException as error:
-        problem = f"No ready server answers at {url} ({type(error).__name__})"
-        raise ServiceUnavailable(problem, "Start one with `openmlops serve`, or give its address with --url") from error
+        answer = requests.get(f"{url}/health/ready", headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False)
+        answer.raise_for_status()
+        found = "" if answer.status_code == HTTPStatus.OK else str(answer.status_code)
+    except (requests.RequestException, ValueError) as error:
+        found = type(error).__name__
+    if found:
+        problem = f"No ready server answers at {url[:200]} ({found})"
+        raise ServiceUnavailable(problem, "Start one with `openmlops serve`, or give its address with --url")

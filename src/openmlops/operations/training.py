@@ -6,17 +6,24 @@ the loop itself (`learning.loop`), and everything after it (`models`).
 
 import hashlib
 import inspect
+import json
 from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any
 
-from openmlops.console import training_progress
+from openmlops.adapters.tracking import START_TAG
 from openmlops.core.quality import EpochMetrics
 from openmlops.core.types import Preprocessing, SplitsRef, TrainedRef, Value
 from openmlops.files import replacing, write_text
 from openmlops.operations.data import indices_of
+from openmlops.operations.epochs import EpochLog
+from openmlops.operations.patience import patiently
+from openmlops.operations.runs import holding, starting, working_on
 from openmlops.operations.workspace import Workspace
+from openmlops.terminal import training_progress
 
 
 def preprocess(workspace: Workspace, splits: SplitsRef) -> Preprocessing:
@@ -34,20 +41,20 @@ def train(
 ) -> TrainedRef:
     """Fit the use case's model to the training split, or go on with the killed training of the same data, configuration and
     code. `tags` are further ones of its run. Raises TrainingError if it cannot end well; its run is then closed as failed,
-    with the reason.
+    with the reason. Services that are away while it trains are not noticed, before and after they are waited for.
     """
     chosen = workspace.use_case.config(**config)
     key = training_key(workspace, splits, preprocessing, chosen)
     folder = workspace.home / "trainings" / key[:16]
     run = _Run(workspace, folder, tags)
-    if finished := run.finished():
-        return finished
+    if ended := patiently(run.ended, workspace):
+        return ended
     rows = workspace.use_case.read(Path(splits.dataset.path))
     indices = indices_of(splits)
     model = workspace.use_case.build(chosen, preprocessing, rows, indices["train"])
 
     def on_epoch(metrics: EpochMetrics) -> None:
-        run.log_epoch(metrics)
+        run.epochs.add(metrics)
         progress.epoch(metrics)
 
     with training_progress() as progress, run:
@@ -58,11 +65,18 @@ def train(
             chosen,
             folder=folder,
             key=key,
-            on_start=lambda: run.open(splits, preprocessing, chosen),
+            on_start=lambda: patiently(run.open, workspace, splits, preprocessing, chosen),
             on_epoch=on_epoch,
             on_step=progress.step,
         )
-        return run.close(model, result, splits)
+        trained = run.keep(model, result, splits)
+        patiently(run.complete, workspace, trained)
+        return trained
+
+
+def ended_at(trained: TrainedRef) -> datetime:
+    """When the training ended: the time of all that is measured of it, however often it is measured."""
+    return datetime.fromtimestamp(Path(trained.path).stat().st_mtime, UTC)
 
 
 def training_key(workspace: Workspace, splits: SplitsRef, preprocessing: Preprocessing, config: Value) -> str:
@@ -73,10 +87,14 @@ def training_key(workspace: Workspace, splits: SplitsRef, preprocessing: Preproc
 
 
 def code_fingerprint(workspace: Workspace) -> str:
-    """SHA-256 of the source of `learning` and of the use case's package: the code that decides the weights."""
+    """SHA-256 of the source of `learning`, of the packages that the configuration's classes are from, which are the use case's
+    and those that it is made of: the code that decides the weights.
+    """
     from openmlops import learning
 
-    homes = (Path(inspect.getfile(learning)).parent, Path(inspect.getfile(workspace.use_case.config)).parent)
+    classes = [each for each in workspace.use_case.config.__mro__ if issubclass(each, Value) and each is not Value]
+    files = (inspect.getfile(learning), *map(inspect.getfile, classes))
+    homes = dict.fromkeys(Path(file).parent for file in files)
     digest = hashlib.sha256()
     for source in sorted(path for home in homes for path in home.glob("*.py")):
         digest.update(source.name.encode() + source.read_bytes())
@@ -84,59 +102,77 @@ def code_fingerprint(workspace: Workspace) -> str:
 
 
 class _Run:
-    """The MLflow run of one training folder. Its id is on disk before the first step, so that a resumed training finds it."""
+    """The MLflow run of one training folder. What finds it again is on disk before it is made."""
 
     def __init__(self, workspace: Workspace, folder: Path, tags: Mapping[str, str]) -> None:
-        self.tracking, self.workspace, self.folder, self.tags = workspace.tracking, workspace, folder, tags
-        self.id = ""
+        self.home, self.folder, self.tags, self.id = workspace.home, folder, tags, ""
+        self.epochs = EpochLog(workspace.tracking, folder)
+        self._open = ExitStack()
 
-    def finished(self) -> TrainedRef | None:
+    def ended(self, workspace: Workspace) -> TrainedRef | None:
         """The training that ended here, if what follows it was killed before the run could be closed."""
         done = self.folder / "trained.json"
         if not done.exists():
             return None
         trained = TrainedRef.model_validate_json(done.read_text())
-        return trained if Path(trained.path).exists() and self.tracking.run_is_open(trained.run_id) else None
+        if not (Path(trained.path).exists() and workspace.tracking.can_go_on(trained.run_id)):
+            return None
+        with working_on(workspace, trained.run_id):
+            self.complete(workspace, trained)
+        return trained
 
-    def open(self, splits: SplitsRef, preprocessing: Preprocessing, config: Value) -> None:
+    def open(self, workspace: Workspace, splits: SplitsRef, preprocessing: Preprocessing, config: Value) -> None:
         """Start a run, or go on with the one that a killed training left open."""
         note = self.folder / "run_id"
-        if note.exists() and self.tracking.run_is_open(found := note.read_text()):
+        if note.exists() and workspace.tracking.can_go_on(found := note.read_text()):
+            self._hold(workspace, workspace.tracking.tags(found).get(START_TAG, ""))
+            workspace.tracking.resume(found)
             self.id = found
-            return
+        else:
+            with starting(self.folder) as once:
+                self._hold(workspace, once)
+                self.id = self._start(workspace, splits, preprocessing, config, once)
+                self.epochs.begin_anew()
+                write_text(note, self.id)
+        self._open.enter_context(workspace.tracking.failing(self.id))
+        self.epochs.send_to(self.id)
+
+    def _start(self, workspace: Workspace, splits: SplitsRef, preprocessing: Preprocessing, config: Value, once: str) -> str:
         data = splits.dataset
         params = {**config.model_dump(), "preprocessing": preprocessing.model_dump(), "split_seed": splits.seed}
         tags = {
             **self.tags,
-            "openmlops.use_case": self.workspace.use_case.name,
+            "openmlops.use_case": workspace.use_case.name,
             "openmlops.dataset": data.fingerprint,
             "openmlops.splits": splits.fingerprint,
-            "openmlops.code": code_fingerprint(self.workspace),
+            "openmlops.code": code_fingerprint(workspace),
         }
-        self.id = self.tracking.start(self.workspace.model_name, params, tags)
-        for name, content in self.workspace.data_versions.record(Path(data.path)).items():
-            self.tracking.log_text(self.id, content.decode(), f"data/{name}")
-        write_text(note, self.id)
+        run_id = workspace.tracking.start(f"{workspace.model_name}-{self.folder.name[:8]}", params, tags, once)
+        workspace.tracking.log_dataset(run_id, data.name, data.fingerprint)
+        for name, content in workspace.data_versions.record(Path(data.path)).items():
+            workspace.tracking.log_text(run_id, content.decode(), f"data/{name}")
+        return run_id
 
-    def log_epoch(self, metrics: EpochMetrics) -> None:
-        """Log one epoch, once."""
-        self.tracking.log_epoch(self.id, metrics)
+    def _hold(self, workspace: Workspace, once: str) -> None:
+        self._open.close()
+        if once:
+            self._open.enter_context(holding(workspace, once))
 
     def __enter__(self) -> None:
         """Nothing is opened yet: that is for the process that holds the training's lock."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """After a failure, close the run as failed, with the reason. A killed or interrupted training leaves it open."""
-        if self.id and isinstance(error, Exception):
-            self.tracking.fail(self.id, f"{kind.__name__ if kind else ''}: {error}")
+        self.epochs.end()
+        self._open.__exit__(kind, error, trace)
 
-    def close(self, model: Any, result: Any, splits: SplitsRef) -> TrainedRef:
-        """Save the weights, fill gaps that a kill left in the metrics, and return the reference to it all."""
+    def keep(self, model: Any, result: Any, splits: SplitsRef) -> TrainedRef:
+        """Save the weights and what is to be told of them, here, and return the reference to it all."""
         from safetensors.torch import save_file
 
         for metrics in result.history:
-            self.log_epoch(metrics)
-        path = self.workspace.home / "weights" / f"{self.id}.safetensors"
+            self.epochs.add(metrics)
+        path = self.home / "weights" / f"{self.id}.safetensors"
         with replacing(path) as beside:
             save_file(model.state_dict(), beside)
         trained = TrainedRef(
@@ -148,6 +184,13 @@ class _Run:
             seconds=result.seconds,
             resumed=result.resumed,
         )
-        self.tracking.log_text(self.id, result.config.model_dump_json(indent=2), "config.json")
         write_text(self.folder / "trained.json", trained.model_dump_json())
         return trained
+
+    def complete(self, workspace: Workspace, trained: TrainedRef) -> None:
+        """Give the run what it lacks: epochs that could not be sent, the configuration that came of it."""
+        self.epochs.end()
+        self.epochs.complete(trained.run_id)
+        config = trained.model_dump(mode="json", include={"config"})["config"]
+        workspace.tracking.log_text(trained.run_id, json.dumps(config, indent=2), "config.json")
+        workspace.tracking.drop_twins(trained.run_id)

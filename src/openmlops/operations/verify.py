@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from openmlops.adapters.provenance import provenance
-from openmlops.console import training_progress
 from openmlops.core.types import DatasetRef, ModelRef, SplitsRef, Value
 from openmlops.errors import DataError, ModelCorrupt
 from openmlops.operations import data
@@ -19,6 +18,7 @@ from openmlops.operations.model_card import Description
 from openmlops.operations.models import DESCRIPTION_FILE
 from openmlops.operations.training import code_fingerprint
 from openmlops.operations.workspace import Workspace
+from openmlops.terminal import training_progress
 
 WEIGHTS_FILE = "weights.safetensors"
 

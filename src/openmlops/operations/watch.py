@@ -17,11 +17,14 @@ from openmlops.errors import LeaseTaken, ModelNotFound, OpenMLOpsError
 from openmlops.operations.cycle import CycleOutcome
 from openmlops.operations.notification import notify
 from openmlops.operations.remembering import policy_of, records_of
+from openmlops.operations.runs import close_orphans
 from openmlops.operations.windows import load_latest_model
 from openmlops.operations.workspace import Workspace
 
 POLL = 5.0
 """seconds between looks at the triggers"""
+
+_LEVELS = {LeaseTaken: logging.INFO, ModelNotFound: logging.WARNING}
 
 log = logging.getLogger(__name__)
 
@@ -77,12 +80,15 @@ def watch(
 ) -> Iterator[CycleOutcome]:
     """Take a turn whenever one is due, and yield what came of it, until `ended` is set. What fails is logged, and tried anew.
 
-    A turn that another watcher takes counts as taken.
+    A turn that another watcher takes counts as taken. What fails in the same way again is not logged again.
     """
     last: Seen | None = None
+    said = ""
     labels = policy_of(workspace).minimum_new_labels
     while not ended.is_set():
+        problem: OpenMLOpsError | None = None
         try:
+            close_orphans(workspace)
             seen = look(workspace, datetime.now(UTC))
             if why := due(last, seen, every, window, labels, _requests(workspace, last)):
                 last = seen
@@ -90,12 +96,11 @@ def watch(
                 found = turn()
                 notify(workspace, found)
                 yield found
-        except LeaseTaken as error:
-            log.info("%s", error)
-        except ModelNotFound as error:
-            log.warning("%s", error)
         except OpenMLOpsError as error:
-            log.error("%s", error)
+            problem = error
+        if problem and str(problem) != said:
+            log.log(_LEVELS.get(type(problem), logging.ERROR), "%s", problem)
+        said = str(problem or "")
         ended.wait(min(POLL, every.total_seconds()))
 
 

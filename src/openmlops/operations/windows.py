@@ -5,20 +5,22 @@ this project reads it, so the verdict that follows is measured like any other. W
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from openmlops.adapters.inference_log import Layout, Window, write_parquet
+from openmlops.adapters.inference_log import Layout, Window
 from openmlops.core.boxes import objects
 from openmlops.core.corruptions import corrupt
 from openmlops.core.types import ModelRef, Value
 from openmlops.errors import DataError, ModelNotFound
+from openmlops.files import replacing
 from openmlops.operations import asking, data
+from openmlops.operations.aliases import version_of
 from openmlops.operations.model_card import Description
 from openmlops.operations.workspace import Workspace
 
@@ -54,7 +56,7 @@ def load_latest_model(workspace: Workspace) -> ModelRef:
     version = workspace.ledger.champion(name)
     if version is None:
         raise ModelNotFound(f"The model '{name}' has no champion to watch", "Run `openmlops train` first")
-    return workspace.registry.version(name, version)
+    return version_of(workspace, name, version)
 
 
 def collect_inference_data(workspace: Workspace, model: ModelRef, last: int, source: Source, now: datetime) -> WindowRef:
@@ -162,4 +164,32 @@ def _rows_of(window: Window, rows: Sequence[int]) -> Window:
         answers=taken(window.answers),
         labels=taken(window.labels),
         latency_ms=window.latency_ms[rows],
+    )
+
+
+def write_parquet(path: Path, window: Window, answers: Mapping[str, Any], version: int) -> None:
+    """Write a window of a version as Parquet, whole or not at all.
+
+    One row a prediction: id, at, version, input_sha256, the features by name, the columns that its task makes of `answers` and
+    labels, latency_ms.
+    """
+    import pyarrow.parquet
+
+    with replacing(path) as beside:
+        pyarrow.parquet.write_table(_table(window, answers, version), beside)
+
+
+def _table(window: Window, answers: Mapping[str, Any], version: int):  # type: ignore[no-untyped-def]  # pyarrow.Table
+    import pyarrow
+
+    return pyarrow.table(
+        {
+            "id": pyarrow.array(window.ids, pyarrow.string()),
+            "at": pyarrow.array(window.at, pyarrow.timestamp("us", tz="UTC")),
+            "version": np.full(len(window), version, np.int64),
+            "input_sha256": pyarrow.array(window.input_sha256, pyarrow.string()),
+            **window.columns(),
+            **answers,
+            "latency_ms": window.latency_ms,
+        }
     )

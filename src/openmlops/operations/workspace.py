@@ -1,18 +1,16 @@
 """One place where Settings become adapters. Made once, at an entry point, and handed down.
 
-Everything is made on first use, so that `openmlops settings` pays for no library that it does not need.
+Everything is imported and made on first use: no command pays for a library that it does not need, and `--help` for none.
 """
 
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openmlops.settings import Settings, quiet_libraries
-from openmlops.usecases.base import UseCase, load_use_case
-
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from openmlops.adapters.activity import Activity
     from openmlops.adapters.data_versions import DataVersions
     from openmlops.adapters.decisions import Decisions
     from openmlops.adapters.inference_log import InferenceLog
@@ -23,30 +21,39 @@ if TYPE_CHECKING:
     from openmlops.adapters.object_store import ObjectStore
     from openmlops.adapters.registry import Registry
     from openmlops.adapters.tracking import Tracking
+    from openmlops.settings import Settings
+    from openmlops.usecases.base import UseCase
 
 
 class Workspace:
     """The effective settings, the use case that they name, and an adapter for each outside system."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: "Settings") -> None:
         self.settings = settings
 
     @classmethod
     def open(cls, use_case: str | None = None) -> "Workspace":
-        """The workspace of this process: settings from the environment, library telemetry off."""
+        """The workspace of this process: settings from the environment, handed on to MLflow and ZenML; telemetry off."""
+        from openmlops.settings import Settings, quiet_libraries
+
         quiet_libraries()
         settings = Settings.load()
+        settings.hand_over()
         return cls(settings.model_copy(update={"use_case": use_case}) if use_case else settings)
 
     @cached_property
-    def use_case(self) -> UseCase:
+    def use_case(self) -> "UseCase":
         """The use case that USE_CASE names."""
+        from openmlops.usecases.base import load_use_case
+
         return load_use_case(self.settings.use_case)
 
     @property
     def model_name(self) -> str:
-        """The registered model: MODEL_NAME, else the use case's own."""
-        return self.settings.model_name or self.use_case.model_name
+        """The registered model: MODEL_NAME, else the use case's own. Raises SettingsError if no model can be called so."""
+        from openmlops.core.types import model_name
+
+        return model_name(self.settings.model_name or self.use_case.model_name)
 
     @property
     def home(self) -> Path:
@@ -56,27 +63,28 @@ class Workspace:
     @property
     def data_folder(self) -> Path:
         """The folder of the use case's raw data."""
-        return self.settings.data_raw_dir.expanduser().resolve() / self.use_case.folder
+        return _absolute(self.settings.data_raw_dir) / self.use_case.folder
 
     @property
     def artifacts(self) -> Path:
         """ARTIFACTS_DIR, absolute: the last run's reports and models."""
-        return self.settings.artifacts_dir.expanduser().resolve()
+        return _absolute(self.settings.artifacts_dir)
 
     @property
     def monitoring(self) -> Path:
         """MONITORING_DIR, absolute: the last monitoring run's files."""
-        return self.settings.monitoring_dir.expanduser().resolve()
+        return _absolute(self.settings.monitoring_dir)
 
     @cached_property
     def data_versions(self) -> "DataVersions":
         """DVC over the raw data, with the remote of the settings."""
         from openmlops.adapters.data_versions import DataVersions, Remote
+        from openmlops.adapters.object_store import bucket_name
 
         s = self.settings
         url, s3 = s.dvc_remote, bool(s.minio_endpoint_url)
         if not url:
-            url = f"s3://{s.minio_bucket}/dvc" if s3 else str(self.home / "dvc-remote")
+            url = f"s3://{bucket_name(s.minio_bucket)}/dvc" if s3 else str(self.home / "dvc-remote")
         remote = Remote(
             url=url,
             is_default=not s.dvc_remote,
@@ -153,8 +161,21 @@ class Workspace:
         return Decisions(self.engine)
 
     @cached_property
+    def activity(self) -> "Activity":
+        """How far each table has got."""
+        from openmlops.adapters.activity import Activity
+
+        return Activity(self.engine)
+
+    @cached_property
     def leases(self) -> "Leases":
         """Who may act now."""
         from openmlops.adapters.leases import Leases
 
         return Leases(self.engine)
+
+
+def _absolute(folder: Path) -> Path:
+    from openmlops.files import absolute
+
+    return absolute(folder)

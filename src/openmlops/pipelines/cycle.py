@@ -11,6 +11,7 @@ from zenml import pipeline
 
 from openmlops.operations import cycle
 from openmlops.operations.cycle import CycleOutcome, Mode, Plan
+from openmlops.operations.patience import patiently
 from openmlops.operations.windows import Source
 from openmlops.operations.workspace import Workspace
 from openmlops.pipelines.monitoring_pipeline import WINDOW, monitoring_pipeline
@@ -19,7 +20,7 @@ from openmlops.pipelines.steps import cycle as steps
 from openmlops.pipelines.training_pipeline import training_pipeline
 
 
-@pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_artifact_metadata=False)
+@pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_pipeline_logs=False, enable_artifact_metadata=False)
 def cycle_pipeline(window: int, source: str, by: str, mode: str, config: dict[str, Any]) -> None:
     """One turn. `by` names it and marks its decision; `config` are the fields of the use case's TrainConfig."""
     monitoring_pipeline(window=window, source=source, by=by)
@@ -42,8 +43,8 @@ def run_cycle(
     """
     by = f"cycle {uuid.uuid4().hex[:12]}"
     with cycle.turn(workspace) as check, cycle.closing_what_fails(workspace):
-        chosen = config or cycle.training_config(workspace)
+        chosen = config or patiently(cycle.training_config, workspace)
         output = outputs_of(cycle_pipeline, window=window, source=source, by=by, mode=mode, config=chosen)
         check()
     plan: Plan = output("plan_act")
-    return cycle.outcome_of(workspace, plan, mode)
+    return patiently(cycle.outcome_of, workspace, plan, mode)

@@ -8,18 +8,18 @@ import sys
 
 from zenml import pipeline
 
-from openmlops.console import exit_code
 from openmlops.operations.monitoring import MonitoringOutcome
 from openmlops.operations.windows import Source
 from openmlops.pipelines.outputs import outputs_of
 from openmlops.pipelines.stack import open_workspace
 from openmlops.pipelines.steps import monitoring as steps
+from openmlops.terminal import exit_code
 
 WINDOW = 500
 """answers in a window, unless told otherwise"""
 
 
-@pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_artifact_metadata=False)
+@pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_pipeline_logs=False, enable_artifact_metadata=False)
 def monitoring_pipeline(window: int, source: str, by: str) -> None:
     """Five steps from the champion to a decision: `window` answers of `source` (log or test-set), asked for by `by`."""
     model = steps.load_latest_model()

@@ -12,11 +12,21 @@ from typing import Any
 
 from zenml.utils import source_utils
 
+from openmlops.operations.patience import require_services
+from openmlops.operations.runs import close_orphans
+from openmlops.pipelines.stack import open_workspace
+
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def outputs_of(pipeline: Callable[..., Any], **arguments: Any) -> Callable[[str], Any]:
-    """Run a pipeline on the active stack -> step name -> the value of that step's only output. Raises what a step raised."""
+    """Run a pipeline on the active stack -> step name -> the value of that step's only output. Raises what a step raised.
+
+    First the services must answer at once; later, steps wait for them.
+    """
+    workspace = open_workspace()
+    require_services(workspace)
+    close_orphans(workspace)
     main = getattr(sys.modules["__main__"], "__file__", None)
     if main is None or PACKAGE in Path(main).resolve().parents:
         source_utils.set_custom_source_root(str(PACKAGE.parent))

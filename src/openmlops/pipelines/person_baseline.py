@@ -8,16 +8,16 @@ from typing import Any
 
 from zenml import pipeline
 
-from openmlops.console import exit_code
 from openmlops.core.quality import TrainingOutcome
 from openmlops.core.types import Value
 from openmlops.pipelines.outputs import outputs_of
 from openmlops.pipelines.stack import open_workspace
 from openmlops.pipelines.steps import person
 from openmlops.pipelines.steps import training as shared
+from openmlops.terminal import exit_code
 
 
-@pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_artifact_metadata=False)
+@pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_pipeline_logs=False, enable_artifact_metadata=False)
 def person_baseline(config: dict[str, Any]) -> None:
     """From the data to the gate, and the experiment as a table. `config` are the fields of the use case's TrainConfig."""
     splits = person.prepare_tiny_coco_dataset(seed=config["seed"])

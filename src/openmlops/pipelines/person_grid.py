@@ -8,16 +8,16 @@ from typing import Any
 
 from zenml import pipeline
 
-from openmlops.console import exit_code
 from openmlops.operations.experiment import Experiment
 from openmlops.operations.grid import EPOCHS, IMGSZ, Grid, grid_of
 from openmlops.pipelines.outputs import outputs_of
 from openmlops.pipelines.stack import open_workspace
 from openmlops.pipelines.steps import person
 from openmlops.pipelines.steps import training as shared
+from openmlops.terminal import exit_code
 
 
-@pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_artifact_metadata=False)
+@pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_pipeline_logs=False, enable_artifact_metadata=False)
 def person_grid(grid: dict[str, Any], seed: int) -> None:
     """From the data to the gate's verdict on the best of the runs. `grid` are the fields of an `operations.grid.Grid`."""
     splits = person.prepare_tiny_coco_dataset(seed=seed)

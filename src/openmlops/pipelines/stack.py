@@ -12,5 +12,5 @@ def open_workspace(use_case: str | None = None) -> Workspace:
     if use_case:
         choose_use_case(use_case)
     workspace = Workspace.open()
-    embed_zenml(workspace.home / "zenml")
+    embed_zenml(workspace.home)
     return workspace

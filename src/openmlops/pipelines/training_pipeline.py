@@ -9,15 +9,15 @@ from typing import Any
 
 from zenml import pipeline
 
-from openmlops.console import exit_code
 from openmlops.core.quality import TrainingOutcome
 from openmlops.core.types import Value
 from openmlops.pipelines.outputs import outputs_of
 from openmlops.pipelines.stack import open_workspace
 from openmlops.pipelines.steps import training as steps
+from openmlops.terminal import exit_code
 
 
-@pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_artifact_metadata=False)
+@pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_pipeline_logs=False, enable_artifact_metadata=False)
 def training_pipeline(config: dict[str, Any]) -> None:
     """Nine steps from the data to a registered version, and the gate. `config` are the fields of the use case's TrainConfig."""
     dataset = steps.ingest_data()

@@ -1,12 +1,12 @@
 """Group commit: one thread that writes to the log whatever has gathered while it was writing, a transaction a group.
 
 What is here: the thread, and the promise that a future is done only after its entries are committed and its inputs are kept.
-What is not: the tables (`adapters.inference_log`) and the files (`adapters.input_store`).
+What is not: the tables (`adapters.inference_log`), the files (`adapters.input_store`), and a database that is away (`spool`).
 """
 
 import queue
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,10 +17,14 @@ from prometheus_client import Histogram
 
 from openmlops.adapters.inference_log import Entries, InferenceLog
 from openmlops.adapters.input_store import InputStore, sha256_of
-from openmlops.serving.predictor import Answers, Predictor, encode_png
+from openmlops.core.decoding import png
+from openmlops.serving.predictor import Answers, Predictor
 
 GROUP = 64
 """most batches of one transaction"""
+
+Begin = Callable[[Sequence[Entries]], Callable[[], None]]
+"""Begins to commit entries in another thread; what it returns waits until they are committed, or raises why they are not."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,11 @@ class Answered:
 class GroupCommit:
     """The writer thread of one process. Start it once, stop it last: what was submitted before is written."""
 
-    def __init__(self, log: InferenceLog, inputs: InputStore, seconds: Histogram) -> None:
-        self._log = log
+    def __init__(self, begin: Begin, inputs: InputStore, seconds: Histogram) -> None:
+        self._begin = begin
         self._inputs = inputs
         self._seconds = seconds
         self._queue: queue.SimpleQueue[Answered | None] = queue.SimpleQueue()
-        self._keeper = ThreadPoolExecutor(1, thread_name_prefix="inputs")
         self._thread = threading.Thread(target=self._run, name="inference-log", daemon=True)
 
     def start(self) -> None:
@@ -55,7 +58,6 @@ class GroupCommit:
         """Write what is left and end the thread."""
         self._queue.put(None)
         self._thread.join()
-        self._keeper.shutdown()
 
     def submit(self, answered: Answered) -> Future[None]:
         """Hand over; the future is done when the entries are committed, or holds why they are not."""
@@ -90,15 +92,21 @@ class GroupCommit:
 
     def _keep_and_write(self, group: list[Answered]) -> None:
         """The files are written while the database waits for its disk."""
-        files = [[sent if isinstance(sent, bytes) else encode_png(sent) for sent in answered.inputs] for answered in group]
+        files = [[sent if isinstance(sent, bytes) else png(sent) for sent in answered.inputs] for answered in group]
         names = [[sha256_of(content) for content in contents] for contents in files]
-        keeping = self._keeper.submit(self._keep, chain(*files), chain(*names))
-        self._log.write([_entries(answered, hashes) for answered, hashes in zip(group, names, strict=True)])
-        keeping.result()
+        committed = self._begin([_entries(answered, hashes) for answered, hashes in zip(group, names, strict=True)])
+        self._keep(chain(*files), chain(*names))
+        committed()
 
     def _keep(self, files: Iterable[bytes], names: Iterable[str]) -> None:
         for content, sha256 in zip(files, names, strict=True):
             self._inputs.put(content, sha256)
+
+
+def beginning(log: InferenceLog) -> Begin:
+    """With a thread for the log."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix="log")
+    return lambda entries: thread.submit(log.write, entries).result
 
 
 def _entries(answered: Answered, hashes: Sequence[str]) -> Entries:

@@ -3,13 +3,14 @@
 What is not here: the environment. `openmlops serve` turns Settings into a `ServingConfig`; nothing else does.
 """
 
-import ipaddress
 from pathlib import Path
 
 from pydantic import Field, SecretStr
 
+from openmlops.console.door import Tokens
 from openmlops.core.types import Value
-from openmlops.errors import SettingsError
+from openmlops.operations.workspace import Workspace
+from openmlops.settings import Settings
 
 
 class Limits(Value):
@@ -34,6 +35,8 @@ class Limits(Value):
     """how long a batch that is not full waits for more, when others are being answered"""
     log_seconds: float = 5.0
     """how long an answer waits for its entry in the log before it becomes a 503"""
+    divert_seconds: float = 1.0
+    """how long entries wait for a database that is a server before they go to the local spool"""
 
 
 class Retention(Value):
@@ -56,9 +59,13 @@ class ServingConfig(Value):
     workers: int = Field(1, ge=1)
     threads: int = Field(1, ge=1)
     api_token: SecretStr = SecretStr("")
+    api_read_token: SecretStr = SecretStr("")
+    """may read and nothing else; without it reading is free"""
     poll_seconds: float = Field(1.0, gt=0)
     limits: Limits = Limits()
     retention: Retention = Retention()
+    settings: Settings = Settings()
+    """what only the console needs: where data and reports are, and the policy"""
 
     @property
     def models(self) -> Path:
@@ -71,20 +78,24 @@ class ServingConfig(Value):
         return self.home / "inputs"
 
     @property
+    def spool(self) -> Path:
+        """The folder of what a server needs while its database is away."""
+        return self.home / "spool"
+
+    @property
     def metrics_folder(self) -> Path | None:
         """Where several workers add up their metrics; None for one."""
         return self.home / "metrics" / str(self.port) if self.workers > 1 else None
 
-    def require_token_beyond_loopback(self) -> None:
-        """Raises SettingsError when the address can be reached from outside and there is no token."""
-        if not self.api_token.get_secret_value() and not is_loopback(self.host):
-            problem = f"The server was asked to listen on {self.host}, which others can reach, without a token"
-            raise SettingsError(problem, "Set API_TOKEN, or listen on 127.0.0.1")
+    @property
+    def workspace(self) -> Workspace:
+        """What the console shows: the same home, database and registry."""
+        places = {"openmlops_home": self.home, "database_url": self.database_url, "mlflow_tracking_uri": self.tracking_uri}
+        names = {"use_case": self.use_case, "model_name": self.model}
+        tokens = {"api_token": self.api_token, "api_read_token": self.api_read_token}
+        return Workspace(self.settings.model_copy(update={**places, **names, **tokens}))
 
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine only."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
+    @property
+    def tokens(self) -> Tokens:
+        """Who may do what."""
+        return Tokens(acting=self.api_token, reading=self.api_read_token)

@@ -11,10 +11,13 @@ import time
 from openmlops.adapters.ledger import Ledger
 from openmlops.core.types import LedgerEntry, Value
 from openmlops.errors import ModelNotFound, OpenMLOpsError, ServiceUnavailable
+from openmlops.serving.calls import beside
 from openmlops.serving.config import ServingConfig
 from openmlops.serving.fetch import local_copy
+from openmlops.serving.memory import LastChampion
 from openmlops.serving.metrics import Metrics
 from openmlops.serving.predictor import Predictor, load
+from openmlops.serving.spool import SpooledLog
 from openmlops.usecases.base import UseCase
 
 FIRST_RETRY_SECONDS = 1.0
@@ -24,46 +27,73 @@ log = logging.getLogger(__name__)
 
 
 class State(Value):
-    """What is in service, what should be, and why the two differ. `database`: did it answer when it was last asked?"""
+    """What is in service, what should be, and what is wrong.
+
+    `database`: did it answer, and take entries, when it was last asked? `spooled`: how many entries wait on this machine
+    for it; None where the database is a file on this machine itself.
+    """
 
     serving: int | None
     champion: int | None
     database: bool
+    spooled: int | None
     problem: str | None
 
     @property
     def ready(self) -> bool:
-        """Whether predictions are answered: they need a version, and a database to be logged in."""
-        return self.serving is not None and self.database
+        """Whether predictions are answered: they need a version, and a database or a spool to be logged in."""
+        return self.serving is not None and (self.database or self.spooled is not None)
 
 
 class Deployment:
     """The version in service of one worker process. `current` is replaced as a whole: a batch sees one version."""
 
-    def __init__(self, config: ServingConfig, ledger: Ledger, use_case: UseCase, metrics: Metrics) -> None:
+    def __init__(
+        self, config: ServingConfig, ledger: Ledger, use_case: UseCase, metrics: Metrics, spool: SpooledLog | None
+    ) -> None:
         self._config = config
         self._ledger = ledger
+        self._spool = spool
+        self._memory = LastChampion(config.spool, config.model) if spool else None
         self._use_case = use_case
         self._metrics = metrics
         self._champion: int | None = None
-        self._database = True
-        self._problem: str | None = None
+        self._first: asyncio.Future[None] | None = None
+        self._reached = True
+        self.problem: str | None = None
+        """why another version than the champion is in service, or that nobody can tell"""
         self._refused: str | None = None
         self._retry_at = 0.0
         self._retry_seconds = FIRST_RETRY_SECONDS
         self.current: Predictor | None = None
 
-    @property
+    async def start(self) -> None:
+        """Take the champion into service, if there is one; the last that was known, if the database does not tell in time."""
+        known = self._memory.entry() if self._memory else None
+        self._first = asyncio.ensure_future(beside(self.refresh))
+        await asyncio.wait([self._first], timeout=self._config.limits.divert_seconds if known else None)
+        if known is not None and not (self._first.done() and self._reached):
+            self._champion = known.champion
+            await beside(self._take, known)
+
     def state(self) -> State:
-        """For people and probes."""
-        serving = self.current.version if self.current else None
-        return State(serving=serving, champion=self._champion, database=self._database, problem=self._problem)
+        """For people and probes; asks the spool how many entries wait."""
+        spooled, diverted = (self._spool.waiting(), self._spool.problem) if self._spool else (None, None)
+        return State(
+            serving=self.current.version if self.current else None,
+            champion=self._champion,
+            database=self._reached and diverted is None,
+            spooled=spooled,
+            problem=self.problem or diverted,
+        )
 
     async def follow(self) -> None:
         """Look at the ledger every `poll_seconds` until cancelled."""
+        if self._first is not None:
+            await self._first
         while True:
             await asyncio.sleep(self._config.poll_seconds)
-            await asyncio.to_thread(self.refresh)
+            await beside(self.refresh)
 
     def refresh(self) -> None:
         """Take the champion into service, if it is another than the one that is; blocks while it is loaded."""
@@ -72,13 +102,17 @@ class Deployment:
             self._champion = entry.champion
             self._metrics.champion.set(entry.version)
             if not self._in_service(entry) and not self._is_waiting(entry):
+                self._ledger.history(entry.model)  # the whole chain, before it is believed who is champion
                 self._take(entry)
             elif self._in_service(entry):
-                self._problem = None
-            self._database = True
+                self.problem = None
+            self._reached = True
         except OpenMLOpsError as error:
-            self._database = not isinstance(error, ServiceUnavailable)
+            self._reached = not isinstance(error, ServiceUnavailable)
             self._tell(str(error))
+        except Exception as error:  # noqa: BLE001 - whatever a driver makes of an answer that is cut: the ledger is asked again
+            self._reached = False
+            self._tell(f"The ledger cannot be read: {error!r}")
 
     def _entry(self) -> LedgerEntry:
         """The row that made the champion of now champion: it knows the SHA-256 of what must be served."""
@@ -105,7 +139,9 @@ class Deployment:
             self._refuse(entry, error)
             return
         self.current = predictor
-        self._problem = self._refused = None
+        self.problem = self._refused = None
+        if self._memory is not None:
+            self._memory.keep(entry)
         self._metrics.serving.set(predictor.version)
         self._metrics.swaps.inc()
         log.info("%s version %d is in service", predictor.name, predictor.version)
@@ -128,6 +164,6 @@ class Deployment:
             log.exception("a challenger failed in a way that nobody foresaw", exc_info=error)
 
     def _tell(self, problem: str) -> None:
-        if problem != self._problem:
+        if problem != self.problem:
             log.error("%s", problem)
-        self._problem = problem
+        self.problem = problem

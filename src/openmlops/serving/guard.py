@@ -4,7 +4,6 @@ One ASGI middleware, because each refusal must come before the work that it save
 """
 
 import asyncio
-import hmac
 import time
 from functools import cache
 from http import HTTPStatus
@@ -13,20 +12,19 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from openmlops.serving.config import ServingConfig, is_loopback
+from openmlops.console.door import CLOSING, READING, Door, Refusal, is_page
+from openmlops.console.doorway import NOSNIFF, turned_away
+from openmlops.serving.config import Limits
 from openmlops.serving.metrics import Metrics
 from openmlops.serving.problems import problem
 
-SAFE = ("GET", "HEAD", "OPTIONS")
-
 
 class Guard:
-    """Reading is free for all; whatever predicts or changes something is not."""
+    """Who may is the door's to say (`console.door`); how many at once and how much is said here."""
 
-    def __init__(self, app: ASGIApp, config: ServingConfig, metrics: Metrics) -> None:
-        self._app = app
-        self._limits = config.limits
-        self._token = config.api_token.get_secret_value().encode()
+    def __init__(self, app: ASGIApp, limits: Limits, door: Door, metrics: Metrics) -> None:
+        self._app, self._door = app, door
+        self._limits = limits
         self._metrics = metrics
         self._in_flight = 0
         self._answered = cache(metrics.requests.labels)
@@ -34,16 +32,17 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif scope["method"] in SAFE:
-            await self._app(scope, receive, self._counting(scope, send))
+            return
+        send, is_reading = self._answering(scope, send), scope["method"] in READING
+        headers = Headers(scope=scope)
+        if refusal := self._door.unread(scope["path"], headers) if is_reading else self._refusal(scope, headers):
+            await _answer(refusal, scope, receive, send)
+        elif is_reading:
+            await self._app(scope, receive, send)
         else:
-            await self._guarded(scope, receive, self._counting(scope, send))
+            await self._guarded(scope, receive, send)
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if refusal := self._refusal(Headers(scope=scope)):
-            status, detail, headers = refusal
-            await problem(status, detail, scope["path"], headers)(scope, receive, send)
-            return
         self._in_flight += 1
         self._metrics.in_flight.inc()
         started = time.perf_counter()
@@ -54,19 +53,15 @@ class Guard:
             self._metrics.in_flight.dec()
             self._metrics.latency.observe(time.perf_counter() - started)
 
-    def _refusal(self, headers: Headers) -> tuple[HTTPStatus, str, dict[str, str]] | None:
-        closing = {"Connection": "close"}
+    def _refusal(self, scope: Scope, headers: Headers) -> Refusal | None:
+        """Why a request that predicts or changes something is not answered."""
         if self._in_flight >= self._limits.in_flight:
             detail = f"{self._in_flight} requests are being answered, which is the most at once; try again"
-            return HTTPStatus.SERVICE_UNAVAILABLE, detail, closing
-        if self._token and not hmac.compare_digest(_bearer(headers), self._token):
-            detail = "This needs the header 'Authorization: Bearer TOKEN' with the server's API_TOKEN"
-            return HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": "Bearer", **closing}
-        if not self._token and not _is_from_here(headers.get("origin", "")):
-            detail = f"A page of {headers['origin']} may not use this server; it has no token that would tell who asks"
-            return HTTPStatus.FORBIDDEN, detail, closing
+            return HTTPStatus.SERVICE_UNAVAILABLE, detail, CLOSING
+        if found := self._door.unchanged(scope["path"], headers):
+            return found
         if int(headers.get("content-length", "0")) > self._limits.body_bytes:
-            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._too_large, closing
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._too_large, CLOSING
         return None
 
     @property
@@ -97,21 +92,21 @@ class Guard:
 
         return bounded
 
-    def _counting(self, scope: Scope, send: Send) -> Send:
-        async def counting(message: Message) -> None:
+    def _answering(self, scope: Scope, send: Send) -> Send:
+        """`send`, with each answer counted, and marked as nothing but what it says it is."""
+
+        async def answering(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._answered(scope["method"], message["status"]).inc()
+                message["headers"] = [*message.get("headers", ()), NOSNIFF]
             await send(message)
 
-        return counting
+        return answering
 
 
-def _bearer(headers: Headers) -> bytes:
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip().encode() if scheme.lower() == "bearer" else b""
-
-
-def _is_from_here(origin: str) -> bool:
-    """No browser, or a page from this machine: another site must not reach a server that trusts its own machine."""
-    host = origin.partition("://")[2].rpartition(":")[0] or origin.partition("://")[2]
-    return not origin or is_loopback(host)
+async def _answer(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+    """Tell a program with problem details, a person with a page."""
+    status, detail, more = refusal
+    path = scope["path"]
+    answer = turned_away(refusal, scope) if is_page(path) else problem(status, detail, path, more)
+    await answer(scope, receive, send)

@@ -29,6 +29,8 @@ class Metrics:
     swaps: Counter
     load_failures: Counter
     inputs: Gauge
+    spooled: Gauge
+    diverting: Gauge
 
     @classmethod
     def make(cls, folder: Path | None = None) -> "Metrics":
@@ -53,15 +55,31 @@ class Metrics:
             swaps=Counter("openmlops_swaps", "Versions taken into service", registry=own),
             load_failures=Counter("openmlops_load_failures", "Versions refused: not loadable or not verified", registry=own),
             inputs=_newest("openmlops_inputs_bytes", "Size of the kept inputs at the last pruning", own),
+            spooled=_newest("openmlops_spooled_entries", "Logged predictions that wait here for the database", own),
+            diverting=Gauge(
+                "openmlops_log_diverted",
+                "1 while a worker logs in the local spool instead of the database",
+                multiprocess_mode="livemax",
+                registry=own,
+            ),
         )
 
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format, of all workers."""
+        return generate_latest(self._together())
+
+    def failed(self) -> int:
+        """How many requests were answered with a 5xx, by all workers."""
+        samples = [sample for family in self._together().collect() for sample in family.samples]
+        counted = [s for s in samples if s.name == "openmlops_requests_total" and s.labels["status"].startswith("5")]
+        return int(sum(sample.value for sample in counted))
+
+    def _together(self) -> CollectorRegistry:
         if self.folder is None:
-            return generate_latest(self.registry)
+            return self.registry
         together = CollectorRegistry()
         MultiProcessCollector(together, path=str(self.folder))
-        return generate_latest(together)
+        return together
 
 
 def _newest(name: str, about: str, registry: CollectorRegistry) -> Gauge:

@@ -3,7 +3,6 @@
 What is not here: when a version is loaded (`deployment`), and where a batch comes from (`batching`).
 """
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from openmlops.adapters.inference_log import Layout
 from openmlops.adapters.onnx_model import OnnxModel
+from openmlops.core.decoding import png
 from openmlops.core.tasks import Task
 from openmlops.errors import DataCorrupt, ModelCorrupt
 from openmlops.files import MANIFEST, Manifest
@@ -160,7 +159,7 @@ def _golden(path: Path, task: Task) -> dict[str, np.ndarray]:
 
 def _require_takes(model: OnnxModel, images: np.ndarray, use_case: UseCase) -> None:
     """What the use case decodes must be what the model takes: a version of another use case is not served."""
-    decoded = use_case.show([use_case.decode(encode_png(images[0]))], images.shape[1:3]).pixels.shape[1:]
+    decoded = use_case.show([use_case.decode(png(images[0]))], images.shape[1:3]).pixels.shape[1:]
     if decoded != images.shape[1:] or decoded != tuple(model.image_shape):
         shapes = f"the model takes {model.image_shape}, its golden batch is {images.shape[1:]}"
         raise ModelCorrupt(f"The use case {use_case.name} decodes images to {decoded}, but {shapes}", _REMEDY)
@@ -193,10 +192,3 @@ def _warm_up(predictor: Predictor, images: np.ndarray, batch: int) -> None:
 
 def _matrix(columns: Mapping[str, Any]) -> np.ndarray:
     return np.stack(list(columns.values()), axis=1)
-
-
-def encode_png(image: np.ndarray) -> bytes:
-    """uint8 (height, width, 3) -> PNG bytes."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()

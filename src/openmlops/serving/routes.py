@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from openmlops.adapters.decisions import requested
+from openmlops.core.decoding import png
 from openmlops.core.drawing import with_boxes
 from openmlops.core.types import Value
 from openmlops.errors import LabelConflict, PredictionNotFound
@@ -21,7 +22,7 @@ from openmlops.serving import schemas
 from openmlops.serving.answers import ANSWERS, shown_boxes
 from openmlops.serving.batching import Prediction
 from openmlops.serving.deployment import State
-from openmlops.serving.predictor import Predictor, encode_png
+from openmlops.serving.predictor import Predictor
 from openmlops.serving.problems import unavailable
 from openmlops.serving.reading import files, is_multipart
 from openmlops.serving.services import Services, services
@@ -66,7 +67,7 @@ def _served(here: Services, drawn: bool, several: bool) -> Predictor:
     """Who is in service. Raises HTTPException if that is nobody, or somebody who cannot do what is asked."""
     served = here.deployment.current
     if served is None:
-        raise unavailable(here.deployment.state.problem or "No version is in service yet")
+        raise unavailable(here.deployment.problem or "No version is in service yet")
     if drawn and (several or served.task.kind != "detection"):
         why = "only one image can be drawn at once" if several else f"{served.name} answers classes, not boxes"
         raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"There is nothing to draw: {why}; leave out ?draw")
@@ -85,7 +86,7 @@ def _answer(prediction: Prediction, row: int) -> dict[str, Any]:
 async def _picture(here: Services, prediction: Prediction, content: bytes) -> Response:
     """The image with the boxes that count as an answer; who answered stands in the headers."""
     served, boxes = prediction.predictor, shown_boxes(prediction.outputs, 0)
-    drawn = await here.reader.decode(content, lambda image: encode_png(np.asarray(with_boxes(image, boxes, served.classes))))
+    drawn = await here.reader.decode(content, lambda image: png(np.asarray(with_boxes(image, boxes, served.classes))))
     headers = {"X-Prediction-Id": prediction.ids[0], "X-Model-Version": str(served.version)}
     return Response(drawn, media_type="image/png", headers=headers)
 
@@ -102,7 +103,7 @@ async def feedback(request: Request) -> Response:
     told = _told(schemas.Feedback, await request.body())
     label, read = told.plain_label(), here.use_case.task.read_label
     try:
-        new = await asyncio.to_thread(here.log.label, told.prediction_id, label, read, datetime.now(UTC))
+        new = await here.calls.run(here.log.label, told.prediction_id, label, read, datetime.now(UTC))
     except PredictionNotFound as error:
         raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from error
     except LabelConflict as error:
@@ -126,7 +127,7 @@ async def trigger(request: Request) -> Response:
     if served is None:
         raise unavailable("No version is in service, so there is nothing to watch")
     record = requested(served.name, served.version, reason, by="the HTTP interface", now=datetime.now(UTC))
-    await asyncio.to_thread(here.decisions.append, record)
+    await here.calls.run(here.decisions.append, record)
     return _json({"decision_id": record.id}, HTTPStatus.ACCEPTED)
 
 
@@ -152,15 +153,18 @@ async def live() -> dict[str, str]:
 
 @router.get("/health/ready", response_model=State, responses={503: {"model": State}})
 async def ready(request: Request) -> Response:
-    """Whether predictions are answered: a version is in service and the database, where they are logged, answers."""
-    state = services(request).deployment.state
+    """Whether predictions are answered: a version is in service, and the database or a local spool takes them down."""
+    state = await asyncio.to_thread(services(request).deployment.state)
     return _json(state.model_dump(), HTTPStatus.OK if state.ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 @router.get("/metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     """For Prometheus."""
-    return Response(services(request).metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+    here = services(request)
+    spooled = (await asyncio.to_thread(here.deployment.state)).spooled
+    here.metrics.spooled.set(spooled or 0)
+    return Response(here.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _json(content: Any, status: int = HTTPStatus.OK) -> Response:

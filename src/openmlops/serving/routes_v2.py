@@ -1,5 +1,6 @@
 """The routes of the Open Inference Protocol v2, as its clients know them. One model, its champion: one version at a time."""
 
+import asyncio
 import time
 from http import HTTPStatus
 from importlib.metadata import version as installed_version
@@ -34,7 +35,7 @@ async def live() -> dict[str, bool]:
 @router.get("/health/ready")
 async def ready(request: Request) -> dict[str, bool]:
     """Whether predictions are answered; the protocol wants a status 4xx if not."""
-    if not services(request).deployment.state.ready:
+    if not (await asyncio.to_thread(services(request).deployment.state)).ready:
         raise HTTPException(HTTPStatus.BAD_REQUEST, "The server is not ready; /health/ready says why")
     return {"ready": True}
 

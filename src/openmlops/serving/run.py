@@ -1,14 +1,14 @@
 """Starting the server: one process, or several that share the socket and the database."""
 
 import logging
-import socket
 from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
-from openmlops.errors import SettingsError
+from openmlops.adapters.database import connect_patiently
+from openmlops.console.run import bind
 from openmlops.serving.app import create_app
 from openmlops.serving.config import ServingConfig
 from openmlops.serving.metrics import share
@@ -20,13 +20,15 @@ SHUTDOWN_SECONDS = 10
 def serve(config: ServingConfig) -> None:
     """Serve until SIGINT or SIGTERM; what was asked before is answered. A worker that dies is replaced.
 
-    Raises SettingsError when the address is taken, or open to others without a token.
+    Raises SettingsError when the address is taken, for tokens that protect nothing, or for a URL that names no database;
+    ServiceUnavailable for an SQLite file that cannot be used. A database server that is away is waited for.
     """
-    config.require_token_beyond_loopback()
+    config.tokens.require_for(config.host)
+    connect_patiently(config.database_url.get_secret_value()).dispose()
     _log_to_standard_error()
     if config.metrics_folder:
         share(config.metrics_folder)
-    listening = _bind(config)
+    listening = bind(config.host, config.port)
     settings = uvicorn_config(config)
     if config.workers > 1:
         Multiprocess(settings, sockets=[listening]).run()
@@ -57,17 +59,3 @@ def uvicorn_config(config: ServingConfig) -> uvicorn.Config:
 
 def _log_to_standard_error() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-
-
-def _bind(config: ServingConfig) -> socket.socket:
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((config.host.strip("[]"), config.port))
-    except OSError as error:
-        listening.close()
-        problem = f"The server cannot listen on {config.host}:{config.port} ({error.strerror})"
-        raise SettingsError(problem, "Give another --port, or end what listens there") from error
-    listening.set_inheritable(True)
-    return listening

@@ -9,17 +9,19 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from openmlops.adapters.database import connect
+from openmlops.adapters.database import connect_patiently, is_embedded
 from openmlops.adapters.decisions import Decisions
 from openmlops.adapters.inference_log import InferenceLog
 from openmlops.adapters.input_store import InputStore
 from openmlops.adapters.ledger import Ledger
 from openmlops.serving.batching import Batcher
-from openmlops.serving.commit import GroupCommit
+from openmlops.serving.calls import Calls
+from openmlops.serving.commit import GroupCommit, beginning
 from openmlops.serving.config import Retention, ServingConfig
 from openmlops.serving.deployment import Deployment
 from openmlops.serving.metrics import Metrics
 from openmlops.serving.reading import ImageReader
+from openmlops.serving.spool import SpooledLog
 from openmlops.usecases.base import UseCase, load_use_case
 
 PRUNE_SECONDS = 60.0
@@ -34,7 +36,8 @@ class Services:
     deployment: Deployment
     batcher: Batcher
     reader: ImageReader
-    log: InferenceLog
+    log: InferenceLog | SpooledLog
+    calls: Calls
     decisions: Decisions
     use_case: UseCase
 
@@ -48,22 +51,32 @@ def services(request: Request) -> Services:
 @asynccontextmanager
 async def running(config: ServingConfig, metrics: Metrics) -> AsyncIterator[Services]:
     """Start everything, the champion in service if there is one; at the end, write what is left in the log."""
-    engine = connect(config.database_url.get_secret_value())
+    url = config.database_url.get_secret_value()
+    engine = connect_patiently(url)
     use_case = load_use_case(config.use_case)
-    log, inputs = InferenceLog(engine), InputStore(config.inputs)
-    deployment = Deployment(config, Ledger(engine), use_case, metrics)
-    commit = GroupCommit(log, inputs, metrics.commit)
+    central, inputs = InferenceLog(engine), InputStore(config.inputs)
+    spool = None if is_embedded(url) else _spool(config, central, metrics)
+    deployment = Deployment(config, Ledger(engine), use_case, metrics, spool)
+    commit = GroupCommit(spool.begin if spool else beginning(central), inputs, metrics.commit)
     batcher = Batcher(lambda: deployment.current, commit, config.limits, metrics)
-    reader = ImageReader(use_case)
-    await asyncio.to_thread(deployment.refresh)
+    reader, calls = ImageReader(use_case), Calls(config.limits.log_seconds)
+    await deployment.start()
+    if spool is not None:
+        spool.start()
     commit.start()
     batcher.start()
     async with _background(deployment.follow(), _prune(inputs, config.retention, metrics)):
-        yield Services(config, metrics, deployment, batcher, reader, log, Decisions(engine), use_case)
+        yield Services(config, metrics, deployment, batcher, reader, spool or central, calls, Decisions(engine), use_case)
     batcher.stop()
     commit.stop()
     reader.stop()
+    if spool is not None:
+        spool.stop()
     engine.dispose()
+
+
+def _spool(config: ServingConfig, central: InferenceLog, metrics: Metrics) -> SpooledLog:
+    return SpooledLog(central, config.spool, config.limits.divert_seconds, config.poll_seconds, metrics.diverting)
 
 
 @asynccontextmanager

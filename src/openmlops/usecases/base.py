@@ -18,9 +18,8 @@ import numpy as np
 
 from openmlops.core.tasks import Task
 from openmlops.core.types import Preprocessing, Problem, Value
-from openmlops.errors import SettingsError
-
-BUILT_IN = ("cifar10", "person")
+from openmlops.errors import DataError, SettingsError
+from openmlops.usecases import BUILT_IN
 
 
 @dataclass(frozen=True)
@@ -121,6 +120,9 @@ class UseCase:
     extend: Callable[[Path, np.ndarray, np.ndarray, Path], Path] | None = None
     """folder, images, labels, new folder -> writes the data set with these images added to its train side into the new folder,
     and returns it; None where production images cannot be trained on"""
+    labelled: Callable[[Path], tuple[np.ndarray, np.ndarray]] | None = None
+    """folder of labelled images that belong to no split -> images and labels, as a client has them. Raises DataError. None
+    where there is no such layout"""
     weights: "Archive | None" = None
     """a published file of weights that a training can start from, if there is one; `folder` is then the file's name"""
 
@@ -153,12 +155,17 @@ def on_call(module: str, function: str, extras: Mapping[str, str] = MappingProxy
     return call
 
 
+def no_sample(folder: Path) -> Path:
+    """The `sample` of a use case that has none. Raises DataError."""
+    raise DataError("A project with images of its own has no sample", "Run `openmlops data add FOLDER`")
+
+
 def load_use_case(name: str) -> UseCase:
     """The use case of a built-in name, or of `package.module:ATTRIBUTE`. Raises SettingsError naming what is wrong."""
     module, _, attribute = (f"openmlops.usecases.{name}:USE_CASE" if name in BUILT_IN else name).partition(":")
     remedy = f"Set USE_CASE to one of {', '.join(BUILT_IN)}, or to package.module:USE_CASE"
-    if not attribute:
-        raise SettingsError(f"USE_CASE has the value '{name}', which is no use case", remedy)
+    if not all(part.isidentifier() for part in (*module.split("."), attribute)):
+        raise SettingsError(f"USE_CASE has the value '{name[:80]}', which is no use case", remedy)
     if name not in BUILT_IN and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # a module in the current folder, as uvicorn and celery find theirs
     try:

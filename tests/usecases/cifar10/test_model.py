@@ -146,3 +146,10 @@ def test_the_default_recipe_learns_the_sample_to_more_than_nine_in_ten(tmp_path:
     with torch.inference_mode():
         answers = network(torch.from_numpy(rows.images[test]).permute(0, 3, 1, 2))[0].argmax(1).numpy()
     assert np.mean(answers == rows.labels[test]) > 0.9
+
+
+def test_every_number_may_be_given_as_text_as_the_command_line_does() -> None:
+    numbers = TrainConfig(steps=1).resolved(4200, "cpu").model_dump(exclude_none=True)
+    assert TrainConfig(**{name: str(value) for name, value in numbers.items()}).model_dump(exclude_none=True) == numbers
+    with pytest.raises(ValidationError):
+        TrainConfig(stem_stride="3")

@@ -8,7 +8,7 @@ import pytest
 from openmlops.core.boxes import objects, place, to_canvas
 from openmlops.errors import DataError, EvaluationError
 from openmlops.usecases.base import Shown
-from openmlops.usecases.person.answering import CANDIDATES, FLOOR, MOST, answer, show
+from openmlops.usecases.yolo_folder.answering import CANDIDATES, FLOOR, MOST, answer, show
 
 CANVAS = (96, 128)
 SIZES = [(96, 128), (480, 640), (640, 480), (37, 400), (400, 37), (31, 29), (1080, 1920)]

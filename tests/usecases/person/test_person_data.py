@@ -15,11 +15,11 @@ from part_of_sample import part_of
 from PIL import Image
 
 from openmlops.core.boxes import objects
+from openmlops.core.decoding import png
 from openmlops.core.validation import content_hashes
 from openmlops.errors import DataError
 from openmlops.usecases.base import Rows
-from openmlops.usecases.person import data
-from openmlops.usecases.person.layout import png
+from openmlops.usecases.yolo_folder import data
 
 Damage = Callable[[Path], object]
 CLEAN_YAML = "train: images/train\nval: images/val\ntest: images/test\nnames:\n  0: person\n"

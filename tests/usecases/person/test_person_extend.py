@@ -7,9 +7,9 @@ import pytest
 
 from openmlops.errors import DataError
 from openmlops.files import Manifest
-from openmlops.usecases.person import data
-from openmlops.usecases.person.extend import extend
 from openmlops.usecases.person.sample import field
+from openmlops.usecases.yolo_folder import data
+from openmlops.usecases.yolo_folder.extend import extend
 
 
 def test_images_and_boxes_come_back_as_train_rows(small_people: Path, tmp_path: Path) -> None:

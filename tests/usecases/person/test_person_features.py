@@ -8,8 +8,8 @@ from openmlops.core.corruptions import all_moved, corrupt
 from openmlops.core.detection import OPERATING
 from openmlops.core.drift import DriftReference, calibrate, measure
 from openmlops.usecases.base import Outputs
-from openmlops.usecases.person.answering import answer, show
-from openmlops.usecases.person.features import features
+from openmlops.usecases.yolo_folder.answering import answer, show
+from openmlops.usecases.yolo_folder.features import features
 
 CANVAS = (160, 160)
 

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from openmlops.core.types import Problem
-from openmlops.usecases.person.labels import MAX_BOXES, MAX_BYTES, parse
-from openmlops.usecases.person.layout import label_text
+from openmlops.usecases.yolo_folder.labels import MAX_BOXES, MAX_BYTES, parse
+from openmlops.usecases.yolo_folder.layout import label_text
 
 SIZE = (100, 200)
 

@@ -11,7 +11,7 @@ import torch
 from toy_people import CONFIG, SPLITS, UNUSED, toy_network, toy_rows
 
 from openmlops.core.types import Preprocessing
-from openmlops.usecases.person.model import Network, build, served
+from openmlops.usecases.yolo_folder.model import Network, build, served
 
 SIZES = ("yolov8n.yaml", "yolov8s.yaml", "yolov8m.yaml")
 OUTPUTS = ("boxes", "scores", "embedding")

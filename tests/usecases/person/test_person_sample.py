@@ -10,9 +10,10 @@ import pytest
 
 from openmlops.core.validation import content_hashes
 from openmlops.usecases.drawing import Draw
-from openmlops.usecases.person import data, scenes
+from openmlops.usecases.person import scenes
 from openmlops.usecases.person.figures import figure
 from openmlops.usecases.person.sprites import Sprite
+from openmlops.usecases.yolo_folder import data
 
 module = importlib.import_module("openmlops.usecases.person.sample")  # the package may export a function of that name
 PIXELS = "b67c3e08e23d6cfecddaddf946a1e49fa4196e116b12570c92dc610276f3f3c1"

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from openmlops.core.decoding import png
 from openmlops.errors import DataError
-from openmlops.usecases.person import data
-from openmlops.usecases.person.layout import png
 from openmlops.usecases.person.tiny import tiny_person
+from openmlops.usecases.yolo_folder import data
 
 
 @pytest.fixture

@@ -25,13 +25,13 @@ from openmlops.learning.export import Eager
 from openmlops.learning.loop import Progress
 from openmlops.operations import asking
 from openmlops.usecases.base import load_use_case
-from openmlops.usecases.person import trainer
-from openmlops.usecases.person.dataset import Batches, MemoryDataset
-from openmlops.usecases.person.job import arguments
-from openmlops.usecases.person.model import resolve
-from openmlops.usecases.person.recipe import TrainConfig, canvas
-from openmlops.usecases.person.trainer import Detection
-from openmlops.usecases.person.yolo import LOGGER
+from openmlops.usecases.yolo_folder import trainer
+from openmlops.usecases.yolo_folder.dataset import Batches, MemoryDataset
+from openmlops.usecases.yolo_folder.job import arguments
+from openmlops.usecases.yolo_folder.model import resolve
+from openmlops.usecases.yolo_folder.recipe import TrainConfig, canvas
+from openmlops.usecases.yolo_folder.trainer import Detection
+from openmlops.usecases.yolo_folder.yolo import LOGGER
 
 KILLS = ((1, "written"), (2, "step"), (2, "saved"), (3, "written"), (3, "reported"), (4, "step"), (4, "saved"))
 """epochs and moments in which a training is killed, one after the other"""
@@ -49,7 +49,7 @@ def _files(folder: Path) -> list[str]:
 
 def _in_a_process(folder: Path, answer: Path, epoch: int, moment: str) -> int | None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["openmlops.usecases.person.training"])
+    context.set_forkserver_preload(["openmlops.usecases.yolo_folder.training"])
     process = context.Process(target=train_and_die, args=(folder, answer, epoch, moment))
     process.start()
     process.join(240)
@@ -94,7 +94,7 @@ def test_an_interrupted_training_is_resumed_by_the_same_key_only(tmp_path: Path)
     assert [metrics.epoch for metrics in result.history] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("optimizer", ["SGD", "MuSGD"])
+@pytest.mark.parametrize("optimizer", ["SGD", pytest.param("MuSGD", marks=pytest.mark.slow)])
 def test_every_optimizer_goes_on_where_it_was(tmp_path: Path, optimizer: str) -> None:
     config = CONFIG.model_copy(update={"optimizer": optimizer, "epochs": 3, "warmup_epochs": 2.0, "lr": 0.01})
     with pytest.raises(Interrupted):

@@ -15,9 +15,9 @@ from openmlops.core.types import Preprocessing
 from openmlops.learning import checkpoint
 from openmlops.learning.loop import FitResult, Progress
 from openmlops.usecases.base import Rows
-from openmlops.usecases.person.model import Network, build
-from openmlops.usecases.person.recipe import TrainConfig
-from openmlops.usecases.person.training import fit
+from openmlops.usecases.yolo_folder.model import Network, build
+from openmlops.usecases.yolo_folder.recipe import TrainConfig
+from openmlops.usecases.yolo_folder.training import fit
 
 CONFIG = TrainConfig(epochs=4, imgsz=64, batch_size=4, pretrained="none", threads=1, warmup_epochs=1, close_mosaic=1)
 STEPS_PER_EPOCH = 3

@@ -8,11 +8,12 @@ from typing import Annotated
 
 from zenml import step
 
-from openmlops.adapters.decisions import DecisionRecord
+from openmlops.adapters.decisions import DecisionRecord, new_id
 from openmlops.adapters.evidently_report import EvidentlyReport
 from openmlops.core.types import ModelRef
 from openmlops.operations import monitoring, windows
 from openmlops.operations.monitoring import MonitoringOutcome
+from openmlops.operations.patience import patiently
 from openmlops.operations.windows import WindowRef
 from openmlops.pipelines.stack import open_workspace
 
@@ -20,25 +21,25 @@ from openmlops.pipelines.stack import open_workspace
 @step(enable_cache=False)
 def load_latest_model() -> Annotated[ModelRef, "model"]:
     """The champion of now, by the ledger."""
-    return windows.load_latest_model(open_workspace())
+    return patiently(windows.load_latest_model, open_workspace())
 
 
 @step(enable_cache=False)
 def collect_inference_data(model: ModelRef, window: int, source: str) -> Annotated[WindowRef, "window"]:
     """What the champion answered lately, or answers to the test set, in MONITORING_DIR/inference.parquet."""
-    return windows.collect_inference_data(open_workspace(), model, window, source, datetime.now(UTC))  # type: ignore[arg-type]
+    return patiently(windows.collect_inference_data, open_workspace(), model, window, source, datetime.now(UTC))  # type: ignore[arg-type]
 
 
 @step(enable_cache=False)
 def run_evidently_report(window: WindowRef) -> Annotated[EvidentlyReport, "report"]:
     """Evidently's page of the window against the version's own reference."""
-    return monitoring.run_evidently_report(open_workspace(), window)
+    return patiently(monitoring.run_evidently_report, open_workspace(), window)
 
 
 @step(enable_cache=False)
 def trigger_decision(window: WindowRef, report: EvidentlyReport, by: str) -> Annotated[DecisionRecord, "decision"]:
     """Measure drift and accuracy, look back, decide, and keep the decision."""
-    return monitoring.trigger_decision(open_workspace(), window, report, datetime.now(UTC), by)
+    return patiently(monitoring.trigger_decision, open_workspace(), window, report, datetime.now(UTC), by, new_id())
 
 
 @step(enable_cache=False)
@@ -46,4 +47,4 @@ def store_monitoring_artifacts(
     window: WindowRef, report: EvidentlyReport, decision: DecisionRecord
 ) -> Annotated[MonitoringOutcome, "outcome"]:
     """Keep files and figures under the monitored version's MLflow run."""
-    return monitoring.store_monitoring_artifacts(open_workspace(), window, report, decision)
+    return patiently(monitoring.store_monitoring_artifacts, open_workspace(), window, report, decision)

@@ -9,6 +9,7 @@ from openmlops.core.types import LedgerEntry, ModelRef, SplitsRef, TrainedRef
 from openmlops.operations import data, experiment, grid, training
 from openmlops.operations.experiment import Experiment
 from openmlops.operations.grid import Grid, GridRef
+from openmlops.operations.patience import patiently
 from openmlops.pipelines.stack import open_workspace
 
 
@@ -16,8 +17,8 @@ from openmlops.pipelines.stack import open_workspace
 def prepare_tiny_coco_dataset(seed: int) -> Annotated[SplitsRef, "splits"]:
     """Bring the data version, send it to the object store, check it, and say which image is in which split."""
     workspace = open_workspace()
-    dataset = data.ingest(workspace)
-    data.upload(workspace, dataset)
+    dataset = patiently(data.ingest, workspace)
+    patiently(data.upload, workspace, dataset)
     return data.split(workspace, data.validate(workspace, dataset).dataset, seed)
 
 
@@ -33,7 +34,7 @@ def summarize_yolo_experiment(
     trained: TrainedRef, evaluation: DetectionEvaluation, model: ModelRef, decision: LedgerEntry
 ) -> Annotated[Experiment, "experiment"]:
     """The training as a table, in MLflow and in ARTIFACTS_DIR."""
-    return experiment.summarize_run(open_workspace(), trained, evaluation, model, decision)
+    return patiently(experiment.summarize_run, open_workspace(), trained, evaluation, model, decision)
 
 
 @step(enable_cache=False)
@@ -54,10 +55,10 @@ def select_best(found: GridRef) -> tuple[Annotated[TrainedRef, "trained"], Annot
 @step(enable_cache=False)
 def gate_once(model: ModelRef, splits: SplitsRef) -> Annotated[LedgerEntry, "decision"]:
     """The gate's verdict on the winner; of a grid that is repeated, the one written before. It is staged either way."""
-    return grid.stage(open_workspace(), model, splits)
+    return patiently(grid.stage, open_workspace(), model, splits)
 
 
 @step(name="summarize_yolo_experiment", enable_cache=False)
 def summarize_grid(found: GridRef, model: ModelRef, decision: LedgerEntry) -> Annotated[Experiment, "experiment"]:
     """The table of runs, in MLflow and in ARTIFACTS_DIR, with what was chosen and what the gate says of it."""
-    return experiment.summarize_grid(open_workspace(), found, model, decision)
+    return patiently(experiment.summarize_grid, open_workspace(), found, model, decision)

@@ -1,6 +1,7 @@
 """The steps of the training pipeline. What each does is in `operations`; here is only that ZenML runs it.
 
-No step is cached: ZenML's cache key does not see the functions that a step calls.
+No step is cached: ZenML's cache key does not see the functions that a step calls. What asks a service is done patiently; a
+training is patient by itself.
 """
 
 from typing import Annotated, Any
@@ -20,19 +21,20 @@ from openmlops.core.types import (
 )
 from openmlops.operations import data, models, promotion, training
 from openmlops.operations.data import UploadReport
+from openmlops.operations.patience import patiently
 from openmlops.pipelines.stack import open_workspace
 
 
 @step(enable_cache=False)
 def ingest_data() -> Annotated[DatasetRef, "dataset"]:
     """Pull the data set from the DVC remote and check every file against its manifest."""
-    return data.ingest(open_workspace())
+    return patiently(data.ingest, open_workspace())
 
 
 @step(enable_cache=False)
 def upload_data_to_minio(dataset: DatasetRef) -> Annotated[UploadReport, "upload"]:
     """Send to the object store what it does not hold yet."""
-    return data.upload(open_workspace(), dataset)
+    return patiently(data.upload, open_workspace(), dataset)
 
 
 @step(enable_cache=False)
@@ -62,22 +64,22 @@ def train(splits: SplitsRef, preprocessing: Preprocessing, config: dict[str, Any
 @step(enable_cache=False)
 def evaluate(trained: TrainedRef) -> Annotated[Evaluation, "evaluation"]:
     """Judge the trained model on the test split, which nothing was selected on."""
-    return models.evaluate(open_workspace(), trained)
+    return patiently(models.evaluate, open_workspace(), trained)
 
 
 @step(enable_cache=False)
 def export_model(trained: TrainedRef, evaluation: Evaluation) -> Annotated[ExportRef, "export"]:
     """Write the served files and check that they answer as the trained model does."""
-    return models.export(open_workspace(), trained, evaluation)
+    return patiently(models.export, open_workspace(), trained, evaluation)
 
 
 @step(enable_cache=False)
 def register_model(export: ExportRef, trained: TrainedRef, evaluation: Evaluation) -> Annotated[ModelRef, "model"]:
     """Make the exported folder a version of the registered model, on its run."""
-    return models.register(open_workspace(), export, trained, evaluation)
+    return patiently(models.register, open_workspace(), export, trained, evaluation)
 
 
 @step(enable_cache=False)
 def gate(model: ModelRef, splits: SplitsRef) -> Annotated[LedgerEntry, "decision"]:
     """Let champion and challenger answer the same images; write the verdict, and who is champion now, into the ledger."""
-    return promotion.decide(open_workspace(), model, splits)
+    return patiently(promotion.decide, open_workspace(), model, splits)

@@ -51,7 +51,7 @@ class TrainConfig(Value):
     label_smoothing: float = Field(0.2, ge=0, lt=1, description="share of the target spread evenly over the classes")
     flip: bool = Field(True, description="mirror images left and right")
     channels: str | None = Field(None, pattern=r"^\d+(-\d+)*$", description="channels of each group of layers, as in 16-64-128")
-    stem_stride: Literal[1, 2] | None = Field(None, description="pixels between the 2x2 patches of the first layer")
+    stem_stride: int | None = Field(None, ge=1, le=2, description="pixels between the 2x2 patches of the first layer")
     small_share: float | None = Field(None, ge=0, le=1, description="share of the steps, from the first on, at 24 pixels")
     seed: int = Field(0, ge=0, description="of weights, order and augmentation")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where there is one")

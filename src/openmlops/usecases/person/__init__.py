@@ -4,13 +4,12 @@ Training needs the optional extra `yolo` (ultralytics, AGPL-3.0; docs/decisions/
 not. The functions that need torch or ultralytics are named, not imported: the server loads this use case too.
 """
 
-from openmlops.core.detection_task import DETECTION
-from openmlops.usecases.base import Archive, UseCase, on_call
-from openmlops.usecases.person import answering, data, features
-from openmlops.usecases.person.extend import extend
-from openmlops.usecases.person.recipe import TrainConfig
+from dataclasses import replace
+
+from openmlops.usecases.base import Archive
 from openmlops.usecases.person.sample import field, sample
 from openmlops.usecases.person.tiny import tiny_person
+from openmlops.usecases.yolo_folder import yolo_folder
 
 COCO128 = Archive(
     url="https://github.com/ultralytics/assets/releases/download/v0.0.0/coco128.zip",
@@ -22,30 +21,17 @@ YOLOV8N = Archive(
     checksum="sha256:f59b3d833e2ff32e194b5bb8e08d211dc7c5bdf144b90d2c8412c47ccfc83b36",
     folder="yolov8n.pt",
 )
-_NEEDS = {"ultralytics": "yolo", "cv2": "yolo"}
 
-USE_CASE = UseCase(
-    name="person",
+USE_CASE = replace(
+    yolo_folder(
+        "person",
+        about="COCO (Lin et al., 2014), annotations under CC BY 4.0, images under the terms of Flickr; or drawn scenes.",
+    ),
     model_name="person_yolo",
-    folder="person",
-    about="COCO (Lin et al., 2014), annotations under CC BY 4.0, images under the terms of Flickr; or drawn scenes.",
-    task=DETECTION,
-    config=TrainConfig,
-    read=data.read,
-    check=data.check,
-    split=data.split,
-    preprocess=data.preprocess,
-    build=on_call("openmlops.usecases.person.model", "build", _NEEDS),
-    fit=on_call("openmlops.usecases.person.training", "fit", _NEEDS),
-    served=on_call("openmlops.usecases.person.model", "served", _NEEDS),
-    decode=data.decode,
-    show=answering.show,
-    answer=answering.answer,
-    features=features.features,
     sample=sample,
     field=field,
     archive=COCO128,
     from_archive=tiny_person,
-    extend=extend,
+    labelled=None,
     weights=YOLOV8N,
 )

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from openmlops.core.decoding import png
 from openmlops.files import write_text
 from openmlops.usecases.drawing import Draw
-from openmlops.usecases.person.layout import data_yaml, label_text, png
 from openmlops.usecases.person.scenes import scene
+from openmlops.usecases.yolo_folder.layout import data_yaml, label_text
 
 SEED = 20261125
 COUNTS = {"train": 320, "val": 200, "test": 200}

@@ -10,8 +10,8 @@ from pathlib import Path
 from openmlops.errors import DataError
 from openmlops.files import replacing_folder
 from openmlops.usecases.drawing import Draw
-from openmlops.usecases.person.folder import CONFIG, SUFFIXES
-from openmlops.usecases.person.layout import SPLITS, data_yaml
+from openmlops.usecases.yolo_folder.folder import CONFIG, SUFFIXES
+from openmlops.usecases.yolo_folder.layout import SPLITS, data_yaml
 
 PERSON = "0"
 """The class `person` in COCO's label files."""

@@ -1,0 +1,44 @@
+"""Names, numbers and texts as MLflow takes them: what it would refuse is changed or said, what is secret is left out."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from openmlops.core.types import SOUNDS_SECRET
+from openmlops.errors import TrainingError
+
+_REFUSED = re.compile(r"[^\w .:/-]+")
+
+
+def valid_name(name: str) -> str:
+    """`name` with every run of characters that MLflow refuses replaced by `_`: `precision(B)` -> `precision_B`."""
+    return _REFUSED.sub("_", name).strip("_ ")
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics by valid name. Raises TrainingError for a value that is not finite and for two names that become one."""
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise TrainingError(f"The metric '{name}' has the value {value}", "Log only finite numbers")
+    valid = {valid_name(name): float(value) for name, value in metrics.items()}
+    if len(valid) < len(metrics):
+        raise TrainingError(f"Of the metrics {', '.join(metrics)}, two have one name in MLflow", "Give them distinct names")
+    return valid
+
+
+def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested parameters by dotted name, as text; secrets left out."""
+    found: dict[str, str] = {}
+    for key, value in params.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{name}.")
+        elif not (SOUNDS_SECRET.search(name) or hasattr(value, "get_secret_value")):
+            found[valid_name(name)] = str(value)
+    return found
+
+
+def cut(texts: Mapping[str, str], length: int) -> dict[str, str]:
+    """Texts no longer than MLflow takes them."""
+    return {name: text[:length] for name, text in texts.items()}

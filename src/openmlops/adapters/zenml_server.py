@@ -1,0 +1,32 @@
+"""Whether a ZenML server answers, over HTTP and without importing ZenML, which takes seconds. All else is in `pipelines`."""
+
+import requests
+
+from openmlops.errors import ServiceUnavailable
+
+SECONDS = 5.0
+REMEDY = "Start it, or correct ZENML_STORE_URL"
+
+
+def version_of(url: str) -> str:
+    """The version of the server at `url`. Raises ServiceUnavailable for none, or for something that is no ZenML server."""
+    try:
+        answer = requests.get(f"{url.rstrip('/')}/api/v1/info", timeout=SECONDS)
+        answer.raise_for_status()
+        return str(answer.json()["version"])
+    except requests.RequestException as error:
+        raise ServiceUnavailable(f"The ZenML server {url} did not answer ({type(error).__name__})", REMEDY) from None
+    except (ValueError, KeyError, TypeError):
+        raise ServiceUnavailable(f"What answers at {url} is no ZenML server", REMEDY) from None
+
+
+def log_in(url: str, user: str, password: str, api_key: str = "") -> None:
+    """Try the credentials. Raises ServiceUnavailable where the server does not take them."""
+    form = {"password": api_key} if api_key else {"username": user, "password": password}
+    names = "ZENML_STORE_API_KEY" if api_key else "ZENML_STORE_USERNAME and ZENML_STORE_PASSWORD"
+    try:
+        answer = requests.post(f"{url.rstrip('/')}/api/v1/login", data=form, timeout=SECONDS)
+    except requests.RequestException as error:
+        raise ServiceUnavailable(f"The ZenML server {url} did not answer ({type(error).__name__})", REMEDY) from None
+    if not answer.ok:
+        raise ServiceUnavailable(f"The ZenML server {url} refused the login ({answer.status_code})", f"Correct {names}")

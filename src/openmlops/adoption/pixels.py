@@ -1,0 +1,139 @@
+"""Defect 3: a model trained on normalised pixels and watched, or served, on raw ones.
+
+All chains of image transforms are gathered, and each is given its use by the names around it. What is not seen:
+normalisation in the model's first layer, or in a function of another file; then the finding asks for a person.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from openmlops.adoption.findings import Certainty, Hit, Rule
+from openmlops.adoption.project import Project
+from openmlops.adoption.python_code import Module, last_name
+
+TO_TENSOR = {"ToTensor", "PILToTensor", "ToImage", "ToDtype", "ConvertImageDtype", "to_tensor", "ToTensorV2"}
+WATCHING = re.compile(r"monitor|drift|infer|serv|predict|deploy|reference|current|prod|live|api|app|score", re.I)
+JUDGING = re.compile(r"test|val|eval", re.I)
+TRAINING = re.compile(r"train|fit", re.I)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One chain of transforms: where, for what, and the arguments of its Normalize; None where it has none."""
+
+    module: Module
+    node: ast.AST
+    use: str
+    normalize: str | None
+
+
+def chains(project: Project) -> list[Chain]:
+    """Every chain in the project that makes tensors of images."""
+    return [
+        Chain(module, node, _use(module, node), _normalize(module, node))
+        for module in project.modules
+        for node in _composed(module)
+    ]
+
+
+def _composed(module: Module) -> Iterator[ast.Call]:
+    for call in module.calls("Compose", "Sequential", *TO_TENSOR):
+        name = last_name(call.func)
+        if name in TO_TENSOR:
+            if _stands_alone(module, call):
+                yield call
+        elif any(last_name(inner.func) in TO_TENSOR for inner in ast.walk(call) if isinstance(inner, ast.Call)):
+            yield call
+
+
+def _stands_alone(module: Module, call: ast.Call) -> bool:
+    """`transform=ToTensor()`: not a part of a chain."""
+    return not any(isinstance(up, ast.List | ast.Tuple) for up in module.above(call))
+
+
+def _normalize(module: Module, chain: ast.Call) -> str | None:
+    for call in ast.walk(chain):
+        if isinstance(call, ast.Call) and last_name(call.func) == "Normalize":
+            given = [*call.args, *(part.value for part in call.keywords)]
+            return ", ".join(ast.unparse(module.value(part)) for part in given)
+    return None
+
+
+def _use(module: Module, node: ast.AST) -> str:
+    """What a chain is for, by the nearest name that says it: the variable, the functions, the file."""
+    for name in (*_names_around(module, node), module.path.rsplit("/", 1)[-1]):
+        for use, pattern in (("watching", WATCHING), ("training", TRAINING), ("judging", JUDGING)):
+            if pattern.search(name):
+                return use
+    return ""
+
+
+def _names_around(module: Module, node: ast.AST) -> Iterator[str]:
+    for up in module.above(node):
+        if isinstance(up, ast.Assign):
+            yield last_name(up.targets[0])
+        elif isinstance(up, ast.FunctionDef | ast.ClassDef):
+            yield up.name
+        elif isinstance(up, ast.Call) and any(part.arg == "train" for part in up.keywords):
+            flag = next(part.value for part in up.keywords if part.arg == "train")
+            if isinstance(flag, ast.Constant):
+                yield "train" if flag.value else "test"
+
+
+def look(project: Project) -> Iterator[Hit]:
+    """Chains for watching or judging that do not normalise as training does."""
+    found = chains(project)
+    trained = [chain for chain in found if chain.use == "training"]
+    normal = {chain.normalize for chain in trained if chain.normalize is not None}
+    if not normal:
+        return
+    ambiguous = len(normal) > 1 or any(chain.normalize is None for chain in trained)
+    elsewhere = _first_layer(project) or any(_normalizes_otherwise(module, found) for module in project.modules)
+    for chain in found:
+        if chain.use not in ("watching", "judging") or chain.normalize in normal:
+            continue
+        if chain.normalize is None and _normalizes_otherwise(chain.module, found):
+            continue
+        certainty: Certainty = "look" if ambiguous or chain.use == "judging" or elsewhere else "sure"
+        first = next(one for one in trained if one.normalize is not None)
+        where = f"{first.module.path}:{first.module.line(first.node)}"
+        how = "not normalised" if chain.normalize is None else f"normalised by ({chain.normalize})"
+        yield Hit(
+            chain.module.path,
+            chain.module.line(chain.node),
+            certainty,
+            f"pixels are {how} here, and as {where} says in training",
+        )
+
+
+def _normalizes_otherwise(module: Module, found: list[Chain]) -> bool:
+    """Whether the file normalises outside of its chains: by a function of that name, or as (x - mean) / deviation."""
+    chained = {id(node) for chain in found if chain.module is module for node in ast.walk(chain.node)}
+    for node in module.every(ast.Name, ast.Attribute, ast.FunctionDef, ast.BinOp):
+        if id(node) in chained:
+            continue
+        if isinstance(node, ast.BinOp):
+            if isinstance(node.op, ast.Div) and isinstance(node.left, ast.BinOp) and isinstance(node.left.op, ast.Sub):
+                return True
+        elif re.search(r"normali[sz]", node.name if isinstance(node, ast.FunctionDef) else last_name(node), re.I):
+            return True
+    return False
+
+
+def _first_layer(project: Project) -> bool:
+    """Whether a model keeps mean and std in itself."""
+    return any("register_buffer" in module.source and "mean" in module.source for module in project.modules)
+
+
+RULE = Rule(
+    name="other-pixels",
+    defect=3,
+    seen="`Normalize` among the transforms of training, and none, or another, among those of monitoring, serving or evaluation",
+    means="The model is shown other pixels than it learned from: its accuracy and every feature of it are off",
+    remedy="Make normalisation the model's first layer, or import one transform in both places",
+    subject="no chain of image transforms for training and another for anything else",
+    applies=lambda project: len({chain.use for chain in chains(project)} - {""}) > 1,
+    look=look,
+)

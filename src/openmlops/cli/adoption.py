@@ -1,0 +1,52 @@
+"""How `openmlops doctor PROJECT` looks: findings by file and line, then what the silence is worth."""
+
+from itertools import groupby
+
+import typer
+
+from openmlops.adoption.findings import DEFECTS, Finding, Report
+from openmlops.cli.show import print_json
+from openmlops.errors import one_line
+from openmlops.terminal import say
+
+MOST_NAMED = 3
+
+
+def print_report(report: Report, json: bool) -> None:
+    """Findings on standard output, what was not seen on standard error; exit code 1 if a defect is sure."""
+    if json:
+        print_json(report)
+    else:
+        _tell(report)
+    if report.defects:
+        raise typer.Exit(1)
+
+
+def _tell(report: Report) -> None:
+    for _, group in groupby(report.findings, key=lambda one: (one.certainty, one.rule)):
+        _tell_rule(list(group))
+    looks = len(report.findings) - report.defects
+    counts = f"{_count(report.defects, 'defect')}, {_count(looks, 'place')} to look at, {report.silenced} silenced"
+    say(f"{_count(report.files, 'file')} read: {counts}.")
+    if report.unreadable:
+        say(f"{_count(len(report.unreadable), 'file')} could not be read: {_names(report.unreadable)}.")
+    if report.left_out:
+        say(f"Too large to be source, and left out: {_names(report.left_out)}.")
+    for missing in report.not_looked_for:
+        say(f"Not looked for: {DEFECTS[missing.defect]} ({missing.rule}), as {missing.why} was found.")
+
+
+def _tell_rule(findings: list[Finding]) -> None:
+    """The places of one rule, a line each, and once what they mean and what to do."""
+    for finding in findings:
+        typer.echo(f"{finding.certainty:<6}{finding.rule:<21}" + one_line(f"{finding.path}:{finding.line}: {finding.says}"))
+    typer.echo(f"      {findings[0].means}. {findings[0].remedy}.")
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def _names(paths: tuple[str, ...]) -> str:
+    rest = len(paths) - MOST_NAMED
+    return one_line(", ".join(paths[:MOST_NAMED]) + (f" and {rest} more" if rest > 0 else ""))

@@ -1,0 +1,75 @@
+"""What a shell offers when Tab is pressed: use cases, models, versions and decisions, from what is there.
+
+Whatever goes wrong, nothing is offered and nothing is said: a person in the middle of a line must not be spoken to. Of bash,
+what follows an `@` or a `:` that is already typed cannot be completed, because it begins a new word there.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ALIASES = ("champion", "staging")
+MOST_BYTES = 1_000_000
+"""size above which a module of the current folder is not looked into"""
+_EXPORTS_USE_CASE = re.compile(r"^USE_CASE\b", re.MULTILINE)
+
+Names = Iterator[str]
+
+
+def _offered(names: Callable[[], Names]) -> Callable[[str], list[str]]:
+    """`names` as typer asks for them: those that begin with what was typed; none where they cannot be read."""
+
+    def complete(incomplete: str) -> list[str]:
+        try:
+            return [name for name in names() if name.startswith(incomplete)]
+        except Exception:  # noqa: BLE001 (no workspace, a database that is away or foreign: each means that there is nothing)
+            return []
+
+    return complete
+
+
+def _use_cases() -> Names:
+    from openmlops.usecases import BUILT_IN
+
+    yield from BUILT_IN
+    for path in sorted(Path.cwd().glob("*.py")):
+        if path.stem.isidentifier() and path.stat().st_size < MOST_BYTES and _EXPORTS_USE_CASE.search(path.read_text()):
+            yield f"{path.stem}:USE_CASE"
+
+
+def _models() -> Names:
+    yield from dict.fromkeys(model for model, _ in _versions_there())
+
+
+def _versions() -> Names:
+    yield from (f"{model}/{version}" for model, version in _versions_there())
+
+
+def _versions_and_aliases() -> Names:
+    yield from (f"{model}@{alias}" for model in _models() for alias in ALIASES)
+    yield from _versions()
+
+
+def _decisions() -> Names:
+    from openmlops.adapters.known_names import decisions
+
+    yield from decisions(_database())
+
+
+def _versions_there() -> list[tuple[str, int]]:
+    from openmlops.adapters.known_names import versions
+
+    return versions(_database())
+
+
+def _database() -> str:
+    from openmlops.settings import Settings
+
+    return Settings.load().database
+
+
+use_cases = _offered(_use_cases)
+models = _offered(_models)
+versions = _offered(_versions)
+versions_and_aliases = _offered(_versions_and_aliases)
+decisions = _offered(_decisions)

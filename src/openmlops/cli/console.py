@@ -1,0 +1,31 @@
+"""`console`: one page a model, in a browser, beside any number of servers."""
+
+from typing import Annotated
+
+import typer
+
+from openmlops.cli.options import UseCaseName
+from openmlops.operations.workspace import Workspace
+from openmlops.terminal import say
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang the command under `openmlops`."""
+    app.command(epilog="Example: openmlops console --port 8080")(console)
+
+
+def console(
+    host: Annotated[str, typer.Option(help="Address to listen on; any but 127.0.0.1 needs API_TOKEN.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port.")] = 8080,
+    use_case: UseCaseName = None,
+) -> None:
+    """Show what the loop did and why, and let a person promote, roll back and take a turn; also at / of `openmlops serve`."""
+    from openmlops.console.app import create_app
+    from openmlops.console.run import listening, serve
+
+    workspace = Workspace.open()
+    app = create_app(workspace, host)
+    with listening(host, port) as bound:
+        _ = workspace.engine  # the schema is made here: Alembic, which MLflow has too, is not for two threads at once
+        say(f"The console of {workspace.model_name} is at http://{host}:{bound.getsockname()[1]}. Stop with Ctrl-C.")
+        serve(app, bound)

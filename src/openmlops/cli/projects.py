@@ -1,0 +1,105 @@
+"""`init`: a project for one's own data, or the `.env` of a stack of servers."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from openmlops.cli.show import Json, print_json, print_table
+from openmlops.errors import DataInvalid, SettingsError
+from openmlops.terminal import say, working
+
+if TYPE_CHECKING:
+    from openmlops.operations.new_project import NewProject
+
+MOST_SHOWN = 20
+
+
+class StackName(StrEnum):
+    """A set of servers that ships with the project."""
+
+    compose = "compose"
+
+
+class KindName(StrEnum):
+    """What a model says of an image."""
+
+    classification = "classification"
+    detection = "detection"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang this command under `openmlops`."""
+    app.command(epilog="Example: openmlops init flowers --kind classification --data ~/pictures/flowers")(init)
+
+
+def init(
+    project: Annotated[Path | None, typer.Argument(metavar="[PROJECT]", help="Folder to make, such as my-project.")] = None,
+    kind: Annotated[
+        KindName | None, typer.Option(help="classification: a folder for each class. detection: YOLO's images and labels.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of your images; it is copied.")] = None,
+    servers: Annotated[
+        StackName | None, typer.Option("--stack", help="In place of a project; compose: the servers of deploy/compose.yml.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a project of your own images; or, with --stack, write .env for the servers.
+
+    A project is a folder with a use case of a few lines and your data as its first version: train, serve and all other commands
+    work in it. The .env of a stack gets an address for each server and a secret for each lock; what it holds already stays.
+    """
+    if servers is not None:
+        _refuse_beside_stack(project, kind, data)
+        return _init_stack(json)
+    if project is None or kind is None or data is None:
+        given = {"PROJECT": project, "--kind": kind, "--data": data}
+        problem = f"A project needs {' and '.join(name for name, value in given.items() if value is None)}"
+        remedy = "Write it as openmlops init my-project --kind classification --data FOLDER; for servers: --stack compose"
+        raise SettingsError(problem, remedy)
+    return _init_project(project, kind, data, json)
+
+
+def _refuse_beside_stack(project: Path | None, kind: KindName | None, data: Path | None) -> None:
+    given = {"PROJECT": project, "--kind": kind, "--data": data}
+    if names := [name for name, value in given.items() if value is not None]:
+        problem = f"--stack makes no project, and {' and '.join(names)} {'is' if len(names) == 1 else 'are'} for one"
+        raise SettingsError(problem, "Give two commands: one for the project, one with --stack alone")
+
+
+def _init_stack(json: bool) -> None:
+    from openmlops.operations.env_file import prepare_compose
+
+    found = prepare_compose(Path.cwd())
+    if json:
+        return print_json(found)
+    say(f"{found.path}: {len(found.added)} variables added, {len(found.kept)} kept. It holds secrets: only you can read it.")
+    return say("Next: docker compose up -d --build --wait   then: openmlops doctor")
+
+
+def _init_project(project: Path, kind: KindName, data: Path, json: bool) -> None:
+    from openmlops.operations.new_project import create
+
+    try:
+        with working("Copying and checking the images"):
+            made = create(project, kind.value, data)
+    except DataInvalid as error:
+        for problem in error.problems[:MOST_SHOWN] if len(error.problems) > 1 else ():
+            say(f"- {problem}".replace("[", "\\["))
+        raise
+    print_json(made) if json else _print(made, project)
+
+
+def _print(made: "NewProject", project: Path) -> None:
+    looked_at = [("images are scaled to", f"{made.side}x{made.side} pixels")] if made.side else []
+    rows = [
+        ("classes", ", ".join(made.classes[:20]) + (", ..." if len(made.classes) > 20 else "")),
+        ("images", f"{made.train} to train on, {made.validation} for validation, {made.test} to test with"),
+        *looked_at,
+        ("data version", made.fingerprint[:12]),
+    ]
+    print_table(f"Project {made.name}", ("what", "value"), rows)
+    for note in made.notes:
+        say(f"- {note}".replace("[", "\\["))
+    say(f"Next: cd {project} && openmlops train")

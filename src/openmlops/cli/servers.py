@@ -1,0 +1,114 @@
+"""`doctor`, `stack`: the servers of this installation, and whether they answer."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from openmlops.cli.options import UseCaseName
+from openmlops.cli.show import Json, print_json, print_line, print_table, styled
+from openmlops.operations.workspace import Workspace
+
+if TYPE_CHECKING:
+    from openmlops.operations.doctor import Finding
+    from openmlops.pipelines.zenml_stack import Registered
+
+stack = typer.Typer(help="The stack in ZenML: orchestrator, artifact store, experiment tracker.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands under `openmlops`."""
+    app.command(epilog="Examples: openmlops doctor --json; openmlops doctor ../their-project")(doctor)
+    app.add_typer(stack, name="stack")
+
+
+def doctor(
+    project: Annotated[
+        Path | None,
+        typer.Argument(help="The folder of any ZenML, MLflow, DVC or Ultralytics project. Without it: our own services."),
+    ] = None,
+    server: Annotated[str, typer.Option(help="Address of the prediction server; without PROJECT.")] = "http://127.0.0.1:8000",
+    use_case: UseCaseName = None,
+    json: Json = False,
+) -> None:
+    """Look at each service that the settings name: is it there, in the right version, and does it take the credentials?
+
+    With PROJECT: read its files, running none of them, and name the defects that MLOps projects tend to have, by file and line.
+    What only a person can judge is marked 'look'; `# openmlops: ignore[RULE]` on a line silences a rule there. The rules are in
+    docs/adoption.md.
+
+    Exit code 0: nothing failed, no defect is sure. 1: a service failed, or a defect is sure.
+    """
+    if project is not None:
+        return _read_project(project, json)
+    from openmlops.operations.doctor import examine
+
+    return _print_findings(examine(Workspace.open(), server), json)
+
+
+def _read_project(project: Path, json: bool) -> None:
+    from openmlops.adoption.examination import examine_project
+    from openmlops.cli.adoption import print_report
+
+    print_report(examine_project(project), json)
+
+
+@stack.command(name="register", epilog="Example: openmlops stack register")
+def register_stack(json: Json = False) -> None:
+    """Make the stack that the settings ask for, or bring it up to them, and activate it. As often as you like."""
+    workspace = _with_zenml()
+    from openmlops.pipelines.zenml_stack import register
+
+    _print_stack(register(workspace), json)
+
+
+@stack.command(name="show", epilog="Example: openmlops stack show --json")
+def show_stack(json: Json = False) -> None:
+    """Show the active stack."""
+    _with_zenml()
+    from openmlops.pipelines.zenml_stack import show
+
+    _print_stack(show(), json)
+
+
+@stack.command(name="check", epilog="Example: openmlops stack check")
+def check_stack(json: Json = False) -> None:
+    """Compare the active stack with the settings, and let its artifact store take a file."""
+    workspace = _with_zenml()
+    from openmlops.pipelines.zenml_stack import check
+
+    _print_findings(check(workspace), json)
+
+
+def _with_zenml() -> Workspace:
+    from openmlops.settings import embed_zenml
+
+    workspace = Workspace.open()
+    embed_zenml(workspace.home)
+    return workspace
+
+
+def _print_stack(found: "Registered", json: bool) -> None:
+    if json:
+        return print_json(found)
+    rows = [(part.kind, part.name, part.flavor, part.where, part.did) for part in found.parts]
+    state = "active" if found.active else "not active"
+    return print_table(f"Stack {found.name} ({state}, {found.did})", ("component", "name", "flavor", "where", "now"), rows)
+
+
+def _print_findings(findings: "Iterable[Finding]", json: bool) -> None:
+    """One line a finding, as it comes; exit code 1 if one failed."""
+    from openmlops.operations.doctor import Examination
+
+    found = []
+    for finding in findings:
+        found.append(finding)
+        if not json:
+            remedy = f". {finding.remedy}." if finding.remedy else ""
+            print_line(styled(f"{finding.status:<8}"), f"{finding.service:<20}{finding.says}{remedy}")
+    examination = Examination(findings=tuple(found))
+    if json:
+        print_json(examination)
+    if not examination.healthy:
+        raise typer.Exit(1)

@@ -1,0 +1,86 @@
+"""What a person does here: promote through the gate, roll back, take a turn. Each answers with what came of it, in words.
+
+The doing is `operations.promotion`'s and the script's own; who may is the door's to say.
+"""
+
+import re
+from collections.abc import Callable
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from openmlops.console.pages import asked_model
+from openmlops.console.rendering import page
+from openmlops.console.services import Console, console
+from openmlops.core.types import LedgerEntry
+from openmlops.errors import GateError, OpenMLOpsError
+from openmlops.operations import promotion
+
+MOST_REASON = 500
+"""characters of a reason: a sentence, not a report"""
+_NUMBER = re.compile(r"[0-9]{1,9}")
+
+
+async def promote(request: Request) -> Response:
+    """Send a version to the gate; with a reason it is promoted whatever the gate says."""
+    found, model = console(request), await run_in_threadpool(asked_model, request)
+    version, reason = await _field(request, "version"), await _field(request, "reason")
+    if not _NUMBER.fullmatch(version):
+        raise HTTPException(422, f"'{version[:20]}' is no version: give its number")
+
+    def act() -> LedgerEntry:
+        if obstacle := found.obstacles.to_promote(model):
+            raise GateError(obstacle.replace("VERSION", version))
+        return promotion.promote(found.workspace, f"{model}/{version}", reason or None)
+
+    return await _done(request, found, model, act)
+
+
+async def roll_back(request: Request) -> Response:
+    """Put the champion before this one back."""
+    found, model = console(request), await run_in_threadpool(asked_model, request)
+    reason = await _field(request, "reason")
+    return await _done(request, found, model, lambda: promotion.rollback(found.workspace, model, reason or None))
+
+
+async def take_a_turn(request: Request) -> Response:
+    """Start a cycle; what it says is shown while it runs."""
+    found, model = console(request), await run_in_threadpool(asked_model, request)
+    mode = await _field(request, "mode")
+    if mode not in ("suggest", "auto"):
+        raise HTTPException(422, f"'{mode[:20]}' is no mode: suggest or auto")
+    problem = await run_in_threadpool(found.obstacles.to_take_a_turn, model)
+    try:
+        if not problem:
+            await run_in_threadpool(found.turns.start, model, mode)  # type: ignore[arg-type]
+    except OpenMLOpsError as error:
+        problem = str(error)
+    said = () if problem else (f"A cycle in the mode {mode} has begun; its lines are on the page.",)
+    return _told(request, problem, None, said)
+
+
+async def _done(request: Request, found: Console, model: str, act: Callable[[], LedgerEntry]) -> Response:
+    """Act in a thread. The gate's refusal is told with its reasons, which the ledger has too."""
+    try:
+        entry = await run_in_threadpool(act)
+    except OpenMLOpsError as error:
+        return _told(request, str(error), None, ())
+    finally:
+        found.registered.forget(model)
+    return _told(request, "", entry, entry.reasons)
+
+
+def _told(request: Request, problem: str, entry: LedgerEntry | None, reasons: tuple[str, ...]) -> Response:
+    answer = page(request, "outcome.html", problem=problem, entry=entry, reasons=reasons)
+    answer.headers["HX-Trigger"] = "acted"
+    return answer
+
+
+async def _field(request: Request, name: str) -> str:
+    value = (await request.form()).get(name, "")
+    text = value.strip() if isinstance(value, str) else ""
+    if len(text) > MOST_REASON:
+        raise HTTPException(422, f"The {name} has {len(text)} characters; at most {MOST_REASON} are kept")
+    return text

@@ -1,0 +1,77 @@
+"""The console as an ASGI application, and its routes for the prediction server, which shows the same pages."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from openmlops.console import actions, examples, labelling, login, pages
+from openmlops.console.doorway import Doorway
+from openmlops.console.rendering import SECURITY, refused_page
+from openmlops.console.reports import report
+from openmlops.console.services import make, make_door
+from openmlops.console.static_files import static
+from openmlops.errors import ModelNotFound, OpenMLOpsError, ServiceUnavailable
+from openmlops.operations.workspace import Workspace
+
+Endpoint = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
+MODEL = "/console/models/{model}"
+
+
+def create_app(workspace: Workspace, host: str = "127.0.0.1") -> Starlette:
+    """The console of a workspace on an address. Raises SettingsError for tokens that protect nothing."""
+    door = make_door(workspace)
+    door.tokens.require_for(host)
+    app = Starlette(routes=routes(), middleware=[Middleware(Doorway, door=door)])
+    app.state.console = make(workspace, door)
+    return app
+
+
+def routes() -> list[Route]:
+    """All routes of the console; `app.state.console` is what they need."""
+    return [
+        Route("/", told(pages.index)),
+        Route(MODEL, told(pages.model)),
+        Route(f"{MODEL}/parts/{{part}}", told(pages.part)),
+        Route(f"{MODEL}/events", told(pages.events)),
+        Route(f"{MODEL}/decisions/{{decision}}/report", told(report)),
+        Route(f"{MODEL}/promote", told(actions.promote), methods=["POST"]),
+        Route(f"{MODEL}/rollback", told(actions.roll_back), methods=["POST"]),
+        Route(f"{MODEL}/cycle", told(actions.take_a_turn), methods=["POST"]),
+        Route("/console/login", told(login.form)),
+        Route("/console/login", told(login.log_in), methods=["POST"]),
+        Route("/console/logout", told(login.log_out), methods=["POST"]),
+        Route("/console/static/{path:path}", static),
+        *(_told(route) for route in (*labelling.ROUTES, *examples.ROUTES)),
+    ]
+
+
+def _told(route: Route) -> Route:
+    return Route(route.path, told(route.endpoint), methods=list(route.methods or ()))
+
+
+def told(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint whose errors are pages that say what was wrong and what would be right; a plain function gets a thread."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            if inspect.iscoroutinefunction(endpoint):
+                return await endpoint(request)
+            return await run_in_threadpool(endpoint, request)  # type: ignore[arg-type]
+        except OpenMLOpsError as error:
+            status = _STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
+            return HTMLResponse(refused_page(status, str(error)), status, SECURITY)
+        except HTTPException as error:
+            return HTMLResponse(refused_page(error.status_code, str(error.detail)), error.status_code, SECURITY)
+
+    return answer
+
+
+_STATUS = {ModelNotFound: HTTPStatus.NOT_FOUND, ServiceUnavailable: HTTPStatus.SERVICE_UNAVAILABLE}

@@ -1,0 +1,107 @@
+"""Live: one thread of attention a process looks whether something happened, and tells everybody who watches.
+
+A browser gets names of parts (`ledger`, `decisions`, `flow`, `turn`), and asks for those parts anew. What is not here: what a
+part shows (`parts`).
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+import anyio
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from openmlops.adapters.activity import Mark
+from openmlops.console.turns import Turns
+from openmlops.core.types import Value
+from openmlops.errors import OpenMLOpsError
+from openmlops.operations.workspace import Workspace
+
+POLL_SECONDS = 1.0
+EVERY_LABELS = 10
+"""polls between two counts of the labels, which cost a join"""
+MOST_WATCHERS = 100
+"""streams a process; each is a connection"""
+PING_SECONDS = 15
+LISTEN_SECONDS = 0.5
+"""how soon a stream notices that the server ends"""
+
+log = logging.getLogger(__name__)
+
+
+class Seen(Value):
+    """How far a model's tables were, how many unused labels there were, and what cycle was started last and ended how."""
+
+    mark: Mark
+    labels: int
+    turn: str
+
+
+class Pulse:
+    """Looks while somebody watches, and rests else."""
+
+    def __init__(self, workspace: Workspace, turns: Turns) -> None:
+        self._workspace, self._turns = workspace, turns
+        self._watchers: dict[asyncio.Queue[str], str] = {}
+        self._seen: dict[str, Seen] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def watch(self, model: str) -> EventSourceResponse:
+        """A stream of the names of what has changed. Raises HTTPException when too many watch."""
+        if len(self._watchers) >= MOST_WATCHERS:
+            raise HTTPException(503, f"{MOST_WATCHERS} pages are watching, which is the most; reload to see what is new")
+        ended = anyio.Event()
+        told = self._stream(model, ended)
+        return EventSourceResponse(told, ping=PING_SECONDS, shutdown_event=ended, shutdown_grace_period=2 * LISTEN_SECONDS)
+
+    async def _stream(self, model: str, ended: anyio.Event) -> AsyncIterator[ServerSentEvent]:
+        told: asyncio.Queue[str] = asyncio.Queue()
+        self._watchers[told] = model
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._look())
+        try:
+            yield ServerSentEvent(event="hello", data=model)
+            while not ended.is_set():
+                with contextlib.suppress(TimeoutError):
+                    name = await asyncio.wait_for(told.get(), LISTEN_SECONDS)
+                    yield ServerSentEvent(event=name, data=model)
+        finally:
+            del self._watchers[told]
+
+    async def _look(self) -> None:
+        count = 0
+        while self._watchers:
+            for model in set(self._watchers.values()):
+                with contextlib.suppress(OpenMLOpsError):  # a database that is away: the page says so when it is loaded
+                    self._tell(model, await run_in_threadpool(self._see, model, count % EVERY_LABELS == 0))
+            count += 1
+            await asyncio.sleep(POLL_SECONDS)
+        self._seen.clear()
+
+    def _see(self, model: str, counts_labels: bool) -> Seen:
+        before, turn = self._seen.get(model), self._turns.last(model)
+        labels = before.labels if before and not counts_labels else self._workspace.labelled_inputs.count_new(model)
+        told = f"{turn.started} {turn.ended} {turn.is_running} {turn.lines}" if turn else ""
+        return Seen(mark=self._workspace.activity.mark(model), labels=labels, turn=told)
+
+    def _tell(self, model: str, seen: Seen) -> None:
+        before = self._seen.get(model)
+        self._seen[model] = seen
+        for name in changed(before, seen) if before else ():
+            for told, watched in self._watchers.items():
+                if watched == model:
+                    told.put_nowait(name)
+
+
+def changed(before: Seen, after: Seen) -> list[str]:
+    """Names of what differs."""
+    pairs = {
+        "ledger": (before.mark.ledger, after.mark.ledger),
+        "decisions": ((before.mark.decisions, before.labels), (after.mark.decisions, after.labels)),
+        "flow": (before.mark.answers, after.mark.answers),
+        "turn": (before.turn, after.turn),
+    }
+    return [name for name, (old, new) in pairs.items() if old != new]

@@ -1,0 +1,90 @@
+"""Example images for a model's page: some of its last judged window beside some that it was made with.
+
+What is not here: which are chosen (`operations.examples`). The part is fetched by itself, because reading the version's files
+takes longer than the rest of the page.
+"""
+
+import base64
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from openmlops.console import images
+from openmlops.console.images import Box, answer_in_words, answered_model, boxes_of, label_in_words, png
+from openmlops.console.rendering import page
+from openmlops.console.services import console
+from openmlops.core.decoding import image_size
+from openmlops.core.tasks import Task
+from openmlops.errors import ModelNotFound, OpenMLOpsError
+from openmlops.operations import examples as chosen
+from openmlops.operations.labelling import Logged
+from openmlops.operations.workspace import Workspace
+
+SIDE = images.SIDES["small"]
+
+
+class Picture(NamedTuple):
+    """One example: where its image is, the size in pixels that its boxes refer to, what was answered, and its label if told."""
+
+    source: str
+    width: int
+    height: int
+    answer: str
+    label: str
+    boxes: list[Box]
+
+
+def show(request: Request) -> Response:
+    """The part of the page. Where there is nothing to show it says why, so that the page around it stands as well."""
+    try:
+        return page(request, "examples.html", **_found(request))
+    except OpenMLOpsError as error:
+        return page(request, "examples.html", problem=str(error))
+
+
+def _found(request: Request) -> dict[str, Any]:
+    workspace, model = console(request).workspace, answered_model(request)
+    version = workspace.ledger.champion(model)
+    if version is None:
+        raise ModelNotFound(f"The model '{model}' has no champion yet, so nothing was answered")
+    found, task = chosen.examples(workspace, model, version), workspace.use_case.task
+    return {
+        "problem": "",
+        "found": found,
+        "drawn": [_logged(workspace, model, each) for each in found.drawn],
+        "farthest": [_logged(workspace, model, each) for each in found.farthest],
+        "reference": [_reference(task, each.image, each.answer, found.classes) for each in found.reference],
+    }
+
+
+def _logged(workspace: Workspace, model: str, found: Logged) -> Picture:
+    task = workspace.use_case.task
+    height, width = image_size(workspace.inputs.read(found.sha256))
+    return Picture(
+        source=f"/console/models/{model}/images/{found.prediction}?size=small",
+        width=width,
+        height=height,
+        answer=answer_in_words(task, found.answer, found.classes),
+        label=label_in_words(task, found.label, found.classes) if found.label else "",
+        boxes=boxes_of(task, found.answer, found.classes),
+    )
+
+
+def _reference(task: Task, pixels: np.ndarray, answer: np.ndarray, classes: Sequence[str]) -> Picture:
+    """Its image travels with the page: it belongs to a version, and to no prediction."""
+    content = base64.b64encode(png(pixels, SIDE)).decode()
+    return Picture(
+        source=f"data:image/png;base64,{content}",
+        width=pixels.shape[1],
+        height=pixels.shape[0],
+        answer=answer_in_words(task, answer, classes),
+        label="",
+        boxes=boxes_of(task, answer, classes),
+    )
+
+
+ROUTES = [*images.ROUTES, Route("/console/models/{model}/examples", show)]

@@ -1,0 +1,116 @@
+"""Images that were answered, as PNGs of our own making, and what was answered and told of them, in words and as boxes.
+
+What was sent never leaves as it came: it is decoded, made smaller if it is large, and encoded again.
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from threading import Semaphore
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from openmlops.console.pages import asked_model
+from openmlops.console.services import console
+from openmlops.core.tasks import Task
+from openmlops.errors import DataError, ModelNotFound, PredictionNotFound
+from openmlops.operations import labelling
+
+SIDES = {"": 1280, "small": 192}
+"""longest side in pixels, by the query `size`"""
+DECODERS = Semaphore(2)
+"""each decoded image may hold 60 MB"""
+HEADERS = {
+    "Cache-Control": "private, max-age=86400, immutable",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Box(NamedTuple):
+    """One box over an image, in its pixels, and in which row of its answer or label it stands."""
+
+    row: int
+    x: float
+    y: float
+    width: float
+    height: float
+    name: str
+    score: float
+
+    @property
+    def area(self) -> float:
+        """In square pixels: the smaller box lies on top."""
+        return self.width * self.height
+
+
+def answered_model(request: Request) -> str:
+    """The model that the address names, whose images and answers this console can read. Raises ModelNotFound."""
+    model, workspace = asked_model(request), console(request).workspace
+    if model != workspace.model_name:
+        problem = f"This console reads images and answers of the use case {workspace.use_case.name}, not of {model}"
+        raise ModelNotFound(problem, "Start one with the USE_CASE and MODEL_NAME of that model")
+    return model
+
+
+def image(request: Request) -> Response:
+    """The image of one prediction."""
+    size = request.query_params.get("size", "")
+    try:
+        workspace, model = console(request).workspace, answered_model(request)
+        found = labelling.logged(workspace, model, request.path_params["prediction"])
+        with DECODERS:
+            content = png(labelling.image_of(workspace, found), SIDES.get(size, SIDES[""]))
+    except (ModelNotFound, PredictionNotFound, DataError) as error:
+        return PlainTextResponse(str(error), 404)
+    return Response(content, media_type="image/png", headers=HEADERS)
+
+
+def png(pixels: np.ndarray, side: int) -> bytes:
+    """uint8 (h, w, 3) -> a PNG, its longest side at most `side` pixels."""
+    picture, buffer = Image.fromarray(pixels), io.BytesIO()
+    picture.thumbnail((side, side))
+    picture.save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def answer_in_words(task: Task, answer: np.ndarray, classes: Sequence[str]) -> str:
+    """`cat, 41 %`, or `2 boxes, the surest 90 %`"""
+    if task.kind == "classification":
+        return f"{classes[int(answer.argmax())]}, {100 * float(answer.max()):.0f} %"
+    boxes = labelling.answered_boxes(answer)
+    return f"{count(len(boxes))}, the surest {100 * float(boxes[0, 4]):.0f} %" if len(boxes) else count(0)
+
+
+def label_in_words(task: Task, label: str, classes: Sequence[str]) -> str:
+    """A label as JSON -> `cat`, or `2 boxes`"""
+    told = json.loads(label)
+    return classes[told] if task.kind == "classification" else count(len(told))
+
+
+def count(boxes: int) -> str:
+    """`no box`, `1 box`, `2 boxes`"""
+    return {0: "no box", 1: "1 box"}.get(boxes, f"{boxes} boxes")
+
+
+def boxes_of(task: Task, answer: np.ndarray, classes: Sequence[str]) -> list[Box]:
+    """What a detector found, the surest first; none of a classifier."""
+    return [_box(row, box, classes) for row, box in enumerate(labelling.answered_boxes(answer))] if is_detector(task) else []
+
+
+def is_detector(task: Task) -> bool:
+    """Whether answers are boxes."""
+    return task.kind == "detection"
+
+
+def _box(row: int, box: np.ndarray, classes: Sequence[str]) -> Box:
+    x1, y1, x2, y2, score, kind = (float(value) for value in box)
+    return Box(row, round(x1, 2), round(y1, 2), round(x2 - x1, 2), round(y2 - y1, 2), classes[int(kind)], score)
+
+
+ROUTES = [Route("/console/models/{model}/images/{prediction}", image)]

@@ -1,0 +1,191 @@
+"""The pages on which images get their labels: one image at a time, each label once.
+
+The address says which image is shown and which was dealt with before, so that a page can be reloaded and nothing is kept in a
+session. What is not here: what is worth a label, and how it joins the log (`operations.labelling`).
+"""
+
+import random
+from contextlib import suppress
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from pydantic import Field, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from openmlops.console.images import Box, answer_in_words, answered_model, boxes_of, is_detector, label_in_words
+from openmlops.console.rendering import page
+from openmlops.console.services import console
+from openmlops.core.types import Value
+from openmlops.errors import DataError, LabelConflict, OpenMLOpsError, PredictionNotFound
+from openmlops.operations import labelling
+from openmlops.operations.labelling import Logged, ToLabel, Wanted
+from openmlops.operations.workspace import Workspace
+
+KEYS = "1234567890abcdefhijklnopqrtuvwxyz"
+"""of the classes, in their order; G, M and S mean something else"""
+BY = "the console"
+
+
+class DrawnBox(Value):
+    """A box that a person drew: x1, y1, x2, y2 in pixels of the image."""
+
+    kind: int = Field(alias="class")
+    box: tuple[float, float, float, float]
+
+
+class Shown(NamedTuple):
+    """The image that is asked about."""
+
+    wanted: Wanted
+    classes: tuple[str, ...]
+    keys: str
+    answer: str
+    boxes: list[Box]
+    height: int
+    width: int
+    next: str
+
+
+class Last(NamedTuple):
+    """The image that was dealt with before: its label, and what the model had answered; no label if it was skipped."""
+
+    prediction: str
+    label: str
+    answer: str
+
+
+def show(request: Request) -> Response:
+    """The image that the address names, else any that is open."""
+    return _panel(request, request.query_params.get("image", ""), request.query_params.get("last", ""))
+
+
+def ask(request: Request) -> Response:
+    """Make a request for labels, unless one has open images."""
+    workspace, model = console(request).workspace, answered_model(request)
+    found = labelling.request(workspace, model)
+    try:
+        if found is None or not found.open:
+            labelling.ask(workspace, model, BY, datetime.now(UTC))
+    except DataError as error:
+        return _panel(request, "", "", HTTPStatus.CONFLICT, str(error))
+    return RedirectResponse(_address(model), HTTPStatus.SEE_OTHER)
+
+
+async def save(request: Request) -> Response:
+    """Keep a label, once, and go on."""
+    return await run_in_threadpool(_save, request, await request.form())
+
+
+def _save(request: Request, form: FormData) -> Response:
+    workspace, model = console(request).workspace, answered_model(request)
+    prediction, following = str(form.get("prediction", "")), str(form.get("next", ""))
+    try:
+        found = labelling.logged(workspace, model, prediction)
+        new = labelling.give(workspace, model, prediction, _told(workspace, found, form), datetime.now(UTC))
+    except LabelConflict as error:  # somebody else is at the same place: go on at another
+        return _panel(request, "", prediction, HTTPStatus.CONFLICT, str(error))
+    except DataError as error:
+        return _panel(request, prediction, "", HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+    except PredictionNotFound as error:
+        return _panel(request, following, "", HTTPStatus.NOT_FOUND, str(error))
+    if _is_htmx(request):
+        note = "" if new else "Somebody had given it this very label before"
+        return _panel(request, following, prediction, note=note)
+    return RedirectResponse(_address(model, image=following, last=prediction), HTTPStatus.SEE_OTHER)
+
+
+def _told(workspace: Workspace, found: Logged, form: FormData) -> Any:
+    """What the form says, as the task reads labels. Raises DataError."""
+    try:
+        if not is_detector(workspace.use_case.task):
+            return int(str(form.get("label", "")))
+        drawn = [DrawnBox.model_validate_json(str(text)) for text in form.getlist("drawn")]
+        accepted = [int(str(row)) for row in form.getlist("box")]
+    except ValueError as error:
+        kind = "has no class" if not isinstance(error, ValidationError) else "has a box without four numbers and a class"
+        raise DataError(f"The label {kind}", "Open the page again") from error
+    return labelling.with_drawn(found, accepted, [{"class": box.kind, "box": list(box.box)} for box in drawn])
+
+
+def _panel(request: Request, image: str, last: str, status: int = HTTPStatus.OK, refused: str = "", note: str = "") -> Response:
+    """The page, or for htmx the part of it that changes, with the address that shows the same again."""
+    workspace, model = console(request).workspace, answered_model(request)
+    todo = labelling.request(workspace, model)
+    shown = _shown(workspace, model, todo, image)
+    answer = page(
+        request,
+        "labelling_panel.html" if _is_htmx(request) else "labelling.html",
+        status,
+        model=model,
+        kind=workspace.use_case.task.kind,
+        todo=todo,
+        shown=shown,
+        last=_last(workspace, model, last),
+        refused=refused,
+        note=note,
+        window=labelling.WINDOW,
+    )
+    answer.headers["HX-Replace-Url"] = _address(model, image=shown.wanted.prediction if shown else "", last=last)
+    answer.headers["Vary"] = "HX-Request"
+    return answer
+
+
+def _shown(workspace: Workspace, model: str, todo: ToLabel | None, image: str) -> Shown | None:
+    """The open image with this id, else any that is open and can be read: two people at once then rarely meet."""
+    open_ = list(todo.open) if todo else []
+    random.shuffle(open_)
+    for wanted in sorted(open_, key=lambda each: each.prediction != image):
+        with suppress(DataError):  # damaged or removed just now: nobody can look at it
+            assert todo is not None
+            return _seen(workspace, model, wanted, todo.after(wanted.prediction))
+    return None
+
+
+def _seen(workspace: Workspace, model: str, wanted: Wanted, following: Wanted | None) -> Shown:
+    found, task = labelling.logged(workspace, model, wanted.prediction), workspace.use_case.task
+    height, width = labelling.size_of(workspace, found)
+    return Shown(
+        wanted=wanted,
+        classes=found.classes,
+        keys=KEYS,
+        answer=answer_in_words(task, found.answer, found.classes),
+        boxes=boxes_of(task, found.answer, found.classes),
+        height=height,
+        width=width,
+        next=following.prediction if following else "",
+    )
+
+
+def _last(workspace: Workspace, model: str, prediction: str) -> Last | None:
+    """What became of an image, read back from the log."""
+    try:
+        found = labelling.logged(workspace, model, prediction) if prediction else None
+    except OpenMLOpsError:
+        return None
+    if found is None:
+        return None
+    task = workspace.use_case.task
+    label = label_in_words(task, found.label, found.classes) if found.label else ""
+    return Last(prediction, label, answer_in_words(task, found.answer, found.classes))
+
+
+def _address(model: str, **query: str) -> str:
+    given = urlencode({name: value for name, value in query.items() if value})
+    return f"/console/models/{model}/labelling" + (f"?{given}" if given else "")
+
+
+def _is_htmx(request: Request) -> bool:
+    return "hx-request" in request.headers and "hx-history-restore-request" not in request.headers
+
+
+ROUTES = [
+    Route("/console/models/{model}/labelling", show),
+    Route("/console/models/{model}/labelling", ask, methods=["POST"]),
+    Route("/console/models/{model}/labels", save, methods=["POST"]),
+]

@@ -1,0 +1,40 @@
+"""Logging in and out: a token against a session."""
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from openmlops.console.rendering import page
+from openmlops.console.services import console
+from openmlops.console.session import COOKIE, SECONDS
+
+
+def form(request: Request) -> Response:
+    """The form that asks for a token."""
+    return page(request, "login.html", problem="", next=_inside(request.query_params.get("next", "/")))
+
+
+async def log_in(request: Request) -> Response:
+    """A session for whoever has a token; the form again for who has not."""
+    given = await request.form()
+    role = console(request).door.tokens.role_of(str(given.get("token", "")))
+    where = _inside(str(given.get("next", "/")))
+    if role is None:
+        return page(
+            request, "login.html", 401, problem="That is neither API_TOKEN nor API_READ_TOKEN of this server.", next=where
+        )
+    answer = RedirectResponse(where, 303)
+    cookie, is_secure = console(request).door.sessions.begin(role), request.url.scheme == "https"
+    answer.set_cookie(COOKIE, cookie, SECONDS, httponly=True, samesite="strict", secure=is_secure)
+    return answer
+
+
+def log_out(request: Request) -> Response:
+    """Forget the session."""
+    answer = RedirectResponse("/console/login", 303)
+    answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    return answer
+
+
+def _inside(path: str) -> str:
+    """Where to go on: a page of the console, never another host's."""
+    return path if path.startswith("/console/models/") else "/"

@@ -1,0 +1,59 @@
+"""What a person looks at: the list of models, and the page of one."""
+
+from markupsafe import Markup
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from openmlops.console.parts import LAYOUT, PARTS, whole
+from openmlops.console.rendering import SECURITY, page, render
+from openmlops.console.services import console
+from openmlops.core.types import model_name
+from openmlops.errors import ModelNotFound
+
+
+def index(request: Request) -> Response:
+    """The models; straight to the page of one, if there is no other."""
+    names = models(request)
+    if len(names) == 1:
+        return RedirectResponse(f"/console/models/{names[0]}", 303)
+    return page(request, "index.html", models=names)
+
+
+def models(request: Request) -> tuple[str, ...]:
+    """Every model that the ledger knows, and the one that this console's settings name."""
+    workspace = console(request).workspace
+    return tuple(sorted({workspace.model_name, *workspace.ledger.models()}))
+
+
+def asked_model(request: Request) -> str:
+    """The model that the address names. Raises ModelNotFound."""
+    name = request.path_params["model"]
+    if name not in models(request):
+        raise ModelNotFound(f"There is no model '{name[:80]}'", "See the list of models")
+    return model_name(name)
+
+
+def model(request: Request) -> Response:
+    """The page of one model."""
+    name, found = asked_model(request), console(request)
+    rendered = {part: _rendered(request, name, part) for part in PARTS}
+    return page(request, "model.html", model=name, rendered=rendered, layout=LAYOUT, **whole(found, name))
+
+
+def part(request: Request) -> Response:
+    """One part of it, anew. Raises HTTPException for no such part."""
+    name, which = asked_model(request), request.path_params["part"]
+    if which not in PARTS:
+        raise HTTPException(404, f"The page has no part '{which[:40]}'")
+    return HTMLResponse(_rendered(request, name, which), headers=SECURITY)
+
+
+def _rendered(request: Request, model: str, which: str) -> Markup:
+    return render(request, f"parts/{which}.html", model=model, **PARTS[which](console(request), model))
+
+
+async def events(request: Request) -> Response:
+    """The stream of what changes."""
+    return console(request).pulse.watch(await run_in_threadpool(asked_model, request))

@@ -1,0 +1,65 @@
+"""The latest answers counted by time: how many a minute, and how long they took."""
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from statistics import quantiles
+
+from openmlops.adapters.activity import Answered
+from openmlops.core.types import Value
+
+LATEST = 5000
+"""answers that are looked at"""
+MOST_BINS = 60
+WIDTHS = (1, 2, 5, 10, 30, 60, 300, 600, 1800, 3600, 10_800, 43_200, 86_400)
+"""seconds that one bin may take"""
+
+
+class Bin(Value):
+    """The answers from `at` on, for `seconds`. Milliseconds are 0 where there were none."""
+
+    at: datetime
+    seconds: float
+    n: int
+    p50: float = 0.0
+    p99: float = 0.0
+
+    @property
+    def a_minute(self) -> float:
+        """Answers a minute."""
+        return 60 * self.n / self.seconds
+
+
+def binned(found: Sequence[Answered]) -> tuple[Bin, ...]:
+    """Answers, oldest first, in at most `MOST_BINS` bins of one width; those without answers too."""
+    if not found:
+        return ()
+    first, last = min(a.at for a in found).timestamp(), max(a.at for a in found).timestamp()
+    width = next((w for w in WIDTHS if last - first <= w * (MOST_BINS - 1)), math.ceil((last - first) / (MOST_BINS - 1)))
+    start = math.floor(first / width) * width
+    taken: dict[int, list[float]] = {}
+    for each in found:
+        taken.setdefault(int((each.at.timestamp() - start) // width), []).append(each.latency_ms)
+    count = min(MOST_BINS, int((last - start) // width) + 1)
+    return tuple(_bin(start + i * width, width, taken.get(i, [])) for i in range(count))
+
+
+def percentiles(latencies: Sequence[float]) -> tuple[float, float]:
+    """The time that half, and that 99 of 100, stayed below."""
+    if len(latencies) < 2:
+        return latencies[0], latencies[0]
+    cut = quantiles(latencies, n=100, method="inclusive")
+    return cut[49], cut[98]
+
+
+def since(found: Sequence[Answered], now: datetime, length: timedelta) -> int:
+    """How many of these answers were given in the last `length`."""
+    return sum(now - each.at <= length for each in found)
+
+
+def _bin(start: float, width: float, latencies: list[float]) -> Bin:
+    at = datetime.fromtimestamp(start, UTC)
+    if not latencies:
+        return Bin(at=at, seconds=width, n=0)
+    half, most = percentiles(latencies)
+    return Bin(at=at, seconds=width, n=len(latencies), p50=half, p99=most)

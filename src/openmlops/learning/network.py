@@ -1,0 +1,89 @@
+"""A compact residual network for small images: raw pixels in, logits and an embedding out. Normalisation is its first layer.
+
+Of the kind that the CIFAR-10 speedruns use (airbench, Keller Jordan 2024): patches of 2x2 pixels whitened by fixed filters,
+then groups of two 3x3 convolutions with batch normalisation, the second one residual. What is not here: how wide it is and how
+it is trained (its use case, and `loop`).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from openmlops.core.types import Preprocessing
+
+PATCH = 2
+"""pixels of a side of the whitened patches"""
+LOGIT_SCALE = 1 / 3
+"""what the last layer's answers are multiplied by: keeps the first steps calm"""
+
+
+class Normalize(nn.Module):
+    """(pixels - mean) / std per channel; takes uint8, or floats in 0..255."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(n, 3, h, w) -> float32 of the same shape."""
+        return (images.float() - self.mean) / self.std
+
+
+class Group(nn.Module):
+    """Two 3x3 convolutions; the first halves the image's sides, the second is added to what it was given."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.first_norm = _norm(outputs)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.second_norm = _norm(outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, inputs, h, w) -> (n, outputs, h // 2, w // 2)."""
+        x = F.relu(self.first_norm(F.max_pool2d(self.first(x), 2)))
+        return x + F.relu(self.second_norm(self.second(x)))
+
+
+class Network(nn.Module):
+    """Raw images (n, 3, h, w) -> logits (n, classes) and embedding (n, channels of the last group)."""
+
+    def __init__(
+        self, preprocessing: Preprocessing, side: int, channels: tuple[int, ...], stem_stride: int, classes: int
+    ) -> None:
+        super().__init__()
+        self.image_shape = (side, side, 3)
+        patch = 3 * PATCH * PATCH
+        self.normalize = Normalize(preprocessing)
+        self.whiten = nn.Conv2d(3, 2 * patch, PATCH, stride=stem_stride)
+        self.whiten.weight.requires_grad_(False)
+        sides = zip((2 * patch, *channels), channels, strict=False)
+        self.groups = nn.Sequential(*[Group(inputs, outputs) for inputs, outputs in sides])
+        self.head = nn.Linear(channels[-1], classes, bias=False)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """uint8 or float pixels in 0..255 -> (logits, embedding), float32."""
+        x = F.relu(self.whiten(self.normalize(images)))
+        embedding = self.groups(x).amax((2, 3))
+        return self.head(embedding) * LOGIT_SCALE, embedding
+
+    @torch.no_grad()
+    def fit_whitening(self, images: torch.Tensor) -> None:
+        """Make the first layer the principal components of the patches of `images`, at unit variance, and their negatives."""
+        patches = F.unfold(self.normalize(images), PATCH).transpose(1, 2).flatten(0, 1)
+        variances, components = torch.linalg.eigh(patches.T @ patches / len(patches))
+        filters = (components / (variances + 5e-4).sqrt()).T.view(-1, 3, PATCH, PATCH)
+        self.whiten.weight.copy_(torch.cat([filters, -filters]))
+        assert self.whiten.bias is not None
+        self.whiten.bias.zero_()
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    """Batch normalisation that learns a bias but no scale: the filters after it have a fixed norm."""
+    norm = nn.BatchNorm2d(channels, momentum=0.4)
+    norm.weight.requires_grad_(False)
+    return norm

@@ -1,0 +1,166 @@
+"""Is everything there that the settings name: one finding a service, each with its remedy. Nothing is made or changed.
+
+What is here: the home folder, database, MLflow, object store, ZenML, prediction server. What is not: the stack that is
+registered in ZenML (`pipelines.zenml_stack`), and the data (`openmlops data status`).
+"""
+
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import requests
+
+from openmlops.adapters import database, zenml_server
+from openmlops.adapters.schema import HEAD
+from openmlops.core.types import Value
+from openmlops.errors import OpenMLOpsError
+from openmlops.operations.workspace import Workspace
+
+FREE_BYTES = 2 * 1024**3
+"""below this a training's checkpoints and exports may not fit"""
+OLDEST = {"PostgreSQL": (12,), "MySQL": (8,), "MariaDB": (10, 5)}
+SECONDS = 5.0
+
+
+class Finding(Value):
+    """What is to be said of one service. `failed`: commands that need it will fail until `remedy` is done.
+
+    Neither text ends in a full stop; whoever prints both sets them.
+    """
+
+    service: str
+    status: Literal["ok", "warning", "failed"]
+    says: str
+    remedy: str = ""
+
+
+class Examination(Value):
+    """All findings, in the order in which commands need the services."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing failed."""
+        return all(finding.status != "failed" for finding in self.findings)
+
+
+def examine(workspace: Workspace, server: str) -> Iterator[Finding]:
+    """Look at each service in turn, the prediction server at the URL `server` last."""
+    checks: dict[str, Callable[[], Finding]] = {
+        "settings": lambda: _settings(workspace),
+        "home": lambda: _home(workspace),
+        "database": lambda: _database(workspace),
+        "mlflow": lambda: _mlflow(workspace),
+        "object store": lambda: _object_store(workspace),
+        "zenml": lambda: _zenml(workspace),
+        "server": lambda: _server(workspace, server),
+    }
+    for service, check in checks.items():
+        try:
+            yield check()
+        except OpenMLOpsError as error:
+            yield Finding(service=service, status="failed", says=error.problem, remedy=error.remedy)
+
+
+def _settings(workspace: Workspace) -> Finding:
+    says = f"use case {workspace.use_case.name}, model {workspace.model_name}"
+    env = Path(".env")
+    if env.is_file() and stat.S_IMODE(env.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
+        return Finding(service="settings", status="warning", says=f"{says}; others can read .env", remedy="Run: chmod 600 .env")
+    return Finding(service="settings", status="ok", says=says)
+
+
+def _home(workspace: Workspace) -> Finding:
+    home = workspace.home
+    there = next(folder for folder in (home, *home.parents) if folder.exists())
+    probe = there / f".doctor-{id(workspace)}"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        problem = f"{there} cannot be written ({error.strerror})"
+        return Finding(service="home", status="failed", says=problem, remedy="Make it writable, or set OPENMLOPS_HOME")
+    free = shutil.disk_usage(there).free
+    says = f"{home}, {free / 1024**3:.1f} GiB free"
+    if free < FREE_BYTES:
+        return Finding(service="home", status="warning", says=says, remedy=f"Free {FREE_BYTES / 1024**3:.0f} GiB")
+    return Finding(service="home", status="ok", says=says)
+
+
+def _database(workspace: Workspace) -> Finding:
+    found = database.look(workspace.settings.database)
+    says = f"{found.product}, {found.place}"
+    name, _, number = found.product.partition(" ")
+    if name in OLDEST and tuple(int(part) for part in number.split(".")[:2]) < OLDEST[name]:
+        oldest = ".".join(map(str, OLDEST[name]))
+        return Finding(
+            service="database", status="failed", says=f"{says} is too old", remedy=f"Upgrade to {name} {oldest} or newer"
+        )
+    if found.revision is None:
+        return Finding(service="database", status="ok", says=f"{says}: empty, the first command makes schema {HEAD}")
+    if found.revision > HEAD:
+        problem = f"{says} is at schema {found.revision}; this version knows none newer than {HEAD}"
+        return Finding(service="database", status="failed", says=problem, remedy="Upgrade OpenMLOps")
+    later = "" if found.revision == HEAD else f", which the next command brings to {HEAD}"
+    return Finding(service="database", status="ok", says=f"{says}, schema {found.revision}{later}")
+
+
+def _mlflow(workspace: Workspace) -> Finding:
+    settings = workspace.settings
+    uri = settings.tracking_uri
+    if not uri.startswith("http"):
+        return Finding(service="mlflow", status="ok", says=f"embedded, {version('mlflow')}, under {workspace.home}")
+    from openmlops.adapters.mlflow_client import hide_password, server_version
+
+    found = server_version(uri, settings.mlflow_tracking_username, settings.mlflow_tracking_password.get_secret_value())
+    says = hide_password(f"{uri}, version {found}, credentials taken", uri)
+    if found.split(".")[:2] != version("mlflow").split(".")[:2]:
+        remedy = f"Bring the server to {version('mlflow')}, which the tests ran with"
+        return Finding(service="mlflow", status="warning", says=says, remedy=remedy)
+    return Finding(service="mlflow", status="ok", says=says)
+
+
+def _object_store(workspace: Workspace) -> Finding:
+    settings, store = workspace.settings, workspace.object_store
+    if not settings.minio_endpoint_url:
+        return Finding(service="object store", status="ok", says=f"embedded, a folder under {workspace.home}")
+    says = f"{settings.minio_endpoint_url}, credentials taken, bucket '{settings.minio_bucket}'"
+    made = "" if store.is_made() else " is not there yet: the first upload makes it"
+    return Finding(service="object store", status="ok", says=says + made)
+
+
+def _zenml(workspace: Workspace) -> Finding:
+    settings, ours = workspace.settings, version("zenml")
+    url = settings.zenml_store_url
+    if not url.startswith("http"):
+        return Finding(service="zenml", status="ok", says=f"embedded, {ours}, under {workspace.home}")
+    found = zenml_server.version_of(url)
+    if found != ours:
+        problem = f"{url} has version {found}, the client {ours}"
+        return Finding(service="zenml", status="failed", says=problem, remedy="Bring both to one version: ZenML needs that")
+    password, key = settings.zenml_store_password.get_secret_value(), settings.zenml_store_api_key.get_secret_value()
+    zenml_server.log_in(url, settings.zenml_store_username, password, key)
+    return Finding(service="zenml", status="ok", says=f"{url}, version {found}, credentials taken")
+
+
+def _server(workspace: Workspace, url: str) -> Finding:
+    try:
+        answer = requests.get(f"{url.rstrip('/')}/health/ready", timeout=SECONDS)
+        state = answer.json()
+        serving, problem = state["serving"], (state.get("problem") or "").rstrip(".")
+    except requests.ConnectionError:
+        return Finding(service="server", status="ok", says=f"no prediction server runs at {url}")
+    except requests.Timeout:
+        problem = f"what answers at {url} took more than {SECONDS:.0f} s"
+        return Finding(service="server", status="warning", says=problem, remedy="See its log, and how busy its machine is")
+    except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError):
+        problem = f"what answers at {url} is no prediction server of ours"
+        return Finding(service="server", status="warning", says=problem, remedy="Name the right one with --server")
+    if not answer.ok:
+        remedy = f"See its log; {problem[0].lower()}{problem[1:]}" if problem else "See its log"
+        return Finding(service="server", status="warning", says=f"{url} answers no predictions now", remedy=remedy)
+    return Finding(service="server", status="ok", says=f"{url} serves version {serving}{f'; {problem}' if problem else ''}")

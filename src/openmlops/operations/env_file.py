@@ -1,0 +1,143 @@
+"""The `.env` file of a stack of servers: every address that commands on this machine need, every secret made here and now.
+
+What is here: adding what is missing, so that it can be repeated and never changes a secret that is in use. What is not: the
+services themselves (`deploy/compose.yml`), and reading the file (`settings`).
+"""
+
+import fcntl
+import os
+import secrets
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from openmlops.core.types import Value
+from openmlops.errors import SettingsError
+
+SECRET_BYTES = 20
+COMPOSE_FILE = Path("deploy/compose.yml")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One line of the file. An empty `value` is a secret, made when the line is written."""
+
+    name: str
+    value: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """Lines that belong together, under a comment."""
+
+    comment: str
+    variables: tuple[Variable, ...]
+
+
+COMPOSE = (
+    Section("docker compose finds its file and these values from here", (Variable("COMPOSE_FILE", str(COMPOSE_FILE)),)),
+    Section(
+        "who may use the prediction server, and who may only read from it", (Variable("API_TOKEN"), Variable("API_READ_TOKEN"))
+    ),
+    Section(
+        "databases",
+        (
+            Variable("POSTGRES_PASSWORD"),
+            Variable("POSTGRES_ADMIN_PASSWORD"),
+            Variable("MYSQL_PASSWORD"),
+            Variable("MYSQL_ROOT_PASSWORD"),
+        ),
+    ),
+    Section(
+        "object store",
+        (Variable("MINIO_ACCESS_KEY"), Variable("MINIO_SECRET_KEY"), Variable("OBJECT_STORE_ADMIN_PASSWORD")),
+    ),
+    Section(
+        "MLflow: its administrator, and the key of its sessions",
+        (
+            Variable("MLFLOW_TRACKING_USERNAME", "openmlops"),
+            Variable("MLFLOW_TRACKING_PASSWORD"),
+            Variable("MLFLOW_SESSION_KEY"),
+        ),
+    ),
+    Section(
+        "ZenML: its administrator, the key of its sessions, and the key that encrypts the secrets it stores",
+        (
+            Variable("ZENML_STORE_USERNAME", "openmlops"),
+            Variable("ZENML_STORE_PASSWORD"),
+            Variable("ZENML_SESSION_KEY"),
+            Variable("ZENML_ENCRYPTION_KEY"),
+        ),
+    ),
+    Section(
+        "the same services for commands on this machine, outside the containers",
+        (
+            Variable("DATABASE_URL", "postgresql://openmlops:${POSTGRES_PASSWORD}@127.0.0.1:5432/openmlops"),
+            Variable("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000"),
+            Variable("MINIO_ENDPOINT_URL", "http://127.0.0.1:9000"),
+            Variable("MINIO_BUCKET", "openmlops"),
+            Variable("ZENML_STORE_URL", "http://127.0.0.1:8237"),
+            Variable("ZENML_STACK_NAME", "openmlops-outside"),
+        ),
+    ),
+)
+
+
+class EnvFile(Value):
+    """What was done: names only, never a value."""
+
+    path: str
+    added: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+def prepare_compose(folder: Path) -> EnvFile:
+    """Complete `.env` in `folder`, the root of a clone, for its Compose file, and let Compose see it too.
+
+    Values that are there stay. Raises SettingsError where there is no Compose file, or `.env` cannot be written.
+    """
+    if not (folder / COMPOSE_FILE).is_file():
+        raise SettingsError(f"There is no {COMPOSE_FILE} in {folder}", "Run it in the root of a clone of the repository")
+    path = folder / ".env"
+    try:
+        found = _complete(path)
+        _show_to_compose(path, folder / COMPOSE_FILE.parent / ".env")
+    except OSError as error:
+        raise SettingsError(f"{error.filename or path} cannot be written ({error.strerror})", "Make it writable") from error
+    return found
+
+
+def _complete(path: Path) -> EnvFile:
+    """Append what is missing, by one process at a time; the file is private from the moment that it exists."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(handle, "r+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        os.fchmod(file.fileno(), stat.S_IRUSR | stat.S_IWUSR)
+        before = file.read()
+        kept = {name for name, value in dotenv_values(path, interpolate=False).items() if value}
+        added = tuple(v.name for section in COMPOSE for v in section.variables if v.name not in kept)
+        if added:
+            file.write(("" if not before or before.endswith("\n") else "\n") + _lines(kept))
+            file.flush()
+            os.fsync(file.fileno())
+    return EnvFile(path=str(path), added=added, kept=tuple(sorted(kept)))
+
+
+def _lines(kept: set[str]) -> str:
+    blocks = []
+    for section in COMPOSE:
+        if missing := [variable for variable in section.variables if variable.name not in kept]:
+            lines = (f"{v.name}={v.value or secrets.token_hex(SECRET_BYTES)}" for v in missing)
+            blocks.append("\n".join([f"# {section.comment}", *lines, ""]))
+    return "\n".join(blocks)
+
+
+def _show_to_compose(path: Path, link: Path) -> None:
+    """Compose reads the `.env` beside its own file."""
+    with suppress(FileExistsError):
+        link.symlink_to(Path("..") / path.name)
+    if link.resolve() != path.resolve():
+        raise SettingsError(f"{link} is there and is not a link to {path}", "Move what it holds to the other, then remove it")

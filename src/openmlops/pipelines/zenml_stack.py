@@ -1,0 +1,250 @@
+"""This project's stack in ZenML: orchestrator, artifact store, MLflow as experiment tracker, and the secrets that they need.
+
+Registered from the settings alone, without a question, as often as one likes: what is there already is compared and only what
+differs is changed. What is not here: where ZenML's own state is (`stack`), and the services themselves.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from uuid import uuid4
+
+from zenml.client import Client
+from zenml.config.global_config import GlobalConfiguration
+from zenml.enums import StackComponentType
+from zenml.exceptions import EntityExistsError, ZenMLBaseException
+from zenml.models import ComponentResponse, StackResponse
+
+from openmlops.core.types import Value
+from openmlops.errors import ServiceUnavailable
+from openmlops.operations.doctor import Finding
+from openmlops.operations.workspace import Workspace
+
+KINDS = {
+    "orchestrator": StackComponentType.ORCHESTRATOR,
+    "artifact_store": StackComponentType.ARTIFACT_STORE,
+    "experiment_tracker": StackComponentType.EXPERIMENT_TRACKER,
+}
+
+LOST_RACE = "IntegrityError"
+"""how a ZenML server tells that somebody else made the same thing between its look and its insert: then it is there"""
+MOST_RACES = 6
+"""one for each thing of a stack: whoever loses one finds that thing made"""
+
+Did = Literal["made", "changed", "unchanged"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One component as the settings ask for it."""
+
+    kind: str
+    name: str
+    flavor: str
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Part(Value):
+    """One component of a stack. Its configuration names secrets and never holds one."""
+
+    kind: str
+    name: str
+    flavor: str
+    where: str
+    did: Did = "unchanged"
+
+
+class Registered(Value):
+    """A stack, and what was done to it."""
+
+    name: str
+    id: str
+    active: bool
+    parts: tuple[Part, ...]
+    did: Did = "unchanged"
+
+
+def wanted_secrets(workspace: Workspace) -> dict[str, dict[str, str]]:
+    """Name -> key -> value: the credentials of the object store and of MLflow, where there are any."""
+    s = workspace.settings
+    secrets = {}
+    if s.minio_endpoint_url:
+        keys = (s.minio_access_key.get_secret_value(), s.minio_secret_key.get_secret_value())
+        secrets[_objects(workspace)] = dict(zip(("aws_access_key_id", "aws_secret_access_key"), keys, strict=True))
+    if s.mlflow_tracking_username:
+        secrets[_runs(workspace)] = {
+            "username": s.mlflow_tracking_username,
+            "password": s.mlflow_tracking_password.get_secret_value(),
+        }
+    return secrets
+
+
+def wanted_parts(workspace: Workspace) -> tuple[Wanted, ...]:
+    """The components that the settings ask for; without an object store or an MLflow server those are folders and files."""
+    s, name = workspace.settings, workspace.settings.zenml_stack_name
+    objects = Wanted("artifact_store", f"{name}-files", "local", {"path": str(workspace.home / "zenml-artifacts")})
+    if s.minio_endpoint_url:
+        client = {"endpoint_url": s.minio_endpoint_url, "region_name": "us-east-1"}
+        config = {"path": f"s3://{s.minio_bucket}/zenml", "authentication_secret": _objects(workspace), "client_kwargs": client}
+        objects = Wanted("artifact_store", f"{name}-objects", "s3", config)
+    tracker = {"tracking_uri": s.tracking_uri}
+    if s.mlflow_tracking_username:
+        tracker |= {f"tracking_{key}": f"{{{{{_runs(workspace)}.{key}}}}}" for key in ("username", "password")}
+    return (
+        Wanted("orchestrator", f"{name}-local", "local"),
+        objects,
+        Wanted("experiment_tracker", f"{name}-mlflow", "mlflow", tracker),
+    )
+
+
+def register(workspace: Workspace) -> Registered:
+    """Bring ZenML's stack to what the settings say, and make it the active one. Raises ServiceUnavailable."""
+    with _answering():
+        for _ in range(MOST_RACES):
+            try:
+                return _register(workspace)
+            except RuntimeError as error:
+                if LOST_RACE not in str(error):
+                    raise
+        return _register(workspace)
+
+
+def _register(workspace: Workspace) -> Registered:
+    client = Client()
+    for name, values in wanted_secrets(workspace).items():
+        _secret(client, name, values)
+    workspace.object_store.ready()
+    parts = [_part(client, wanted) for wanted in wanted_parts(workspace)]
+    components: Mapping[Any, Any] = {KINDS[found.kind]: found.name for found in parts}
+    stack, did = _stack(client, workspace.settings.zenml_stack_name, components)
+    client.activate_stack(stack.id)
+    return _told(client, stack, did, {part.name: part.did for part in parts})
+
+
+def show() -> Registered:
+    """The active stack as it is. Raises ServiceUnavailable."""
+    with _answering():
+        client = Client()
+        return _told(client, client.active_stack_model, "unchanged", {})
+
+
+def check(workspace: Workspace) -> Iterator[Finding]:
+    """Whether the active stack is ours, is as the settings say, and its artifact store takes and gives back a file."""
+    with _answering():
+        client, name = Client(), workspace.settings.zenml_stack_name
+        active = client.active_stack_model
+        if active.name != name:
+            problem = f"the active stack is '{active.name}', not '{name}'"
+            yield Finding(service="stack", status="failed", says=problem, remedy="Run: openmlops stack register")
+            return
+        yield Finding(service="stack", status="ok", says=f"'{active.name}' is active")
+        for wanted in wanted_parts(workspace):
+            yield _compared(active, wanted)
+        yield _round_trip(client)
+
+
+def _compared(stack: StackResponse, wanted: Wanted) -> Finding:
+    service = wanted.kind.replace("_", " ")
+    found = _component(stack, wanted.kind)
+    if found is None or found.flavor_name != wanted.flavor or _differs(found, wanted):
+        problem = f"'{found.name}' ({found.flavor_name})" if found else "none"
+        says = f"{problem} is registered otherwise than the settings say"
+        return Finding(service=service, status="failed", says=says, remedy="Run: openmlops stack register")
+    return Finding(service=service, status="ok", says=f"'{found.name}' ({found.flavor_name}) {_where(found)}".rstrip())
+
+
+def _round_trip(client: Client) -> Finding:
+    store = client.active_stack.artifact_store
+    probe = f"{store.path}/doctor-{uuid4().hex}"
+    try:
+        with store.open(probe, "w") as file:
+            file.write(probe)
+        with store.open(probe, "r") as file:
+            same = file.read() == probe
+        store.remove(probe)
+    except Exception as error:  # noqa: BLE001 - whatever the store's library raises is the finding
+        problem = f"{store.path} did not take a file ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
+        return Finding(
+            service="artifacts", status="failed", says=problem, remedy="Check MINIO_*, then openmlops stack register"
+        )
+    if not same:
+        return Finding(service="artifacts", status="failed", says=f"{store.path} gave back another file", remedy="Replace it")
+    return Finding(service="artifacts", status="ok", says=f"{store.path} took a file and gave it back")
+
+
+def _objects(workspace: Workspace) -> str:
+    return f"{workspace.settings.zenml_stack_name}-object-store"
+
+
+def _runs(workspace: Workspace) -> str:
+    return f"{workspace.settings.zenml_stack_name}-tracking"
+
+
+def _secret(client: Client, name: str, values: Mapping[str, str]) -> None:
+    """Present with these values. Two that make it at once are as good as one."""
+    try:
+        client.create_secret(name, dict(values))
+    except EntityExistsError:
+        found = client.get_secret(name, allow_partial_name_match=False, allow_partial_id_match=False)
+        if found.secret_values != dict(values):
+            client.update_secret(found.id, add_or_update_values=dict(values))
+
+
+def _part(client: Client, wanted: Wanted) -> Part:
+    kind = KINDS[wanted.kind]
+    did: Did = "made"
+    try:
+        found = client.create_stack_component(wanted.name, wanted.flavor, kind, dict(wanted.configuration))
+    except EntityExistsError:
+        found, did = client.get_stack_component(kind, wanted.name, allow_name_prefix_match=False), "unchanged"
+        if _differs(found, wanted):
+            found = client.update_stack_component(found.id, kind, configuration=dict(wanted.configuration))
+            did = "changed"
+    return Part(kind=wanted.kind, name=found.name, flavor=found.flavor_name, where=_where(found), did=did)
+
+
+def _differs(found: ComponentResponse, wanted: Wanted) -> bool:
+    return any(found.configuration.get(name) != value for name, value in wanted.configuration.items())
+
+
+def _stack(client: Client, name: str, components: Mapping[Any, Any]) -> tuple[StackResponse, Did]:
+    try:
+        return client.create_stack(name, components), "made"
+    except EntityExistsError:
+        stack = client.get_stack(name, allow_name_prefix_match=False)
+        now = {kind: _component(stack, kind.value) for kind in components}
+        if all(found and found.name == components[kind] for kind, found in now.items()):
+            return stack, "unchanged"
+        return client.update_stack(stack.id, component_updates={k: [v] for k, v in components.items()}), "changed"
+
+
+def _component(stack: StackResponse, kind: str) -> ComponentResponse | None:
+    return next(iter(stack.components.get(KINDS[kind], ())), None)
+
+
+def _where(component: ComponentResponse) -> str:
+    config = component.configuration
+    return str(config.get("path") or config.get("tracking_uri") or "")
+
+
+def _told(client: Client, stack: StackResponse, did: Did, done: Mapping[str, Did]) -> Registered:
+    parts = tuple(
+        Part(kind=kind.value, name=c.name, flavor=c.flavor_name, where=_where(c), did=done.get(c.name, "unchanged"))
+        for kind, components in stack.components.items()
+        for c in components
+    )
+    active = client.active_stack_model.id == stack.id
+    return Registered(name=stack.name, id=str(stack.id), active=active, parts=parts, did=did)
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Turn what ZenML raises into one line."""
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError, OSError, NotImplementedError, ZenMLBaseException) as error:
+        url = GlobalConfiguration().store_configuration.url
+        cause = " ".join(str(error).split())[:200] or type(error).__name__
+        remedy = "Run `openmlops doctor`, which looks at each service"
+        raise ServiceUnavailable(f"ZenML at {url} did not do what it was asked ({cause})", remedy) from error

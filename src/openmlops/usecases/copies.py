@@ -1,0 +1,47 @@
+"""Images that are in two splits, or twice in one, and test images that look like train ones: reports with the files' names.
+
+What is not here: leaving them out (splitting.py), and arrays whose rows have no names (core/validation.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from openmlops.core.boxes import objects
+from openmlops.core.types import Problem
+from openmlops.core.validation import content_hashes, listed, near_duplicates
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One image of a data set, by its path in the folder."""
+
+    path: str
+    split: str
+    pixels: np.ndarray
+
+
+def check_copies(images: Sequence[Seen]) -> list[Problem]:
+    """Images of one split that are, pixel by pixel, in another; reports repeats and test images that look like train ones."""
+    first: dict[bytes, Seen] = {}
+    copies: dict[tuple[str, str], list[str]] = {}
+    for image, digest in zip(images, content_hashes(objects([image.pixels for image in images])), strict=True):
+        other = first.setdefault(digest, image)
+        if other is not image:
+            copies.setdefault((image.split, other.split), []).append(f"{image.path} is {other.path}")
+    found = []
+    for (where, other_split), pairs in copies.items():
+        within = where == other_split
+        found.append(listed("images are repeats" if within else f"images are in {other_split} too", where, pairs, not within))
+    near = _near_train(images, set(first.values()))
+    return found + ([listed("images look like train images (perceptual hash)", "test", near, False)] if near else [])
+
+
+def _near_train(images: Sequence[Seen], unique: set[Seen]) -> list[str]:
+    """Paths of the test images that look like train images, copies left out."""
+    train, test = ([image for image in images if image.split == split and image in unique] for split in ("train", "test"))
+    if not train or not test:
+        return []
+    near = near_duplicates(objects([image.pixels for image in test]), objects([image.pixels for image in train]))
+    return [image.path for image, is_near in zip(test, near, strict=True) if is_near]

@@ -1,0 +1,160 @@
+"""A folder for each class, with or without splits around them, as people have it -> the layout of data.py.
+
+Splits that are there stay; what is missing of them is drawn from the others, of each class alike, copies together. What is not
+here: what is wrong with the images once they are arranged (data.py).
+"""
+
+import hashlib
+import os
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from openmlops.core import decoding
+from openmlops.core.types import Problem
+from openmlops.core.validation import fewer, problem
+from openmlops.errors import DataError
+from openmlops.usecases.arranging import Arranged, drawn, entries, is_image, put, split_name
+
+SIDES = (32, 64, 96)
+"""of squares that images are scaled to: the smallest that is not much smaller than the images, else the last"""
+MUCH = 1.25
+"""times as long a median side is still shown in the smaller square"""
+FEWEST = 5
+"""images of a class: one to test with, one for validation, three to train on"""
+LOOKED_AT = 64
+"""side in pixels at which copies are recognised"""
+
+
+@dataclass(frozen=True)
+class _Image:
+    source: Path
+    split: str | None
+    label: str
+    digest: str = ""
+    side: int = 0
+
+
+def arrange(folder: Path, out: Path) -> Arranged:
+    """Write the images of `folder` into `out`; nothing is written where a problem blocks. Bad data is an answer, no exception.
+
+    The names of the classes are those of their folders, sorted.
+    """
+    images, problems = _named(folder)
+    names = tuple(sorted({image.label for image in images}))
+    if not problems and len(names) < 2:
+        what = f"there is one class only, {names[0]}" if names else "there is no folder of a class"
+        problems.append(problem(f"{what}; make at least two folders, each with the images of one class", str(folder)))
+    if not any(each.blocking for each in problems):
+        images, unreadable = _looked_at(images)
+        problems += fewer(unreadable) or _too_few(images, folder)
+    if any(each.blocking for each in problems):
+        return Arranged(names, {}, tuple(problems))
+    sources = {put(image.source, out, place): image.source for place, image in _places(_split(images)).items()}
+    return Arranged(names, sources, tuple(problems), _side([image.side for image in images]))
+
+
+def _named(folder: Path) -> tuple[list[_Image], list[Problem]]:
+    """Every image by its split, if it has one, and its class."""
+    places = [path for path in entries(folder) if path.is_dir()]
+    splits = {path: split for path in places if (split := split_name(path.name))}
+    if "train" not in splits.values():
+        return _of_classes(folder, None)
+    images: list[_Image] = []
+    problems: list[Problem] = []
+    for path in places:
+        if path not in splits:
+            problems.append(problem("the folder is none of train, val and test beside it; move it into one of them", str(path)))
+            continue
+        found, wrong = _of_classes(path, splits[path])
+        images, problems = images + found, problems + wrong
+    return images, problems
+
+
+def _of_classes(folder: Path, split: str | None) -> tuple[list[_Image], list[Problem]]:
+    images, problems = [], []
+    for place in entries(folder):
+        if is_image(place):
+            problems.append(problem("the image is in no folder of a class; move it into one", str(place)))
+        if not place.is_dir():
+            continue
+        found = [path for path in entries(place) if is_image(path)]
+        problems += _strange(place)
+        if not found and split in (None, "train"):
+            problems.append(problem("the class is empty; put images into it, or remove the folder", str(place)))
+        images += [_Image(path, split, place.name) for path in found]
+    return images, fewer(problems)
+
+
+def _strange(place: Path) -> list[Problem]:
+    """What lies in a class's folder and is no image."""
+    found = [
+        problem("folders below a class are not read; move the images up", str(path)) for path in entries(place) if path.is_dir()
+    ]
+    others = [path for path in entries(place) if path.is_file() and not is_image(path)]
+    what = "the file is none of PNG, JPEG, WebP and BMP and is left out"
+    found += [problem(what, str(path), blocking=False) for path in others]
+    if not place.name.isprintable() or len(place.name) > 100:
+        found.append(problem("the name of the class is too long or not printable; give the folder another", str(place)))
+    return found
+
+
+def _looked_at(images: Sequence[_Image]) -> tuple[list[_Image], list[Problem]]:
+    """The images with what is seen in them, and those that cannot be read."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        found = list(threads.map(_look, images))
+    return [each for each in found if isinstance(each, _Image)], [each for each in found if isinstance(each, Problem)]
+
+
+def _look(image: _Image) -> _Image | Problem:
+    try:
+        content = image.source.read_bytes()
+        content = decoding.as_png(content) or content
+        digest = hashlib.sha256(decoding.decode_upright(content, LOOKED_AT, LOOKED_AT).tobytes()).hexdigest()
+        return _Image(image.source, image.split, image.label, digest, min(decoding.image_size(content)))
+    except OSError as error:
+        return problem(f"the file cannot be read ({error.strerror}); restore it or take it away", str(image.source))
+    except DataError as error:
+        return problem(f"{error.problem}; replace the file or take it away", str(image.source))
+
+
+def _too_few(images: Sequence[_Image], folder: Path) -> list[Problem]:
+    counts = Counter(image.label for image in images)
+    few = [f"{label} ({count})" for label, count in sorted(counts.items()) if count < FEWEST]
+    if not few:
+        return []
+    why = f"a class needs at least {FEWEST} images: one to test with, one for validation, three to train on"
+    return [problem(f"too few images of {', '.join(few[:20])}; {why}", str(folder))]
+
+
+def _split(images: Sequence[_Image]) -> list[_Image]:
+    """Each with a split: those of the train side are drawn from, of each class alike, for what is not given."""
+    given = {image.split for image in images if image.split}
+    open_ = [image for image in images if image.split in (None, "train")]
+    done = [image for image in images if image.split not in (None, "train")]
+    for label in sorted({image.label for image in open_}):
+        of_class = [image for image in open_ if image.label == label]
+        splits = drawn([image.digest for image in of_class], given, len(open_))
+        done += [
+            _Image(image.source, split, label, image.digest, image.side) for image, split in zip(of_class, splits, strict=True)
+        ]
+    return done
+
+
+def _places(images: Sequence[_Image]) -> dict[str, _Image]:
+    """The new path of each, without suffix; images that differ in their suffix only keep it in the name."""
+    wanted = Counter((image.split, image.label, image.source.stem.lower()) for image in images)
+    places = {}
+    for image in images:
+        is_alone = wanted[image.split, image.label, image.source.stem.lower()] == 1
+        name = image.source.stem if is_alone else image.source.name.replace(".", "_")
+        places[f"{image.split}/{image.label}/{name}"] = image
+    return places
+
+
+def _side(sides: Sequence[int]) -> int:
+    median = statistics.median(sides)
+    return next((side for side in SIDES if median <= MUCH * side), SIDES[-1])

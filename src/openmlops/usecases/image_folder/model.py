@@ -1,0 +1,42 @@
+"""The network for one's own images, built and trained as its configuration says. Network and loop are in `learning`."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from openmlops.core.types import Preprocessing, Value
+from openmlops.learning import loop
+from openmlops.learning.network import Network
+from openmlops.usecases.base import Rows
+from openmlops.usecases.image_folder.recipe import TrainConfig, channels
+
+WHITENING_IMAGES = 5000
+"""training images whose patches the first layer is computed from, of 32x32 pixels: of larger ones fewer"""
+FULL_SIDE = 48
+"""pixels of a side from which on the first layer takes every second patch only"""
+
+
+def build(config: Value, preprocessing: Preprocessing, rows: Rows, train: np.ndarray) -> Network:
+    """The untrained network that `config` asks for, its first layer computed from the images `train` (indices into `rows`)."""
+    assert isinstance(config, TrainConfig)
+    side = rows.images.shape[1]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = Network(preprocessing, side, channels(config.width), 1 if side < FULL_SIDE else 2, len(rows.names))
+    few = train[: WHITENING_IMAGES * 32 * 32 // side**2]
+    network.fit_whitening(torch.from_numpy(rows.images[few]).permute(0, 3, 1, 2))
+    return network
+
+
+def fit(model: nn.Module, rows: Rows, indices: Mapping[str, np.ndarray], config: Value, **how: Any) -> loop.FitResult:
+    """`learning.loop.fit` with what is open in `config` filled in, as the result's configuration then says."""
+    assert isinstance(config, TrainConfig)
+    resolved = config.resolved(len(indices["train"]))
+    data = loop.FitData(*(part[indices[name]] for name in ("train", "validation") for part in (rows.images, rows.labels)))
+    result = loop.fit(model, data, resolved.fit_config(rows.images.shape[1]), **how)
+    settled = {name: value for name, value in result.config if name in type(config).model_fields}
+    return replace(result, config=resolved.model_copy(update=settled))

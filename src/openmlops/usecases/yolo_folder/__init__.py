@@ -1,0 +1,45 @@
+"""Detection on one's own images in YOLO's layout. `yolo_folder` makes the use case of a project.
+
+Training needs the optional extra `yolo` (ultralytics, AGPL-3.0; docs/decisions/0003); reading data, serving and monitoring do
+not. The functions that need torch or ultralytics are named, not imported: the server loads this use case too.
+"""
+
+from openmlops.core.detection_task import DETECTION
+from openmlops.usecases.base import UseCase, no_sample, on_call
+from openmlops.usecases.yolo_folder import answering, data, features
+from openmlops.usecases.yolo_folder.extend import extend
+from openmlops.usecases.yolo_folder.recipe import TrainConfig
+
+__all__ = ["TrainConfig", "yolo_folder"]
+
+NEEDS = {"ultralytics": "yolo", "cv2": "yolo"}
+"""packages of the optional extra"""
+
+
+def yolo_folder(name: str, config: type[TrainConfig] = TrainConfig, about: str = "Images of one's own.") -> UseCase:
+    """The use case `name`, its data below DATA_RAW_DIR in the folder of that name; `data.yaml` there names the classes.
+
+    `about`: source and licence of the images, for the model card.
+    """
+    return UseCase(
+        name=name,
+        model_name=name,
+        folder=name,
+        about=about,
+        task=DETECTION,
+        config=config,
+        read=data.read,
+        check=data.check,
+        split=data.split,
+        preprocess=data.preprocess,
+        build=on_call("openmlops.usecases.yolo_folder.model", "build", NEEDS),
+        fit=on_call("openmlops.usecases.yolo_folder.training", "fit", NEEDS),
+        served=on_call("openmlops.usecases.yolo_folder.model", "served", NEEDS),
+        decode=data.decode,
+        show=answering.show,
+        answer=answering.answer,
+        features=features.features,
+        sample=no_sample,
+        extend=extend,
+        labelled=data.labelled,
+    )

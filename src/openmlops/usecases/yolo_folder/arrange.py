@@ -1,0 +1,186 @@
+"""Images and label files in one of YOLO's layouts, as people and tools write them -> the layout of folder.py.
+
+    data.yaml (any one .yaml)   names; path, train, val, test: folders of images, also above or beside the file
+    images/a.jpg                labels/a.txt          no splits: they are drawn
+    images/train/a.jpg          labels/train/a.txt    splits that are there stay
+    train/images/a.jpg          train/labels/a.txt    the same, as some tools write it
+
+What is not here: what is wrong with images and labels once they are arranged (data.py).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from openmlops.core.types import Problem
+from openmlops.core.validation import fewer, problem
+from openmlops.errors import DataError
+from openmlops.files import sha256_of, write_bytes, write_text
+from openmlops.usecases.arranging import SPLITS, Arranged, drawn, entries, is_image, put, split_name
+from openmlops.usecases.yolo_folder.folder import CONFIG, MAX_CONFIG_BYTES
+from openmlops.usecases.yolo_folder.layout import data_yaml
+
+FEWEST = 10
+"""images: two to test with, two for validation, six to train on"""
+NO_LABELS = ("classes.txt", "README.txt", "notes.txt")
+
+
+@dataclass(frozen=True)
+class _Image:
+    source: Path
+    label: Path
+    split: str | None
+
+
+def arrange(folder: Path, out: Path) -> Arranged:
+    """Write the images of `folder` with their labels and a data.yaml into `out`; nothing where a problem blocks.
+
+    Bad data is an answer, never an exception.
+    """
+    config, problems = _config(folder)
+    names = _names(folder, config)
+    if not names:
+        what = "no names of classes are there; write them as names into data.yaml, or one a line into classes.txt"
+        problems.append(problem(what, str(folder)))
+    places, wrong = _places(folder, config)
+    problems += wrong
+    images = [_Image(path, _label(path), split) for place, split in places for path in entries(place) if is_image(path)]
+    problems += fewer(_orphans(folder, places, images))
+    if not problems and len(images) < FEWEST:
+        why = f"at least {FEWEST} are needed: two to test with, two for validation, six to train on"
+        problems.append(problem(f"there are {len(images)} images beside labels; {why}", str(folder)))
+    if problems:
+        return Arranged(names, {}, tuple(problems))
+    return _written(images, names, out)
+
+
+def _config(folder: Path) -> tuple[dict[str, Any], list[Problem]]:
+    """What the .yaml file of the folder says; nothing where there is none."""
+    found = [path for path in entries(folder) if path.suffix in (".yaml", ".yml")]
+    chosen = folder / CONFIG if folder / CONFIG in found else found[0] if len(found) == 1 else None
+    if chosen is None:
+        several = [problem(f"there are {len(found)} .yaml files; call the right one {CONFIG}", str(folder))]
+        return {}, several if found else []
+    try:
+        content = yaml.safe_load(chosen.read_bytes()[:MAX_CONFIG_BYTES])
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+        return {}, [problem(f"the file is not YAML ({' '.join(str(error).split())[:120]})", str(chosen))]
+    if not isinstance(content, dict):
+        return {}, [problem("the file holds no keys and values; write names, train and val", str(chosen))]
+    return content, []
+
+
+def _names(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
+    names = config.get("names")
+    if isinstance(names, dict):
+        names = [name for _, name in sorted(names.items(), key=lambda item: str(item[0]).zfill(6))]
+    if isinstance(names, list):
+        return tuple(map(str, names))
+    for path in (folder / "classes.txt", folder / "labels" / "classes.txt"):
+        if path.is_file():
+            return tuple(line.strip() for line in path.read_text("utf-8", "replace").splitlines() if line.strip())
+    return ()
+
+
+def _places(folder: Path, config: dict[str, Any]) -> tuple[list[tuple[Path, str | None]], list[Problem]]:
+    """Folders of images, each with its split if it has one."""
+    if named := {split: config[split] for split in SPLITS if config.get(split)}:
+        return _named_places(folder, config, named)
+    below = [path for path in entries(folder) if path.is_dir()]
+    outside = [
+        (path / "images", split_name(path.name)) for path in below if (path / "images").is_dir() and split_name(path.name)
+    ]
+    if outside:
+        return outside, []
+    images = folder / "images"
+    inside = [(path, split_name(path.name)) for path in entries(images) if path.is_dir()] if images.is_dir() else []
+    if unknown := [path for path, split in inside if split is None]:
+        return [], [problem("the folder is none of train, val and test; rename it", str(path)) for path in unknown]
+    if inside or images.is_dir():
+        return _all_in_train(inside or [(images, None)]), []
+    return [], [problem("there is no folder images beside a folder labels; make them", str(folder))]
+
+
+def _all_in_train(places: list[tuple[Path, str | None]]) -> list[tuple[Path, str | None]]:
+    """A lone split is no split."""
+    return places if len(places) > 1 else [(place, None) for place, _ in places]
+
+
+def _named_places(
+    folder: Path, config: dict[str, Any], named: dict[str, Any]
+) -> tuple[list[tuple[Path, str | None]], list[Problem]]:
+    places: dict[Path, str | None] = {}
+    problems = []
+    for split, texts in named.items():
+        for text in texts if isinstance(texts, list) else [texts]:
+            place = _resolved(folder, str(config.get("path") or "."), str(text))
+            if place is None:
+                what = f"{split} names {text}, which is no folder of images here; correct it"
+                problems.append(problem(what, str(folder)))
+            else:
+                places.setdefault(place, split)  # some files name one folder as train and val
+    return _all_in_train(list(places.items())), problems
+
+
+def _resolved(folder: Path, root: str, text: str) -> Path | None:
+    """Where a folder of a data.yaml lies: tools write it relative to the file, to `path`, or to a folder of their own."""
+    inside = text.removeprefix("../").removeprefix("./")
+    for candidate in (folder / root / text, folder / text, folder / inside, folder / Path(root).name / text):
+        if candidate.is_dir():
+            return candidate.resolve()
+    return None
+
+
+def _label(image: Path) -> Path:
+    """images/train/a.jpg -> labels/train/a.txt"""
+    parts = image.with_suffix(".txt").parts
+    if "images" not in parts[:-1]:
+        return image.with_suffix(".txt")
+    last = max(index for index, part in enumerate(parts[:-1]) if part == "images")
+    return Path(*parts[:last], "labels", *parts[last + 1 :])
+
+
+def _orphans(folder: Path, places: Iterable[tuple[Path, str | None]], images: list[_Image]) -> list[Problem]:
+    """Label files without an image; and that there is no label at all."""
+    known = {image.label for image in images}
+    labels = {_label(place / "x.jpg").parent for place, _ in places}
+    files = [path for place in sorted(labels) if place.is_dir() for path in entries(place) if path.suffix == ".txt"]
+    found = [path for path in files if path not in known and path.name not in NO_LABELS]
+    problems = [problem("the label file has no image; add the image or delete the file", str(path)) for path in found]
+    if images and not any(image.label.is_file() for image in images):
+        what = f"no image has a label file (the first would be {images[0].label}); put them into labels"
+        problems.append(problem(what, str(folder)))
+    return problems
+
+
+def _written(images: list[_Image], names: tuple[str, ...], out: Path) -> Arranged:
+    sources: dict[str, Path] = {}
+    problems = []
+    for image, split in _split(images):
+        where = f"{split}/{image.source.stem}"
+        if f"labels/{where}.txt" in sources:
+            problems.append(problem("another image has the same name; rename one of them", str(image.source)))
+            continue
+        try:
+            sources[put(image.source, out, f"images/{where}")] = image.source
+            sources[f"labels/{where}.txt"] = image.label
+            write_bytes(out / f"labels/{where}.txt", image.label.read_bytes() if image.label.is_file() else b"")
+        except OSError as error:
+            problems.append(problem(f"the file cannot be read ({error.strerror}); restore it", str(image.source)))
+        except DataError as error:
+            problems.append(problem(f"{error.problem}; replace the file or take it away", str(image.source)))
+    write_text(out / CONFIG, data_yaml(names))
+    return Arranged(names, sources, tuple(fewer(problems)))
+
+
+def _split(images: list[_Image]) -> list[tuple[_Image, str]]:
+    """Each with a split: those of the train side are drawn from for what is not given."""
+    given = {image.split for image in images if image.split}
+    open_ = [image for image in images if image.split in (None, "train")]
+    splits = drawn([sha256_of(image.source) for image in open_], given, len(open_))
+    return list(zip(open_, splits, strict=True)) + [
+        (image, image.split) for image in images if image.split not in (None, "train")
+    ]

@@ -1,0 +1,158 @@
+"""Detection data in YOLO's layout: read, check, split, and how the network scales pixels.
+
+Rows are the images of `train`, then of `val`, then of `test`, each sorted by path. Pixels are those that are stored: an EXIF
+orientation is not applied. What is not here: `data.yaml` and file names (folder.py), label files (labels.py).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from openmlops.core import decoding
+from openmlops.core.boxes import objects
+from openmlops.core.types import Preprocessing, Problem
+from openmlops.core.validation import fewer, problem
+from openmlops.errors import DataError
+from openmlops.usecases import splitting
+from openmlops.usecases.base import Rows
+from openmlops.usecases.copies import Seen, check_copies
+from openmlops.usecases.yolo_folder.folder import MAX_NAMES, SUFFIXES, Contents, contents, label_path
+from openmlops.usecases.yolo_folder.labels import parse
+
+VALIDATION_SHARE = 0.2
+"""Share of the train images that is held back for validation where the publisher fixed none."""
+MIN_SIDE = 16
+"""Smallest height and width of an image in pixels."""
+MAX_FILE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class _Image:
+    path: str
+    split: str
+    pixels: np.ndarray
+    labels: np.ndarray
+
+
+def read(folder: Path) -> Rows:
+    """All images of the folder with their boxes. Raises DataError for what cannot be read or has not YOLO's structure.
+
+    Boxes are cut off at the image's border, repeated label lines left out.
+    """
+    found, images, problems = _load(folder)
+    blocking = [problem for problem in problems if problem.blocking]
+    if blocking:
+        raise DataError(f"{folder} cannot be used: {blocking[0]}", "See `openmlops data check` for all problems")
+    splits = np.array([image.split for image in images])
+    return Rows(
+        images=objects([image.pixels for image in images]),
+        labels=objects([image.labels for image in images]),
+        names=found.names,
+        test=splits == "test",
+        validation=splits == "val" if "val" in found.images else None,
+    )
+
+
+def check(folder: Path) -> tuple[tuple[Problem, ...], dict[str, int]]:
+    """Everything that is wrong with the folder, and boxes per class; never an exception for bad data."""
+    found, images, problems = _load(folder)
+    problems = fewer(problems) + _check_boxes(images, found)
+    if images:
+        problems += check_copies([Seen(image.path, image.split, image.pixels) for image in images])
+    return tuple(problems), _count(images, found.names)
+
+
+def _load(folder: Path) -> tuple[Contents, list[_Image], list[Problem]]:
+    """What the folder names, all images that can be used, and the problems of the rest."""
+    found = contents(folder)
+    images, problems = _opened(folder, found) if found.usable else ([], [])
+    return found, images, [*found.problems, *problems]
+
+
+def _opened(folder: Path, found: Contents) -> tuple[list[_Image], list[Problem]]:
+    images, problems = [], []
+    for split, path in ((split, path) for split, paths in found.images.items() for path in paths):
+        pixels, wrong = _pixels(folder, path)
+        problems += wrong
+        if pixels is not None:
+            where = label_path(path)
+            labels, wrong = parse(folder / where, where, len(found.names), pixels.shape[:2])
+            problems += wrong
+            images.append(_Image(path, split, pixels, labels))
+    return images, problems
+
+
+def _pixels(folder: Path, path: str) -> tuple[np.ndarray | None, list[Problem]]:
+    """uint8 (h, w, 3), or None with the reason."""
+    try:
+        if (folder / path).stat().st_size > MAX_FILE_BYTES:
+            return None, [problem(f"the file has more than {MAX_FILE_BYTES} bytes", path)]
+        content = (folder / path).read_bytes()
+        pixels = decoding.decode_native(content)
+    except OSError as error:
+        return None, [problem(f"the file cannot be read ({error.strerror})", path)]
+    except DataError as error:
+        return None, [problem(error.problem, path)]
+    if min(pixels.shape[:2]) < MIN_SIDE:
+        return None, [
+            problem(f"the image has {pixels.shape[1]}x{pixels.shape[0]} pixels, less than {MIN_SIDE} on a side", path)
+        ]
+    turned = decoding.exif_orientation(content) != 1
+    what = "the image has an EXIF orientation, which is not applied: its boxes must fit the pixels as stored"
+    return pixels, [problem(what, path, blocking=False)] if turned else []
+
+
+def _count(images: list[_Image], names: tuple[str, ...]) -> dict[str, int]:
+    classes = np.concatenate([image.labels[:, 4] for image in images] or [np.zeros(0)]).astype(np.int64)
+    return dict(zip(names, np.bincount(classes, minlength=len(names)).tolist(), strict=True))
+
+
+def _check_boxes(images: list[_Image], found: Contents) -> list[Problem]:
+    """Has every split boxes? A class without any is reported."""
+    problems = []
+    for split, paths in found.images.items():
+        counts = _count([image for image in images if image.split == split], found.names)
+        if paths and counts and not any(counts.values()):
+            problems.append(problem(f"there is no box in all of {split}", split))
+        elif absent := [name for name, count in counts.items() if count == 0]:
+            problems.append(problem(f"there is no box of {', '.join(absent[:20])}", split, blocking=False))
+    return problems
+
+
+def labelled(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images and boxes of a folder with images/ and labels/ and no splits: what traffic can be made of. Raises DataError.
+
+    Class numbers are taken as they are: a label file does not say how many classes there are.
+    """
+    names = Contents(names=tuple(map(str, range(MAX_NAMES))), images={"train": tuple(_listing(folder))})
+    images, problems = _opened(folder, names)
+    if problems := [problem for problem in problems if problem.blocking]:
+        raise DataError(f"{folder} cannot be used: {problems[0]}", "Correct the file, or take it away")
+    return objects([image.pixels for image in images]), objects([image.labels for image in images])
+
+
+def _listing(folder: Path) -> list[str]:
+    found = sorted(path.name for path in (folder / "images").glob("[!.]*") if path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise DataError(f"There is no PNG or JPEG in {folder / 'images'}", "Name the folder that has images/ and labels/")
+    return [f"images/{name}" for name in found]
+
+
+def decode(content: bytes) -> np.ndarray:
+    """PNG or JPEG bytes -> uint8 (h, w, 3) at its own size. Raises DataError, also below MIN_SIDE pixels on a side."""
+    image = decoding.decode_native(content)
+    if min(image.shape[:2]) < MIN_SIDE:
+        problem = f"The image has {image.shape[1]}x{image.shape[0]} pixels, less than {MIN_SIDE} on a side"
+        raise DataError(problem, "Send a larger one")
+    return image
+
+
+def split(rows: Rows, seed: int) -> dict[str, np.ndarray]:
+    """Row indices (int64, ascending) of the three splits: the publisher's; VALIDATION_SHARE is drawn where he fixed none."""
+    return splitting.split(rows, seed, VALIDATION_SHARE)
+
+
+def preprocess(rows: Rows, train: np.ndarray) -> Preprocessing:
+    """Pixels divided by 255, whatever the images: what YOLO networks take."""
+    return Preprocessing(mean=(0, 0, 0), std=(255, 255, 255))

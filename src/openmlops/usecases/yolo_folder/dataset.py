@@ -1,0 +1,100 @@
+"""Images and boxes in memory, as ultralytics' augmentation takes them. No files, no label caches, no worker processes.
+
+Images are scaled once, as serving does it (core.boxes). What is not here: the augmentations themselves, which are
+ultralytics'; and shuffling seeds, which are `training`'s.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from openmlops.core import boxes
+from openmlops.usecases.base import Rows
+from openmlops.usecases.yolo_folder.yolo import Albumentations, YOLODataset
+
+
+class MemoryDataset(YOLODataset):
+    """The images `which` (int64 indices) of `rows` on canvases of `imgsz` pixels: bare for augmentation, framed for
+    validation. ultralytics' own parts work on blue, green, red; batches come out as red, green, blue."""
+
+    def __init__(self, rows: Rows, which: np.ndarray, imgsz: int, batch_size: int, augment: bool, hyp: Any) -> None:
+        canvas = (imgsz, imgsz)
+        self._sizes = [rows.images[row].shape[:2] for row in which]
+        self._placed = [boxes.place(size, canvas) for size in self._sizes]
+        self._boxes = [rows.labels[row] for row in which]
+        framed = [boxes.letterbox(rows.images[row], canvas) for row in which]
+        shown = [self._shown(image, at, augment) for image, at in zip(framed, self._placed, strict=True)]
+        self._images = [np.ascontiguousarray(image[..., ::-1]) for image in shown]
+        data = {"names": dict(enumerate(rows.names)), "nc": len(rows.names), "channels": 3}
+        super().__init__(img_path="", imgsz=imgsz, batch_size=batch_size, augment=augment, hyp=hyp, data=data, task="detect")
+
+    @staticmethod
+    def _shown(image: np.ndarray, at: boxes.Placement, augment: bool) -> np.ndarray:
+        """The part of the canvas that the image covers, or all of it."""
+        return image[at.top : at.top + at.height, at.left : at.left + at.width] if augment else image
+
+    def get_img_files(self, img_path: str | list[str]) -> list[str]:
+        """Names for rows that have no files."""
+        return [f"{number}.png" for number in range(len(self._images))]
+
+    def get_labels(self) -> list[dict[str, Any]]:
+        """Boxes as centre and size, in shares of what `load_image` gives."""
+        return [self._label(number) for number in range(len(self._images))]
+
+    def _label(self, number: int) -> dict[str, Any]:
+        corners, classes = self._boxes[number][:, :4].astype(np.float32), self._boxes[number][:, 4:5].astype(np.float32)
+        height, width = self._sizes[number]
+        if not self.augment:
+            corners, height, width = boxes.to_canvas(corners, self._placed[number]), self.imgsz, self.imgsz
+        corners = corners / np.array([width, height, width, height], dtype=np.float32)
+        centred = np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], axis=1)
+        return {
+            "im_file": self.im_files[number],
+            "shape": self._images[number].shape[:2],
+            "cls": classes,
+            "bboxes": centred.astype(np.float32),
+            "segments": [],
+            "keypoints": None,
+            "normalized": True,
+            "bbox_format": "xywh",
+        }
+
+    def load_image(
+        self, i: int, rect_mode: bool = True, resize_short: bool = False
+    ) -> tuple[np.ndarray, tuple[int, int], tuple[int, int]]:
+        """A copy, because some augmentations work in place; the image's own size; its size on the canvas."""
+        image = self._images[i].copy() if self.augment else self._images[i]
+        return image, self._sizes[i], image.shape[:2]
+
+    def build_transforms(self, hyp: Any) -> Any:
+        """ultralytics' own. Mosaics are drawn from all images, not from those seen last, so that an epoch depends on its seed
+        alone; and what else is installed (albumentations) changes nothing."""
+        self.cache = "ram"
+        transforms = super().build_transforms(hyp)
+        transforms.transforms = [each for each in transforms.transforms if not isinstance(each, Albumentations)]
+        return transforms
+
+
+class Batches:
+    """A data set in batches, shuffled by torch's random state of the moment if `shuffle`; the last one may be smaller. Has
+    what ultralytics asks of a data loader."""
+
+    num_workers = 0
+    drop_last = False
+
+    def __init__(self, dataset: MemoryDataset, batch_size: int, shuffle: bool) -> None:
+        self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
+        self.sampler = range(len(dataset))
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        rows = torch.randperm(len(self.dataset)) if self.shuffle else torch.arange(len(self.dataset))
+        for part in rows.split(self.batch_size):
+            yield self.dataset.collate_fn([self.dataset[number] for number in part.tolist()])
+
+    def reset(self) -> None:
+        """Nothing is read ahead, so a change of the data set counts from the next image on."""

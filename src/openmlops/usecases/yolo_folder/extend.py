@@ -1,0 +1,36 @@
+"""Newly labelled images in the train folder of a YOLO data set; the files that were there stay as they are, byte for byte."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from openmlops.core.decoding import png
+from openmlops.errors import DataError
+from openmlops.files import write_bytes, write_text
+from openmlops.usecases.yolo_folder.folder import contents, label_path
+from openmlops.usecases.yolo_folder.layout import label_text
+
+
+def extend(folder: Path, images: np.ndarray, labels: np.ndarray, out: Path) -> Path:
+    """Copy `folder` to `out` with these images and their boxes as production_<batch>_<row>.png in its train folder.
+
+    Object arrays (n,) of uint8 (h, w, 3) and of float32 (m, 5): x1, y1, x2, y2 in pixels and class. `batch` is the next number
+    that the folder does not have. Raises DataError for a folder without train images.
+    """
+    train = contents(folder).images.get("train", ())
+    if not train:
+        raise DataError(f"{folder} has no train images to add to", "See `openmlops data check` for what is wrong with it")
+    shutil.copytree(folder, out, ignore=shutil.ignore_patterns(".*"))
+    place, batch = train[0].rpartition("/")[0], _next_batch(train)
+    for row, (image, boxes) in enumerate(zip(images, labels, strict=True)):
+        name = f"{place}/production_{batch}_{row:05d}.png"
+        write_text(out / label_path(name), label_text(boxes, image.shape[:2]))
+        write_bytes(out / name, png(image))
+    return out
+
+
+def _next_batch(train: tuple[str, ...]) -> int:
+    numbers = [int(found[1]) for path in train if (found := re.search(r"/production_(\d+)_\d+\.png$", path))]
+    return max(numbers, default=0) + 1

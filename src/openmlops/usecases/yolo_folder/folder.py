@@ -1,0 +1,190 @@
+"""A folder in YOLO's layout before any picture is opened: what `data.yaml` says, and which files belong together.
+
+    data.yaml            path (absent or `.`), train, val, test: folders of images; names: a list, or number: name
+    images/train/a.jpg   labels/train/a.txt; an image without a label file has no boxes
+
+What is not here: the content of images and labels (data.py, labels.py).
+"""
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from openmlops.core.types import Problem
+from openmlops.core.validation import problem
+from openmlops.usecases.yolo_folder.layout import SPLITS
+
+CONFIG = "data.yaml"
+SUFFIXES = (".jpg", ".jpeg", ".png")
+MAX_CONFIG_BYTES = 2**16
+MAX_NAMES = 1000
+
+_PICTURES = (".bmp", ".gif", ".heic", ".tif", ".tiff", ".webp", ".avif", ".jp2", ".dng", ".mpo")
+_NOT_LABELS = ("classes.txt", "README.txt")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Class names and, of each split that `data.yaml` names, its image files by path, relative to the folder."""
+
+    names: tuple[str, ...] = ()
+    images: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is anything to open."""
+        return bool(self.names) and any(self.images.values())
+
+
+def contents(folder: Path) -> Contents:
+    """What the folder holds, and everything that is wrong with its structure; never an exception for bad data."""
+    config, problems = _config(folder)
+    if config is None:
+        return Contents(problems=tuple(problems))
+    names, found = _names(config)
+    problems += found
+    places, found = _places(config, folder)
+    problems += found
+    images: dict[str, tuple[str, ...]] = {}
+    for split, place in places.items():
+        images[split], found = _images(folder, place)
+        problems += found + _orphans(folder, place, images[split])
+    return Contents(names, images, tuple(problems))
+
+
+def label_path(image: str) -> str:
+    """images/train/a.jpg -> labels/train/a.txt: the last folder called images, called labels instead."""
+    parts = PurePosixPath(image).with_suffix(".txt").parts
+    last = max(index for index, part in enumerate(parts) if part == "images")
+    return "/".join((*parts[:last], "labels", *parts[last + 1 :]))
+
+
+def _config(folder: Path) -> tuple[dict[str, Any] | None, list[Problem]]:
+    path = folder / CONFIG
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            return None, [problem(f"the file has more than {MAX_CONFIG_BYTES} bytes", CONFIG)]
+        text = path.read_text("utf-8-sig")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
+            return None, [problem("the file has references (`*name`); write them out", CONFIG)]
+        content = yaml.safe_load(text)
+    except FileNotFoundError:
+        return None, [problem("the file is missing; write it with train, val, test and names", CONFIG)]
+    except OSError as error:
+        return None, [problem(f"the file cannot be read ({error.strerror})", CONFIG)]
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError, AttributeError, LookupError) as error:
+        return None, [problem(f"the file is not YAML ({' '.join(str(error).split())[:120]})", CONFIG)]
+    if not isinstance(content, dict):
+        return None, [problem(f"the file holds a {type(content).__name__}, not keys and values", CONFIG)]
+    return content, []
+
+
+def _names(config: dict[str, Any]) -> tuple[tuple[str, ...], list[Problem]]:
+    """Class names by number, or nothing with the reason."""
+    names = config.get("names")
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not names:
+        return (), [problem("names is neither a list of class names nor a mapping of numbers to them", CONFIG)]
+    if len(names) > MAX_NAMES:
+        return (), [problem(f"names has {len(names)} classes, more than {MAX_NAMES}", CONFIG)]
+    if not all(type(number) is int for number in names) or sorted(names) != list(range(len(names))):
+        return (), [problem(f"names is not numbered from 0 to {len(names) - 1}", CONFIG)]
+    ordered = [names[number] for number in range(len(names))]
+    for number, name in enumerate(ordered):
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            return (), [problem(f"the name of class {number} is not a text; put it into quotes", CONFIG)]
+    if len(set(ordered)) < len(ordered):
+        return (), [problem("names has a name twice", CONFIG)]
+    if type(config.get("nc", len(ordered))) is not int or config.get("nc", len(ordered)) != len(ordered):
+        return tuple(ordered), [problem(f"nc is not {len(ordered)}, the number of names", CONFIG)]
+    return tuple(ordered), []
+
+
+def _places(config: dict[str, Any], folder: Path) -> tuple[dict[str, str], list[Problem]]:
+    """Split -> its folder of images; splits that cannot be used are left out, with the reason."""
+    root = config.get("path", ".")
+    if root not in (".", "./", None):
+        return {}, [problem("path is not `.`; take it out, so that the folder can be moved and versioned", CONFIG)]
+    places: dict[str, str] = {}
+    problems = []
+    for split in SPLITS:
+        if config.get(split) is None:
+            if split != "val":
+                problems.append(problem(f"{split} is missing; name its folder, as in images/{split}", CONFIG))
+            continue
+        reason = _why_not(config[split], folder)
+        place = "" if reason else PurePosixPath(config[split]).as_posix()
+        if not reason and (same := [other for other in places if _overlap(places[other], place)]):
+            reason = f"is in the same folder as {same[0]}"
+        if reason:
+            problems.append(problem(f"{split} {reason}", CONFIG))
+        else:
+            places[split] = place
+    return places, problems
+
+
+def _why_not(place: object, folder: Path) -> str:
+    """Why this cannot be a folder of images inside `folder`; empty if it can."""
+    if not isinstance(place, str):
+        return f"is a {type(place).__name__}; name one folder, as in images/train"
+    parts = PurePosixPath(place).parts
+    if place.startswith("/") or "\\" in place or re.match(r"[A-Za-z]+:", place) or ".." in parts or not place.isprintable():
+        return "leaves the folder of the data set; name a folder inside it"
+    if "images" not in parts:
+        return "is in no folder called images, so its labels cannot be found; use images/train and labels/train"
+    if not _is_folder(folder / place):
+        return f"names {place[:100]}, which is not a folder that can be read"
+    for inside in (place, label_path(f"{place}/x.txt").removesuffix("/x.txt")):
+        if not (folder / inside).resolve().is_relative_to(folder.resolve()):
+            return f"leaves the folder of the data set by a link ({inside}); copy the files into it"
+    return ""
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir() and os.access(path, os.R_OK | os.X_OK)
+    except OSError:
+        return False
+
+
+def _overlap(first: str, second: str) -> bool:
+    one, other = PurePosixPath(first), PurePosixPath(second)
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def _images(folder: Path, place: str) -> tuple[tuple[str, ...], list[Problem]]:
+    """The image files of a folder, sorted; everything else in it that may have been meant as one is a problem."""
+    entries = sorted(path for path in (folder / place).iterdir() if not path.name.startswith("."))
+    images = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
+    problems = [problem("the folder has no image", place)] if not images else []
+    for path in entries:
+        if path.is_dir():
+            problems.append(problem("folders below it are not read; move the images up", f"{place}/{path.name}"))
+        elif path.suffix.lower() in _PICTURES:
+            problems.append(problem("the image is neither PNG nor JPEG; convert it", f"{place}/{path.name}"))
+        elif path not in images:
+            problems.append(problem("the file is not an image and is not read", f"{place}/{path.name}", blocking=False))
+    stems: dict[str, str] = {}
+    for path in images:
+        if path.stem in stems:
+            what = f"the image has the label file of {stems[path.stem]}; rename one of them"
+            problems.append(problem(what, f"{place}/{path.name}"))
+        stems.setdefault(path.stem, path.name)
+    return tuple(f"{place}/{path.name}" for path in images), problems
+
+
+def _orphans(folder: Path, place: str, images: tuple[str, ...]) -> list[Problem]:
+    """Label files without an image."""
+    known = {label_path(image) for image in images}
+    labels = label_path(f"{place}/x.txt").removesuffix("/x.txt")
+    if not (folder / labels).is_dir():
+        return []
+    names = sorted(path.name for path in (folder / labels).glob("*.txt") if not path.name.startswith("."))
+    orphans = [f"{labels}/{name}" for name in names if name not in _NOT_LABELS and f"{labels}/{name}" not in known]
+    return [problem("the label file has no image; add the image or delete the file", orphan) for orphan in orphans]

@@ -1,0 +1,78 @@
+"""The weights that a training starts from: found, identified by SHA-256, read without running what the file says.
+
+Nothing is downloaded. What is not here: weights of an interrupted training, which are its checkpoint's.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from openmlops.errors import DataError, TrainingError
+from openmlops.files import sha256_of
+from openmlops.terminal import say
+from openmlops.usecases.yolo_folder.model import Network
+from openmlops.usecases.yolo_folder.recipe import TrainConfig
+from openmlops.usecases.yolo_folder.yolo import load_safely
+
+AUTO = "yolov8n.pt"
+"""what `auto` looks for in the current folder"""
+
+
+def find(config: TrainConfig) -> TrainConfig:
+    """`config` with `pretrained` settled: a path and its SHA-256, or `none`. Raises TrainingError for a file that is not
+    there, or is not the one that `pretrained_sha256` names."""
+    path = _path(config)
+    if path is None:
+        _require_same(config, None)
+        return config.model_copy(update={"pretrained": "none"})
+    if not path.is_file():
+        remedy = "Put the file there, give another path, or train from scratch (pretrained: none)"
+        raise TrainingError(f"There are no pretrained weights at {path}", remedy)
+    digest = sha256_of(path)
+    _require_same(config, digest)
+    return config.model_copy(update={"pretrained": str(path), "pretrained_sha256": digest})
+
+
+def _path(config: TrainConfig) -> Path | None:
+    if config.pretrained == "none":
+        return None
+    if config.pretrained != "auto":
+        return Path(config.pretrained)
+    if Path(AUTO).is_file() or config.pretrained_sha256:
+        return Path(AUTO)
+    say(f"No {AUTO} in this folder: the detector is trained from scratch.")
+    return None
+
+
+def _require_same(config: TrainConfig, digest: str | None) -> None:
+    wanted = config.pretrained_sha256
+    if wanted is not None and wanted != digest:
+        found = f"has the SHA-256 {digest}" if digest else "is not used"
+        remedy = "Bring back the file that the training started from, or leave pretrained_sha256 out"
+        raise TrainingError(f"The pretrained file {config.pretrained} {found}, not {wanted}", remedy)
+
+
+def load(network: Network, config: TrainConfig) -> None:
+    """Copy what fits of the file that `find` settled on into `network`; layers of another size, as those for other classes,
+    stay as they are. Raises DataError for a file that is no YOLO checkpoint, or none of this kind of network."""
+    if config.pretrained == "none":
+        return
+    theirs = _weights(Path(config.pretrained))
+    ours = network.detector.state_dict()
+    fitting = {name: tensor for name, tensor in theirs.items() if name in ours and ours[name].shape == tensor.shape}
+    if len(fitting) < len(ours) / 2:
+        remedy = f"Give a checkpoint of {config.model.removesuffix('.yaml')}, or train from scratch (pretrained: none)"
+        raise DataError(f"{config.pretrained} fits {len(fitting)} of the network's {len(ours)} tensors", remedy)
+    network.detector.load_state_dict(fitting, strict=False)
+
+
+def _weights(path: Path) -> dict[str, torch.Tensor]:
+    remedy = "Give a checkpoint that ultralytics wrote, or train from scratch (pretrained: none)"
+    try:
+        found = load_safely(path)
+    except Exception as error:
+        raise DataError(f"{path} is no YOLO checkpoint ({type(error).__name__})", remedy) from error
+    if not isinstance(found, nn.Module):
+        raise DataError(f"{path} is no YOLO checkpoint (it holds a {type(found).__name__})", remedy)
+    return found.float().state_dict()

@@ -1,0 +1,75 @@
+"""What a person sees in a terminal, and that a pipe gets the same without its decoration."""
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from openmlops import terminal
+from openmlops.cli.show import STYLES, print_line, print_table, styled
+
+OPENMLOPS = str(Path(sys.executable).with_name("openmlops"))
+ESCAPE = "\x1b["
+
+
+def _in_a_terminal(*words: str, cwd: Path) -> str:
+    """What a command shows on a terminal of 100 columns."""
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"}
+    environment.pop("NO_COLOR", None)
+    with subprocess.Popen([OPENMLOPS, *words], stdin=theirs, stdout=theirs, stderr=theirs, cwd=cwd, env=environment) as process:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(ours, 65536)
+            except OSError:  # the other end is closed
+                break
+    os.close(ours)
+    assert process.returncode == 0
+    return shown.decode()
+
+
+def test_a_terminal_gets_colours_and_a_pipe_none(tmp_path: Path) -> None:
+    shown = _in_a_terminal("doctor", cwd=tmp_path)
+    piped = subprocess.run([OPENMLOPS, "doctor"], capture_output=True, text=True, cwd=tmp_path, check=True).stdout
+    assert f"{ESCAPE}32mok" in shown
+    assert ESCAPE not in piped
+    assert piped.startswith("ok ")
+
+
+def test_a_table_is_drawn_in_a_terminal_only(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    print_table("Versions", ("version", "stands as"), [("m/1", "champion"), ("m/2", "[odd]")])
+    assert capsys.readouterr().out == "version\tstands as\nm/1\tchampion\nm/2\t[odd]\n"
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    print_table("Versions", ("version", "stands as"), [("m/1", "champion"), ("m/2", "[odd]")])
+    drawn = capsys.readouterr().out
+    assert f"{ESCAPE}32mchampion" in drawn
+    assert "[odd]" in drawn
+
+
+def test_only_what_says_how_something_stands_is_coloured() -> None:
+    assert styled("no_drift").style == STYLES["no drift"] == "green"
+    assert styled("drift").style == "bold red"
+    assert styled("a drift of the camera").style == ""
+
+
+def test_a_line_is_not_wrapped_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    print_line(styled("ok"), " [not markup] ", "x" * 300)
+    assert capsys.readouterr().out == f"ok [not markup] {'x' * 300}\n"
+
+
+def test_what_is_being_done_is_shown_in_a_terminal_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for is_terminal in (False, True):
+        monkeypatch.setattr(terminal, "stderr", Console(stderr=True, force_terminal=is_terminal, width=100))
+        with terminal.working("Judging the last window"):
+            pass
+        assert ("Judging the last window" in capsys.readouterr().err) is is_terminal

@@ -1,0 +1,28 @@
+"""The console's tests look at one small world of toy models; each worker process makes it once."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "operations"))
+
+from openmlops.console.app import create_app
+from openmlops.operations.workspace import Workspace
+
+
+@pytest.fixture(scope="session")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Five versions, four of them judged, traffic, labels and a decision. Tests of one file may go on from what others did."""
+    from console_world import make
+
+    return make(tmp_path_factory.mktemp("toys"))
+
+
+@pytest.fixture
+def client(toys: Workspace) -> Iterator[TestClient]:
+    """A browser without a window on this machine."""
+    with TestClient(create_app(toys), base_url="http://127.0.0.1:8080") as opened:
+        yield opened

@@ -1,0 +1,213 @@
+"""What the page says is what ledger, decisions, log and registry say; what is missing is said to be missing, and why."""
+
+import hashlib
+import json
+import re
+import shutil
+from datetime import UTC, datetime, timedelta
+from html import unescape
+from pathlib import Path
+
+import pytest
+from console_world import ANSWERS, BAD, BEST, CHAMPION, CONTRAST, EQUAL, FIRST, NAME, decide, fresh, workspace
+from sqlalchemy import text
+from starlette.testclient import TestClient
+
+from openmlops.adapters.decisions import Outcome
+from openmlops.adapters.evidently_report import HTML
+from openmlops.console import registered, static_files
+from openmlops.console.app import create_app
+from openmlops.console.known import read
+from openmlops.console.parts import PARTS
+from openmlops.console.waiting import Situation, waits_for
+from openmlops.core.policy import Policy, WorthLabelling
+from openmlops.operations.monitoring import OUTCOME_FILE
+from openmlops.operations.workspace import Workspace
+
+PAGE = f"/console/models/{NAME}"
+
+
+def words(html: str) -> str:
+    """What a person reads."""
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
+
+
+def part(client: TestClient, name: str) -> str:
+    return words(client.get(f"{PAGE}/parts/{name}").text)
+
+
+def test_the_one_model_is_shown_at_once_and_all_its_parts_are_there(client: TestClient) -> None:
+    answer = client.get("/")
+    assert (answer.url.path, answer.status_code) == (PAGE, 200)
+    assert all(f'id="{name}"' in answer.text for name in PARTS)
+
+
+def test_who_reigns_since_when_and_why(client: TestClient, toys: Workspace) -> None:
+    reign = read(toys, NAME).reign
+    found = part(client, "now")
+    assert f"version {CHAMPION} since {reign.at:%Y-%m-%d %H:%M}" in found
+    assert reign.reasons[0] in found
+    assert "No drift statistic 21.2, threshold 64.0, 400 answers" in found
+    assert "75.0 % accuracy on 200 labels of production (95 %: 70.0 to 80.0)" in found
+    assert f"{len(range(0, ANSWERS, 3))} of 500 labels that a retraining needs" in found
+
+
+def test_the_ledger_tells_every_verdict_with_its_comparisons(client: TestClient) -> None:
+    found = part(client, "ledger")
+    order = [f"Version {CHAMPION} promoted", f"Version {FIRST} promoted"]
+    rejected, open_ = f"Version {BAD} rejected", f"Version {EQUAL}: inconclusive"
+    places = [found.index(each) for each in (open_, rejected, *order)]
+    assert places == sorted(places)
+    assert f"Version {CHAMPION} is better than version {FIRST} on holdout" in found
+    assert "76.0 % 70.0 % +6.0 points" in found
+
+
+def test_versions_have_their_recorded_scores_with_intervals_and_those_of_the_gate(client: TestClient) -> None:
+    found = part(client, "versions")
+    assert "accuracy 80.0 % [78.0, 82.0]" in found
+    assert f"{BEST} never at the gate" in found.replace("○ ", "").replace("◌ ", "")
+    assert f"60.0 % against version {CHAMPION}, 2,000 images" in found
+
+
+def test_where_mlflow_does_not_answer_the_page_says_so_and_shows_what_the_gate_measured(toys: Workspace) -> None:
+    away = workspace(toys.home, mlflow_tracking_uri="http://127.0.0.1:9", database_url=toys.settings.database)
+    with TestClient(create_app(away), base_url="http://127.0.0.1") as opened:
+        registered_late = opened.get(f"{PAGE}/parts/versions")
+    found = words(registered_late.text)
+    assert "MLflow's figures are missing; the gate's own stand beside." in found
+    assert f"60.0 % against version {CHAMPION}, 2,000 images" in found
+
+
+def test_charts_have_their_points_in_a_table_too(client: TestClient) -> None:
+    html = client.get(f"{PAGE}/parts/drift").text
+    drawn = json.loads(unescape(re.search(r'data-chart="([^"]*)"', html)[1]))
+    assert [trace["name"] for trace in drawn["traces"]] == ["statistic", "threshold"]
+    assert drawn["traces"][0]["y"][0] == 21.25
+    assert f"21.2 64.0 no drift none {CONTRAST}" not in words(html)
+    assert "2 400 21.2 64.0 no drift none" in words(html)
+
+
+def test_nothing_is_invented_where_nothing_is_there(tmp_path: Path) -> None:
+    with TestClient(create_app(fresh(tmp_path)), base_url="http://localhost") as opened:
+        found = words(opened.get("/").text)
+    for said in (
+        "No version was ever promoted",
+        "No window of any version was judged",
+        "No image was answered yet",
+        "Errors are counted by the server",
+        "Nothing was decided yet",
+        "The ledger of toy is empty",
+        "There is no version yet",
+        "0 of 500 labels",
+    ):
+        assert said in found
+    assert "%" not in found.split("Ledger:")[0]
+
+
+def test_hours_later_the_page_says_how_old_everything_is(client: TestClient, toys: Workspace) -> None:
+    from openmlops.console.words import ago
+
+    now = datetime.now(UTC)
+    lengths = {0: "just now", 12: "12 s ago", 240: "4 min ago", 7300: "2 h ago", 300_000: "3 d ago"}
+    assert {seconds: ago(now - timedelta(seconds=seconds), now) for seconds in lengths} == lengths
+
+
+@pytest.mark.parametrize(
+    ("action", "new", "said"),
+    [
+        ("collect_labels", 120, "for labels: 120 of 500 are here; 3 images are named for it"),
+        ("collect_labels", 500, "for the next turn: 500 new labels are here"),
+        ("retrain", 500, "for somebody to let the retraining happen: run a cycle in the mode auto"),
+        ("not_measurable", 0, "for more answers in production"),
+        ("nothing", 0, "for the cooldown, which ends at the latest at 2026-11-01 18:00 UTC"),
+    ],
+)
+def test_a_decision_says_what_it_waits_for(toys: Workspace, action: str, new: int, said: str) -> None:
+    noon = datetime(2026, 11, 1, 12, tzinfo=UTC)
+    record = toys.decisions.list(NAME)[0].model_copy(
+        update={
+            "action": action,
+            "at": noon,
+            "labels": WorthLabelling(uncertain=("a", "b"), random=("c",)),
+            "reasons": ("the last retrain was 0.0 hours ago, the cooldown is 6",),
+        }
+    )
+    assert waits_for(record, Situation(new, Policy(), noon + timedelta(hours=1))).startswith(said)
+
+
+def test_what_came_of_a_decision_stands_with_it(client: TestClient, toys: Workspace) -> None:
+    record = decide(toys, "no_drift")
+    toys.decisions.outcome(record.id, Outcome(at=record.at, kind="reject", version=7, reasons=("it is worse",)))
+    assert "Came of it: retrained; the gate rejected version 7" in part(client, "decisions")
+
+
+def test_a_broken_ledger_is_told_and_not_shown(toys: Workspace, tmp_path: Path) -> None:
+    shutil.copy(toys.home / "mlflow.db", tmp_path)
+    copy = workspace(tmp_path)
+    entry = read(toys, NAME).entries[0]
+    copy.ledger.append(NAME, 0, "promote", 1, "a", ("b",), "d" * 64, entry.model_sha256, None, entry.at)
+    with copy.engine.begin() as connection:
+        connection.execute(text("UPDATE ledger SET actor = 'nobody'"))
+    with TestClient(create_app(copy), base_url="http://127.0.0.1") as opened:
+        answer = opened.get(PAGE)
+    assert answer.status_code == 500
+    assert "The ledger of toy is broken: row 1 has another content" in words(answer.text)
+
+
+def test_what_others_wrote_is_text_and_never_markup(client: TestClient, toys: Workspace) -> None:
+    hostile = "<img src=x onerror=alert(1)>"
+    record = decide(toys, "no_drift").model_copy(update={"id": "hostile", "reasons": (hostile,), "by": "<script>"})
+    toys.decisions.append(record)
+    for path in (PAGE, f"{PAGE}/parts/decisions", f"/console/models/{hostile}"):
+        html = client.get(path).text
+        assert "<img src=x" not in html
+        assert "<script>" not in html
+
+
+@pytest.mark.parametrize("path", ["no-such", f"{NAME}/parts/secrets", f"{NAME}/decisions/..%2f/report"])
+def test_what_is_not_there_is_a_page_that_says_so(client: TestClient, path: str) -> None:
+    answer = client.get(f"/console/models/{path}")
+    assert answer.status_code == 404
+    assert "Traceback" not in answer.text
+
+
+def test_the_report_of_the_last_window_is_shown_in_a_sandbox_and_nothing_else_of_the_folder(
+    client: TestClient, toys: Workspace
+) -> None:
+    toys.monitoring.mkdir(exist_ok=True)
+    (toys.monitoring / HTML).write_text("<h1>Drift</h1>")
+    (toys.monitoring / OUTCOME_FILE).write_text(json.dumps({"decision": {"id": "abc"}, "model": {"name": NAME}}))
+    answer = client.get(f"{PAGE}/decisions/abc/report")
+    assert (answer.status_code, answer.text) == (200, "<h1>Drift</h1>")
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("sandbox allow-scripts; default-src 'none'")
+    assert "allow-same-origin" not in policy
+    assert client.get(f"{PAGE}/decisions/other/report").status_code == 404
+
+
+def test_no_answer_lets_a_browser_reach_another_host(client: TestClient) -> None:
+    answer = client.get(PAGE)
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; connect-src 'self'")
+    assert "http:" not in policy
+    assert "https:" not in policy
+    assert not re.search(r'(src|href|action)="(https?:)?//', answer.text)
+
+
+def test_the_vendored_scripts_are_those_that_are_named() -> None:
+    folder = static_files.FOLDER / "vendor"
+    table = re.findall(r"\| `([\w.-]+)` \|[^|]+\|[^|]+\| `([0-9a-f]{64})` \|", (folder / "README.md").read_text())
+    assert {name for name, _ in table} == {path.name for path in folder.glob("*.js")}
+    assert {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name, _ in table} == dict(table)
+
+
+def test_a_file_is_sent_once(client: TestClient) -> None:
+    path = "/console/static/vendor/htmx.min.js"
+    first = client.get(path)
+    again = client.get(path, headers={"If-None-Match": first.headers["etag"]})
+    assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
+
+
+def test_a_server_s_pages_are_named_without_the_password_in_its_address() -> None:
+    assert registered.public("https://user:secret@mlflow.example:5000/base/") == "https://mlflow.example:5000/base"
+    assert registered.public("sqlite:////home/mlflow.db") == ""

@@ -1,0 +1,213 @@
+"""What the labelling pages, the images and the examples answer over HTTP, without a browser."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from labelling_world import BOXES, World, classified, detected
+from openmlops.console.app import create_app
+from openmlops.console.images import SIDES
+
+HTMX = {"HX-Request": "true"}
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, World]:
+    """Made once, copied for each test."""
+    home = tmp_path_factory.mktemp("worlds")
+    return {"pets": classified(home / "pets"), "people": detected(home / "people")}
+
+
+@pytest.fixture
+def pets(worlds: dict[str, World], tmp_path: Path) -> World:
+    return worlds["pets"].copy(tmp_path / "pets")
+
+
+@pytest.fixture
+def people(worlds: dict[str, World], tmp_path: Path) -> World:
+    return worlds["people"].copy(tmp_path / "people")
+
+
+def visitor(world: World, **headers: str) -> TestClient:
+    return TestClient(create_app(world.workspace), "http://127.0.0.1", headers=headers, follow_redirects=False)
+
+
+def place(world: World, rest: str) -> str:
+    return f"/console/models/{world.model}/{rest}"
+
+
+def test_an_image_leaves_as_a_png_of_our_own_making(people: World):
+    sent = people.workspace.inputs.read(people.workspace.inference_log.named(people.model, people.ids[:1]).input_sha256[0])
+    answer = visitor(people).get(place(people, f"images/{people.ids[0]}"))
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.content != sent
+    with Image.open(io.BytesIO(answer.content)) as ours, Image.open(io.BytesIO(sent)) as theirs:
+        assert np.array_equal(np.asarray(ours), np.asarray(theirs))
+
+
+def test_a_large_image_is_made_smaller_and_what_is_hidden_in_a_file_stays_there(pets: World):
+    large = Image.new("RGB", (3000, 500), "navy")
+    held = io.BytesIO()
+    large.save(held, "JPEG", comment=b"<script>alert(1)</script>")
+    sha256 = pets.workspace.inference_log.named(pets.model, pets.ids[:1]).input_sha256[0]
+    other = _stored(pets, held.getvalue())
+    pets.workspace.inputs.path(sha256).unlink()
+    with pets.workspace.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE inference SET input_sha256 = ? WHERE id = ?", (other, pets.ids[0]))
+    for size, side in SIDES.items():
+        answer = visitor(pets).get(place(pets, f"images/{pets.ids[0]}?size={size}"))
+        with Image.open(io.BytesIO(answer.content)) as found:
+            assert found.size == (side, round(side / 6))
+        assert b"script" not in answer.content
+
+
+def _stored(world: World, content: bytes) -> str:
+    from openmlops.adapters.input_store import sha256_of
+
+    world.workspace.inputs.put(content, sha256_of(content))
+    return sha256_of(content)
+
+
+def test_an_image_that_is_not_there_is_a_404_in_one_line(pets: World):
+    pets.lose(pets.ids[0])
+    for path in (f"images/{pets.ids[0]}", "images/unknown", "images/..%2f..%2fopenmlops.db"):
+        answer = visitor(pets).get(place(pets, path))
+        assert answer.status_code == 404, path
+        assert "\n" not in answer.text.strip()
+    other = visitor(pets).get(f"/console/models/another/images/{pets.ids[1]}")
+    assert other.status_code == 404
+
+
+def test_without_a_request_the_page_says_so_and_makes_one_on_demand(pets: World):
+    client = visitor(pets)
+    assert "No decision asks for labels" in client.get(place(pets, "labelling")).text
+    assert client.post(place(pets, "labelling"), data={}).status_code == 303
+    page = client.get(place(pets, "labelling")).text
+    assert "0 of 6" in page
+    client.post(place(pets, "labelling"), data={})
+    assert sum(record.action == "collect_labels" for record in pets.workspace.decisions.list(pets.model)) == 1
+
+
+def test_a_form_without_scripts_labels_one_image_after_the_other(pets: World):
+    pets.request(pets.ids[:2], ())
+    client = visitor(pets)
+    told = {"prediction": pets.ids[0], "next": pets.ids[1], "label": "3"}
+    answer = client.post(place(pets, "labels"), data=told)
+    assert answer.status_code == 303
+    page = client.get(answer.headers["location"]).text
+    assert "Saved: cat." in page
+    assert "1 of 2" in page
+    assert pets.ids[1] in page
+    assert pets.label_of(pets.ids[0]) == "3"
+
+
+def test_an_image_that_cannot_be_read_any_more_holds_nobody_up(pets: World):
+    pets.request(pets.ids[:2], ())
+    pets.damage(pets.ids[0])
+    page = visitor(pets).get(place(pets, f"labelling?image={pets.ids[0]}"))
+    assert page.status_code == 200
+    assert f'value="{pets.ids[1]}"' in page.text
+
+
+def test_the_guess_is_hidden_until_it_is_asked_for_and_classes_keep_their_order(pets: World):
+    pets.request(pets.ids[3:4], ())
+    page = visitor(pets).get(place(pets, "labelling")).text
+    guess = page.index('<details class="guess">')
+    assert "cat, 55 %" in page[guess:]
+    assert "cat, 55 %" not in page[:guess]
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    places = [page.index(f"<span>{name}</span>") for name in names]
+    assert places == sorted(places)
+
+
+def test_accepted_and_drawn_boxes_become_the_label_and_nothing_else(people: World):
+    people.request(people.ids[:2], ())
+    drawn = '{"class": 0, "box": [1, 2, 30.5, 40]}'
+    told = {"prediction": people.ids[0], "next": people.ids[1], "box": ["1"], "drawn": [drawn]}
+    answer = visitor(people, **HTMX).post(place(people, "labels"), data=told)
+    assert answer.status_code == 200
+    assert "Saved: 2 boxes." in answer.text
+    assert people.boxes_of(people.ids[0]) == [[*BOXES[1, :4].tolist(), 0], [1, 2, 30.5, 40, 0]]
+
+
+def test_a_label_from_elsewhere_is_shown_and_the_page_goes_on(pets: World):
+    pets.request(pets.ids[:2], ())
+    pets.tell(pets.ids[0], "dog")
+    told = {"prediction": pets.ids[0], "next": pets.ids[1], "label": "3"}
+    answer = visitor(pets, **HTMX).post(place(pets, "labels"), data=told)
+    assert answer.status_code == 409
+    assert "labelled elsewhere meanwhile" in answer.text
+    assert "It has dog." in answer.text
+    assert f'value="{pets.ids[1]}"' in answer.text
+    assert pets.label_of(pets.ids[0]) == "5"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"label": "10"},
+        {"label": "cat; DROP TABLE label"},
+        {},
+    ],
+)
+def test_what_is_no_class_is_refused_and_the_image_stays(pets: World, told: dict[str, str]):
+    pets.request(pets.ids[:2], ())
+    answer = visitor(pets, **HTMX).post(place(pets, "labels"), data={"prediction": pets.ids[0], **told})
+    assert answer.status_code == 422
+    assert "Not saved." in answer.text
+    assert f'value="{pets.ids[0]}"' in answer.text
+    assert pets.label_of(pets.ids[0]) is None
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"box": ["2"]},
+        {"box": ["-1"]},
+        {"drawn": ['{"class": 0, "box": [1, 2, 3]}']},
+        {"drawn": ['{"class": 9, "box": [1, 2, 30, 40]}']},
+        {"drawn": ['{"class": 0, "box": [500, 2, 600, 40]}']},
+        {"drawn": ["[" * 50_000]},
+        {"drawn": ['{"class": 0, "box": [NaN, 2, 3, 4]}']},
+    ],
+)
+def test_what_are_no_boxes_of_the_image_is_refused(people: World, told: dict[str, list[str]]):
+    people.request(people.ids[:2], ())
+    answer = visitor(people, **HTMX).post(place(people, "labels"), data={"prediction": people.ids[0], **told})
+    assert answer.status_code == 422
+    assert people.label_of(people.ids[0]) is None
+
+
+def test_after_the_last_one_the_page_says_what_happens_next(pets: World):
+    pets.request(pets.ids[:1], ())
+    told = {"prediction": pets.ids[0], "next": "", "label": "3"}
+    page = visitor(pets, **HTMX).post(place(pets, "labels"), data=told).text
+    assert "Nothing is left to label" in page
+    assert "1 of the 500 new labels that a retraining needs" in page
+
+
+def test_whoever_may_only_read_sees_images_and_labels_none(pets: World):
+    pets.request(pets.ids[:1], ())
+    guarded = pets.with_settings(api_token="w" * 20, api_read_token="r" * 20)
+    reader = visitor(guarded, Authorization=f"Bearer {'r' * 20}")
+    page = reader.get(place(pets, "labelling"))
+    assert page.status_code == 200
+    assert "<form" not in page.text[page.text.index('id="labelling"') :]
+    assert reader.get(place(pets, f"images/{pets.ids[0]}")).status_code == 200
+    for path in ("labels", "labelling"):
+        assert reader.post(place(pets, path), data={"prediction": pets.ids[0], "label": "3"}).status_code == 403
+        assert visitor(guarded).post(place(pets, path), data={}).status_code == 401
+    assert visitor(guarded).get(place(pets, f"images/{pets.ids[0]}")).status_code == 401
+    assert pets.label_of(pets.ids[0]) is None
+
+
+def test_another_sites_page_labels_nothing(pets: World):
+    pets.request(pets.ids[:1], ())
+    foreign = visitor(pets, Origin="http://elsewhere.example")
+    assert foreign.post(place(pets, "labels"), data={"prediction": pets.ids[0], "label": "3"}).status_code == 403
+    assert pets.label_of(pets.ids[0]) is None

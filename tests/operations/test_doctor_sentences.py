@@ -1,0 +1,43 @@
+"""The doctor's lines about this machine, and about a prediction server that really runs; other servers are in `on_servers`."""
+
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import requests
+
+from user_folder import PROGRAM, Folder
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def test_a_server_without_a_champion_is_a_warning_of_whole_sentences(tmp_path: Path) -> None:
+    folder, port = Folder(tmp_path), str(_free_port())
+    url = f"http://127.0.0.1:{port}"
+    words = (PROGRAM, "serve", "--port", port)
+    served = subprocess.Popen(words, cwd=folder.path, env=folder.environment, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for(f"{url}/health/live")
+        line = folder.run("doctor", "--server", url).stdout.splitlines()[-1]
+    finally:
+        served.send_signal(signal.SIGINT)
+        served.wait(30)
+    remedy = "See its log; no version of cifar10_cnn is champion yet. Train one, or promote one."
+    assert line.split(maxsplit=2) == ["warning", "server", f"{url} answers no predictions now. {remedy}"]
+
+
+def _wait_for(url: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if requests.get(url, timeout=5).ok:
+                return
+        except requests.ConnectionError:
+            time.sleep(0.1)
+    raise AssertionError(f"{url} did not answer")

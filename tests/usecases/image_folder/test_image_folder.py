@@ -1,0 +1,232 @@
+"""Images in a folder for each class: what is read, what is refused, and how folders as people have them are arranged."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from openmlops.core.decoding import png
+from openmlops.core.types import Problem
+from openmlops.usecases.image_folder.arrange import arrange
+from openmlops.usecases.image_folder.data import ImageFolder, preprocess, show, split
+from shapes import NAMES, folders, pictures
+
+SHAPES = ImageFolder(NAMES, 32)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten pictures of each; do not write into it."""
+    return folders(tmp_path_factory.mktemp("own") / "pictures", 10)
+
+
+def copied(own: Path, place: Path) -> Path:
+    import shutil
+
+    return shutil.copytree(own, place / "pictures")
+
+
+def blocking(problems: tuple[Problem, ...]) -> list[str]:
+    return [str(problem) for problem in problems if problem.blocking]
+
+
+def test_a_folder_for_each_class_is_split_of_each_class_alike_and_passes_the_checks(own: Path, tmp_path: Path) -> None:
+    found = arrange(own, tmp_path / "out")
+    assert (found.names, found.side, found.problems) == (NAMES, 32, ())
+    rows = SHAPES.read(tmp_path / "out")
+    splits = split(rows, 0)
+    assert {name: np.bincount(rows.labels[splits[name]]).tolist() for name in splits} == {
+        "train": [6, 6, 6],
+        "validation": [2, 2, 2],
+        "test": [2, 2, 2],
+    }
+    problems, counts = SHAPES.check(tmp_path / "out")
+    assert blocking(problems) == []
+    assert counts == dict.fromkeys(NAMES, 10)
+
+
+def test_the_same_images_are_split_the_same_way_whatever_they_are_called(own: Path, tmp_path: Path) -> None:
+    other = copied(own, tmp_path)
+    for path in other.rglob("*.png"):
+        path.rename(path.with_name(f"z{path.name}"))
+    arrange(own, tmp_path / "one")
+    arrange(other, tmp_path / "two")
+    first, second = ({path.read_bytes() for path in (tmp_path / out / "test").rglob("*.png")} for out in ("one", "two"))
+    assert first == second
+
+
+@pytest.mark.parametrize("validation", ["val", "valid", "validation"])
+def test_splits_that_are_given_stay_and_the_missing_one_is_drawn_from_train(tmp_path: Path, validation: str) -> None:
+    folders(tmp_path / "own" / "train", 10, 0)
+    folders(tmp_path / "own" / validation, 3, 1)
+    assert arrange(tmp_path / "own", tmp_path / "out").problems == ()
+    rows = SHAPES.read(tmp_path / "out")
+    assert rows.validation is not None
+    assert (rows.validation.sum(), rows.test.sum(), len(rows.labels)) == (9, 6, 39)
+    given = {path.read_bytes() for path in (tmp_path / "own" / validation).rglob("*.png")}
+    assert given == {path.read_bytes() for path in (tmp_path / "out" / "val").rglob("*.png")}
+
+
+def test_three_hundred_images_give_a_hundred_to_watch_with(tmp_path: Path) -> None:
+    folders(tmp_path / "own", 100)
+    arrange(tmp_path / "own", tmp_path / "out")
+    rows = SHAPES.read(tmp_path / "out")
+    assert rows.validation is not None
+    assert rows.validation.sum() >= 100
+
+
+def test_copies_are_on_one_side(own: Path, tmp_path: Path) -> None:
+    place = copied(own, tmp_path)
+    for path in sorted((place / "disc").iterdir())[:6]:
+        (place / "disc" / f"copy-{path.name}").write_bytes(path.read_bytes())
+    arrange(place, tmp_path / "out")
+    problems, _ = SHAPES.check(tmp_path / "out")
+    assert blocking(problems) == []
+    assert any("repeats" in str(problem) for problem in problems)
+
+
+def test_png_and_jpeg_are_copied_and_webp_and_bmp_become_png_whatever_their_names_say(own: Path, tmp_path: Path) -> None:
+    place = copied(own, tmp_path)
+    image = Image.fromarray(pictures(1, 9)["disc"][0])
+    for kind, name in (("WEBP", "a.webp"), ("BMP", "b.bmp"), ("WEBP", "c.jpg"), ("JPEG", "d.JPEG")):
+        image.save(place / "disc" / name, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    assert arrange(place, tmp_path / "out").problems == ()
+    found = {path.name: path for path in (tmp_path / "out").rglob("disc/*")}
+    for name in ("a.png", "b.png", "c.png"):
+        assert np.array_equal(SHAPES.decode(found[name].read_bytes()), np.asarray(image))
+    assert found["d.JPEG"].read_bytes() == (place / "disc" / "d.JPEG").read_bytes()
+
+
+def test_two_images_that_differ_in_their_suffix_only_are_both_kept(own: Path, tmp_path: Path) -> None:
+    place = copied(own, tmp_path)
+    for suffix, seed in (("png", 7), ("jpg", 8)):
+        Image.fromarray(pictures(1, seed)["disc"][0]).save(place / "disc" / f"twin.{suffix}")
+    found = arrange(place, tmp_path / "out")
+    assert sum("twin" in name for name in found.sources) == 2
+
+
+@pytest.mark.parametrize(("side", "size"), [(20, 32), (40, 32), (50, 64), (80, 64), (200, 96)])
+def test_the_size_is_chosen_from_the_median_side(tmp_path: Path, side: int, size: int) -> None:
+    draw = np.random.default_rng(0)
+    for name in "ab":
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for number in range(5):
+            image = draw.integers(0, 256, (side, side + 30, 3), dtype=np.uint8)
+            (tmp_path / "own" / name / f"{number}.png").write_bytes(png(image))
+    assert arrange(tmp_path / "own", tmp_path / "out").side == size
+
+
+def test_an_image_of_a_turned_camera_is_shown_upright_in_training_and_serving(own: Path, tmp_path: Path) -> None:
+    upright = np.zeros((40, 20, 3), np.uint8)
+    upright[:20] = 250
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying, to be turned clockwise
+    content = io.BytesIO()
+    Image.fromarray(np.rot90(upright)).save(content, "JPEG", exif=exif, quality=95)
+    decoded = SHAPES.decode(content.getvalue())
+    assert decoded[:12].mean() > 230
+    assert decoded[20:].mean() < 20
+
+
+def test_grey_images_and_those_with_one_value_in_a_channel_can_be_scaled(tmp_path: Path) -> None:
+    place = folders(tmp_path / "own", 5)
+    for path in place.rglob("*.png"):
+        grey = np.asarray(Image.open(path).convert("L"))
+        Image.fromarray(np.dstack([grey, grey, np.zeros_like(grey)])).save(path)
+    arrange(place, tmp_path / "out")
+    rows = SHAPES.read(tmp_path / "out")
+    found = preprocess(rows, np.flatnonzero(~rows.test))
+    assert found.std[2] == 1
+    assert found.std[0] > 1
+
+
+def _empty(place: Path) -> None:
+    (place / "star").mkdir()
+
+
+def _one_class(place: Path) -> None:
+    for name in NAMES[1:]:
+        (place / name).rename(place.parent / name)
+
+
+def _few(place: Path) -> None:
+    for path in sorted((place / "disc").iterdir())[4:]:
+        path.unlink()
+
+
+def _broken(place: Path) -> None:
+    (place / "disc" / "0003.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+
+
+def _outside(place: Path) -> None:
+    (place / "disc" / "0003.png").rename(place / "0003.png")
+
+
+def _nested(place: Path) -> None:
+    (place / "disc" / "more").mkdir()
+
+
+def _beside_train(place: Path) -> None:
+    folders(place / "train", 5)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named", "remedy"),
+    [
+        (_empty, "pictures/star: the class is empty", "put images into it, or remove the folder"),
+        (_one_class, "pictures: there is one class only, disc", "make at least two folders"),
+        (_few, "too few images of disc (4)", "at least 5 images: one to test with, one for validation"),
+        (_broken, "disc/0003.png: The image is a broken PNG file|disc/0003.png: The image is neither PNG", "replace the file"),
+        (_outside, "pictures/0003.png: the image is in no folder of a class", "move it into one"),
+        (_nested, "disc/more: folders below a class are not read", "move the images up"),
+        (_beside_train, "pictures/disc: the folder is none of train, val and test", "move it into one of them"),
+    ],
+)
+def test_bad_data_is_named_with_its_remedy_and_nothing_is_written(own: Path, tmp_path: Path, spoil, named, remedy) -> None:
+    place = copied(own, tmp_path)
+    spoil(place)
+    found = blocking(arrange(place, tmp_path / "out").problems)
+    assert found
+    assert any(part in found[0] for part in named.split("|")), found
+    assert remedy in found[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_many_unreadable_images_are_counted(own: Path, tmp_path: Path) -> None:
+    place = copied(own, tmp_path)
+    for path in (place / "disc").iterdir():
+        path.write_bytes(b"")
+    found = blocking(arrange(place, tmp_path / "out").problems)
+    assert len(found) == 6
+    assert "the same in 5 more files" in found[-1]
+
+
+def test_the_checks_find_copies_across_splits_contradictions_and_unknown_classes_by_name(own: Path, tmp_path: Path) -> None:
+    arrange(own, tmp_path / "out")
+    first = next((tmp_path / "out" / "train" / "disc").iterdir())
+    (tmp_path / "out" / "test" / "square" / "copy.png").write_bytes(first.read_bytes())
+    (tmp_path / "out" / "train" / "star").mkdir()
+    found = " ".join(blocking(SHAPES.check(tmp_path / "out")[0]))
+    assert f"test: images are in train too: test/square/copy.png is train/disc/{first.name}" in found
+    assert "images are in two classes: test/square/copy.png" in found
+    assert "train/star: the folder is none of the classes disc, square, triangle" in found
+
+
+def test_a_model_of_another_size_is_still_shown_what_it_takes() -> None:
+    images = np.stack(pictures(2, 0)["disc"])
+    assert show(images, (32, 32)).pixels is images
+    scaled = show(images, (64, 64))
+    assert (scaled.pixels.shape, scaled.sizes.tolist()) == ((2, 64, 64, 3), [[32, 32], [32, 32]])
+
+
+def test_production_images_are_added_to_train_alone(own: Path, tmp_path: Path) -> None:
+    arrange(own, tmp_path / "out")
+    images, labels = np.stack(pictures(2, 5)["square"]), np.array([1, 1])
+    once = SHAPES.extend(tmp_path / "out", images, labels, tmp_path / "once")
+    twice = SHAPES.extend(once, images[:1], labels[:1], tmp_path / "twice")
+    before, after = SHAPES.read(tmp_path / "out"), SHAPES.read(twice)
+    assert after.test.sum() == before.test.sum()
+    assert len(after.labels) == len(before.labels) + 3
+    assert (twice / "train" / "square" / "production_2_00000.png").is_file()

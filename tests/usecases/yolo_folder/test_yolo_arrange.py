@@ -1,0 +1,126 @@
+"""The layouts in which people and tools write YOLO's labels, arranged into the one that detectors are trained on."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from openmlops.core.decoding import png
+from openmlops.usecases.yolo_folder.arrange import arrange
+from openmlops.usecases.yolo_folder.data import check, labelled, read
+
+NAMES = "names: [cat, dog]\n"
+
+
+def image(seed: int) -> bytes:
+    return png(np.random.default_rng(seed).integers(0, 256, (32, 40, 3), dtype=np.uint8))
+
+
+def write(images: Path, labels: Path, count: int, first: int = 0) -> None:
+    """So many images, each with a box of class 0 or 1."""
+    images.mkdir(parents=True, exist_ok=True)
+    labels.mkdir(parents=True, exist_ok=True)
+    for number in range(first, first + count):
+        (images / f"{number:03d}.png").write_bytes(image(number))
+        (labels / f"{number:03d}.txt").write_text(f"{number % 2} 0.5 0.5 0.4 0.3\n")
+
+
+def _flat(place: Path) -> None:
+    write(place / "images", place / "labels", 20)
+    (place / "classes.txt").write_text("cat\ndog\n")
+
+
+def _inside(place: Path) -> None:
+    write(place / "images" / "train2017", place / "labels" / "train2017", 15)
+    write(place / "images" / "val2017", place / "labels" / "val2017", 5, 15)
+    (place / "pets.yaml").write_text("names: {0: cat, 1: dog}\n")
+
+
+def _outside(place: Path) -> None:
+    for split, count, first in (("train", 12, 0), ("valid", 5, 12), ("test", 3, 17)):
+        write(place / split / "images", place / split / "labels", count, first)
+    (place / "data.yaml").write_text(f"{NAMES}train: ../train/images\nval: ../valid/images\ntest: ../test/images\n")
+
+
+def _ultralytics(place: Path) -> None:
+    write(place / "images" / "train", place / "labels" / "train", 15)
+    write(place / "images" / "holdout", place / "labels" / "holdout", 5, 15)
+    (place / "data.yaml").write_text(f"{NAMES}path: {place}\ntrain: images/train\nval: images/holdout\n")
+
+
+def _same_twice(place: Path) -> None:
+    write(place / "images" / "train2017", place / "labels" / "train2017", 20)
+    (place / "data.yaml").write_text(f"{NAMES}path: ../datasets/own\ntrain: images/train2017\nval: images/train2017\n")
+
+
+@pytest.mark.parametrize(
+    ("layout", "sizes"),
+    [(_flat, (13, 3, 4)), (_inside, (12, 5, 3)), (_outside, (12, 5, 3)), (_ultralytics, (12, 5, 3)), (_same_twice, (13, 3, 4))],
+)
+def test_every_layout_becomes_the_same_one(tmp_path: Path, layout: Callable[[Path], None], sizes: tuple[int, int, int]) -> None:
+    layout(tmp_path / "own")
+    assert arrange(tmp_path / "own", tmp_path / "out").problems == ()
+    problems, counts = check(tmp_path / "out")
+    assert [problem for problem in problems if problem.blocking] == []
+    assert counts == {"cat": 10, "dog": 10}
+    rows = read(tmp_path / "out")
+    assert rows.validation is not None
+    assert (len(rows.labels) - rows.validation.sum() - rows.test.sum(), rows.validation.sum(), rows.test.sum()) == sizes
+    assert all(len(boxes) == 1 for boxes in rows.labels)
+
+
+def _orphan(place: Path) -> None:
+    (place / "images" / "003.png").unlink()
+
+
+def _no_labels(place: Path) -> None:
+    for path in (place / "labels").iterdir():
+        path.unlink()
+
+
+def _no_names(place: Path) -> None:
+    (place / "classes.txt").unlink()
+
+
+def _broken(place: Path) -> None:
+    (place / "images" / "003.png").write_bytes(b"no image")
+
+
+def _few(place: Path) -> None:
+    for number in range(9, 20):
+        (place / "images" / f"{number:03d}.png").unlink()
+        (place / "labels" / f"{number:03d}.txt").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_orphan, "labels/003.txt: the label file has no image; add the image or delete the file"),
+        (_no_labels, "no image has a label file"),
+        (_no_names, "no names of classes are there; write them as names into data.yaml"),
+        (_broken, "images/003.png: The image is neither PNG nor JPEG nor WEBP nor BMP; replace the file"),
+        (_few, "there are 9 images beside labels; at least 10 are needed"),
+    ],
+)
+def test_bad_data_is_named_with_its_remedy(tmp_path: Path, spoil: Callable[[Path], None], said: str) -> None:
+    _flat(tmp_path / "own")
+    spoil(tmp_path / "own")
+    found = [str(problem) for problem in arrange(tmp_path / "own", tmp_path / "out").problems]
+    assert len(found) == 1
+    assert said in found[0]
+
+
+def test_a_label_out_of_range_is_told_by_the_name_that_the_user_knows(tmp_path: Path) -> None:
+    _flat(tmp_path / "own")
+    (tmp_path / "own" / "labels" / "003.txt").write_text("7 0.5 0.5 0.4 0.3\n")
+    found = arrange(tmp_path / "own", tmp_path / "out")
+    (wrong,) = [problem for problem in check(tmp_path / "out")[0] if problem.blocking]
+    assert str(found.told(wrong)) == f"{tmp_path}/own/labels/003.txt: the class 7 is not one of 0..1 (1 in all, rows 1)"
+
+
+def test_new_images_without_splits_are_read_for_traffic(tmp_path: Path) -> None:
+    write(tmp_path / "images", tmp_path / "labels", 3)
+    images, labels = labelled(tmp_path)
+    assert [each.shape for each in images] == [(32, 40, 3)] * 3
+    assert [each[0, 4] for each in labels] == [0, 1, 0]
