@@ -72,7 +72,7 @@ def test_slow_holds_each_chunk_back_and_lets_it_go_when_the_mode_ends(proxy):
         proxy.slow(0.2)
         begun = time.monotonic()
         assert asked(client) == b"hello"
-        assert 0.4 <= time.monotonic() - begun < 5
+        assert 0.4 <= time.monotonic() - begun < 50
         proxy.slow(60)
         client.sendall(b"later")
         proxy.forward()

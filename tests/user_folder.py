@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,20 @@ from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings
 
 PROGRAM = Path(sys.executable).parent / "openmlops"
+SEVERAL = """
+import contextlib, io, json, sys
+from openmlops.cli import main
+found = []
+for words in json.loads(sys.argv[1]):
+    sys.argv, out, err = ["openmlops", *words], io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    found.append([code, out.getvalue(), err.getvalue()])
+print(json.dumps(found))
+"""
 
 
 class Folder:
@@ -26,7 +41,7 @@ class Folder:
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """One command, to its end."""
         return subprocess.run(
-            [PROGRAM, *words], cwd=self.path, env=self.environment, capture_output=True, text=True, timeout=280
+            [PROGRAM, *words], cwd=self.path, env=self.environment, capture_output=True, text=True, timeout=800
         )
 
     def json(self, *words: str) -> dict[str, Any]:
@@ -34,6 +49,21 @@ class Folder:
         done = self.run(*words, "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
+
+    def refused(self, commands: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+        """The one line that each of several commands says; all must fail with exit code 1 and print nothing.
+
+        They are given to one process, in turn: libraries are loaded once.
+        """
+        given = list(commands)
+        arguments = [sys.executable, "-c", SEVERAL, json.dumps(given)]
+        done = subprocess.run(arguments, cwd=self.path, env=self.environment, capture_output=True, text=True, timeout=800)
+        assert done.returncode == 0, done.stderr
+        said = {}
+        for words, (code, out, err) in zip(given, json.loads(done.stdout), strict=True):
+            assert (code, out) == (1, ""), words
+            (said[words],) = err.strip().splitlines()
+        return said
 
     @property
     def workspace(self) -> Workspace:

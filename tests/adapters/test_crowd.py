@@ -59,7 +59,7 @@ def test_no_process_of_a_crowd_fails_and_nothing_is_lost(tmp_path: Path, seconds
     url = f"sqlite:///{tmp_path / 'crowd.db'}"
     commands = [[sys.executable, "-c", MEMBER, url, f"p{number}", str(seconds)] for number in range(PROCESSES)]
     crowd = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for command in commands]
-    ends = [(member.communicate(timeout=280), member.returncode) for member in crowd]
+    ends = [(member.communicate(timeout=800), member.returncode) for member in crowd]
     assert [(told[1], code) for told, code in ends] == [("", 0)] * PROCESSES
     told = [json.loads(found[0]) for found, _ in ends]
     assert all(member["logged"] for member in told)

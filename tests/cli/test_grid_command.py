@@ -40,7 +40,7 @@ class Home:
         (folder / "user").mkdir(exist_ok=True)
         surroundings = clean_environment() | own
         return subprocess.run(
-            [PROGRAM, *words], cwd=folder, env=surroundings, capture_output=True, text=True, timeout=280, check=False
+            [PROGRAM, *words], cwd=folder, env=surroundings, capture_output=True, text=True, timeout=800, check=False
         )
 
     def runs(self) -> dict[str, Any]:
@@ -76,6 +76,7 @@ def printed(home: Home) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_the_object_has_every_run_the_verdict_and_the_staged_version(home: Home, printed: dict[str, Any]) -> None:
     good, bad = printed["runs"]
     assert (good["status"], bad["status"], printed["trained"]) == ("finished", "failed", 1)
@@ -102,6 +103,7 @@ def test_a_combination_that_cannot_be_trained_is_a_failed_row_and_a_failed_mlflo
     assert (runs[good["id"]].info.status, runs[printed["parent"]].info.status) == ("FINISHED", "FINISHED")
 
 
+@pytest.mark.slow
 def test_the_table_is_in_artifacts_dir_and_on_the_parent_with_a_column_for_what_varies(
     home: Home, printed: dict[str, Any]
 ) -> None:
@@ -123,6 +125,7 @@ def test_a_person_is_shown_the_table_the_reasons_and_what_to_do_next(
     assert "openmlops evaluate person_yolo@staging" in err
 
 
+@pytest.mark.slow
 def test_given_again_the_failed_combination_alone_is_tried_again(
     home: Home, printed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +150,7 @@ def test_of_two_processes_with_the_very_same_grid_one_is_refused_in_one_line_and
     assert [run["status"] for run in json.loads(well.stdout)["runs"]] == ["finished", "failed"]
 
 
+@pytest.mark.slow
 def test_a_grid_of_which_no_run_ends_well_is_one_line_with_the_reason_and_exit_code_1(
     home: Home, printed: dict[str, Any]
 ) -> None:
@@ -161,6 +165,7 @@ def test_a_grid_of_which_no_run_ends_well_is_one_line_with_the_reason_and_exit_c
     assert home.workspace.ledger.history("person_yolo") == entries
 
 
+@pytest.mark.slow
 def test_a_trainer_that_raises_fails_the_baseline_pipeline_and_the_command(home: Home, printed: dict[str, Any]) -> None:
     """Defect 7, of the training in the pipeline's own process."""
     versions = home.workspace.registry.versions("person_yolo")
@@ -172,6 +177,7 @@ def test_a_trainer_that_raises_fails_the_baseline_pipeline_and_the_command(home:
     assert home.workspace.registry.versions("person_yolo") == versions
 
 
+@pytest.mark.slow
 def test_nothing_is_written_into_the_users_home(home: Home, printed: dict[str, Any]) -> None:
     user = home.workspace.home.parent / "user"
     written = {path.relative_to(user).parts[0] for path in user.rglob("*") if path.is_file()}

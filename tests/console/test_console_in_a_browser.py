@@ -187,7 +187,7 @@ def test_an_alarm_appears_while_somebody_looks(page: Visit, toys: Workspace) -> 
     started = time.monotonic()
     decide(toys, "drift")
     alarm.wait_for()
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
     assert "statistic 412.5 is above 64.0" in alarm.inner_text()
     page.page.locator("#decisions", has_text="Collect labels").wait_for()
     page.page.locator("#drift tbody", has_text="412.5").wait_for()  # still folded out

@@ -62,7 +62,7 @@ def test_a_bomb_is_refused_by_its_header(width: int, height: int) -> None:
     started = time.process_time()
     with pytest.raises(DataError, match="pixels"):
         decode_image(png_header(width, height), 32, 32)
-    assert time.process_time() - started < 0.5
+    assert time.process_time() - started < 5
 
 
 def test_16_bits_a_channel_are_refused() -> None:

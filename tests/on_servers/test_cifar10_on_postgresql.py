@@ -184,7 +184,7 @@ def _serving(url: str) -> int | None:
 
 
 def _until(holds: Any) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.2)

@@ -52,7 +52,7 @@ def test_the_smoke_of_ci_trains_and_monitors_on_the_server_with_the_key_alone(
         "ZENML_STORE_URL": servers.zenml.url,
         "ZENML_STORE_API_KEY": key,
     }
-    done = subprocess.run([SMOKE, tmp_path / "smoke", "zenml"], env=environment, capture_output=True, text=True, timeout=280)
+    done = subprocess.run([SMOKE, tmp_path / "smoke", "zenml"], env=environment, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stderr
     assert f"{servers.zenml.url}, version" in done.stdout
     assert key not in done.stdout + done.stderr

@@ -292,7 +292,7 @@ def test_an_interrupted_grid_ends_at_once_with_its_processes_and_leaves_their_ru
         until(lambda: len(us.children()) == 2, lambda: asking.poll() is None)
         children = us.children()
         asking.send_signal(signal.SIGTERM)
-        assert asking.wait(20) == 130
+        assert asking.wait(SOON) == 130
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     (parent,) = [run for run in all_runs(four.workspace) if run.data.params.get("grid.imgsz") == "96,64,32"]
     assert parent.info.status == "RUNNING"
@@ -346,21 +346,25 @@ def interrupted(four: Done, tmp_path_factory: pytest.TempPathFactory) -> Interru
     return Interrupted(workspace, str(refused.value), orphan_seconds, open_run, closed, killed, whole)
 
 
+@pytest.mark.slow
 def test_the_very_same_grid_is_refused_while_a_process_runs_it(interrupted: Interrupted) -> None:
     assert interrupted.refusal.startswith("Another process runs this very grid (lock ")
     assert "\n" not in interrupted.refusal
 
 
-def test_the_run_of_an_asker_that_was_killed_ends_by_itself_within_seconds(interrupted: Interrupted) -> None:
-    assert interrupted.orphan_seconds < 10
+@pytest.mark.slow
+def test_the_run_of_an_asker_that_was_killed_ends_by_itself_within_a_minute(interrupted: Interrupted) -> None:
+    assert interrupted.orphan_seconds < 60
 
 
+@pytest.mark.slow
 def test_the_runs_of_a_killed_grid_are_closed_as_orphans_and_gone_on_with(interrupted: Interrupted) -> None:
     workspace = interrupted.workspace
     assert set(interrupted.closed) == {interrupted.open_run, interrupted.killed.parent}
     assert not any(FAILURE_TAG in workspace.tracking.tags(run_id) for run_id in interrupted.closed)
 
 
+@pytest.mark.slow
 def test_a_run_killed_with_its_asker_goes_on_in_its_mlflow_run_and_only_the_other_one_fails(interrupted: Interrupted) -> None:
     first, second = interrupted.killed.runs
     assert first.trained is not None
@@ -369,6 +373,7 @@ def test_a_run_killed_with_its_asker_goes_on_in_its_mlflow_run_and_only_the_othe
     assert (interrupted.killed.trained, second.trained) == (1, None)
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_is_killed_is_a_failed_row_and_its_mlflow_run_is_closed_with_the_reason(
     interrupted: Interrupted,
 ) -> None:
@@ -380,6 +385,7 @@ def test_a_run_whose_process_is_killed_is_a_failed_row_and_its_mlflow_run_is_clo
     assert run.data.tags[PARENT_TAG] == interrupted.killed.parent
 
 
+@pytest.mark.slow
 def test_given_again_only_what_failed_is_tried_again(interrupted: Interrupted) -> None:
     assert interrupted.whole.trained == 1
     assert interrupted.whole.runs[0] == interrupted.killed.runs[0]
@@ -387,6 +393,7 @@ def test_given_again_only_what_failed_is_tried_again(interrupted: Interrupted) -
     assert interrupted.whole.parent == interrupted.killed.parent
 
 
+@pytest.mark.slow
 def test_a_grid_that_was_killed_ends_with_the_numbers_and_weights_of_one_left_alone(
     interrupted: Interrupted, four: Done
 ) -> None:
@@ -506,5 +513,5 @@ def test_the_last_axis_changes_fastest_and_what_varies_has_a_column() -> None:
     assert {config["seed"] for config in configs} == {3}
 
 
-def test_nothing_of_these_tests_is_left_running(interrupted: Interrupted) -> None:
+def test_nothing_of_these_tests_is_left_running(four: Done) -> None:
     assert not [child for child in psutil.Process(os.getpid()).children() if "grid_run" in " ".join(child.cmdline())]

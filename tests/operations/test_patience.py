@@ -49,7 +49,7 @@ def test_patience_ends_with_the_error_itself(tmp_path: Path, monkeypatch: pytest
     service, began = Service(1000), time.monotonic()
     with pytest.raises(ServiceUnavailable, match="did not answer"):
         patiently(service.ask, small_workspace(tmp_path, service_patience_seconds="0.3"), "there")
-    assert 0.3 <= time.monotonic() - began < 3
+    assert 0.3 <= time.monotonic() - began < 30
     assert service.asked > 3
 
 

@@ -139,7 +139,7 @@ def test_a_run_that_was_closed_wrongly_is_opened_again_by_its_own_process(worksp
         epochs.send_to(run_id)
         workspace.tracking.abandon(once, "not heard of")
         epochs.add(EpochMetrics(epoch=1, loss=1.0, learning_rate=0.1, seconds=1.0))
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while state(workspace, run_id)[0] != "RUNNING" and time.monotonic() < deadline:
             time.sleep(0.05)
     assert state(workspace, run_id) == ("RUNNING", "")

@@ -149,7 +149,7 @@ def test_a_server_that_answers_after_thirty_seconds_is_only_slow(workspace: Work
     mlflow.slow(15)  # each way
     began = time.monotonic()
     workspace.tracking.ready()
-    assert 30 <= time.monotonic() - began < 90
+    assert 30 <= time.monotonic() - began < 300
 
 
 @pytest.mark.parametrize("times", [1, 4])

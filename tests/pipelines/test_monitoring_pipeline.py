@@ -34,7 +34,7 @@ def environment(loop: Workspace, **settings: str) -> dict[str, str]:
 def run(loop: Workspace, command: list[str], **settings: str) -> subprocess.CompletedProcess:
     loop.monitoring.mkdir(parents=True, exist_ok=True)
     here = loop.monitoring.parent
-    return subprocess.run(command, cwd=here, env=environment(loop, **settings), capture_output=True, text=True, timeout=280)
+    return subprocess.run(command, cwd=here, env=environment(loop, **settings), capture_output=True, text=True, timeout=800)
 
 
 def test_the_pipeline_watches_the_champion_of_now_and_not_the_one_of_its_last_run(loop: Workspace, tmp_path: Path):

@@ -325,7 +325,7 @@ def test_a_server_does_not_load_files_that_were_swapped_in_the_store(registered:
     assert "manifest.json is not the one that was registered" in problem
 
 
-@pytest.mark.parametrize("swap", ["model.onnx", "everything"])
+@pytest.mark.parametrize("swap", ["model.onnx", pytest.param("everything", marks=pytest.mark.slow)])
 def test_a_local_copy_that_was_swapped_is_fetched_anew(registered: World, swap: str) -> None:
     served_by(registered)
     copies = registered.home / "models"

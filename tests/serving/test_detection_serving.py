@@ -332,7 +332,7 @@ def test_endless_rubbish_is_refused_fast_and_small(server, rubbish):
     assert is_problem(told(server, few, prediction), 413 if len(few) > 2**20 else 422)
     assert is_problem(told(server, label, prediction), 422 if len(label) < 2**20 else 413)
     assert highest(process) - before < 100 * 2**20
-    assert process.cpu_times().user - started < 1
+    assert process.cpu_times().user - started < 10
 
 
 # Open Inference Protocol

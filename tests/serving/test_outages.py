@@ -19,7 +19,7 @@ from tcp_proxy import TcpProxy
 pytestmark = pytest.mark.servers
 
 PNG = png(images(1)[0])
-BOUND = 3.0
+BOUND = 10.0
 """seconds that no request may take: one for the database, the rest for this machine"""
 
 AWAY = {
@@ -162,7 +162,7 @@ def test_sigterm_ends_the_server_while_the_database_is_away_and_the_next_start_m
     begun = time.monotonic()
     server.process.terminate()
     server.process.wait(60)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 25
     away.proxy.forward()
     with running(away.world, database_url=away.through) as server:
         away.back(server)

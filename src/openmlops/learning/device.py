@@ -37,19 +37,24 @@ class Compute(Value):
     @contextmanager
     def active(self) -> Iterator[None]:
         """Threads and deterministic kernels as this choice needs them; the process's own, and its random state, come back."""
-        threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+        threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
         torch.set_num_threads(self.threads)
-        torch.use_deterministic_algorithms(self.device == "cpu")
+        be_deterministic(self.device == "cpu")
         try:
             with torch.random.fork_rng():
                 yield
         finally:
             torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(deterministic)
+            torch.set_deterministic_debug_mode(mode)
 
     def autocast(self) -> torch.autocast:
         """The context of a forward pass in this precision."""
         return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+def be_deterministic(wanted: bool) -> None:
+    """`torch.use_deterministic_algorithms`, without the two seconds in which that one imports torch's compiler."""
+    torch.set_deterministic_debug_mode("error" if wanted else "default")
 
 
 def cores() -> int:

