@@ -91,6 +91,7 @@ def test_the_object_has_every_run_the_verdict_and_the_staged_version(home: Home,
     assert home.workspace.ledger.champion("person_yolo") == printed["champion"]["version"]
 
 
+@pytest.mark.slow
 def test_a_combination_that_cannot_be_trained_is_a_failed_row_and_a_failed_mlflow_run(
     home: Home, printed: dict[str, Any]
 ) -> None:
@@ -113,6 +114,7 @@ def test_the_table_is_in_artifacts_dir_and_on_the_parent_with_a_column_for_what_
     assert f"- {printed['runs'][1]['id'][:8]} failed: There are no pretrained weights at nowhere.pt" in table
 
 
+@pytest.mark.slow
 def test_a_person_is_shown_the_table_the_reasons_and_what_to_do_next(
     printed: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

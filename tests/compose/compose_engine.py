@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ("deploy", "src", "pyproject.toml", "README.md", "LICENSE", ".dockerignore")
 PROJECT = "openmlops-test"
 STAND_IN = "openmlops-test-object-store:1"
-SECONDS = 900
+SECONDS = 1800
 
 
 class Stack:
@@ -57,7 +57,7 @@ class Stack:
 
     def up(self, *profile: str) -> None:
         """Bring one profile up, and wait until it is well; on failure, show what the containers logged."""
-        done = self.run("docker", "compose", *profile, "up", "--detach", "--wait", "--wait-timeout", "300", checked=False)
+        done = self.run("docker", "compose", *profile, "up", "--detach", "--wait", "--wait-timeout", "600", checked=False)
         if done.returncode:
             state = self.compose("ps", "--all").stdout + self.compose("logs", "--tail", "30").stdout
             pytest.fail(f"the stack did not come up:\n{done.stderr[-2000:]}\n{state}", pytrace=False)
@@ -79,14 +79,14 @@ class Stack:
         """The URL of the first stack's database, from this machine."""
         return f"postgresql://openmlops:{self.secrets['POSTGRES_PASSWORD']}@127.0.0.1:{self.ports['POSTGRES_PORT']}/openmlops"
 
-    def serves(self, port: str, version: int, within: float = 90) -> None:
+    def serves(self, port: str, version: int, within: float = 300) -> None:
         """Wait until the server there has this version in service."""
         wait(lambda: requests.get(f"{self.url(port)}/health/ready", timeout=5).json().get("serving") == version, within)
 
     def restart(self, service: str) -> None:
         """Restart one container, and wait until it is well again."""
         self.compose("restart", service)
-        wait(lambda: self._health(service) == "healthy", 120)
+        wait(lambda: self._health(service) == "healthy", 400)
 
     def _health(self, service: str) -> str:
         container = self.compose("ps", "--quiet", service).stdout.strip()

@@ -112,7 +112,7 @@ MISTAKES = {
     ("data", "tiny-person", "."): "is not COCO128",
     ("data", "fetch", "person", "--archive", "nowhere.zip"): "There is no file nowhere.zip",
     ("data", "fetch", "cifar10", "--weights"): "No weights for cifar10 are published",
-    ("evaluate", f"{MODEL}@champion", "--use-case", "imagenet"): "'imagenet'",
+    ("evaluate", f"{MODEL}/1", "--use-case", "imagenet"): "'imagenet'",
 }
 
 

@@ -11,7 +11,6 @@ from openmlops.cli.show import Json, print_json, print_table
 from openmlops.errors import SettingsError
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import chapter, say
-from openmlops.usecases.base import OnCall
 
 if TYPE_CHECKING:
     from openmlops.core.quality import TrainingOutcome
@@ -83,6 +82,7 @@ def demo(
 def run(workspace: Workspace, config: "Value") -> "TrainingOutcome":
     """Start the training pipeline, with ZenML's store under OPENMLOPS_HOME unless the user has one of his own."""
     from openmlops.settings import embed_zenml
+    from openmlops.usecases.base import OnCall
 
     if isinstance(fit := workspace.use_case.fit, OnCall):
         fit.load()  # an extra that is missing is told before ZenML is started

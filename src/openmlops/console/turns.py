@@ -20,6 +20,8 @@ from openmlops.files import write_text
 Mode = Literal["suggest", "auto"]
 LAST_LINES = 12
 KEPT_LOGS = 20
+LOOK = 0.5
+"""seconds that one who starts a cycle waits for those who only look whether one runs"""
 
 
 class Turn(Value):
@@ -46,7 +48,7 @@ class Turns:
         alone = self._lock(model)
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
-            alone.acquire(timeout=0)
+            alone.acquire(timeout=LOOK)
         except Timeout:
             raise LeaseTaken(f"A cycle of {model} is running", "Wait for its end") from None
         now = datetime.now(UTC)
@@ -64,11 +66,11 @@ class Turns:
 
     def last(self, model: str) -> Turn | None:
         """The cycle that was started last; None if none ever was."""
-        try:
-            turn = Turn.model_validate_json(self._state(model).read_bytes())
-        except FileNotFoundError:
+        if not self._state(model).is_file():
             return None
-        is_running = turn.code is None and self._is_held(model)
+        is_held = self._is_held(model)  # before the file is read: whoever follows writes the code first, then lets go
+        turn = Turn.model_validate_json(self._state(model).read_bytes())
+        is_running = turn.code is None and is_held
         return turn.model_copy(update={"is_running": is_running, "lines": _last_lines(Path(turn.log))})
 
     def _follow(self, turn: Turn, child: subprocess.Popen, alone: FileLock) -> None:

@@ -39,7 +39,8 @@ class Compute(Value):
         """Threads and deterministic kernels as this choice needs them; the process's own, and its random state, come back."""
         threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
         torch.set_num_threads(self.threads)
-        be_deterministic(self.device == "cpu")
+        # use_deterministic_algorithms does the same, after it has imported torch's compiler for two seconds
+        torch.set_deterministic_debug_mode("error" if self.device == "cpu" else "default")
         try:
             with torch.random.fork_rng():
                 yield
@@ -50,11 +51,6 @@ class Compute(Value):
     def autocast(self) -> torch.autocast:
         """The context of a forward pass in this precision."""
         return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bfloat16")
-
-
-def be_deterministic(wanted: bool) -> None:
-    """`torch.use_deterministic_algorithms`, without the two seconds in which that one imports torch's compiler."""
-    torch.set_deterministic_debug_mode("error" if wanted else "default")
 
 
 def cores() -> int:

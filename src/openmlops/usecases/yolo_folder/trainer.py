@@ -16,7 +16,6 @@ import torch
 from openmlops.core.quality import DetectorEpoch
 from openmlops.errors import TrainingError
 from openmlops.learning import health
-from openmlops.learning.device import be_deterministic
 from openmlops.learning.loop import Progress
 from openmlops.usecases.yolo_folder.dataset import Batches, MemoryDataset
 from openmlops.usecases.yolo_folder.job import Job, arguments
@@ -47,7 +46,7 @@ class Detection(DetectionTrainer):
         self.job, self.config, self.network = job, job.config, job.network
         super().__init__(overrides=arguments(job.config, job.compute, job.scratch))
         torch.set_num_threads(job.compute.threads)
-        be_deterministic(job.compute.device == "cpu")
+        torch.use_deterministic_algorithms(job.compute.device == "cpu")
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.model = self.network.detector.to(memory_format=torch.channels_last)
         self.history: list[DetectorEpoch] = []
