@@ -25,7 +25,7 @@ smoke: $(READY)  ## the commands of the loop on sample data, in smoke/; ON=zenml
 	rm -rf smoke
 	PATH="$(CURDIR)/$(BIN):$$PATH" .ci/smoke smoke $(ON)
 
-test: $(READY)  ## everything but the slow faults, the servers of both stacks and what needs a Docker Engine
+test: $(READY)  ## everything but the slow tests, the servers of both stacks and what needs a Docker Engine
 	$(BIN)/python -m pytest -m "not slow and not servers and not compose" -n 2 --dist loadfile
 
 test-servers: $(READY) .venv-zenml/.ready  ## the pipelines on real PostgreSQL, MariaDB, S3, MLflow and ZenML servers of this machine, and these taken away
@@ -45,7 +45,7 @@ check: $(READY)  ## lint, format, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-faults: $(READY)  ## the slow tests: kills, races, simulations at full length
+faults: $(READY)  ## the slow tests: kills, races, simulations and whole commands at length
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 bench: $(READY)  ## the figures of docs/benchmarks.md; DATA=FOLDER (CIFAR-10's layout), COCO128=FOLDER, MODEL=FOLDER (a version's files) add theirs

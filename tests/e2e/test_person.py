@@ -9,6 +9,8 @@ import pytest
 
 from user_folder import Folder
 
+pytestmark = pytest.mark.slow
+
 MODEL = "person_yolo"
 SMALL = ("--imgsz", "64", "--set", "threads=1")
 
@@ -67,14 +69,12 @@ def test_evaluate_gives_what_was_registered(folder: Folder, outcome: dict[str, A
     assert again["map50"]["value"] == pytest.approx(outcome["evaluation"]["map50"]["value"], abs=0.01)
 
 
-@pytest.mark.slow
 def test_a_version_is_trained_again_to_the_bit(folder: Folder, outcome: dict[str, Any]) -> None:
     found = folder.json("verify", f"{MODEL}/1")
     assert (found["reproduced"], found["differing"], found["changed"]) == (True, 0, [])
     assert found["tensors"] > 300
 
 
-@pytest.mark.slow
 def test_monitoring_says_why_ten_validation_images_are_no_reference(folder: Folder, outcome: dict[str, Any]) -> None:
     if outcome["champion"]["version"] is None:
         folder.json("promote", f"{MODEL}/1", "--reason", "to have something to watch")
@@ -128,7 +128,6 @@ def test_a_mistake_gets_one_line_and_exit_code_1(said: dict[tuple[str, ...], str
     assert MISTAKES[words] in said[words]
 
 
-@pytest.mark.slow
 def test_weights_that_are_not_there_are_told_by_the_pipeline(folder: Folder, outcome: dict[str, Any]) -> None:
     done = folder.run("train", "--pretrained", "nowhere.pt")
     assert done.returncode == 1

@@ -13,6 +13,8 @@ import pytest
 
 from user_folder import PROGRAM, Folder
 
+pytestmark = pytest.mark.slow
+
 MODEL = "cifar10_cnn"
 
 
@@ -134,7 +136,6 @@ def test_bad_data_stops_the_pipeline_before_training_and_the_champion_stays(fold
     assert folder.workspace.ledger.champion(MODEL) == 1
 
 
-@pytest.mark.slow
 def test_a_killed_training_goes_on_in_its_run_without_a_metric_missing_or_doubled(
     folder: Folder, outcome: dict[str, Any]
 ) -> None:
@@ -181,7 +182,6 @@ def test_the_exported_model_was_trained_on_the_pixels_that_it_is_served(folder: 
     assert np.abs(OnnxModel(path / "model.onnx", CLASSIFICATION.outputs).run(images)["probabilities"] - expected).max() < 1e-4
 
 
-@pytest.mark.slow
 def test_a_version_is_trained_again_to_the_bit(folder: Folder, outcome: dict[str, Any]) -> None:
     found = folder.json("verify", f"{MODEL}/1")
     assert found["reproduced"]
@@ -189,7 +189,6 @@ def test_a_version_is_trained_again_to_the_bit(folder: Folder, outcome: dict[str
     assert [ingredient["name"] for ingredient in found["changed"]] == []
 
 
-@pytest.mark.slow
 def test_python_m_openmlops_runs_pipelines_too(folder: Folder, outcome: dict[str, Any]) -> None:
     """ZenML would take the package's own folder for its source root, and import every module twice."""
     command = [sys.executable, "-m", "openmlops", "monitor", "--source", "test-set", "--window", "100", "--json"]

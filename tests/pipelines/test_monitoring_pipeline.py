@@ -37,6 +37,7 @@ def run(loop: Workspace, command: list[str], **settings: str) -> subprocess.Comp
     return subprocess.run(command, cwd=here, env=environment(loop, **settings), capture_output=True, text=True, timeout=800)
 
 
+@pytest.mark.slow
 def test_the_pipeline_watches_the_champion_of_now_and_not_the_one_of_its_last_run(loop: Workspace, tmp_path: Path):
     """Defect: a cached "load latest model" step. Twice the same pipeline in one store, a promotion in between."""
     second, trained = train(loop, seed=5, steps=60)
