@@ -45,7 +45,7 @@ check: $(READY)  ## lint, format, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-faults: $(READY)  ## the slow tests: kills, races, simulations and whole commands at length
+faults: $(READY) .venv-zenml/.ready  ## the slow tests: kills, races, simulations and whole commands at length
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 bench: $(READY)  ## the figures of docs/benchmarks.md; DATA=FOLDER (CIFAR-10's layout), COCO128=FOLDER, MODEL=FOLDER (a version's files) add theirs

@@ -197,7 +197,7 @@ def test_every_script_that_ci_calls_can_be_run() -> None:
     }
 
 
-@pytest.mark.servers  # the minute that it takes, beside the smoke on a ZenML server
+@pytest.mark.slow  # the everyday tests run the same commands in the tutorial, those on servers the smoke on a ZenML server
 def test_the_smoke_runs_from_nothing_whatever_server_the_environment_names(tmp_path: Path) -> None:
     environment = os.environ | {
         "PATH": f"{BIN}:{os.environ['PATH']}",

@@ -138,6 +138,7 @@ class TestTheLoop:
         known = folder.json("decisions")["decisions"]
         assert turn["monitoring"]["decision"]["id"] in {record["id"] for record in known}
 
+    @pytest.mark.slow
     def test_a_rollback_on_the_server_is_served_at_once(self, folder: Folder, server: str) -> None:
         folder.json(*TRAIN[:-4], "--seed", "1", "--set", "threads=1")
         folder.json("promote", f"{NAME}/2", "--reason", "to see it come and go")

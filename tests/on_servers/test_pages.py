@@ -16,6 +16,8 @@ from stacks import Servers, folder_with
 from browser import Visit, chromium, visit
 from user_folder import Folder
 
+pytestmark = pytest.mark.slow
+
 NAME = "digits"
 STEPS = (
     "ingest_data",
