@@ -36,8 +36,8 @@ test-servers: $(READY) .venv-zenml/.ready  ## the pipelines on real PostgreSQL, 
 	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-zenml/bin/python -r deploy/docker/zenml-server.lock
 	@touch $@
 
-test-compose: $(READY)  ## the images and the compose file on a real Docker Engine; says so and passes where none answers
-	$(BIN)/python -m pytest -m compose -s tests/compose
+test-compose: $(READY)  ## the images and the compose file on a real Docker Engine; says so and passes where none answers; FIRST=1: without MySQL and backup
+	$(BIN)/python -m pytest -m "compose$(if $(FIRST), and not slow)" -s tests/compose
 
 check: $(READY)  ## lint, format, types, import contracts
 	$(BIN)/ruff check .
@@ -46,7 +46,7 @@ check: $(READY)  ## lint, format, types, import contracts
 	$(BIN)/lint-imports
 
 faults: $(READY) .venv-zenml/.ready  ## the slow tests: kills, races, simulations and whole commands at length
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "slow and not compose" -n 2 --dist loadfile
 
 bench: $(READY)  ## the figures of docs/benchmarks.md; DATA=FOLDER (CIFAR-10's layout), COCO128=FOLDER, MODEL=FOLDER (a version's files) add theirs
 	$(BIN)/python benchmarks/pipeline_overhead.py

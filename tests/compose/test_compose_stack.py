@@ -97,11 +97,13 @@ def test_nothing_that_was_answered_or_recorded_is_lost_while_every_container_res
     trained.serves("SERVE_PORT", 1)
 
 
+@pytest.mark.slow
 def test_after_the_restarts_training_works_as_before(trained: Stack) -> None:
     outcome = trained.ask("app", "train", *SMALL, "--seed", "1")
     assert outcome["model"]["version"] == 2
 
 
+@pytest.mark.slow
 def test_the_second_stack_trains_and_serves_people_on_mysql(trained: Stack) -> None:
     with trained.timed("up, mysql"):
         trained.up("--profile", "mysql")
@@ -118,6 +120,7 @@ def test_the_second_stack_trains_and_serves_people_on_mysql(trained: Stack) -> N
     assert trained.inside("mysql", *words).split() == ["1", "1", "1"]
 
 
+@pytest.mark.slow
 def test_a_backup_restored_into_an_empty_stack_has_the_same_history_and_serves_the_same_champion(trained: Stack) -> None:
     before, answers, people = recorded(trained), logged(trained), trained.ask("person", "history", PEOPLE)
     champion = before["history"][-1]["champion"]
@@ -134,6 +137,7 @@ def test_a_backup_restored_into_an_empty_stack_has_the_same_history_and_serves_t
     trained.inside("app", "openmlops", "stack", "check")
 
 
+@pytest.mark.slow
 def test_a_stack_that_is_in_use_is_not_overwritten_by_a_backup(trained: Stack) -> None:
     refused = trained.run("deploy/backup.sh", "restore", "backup", checked=False)
     assert refused.returncode == 1
