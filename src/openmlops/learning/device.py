@@ -37,15 +37,16 @@ class Compute(Value):
     @contextmanager
     def active(self) -> Iterator[None]:
         """Threads and deterministic kernels as this choice needs them; the process's own, and its random state, come back."""
-        threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+        threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
         torch.set_num_threads(self.threads)
-        torch.use_deterministic_algorithms(self.device == "cpu")
+        # use_deterministic_algorithms does the same, after it has imported torch's compiler for two seconds
+        torch.set_deterministic_debug_mode("error" if self.device == "cpu" else "default")
         try:
             with torch.random.fork_rng():
                 yield
         finally:
             torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(deterministic)
+            torch.set_deterministic_debug_mode(mode)
 
     def autocast(self) -> torch.autocast:
         """The context of a forward pass in this precision."""

@@ -204,6 +204,7 @@ def test_nothing_is_written_outside_the_folder_and_nothing_is_said_but_one_line(
         name: value for name, value in os.environ.items() if not name.startswith(("YOLO", "ULTRALYTICS", "XDG", "MPL", "OMP"))
     }
     environment = {**keep, "HOME": str(home), "TMPDIR": str(temporary), "PYTHONPATH": str(Path(__file__).parent)}
+    environment["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path / "torch")  # which ultralytics makes torch make, else in TMPDIR
     arguments = [sys.executable, "-W", "error::UserWarning:__main__", "-c", PROGRAM, str(tmp_path / "fit")]
     done = subprocess.run(arguments, cwd=here, env=environment, capture_output=True, text=True, check=False, timeout=800)
     assert done.returncode == 0, done.stderr
