@@ -19,6 +19,7 @@ from openmlops.settings import quiet_libraries
 from real_servers import object_store
 
 if TYPE_CHECKING:
+    from labelling_world import World
     from openmlops.operations.workspace import Workspace
 
 quiet_libraries()
@@ -86,3 +87,22 @@ def loop(reigning: "Workspace", tmp_path: Path) -> "Workspace":
     from small_loop import branch
 
     return branch(reigning, tmp_path / "loop")
+
+
+@pytest.fixture(scope="session")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> "dict[str, World]":
+    """A classifier's images and a detector's that wait for labels; made once, copied for each test."""
+    from labelling_world import classified, detected
+
+    home = tmp_path_factory.mktemp("worlds")
+    return {"pets": classified(home / "pets"), "people": detected(home / "people")}
+
+
+@pytest.fixture
+def pets(worlds: "dict[str, World]", tmp_path: Path) -> "World":
+    return worlds["pets"].copy(tmp_path / "pets")
+
+
+@pytest.fixture
+def people(worlds: "dict[str, World]", tmp_path: Path) -> "World":
+    return worlds["people"].copy(tmp_path / "people")

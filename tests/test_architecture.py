@@ -74,3 +74,4 @@ def test_without_the_extra_data_of_people_is_made_and_checked_and_training_names
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("error: This needs the optional extra 'yolo', which is not installed")
     assert "pip install 'openmlops[yolo]'" in line
+    assert not list((tmp_path / ".openmlops").glob("zenml*")), "it is told before ZenML is started"

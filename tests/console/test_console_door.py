@@ -1,6 +1,7 @@
 """Who may look and who may act on the console, by itself and at / of the prediction server alike."""
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from starlette.testclient import TestClient
 from openmlops.console.app import create_app
 from openmlops.console.door import Door, Tokens
 from openmlops.console.session import COOKIE, SECONDS, Sessions, session_key
-from openmlops.console.turns import Turns
+from openmlops.console.turns import Turn, Turns
 from openmlops.errors import LeaseTaken, SettingsError
 
 PAGE = f"/console/models/{NAME}"
@@ -161,6 +162,20 @@ def test_one_cycle_at_a_time_and_its_end_is_told(tmp_path: Path, monkeypatch: py
         time.sleep(0.05)
     assert (found.code, found.mode) == (1, "suggest")
     assert "POLICY_BREAKER has the value '0'" in found.lines[-1]
+
+
+def test_an_end_between_two_looks_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever read the file before the code was in it, and found the lock free after, said that nobody had seen the end."""
+    turns, turn = Turns(tmp_path), Turn(model=NAME, mode="auto", started=datetime.now(UTC), log=str(tmp_path / "log"))
+    turns._keep(turn)
+
+    def let_go(self: Turns, model: str) -> bool:
+        turns._keep(turn.model_copy(update={"code": 0}))
+        return False
+
+    monkeypatch.setattr(Turns, "_is_held", let_go)
+    found = turns.last(NAME)
+    assert (found.code, found.is_running) == (0, False)
 
 
 def test_a_door_without_tokens_and_one_with_agree_on_what_is_open() -> None:

@@ -1,35 +1,17 @@
 """What the labelling pages, the images and the examples answer over HTTP, without a browser."""
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from labelling_world import BOXES, World, classified, detected
+from labelling_world import BOXES, World
 from openmlops.console.app import create_app
 from openmlops.console.images import SIDES
 
 HTMX = {"HX-Request": "true"}
-
-
-@pytest.fixture(scope="module")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, World]:
-    """Made once, copied for each test."""
-    home = tmp_path_factory.mktemp("worlds")
-    return {"pets": classified(home / "pets"), "people": detected(home / "people")}
-
-
-@pytest.fixture
-def pets(worlds: dict[str, World], tmp_path: Path) -> World:
-    return worlds["pets"].copy(tmp_path / "pets")
-
-
-@pytest.fixture
-def people(worlds: dict[str, World], tmp_path: Path) -> World:
-    return worlds["people"].copy(tmp_path / "people")
 
 
 def visitor(world: World, **headers: str) -> TestClient:

@@ -3,33 +3,15 @@
 import json
 import threading
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from labelling_world import BOXES, NOON, World, classified, detected
+from labelling_world import BOXES, NOON, World
 from openmlops.errors import DataError, LabelConflict, ModelNotFound, PredictionNotFound
 from openmlops.operations import labelling
 
 LATER = NOON + timedelta(hours=1)
-
-
-@pytest.fixture(scope="module")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, World]:
-    """Made once, copied for each test."""
-    home = tmp_path_factory.mktemp("worlds")
-    return {"pets": classified(home / "pets"), "people": detected(home / "people")}
-
-
-@pytest.fixture
-def pets(worlds: dict[str, World], tmp_path: Path) -> World:
-    return worlds["pets"].copy(tmp_path / "pets")
-
-
-@pytest.fixture
-def people(worlds: dict[str, World], tmp_path: Path) -> World:
-    return worlds["people"].copy(tmp_path / "people")
 
 
 def give(world: World, prediction: str, told: object) -> bool:
