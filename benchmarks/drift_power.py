@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 
-from openmlops.core.corruptions import corrupt
-from openmlops.core.drift import DriftReference, calibrate, measure
-from openmlops.operations import asking
+from openmlops.core.images.corruptions import corrupt
+from openmlops.core.monitoring.drift import DriftReference, calibrate, measure
+from openmlops.operations.release import inference
 from openmlops.usecases.base import load_use_case
 
 SIZES = (50, 200, 1000)
@@ -70,13 +70,13 @@ def _reference(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
 def _conditions(model: Path, data: Path, names: tuple[str, ...]) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Name, features (n, d) and drawing weights (n,) of each condition over the test images; `none` comes first."""
     use_case = load_use_case("cifar10")
-    onnx = asking.exported(use_case, model)
+    onnx = inference.exported(use_case, model)
     rows = use_case.read(data)
     images, labels = rows.images[rows.test], rows.labels[rows.test]
     even = np.full(len(images), 1 / len(images))
 
     def features(of: np.ndarray) -> np.ndarray:
-        _, found = asking.answers_and_features(use_case, onnx, of)
+        _, found = inference.answers_and_features(use_case, onnx, of)
         return np.stack([found[name] for name in names], axis=1)
 
     clean = features(images)

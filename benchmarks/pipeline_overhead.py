@@ -22,7 +22,7 @@ from openmlops.settings import move_into
 
 def main(rounds: int) -> None:
     """Set a fresh home up, then measure both ways `rounds` times."""
-    from openmlops.operations.data import make_sample
+    from openmlops.operations.data.datasets import make_sample
     from openmlops.operations.workspace import Workspace
 
     workspace = Workspace.open()
@@ -62,17 +62,19 @@ def seconds(call: Callable[[], object]) -> float:
 
 def directly(workspace, config) -> None:
     """What the pipeline does, without ZenML."""
-    from openmlops.operations import data, models, promotion, training
+    from openmlops.operations.data import datasets
+    from openmlops.operations.release import exporting, promotion, registration, scoring
+    from openmlops.operations.training import train
 
-    dataset = data.ingest(workspace)
-    data.upload(workspace, dataset)
-    report = data.validate(workspace, dataset)
-    splits = data.split(workspace, report.dataset, config.seed)
-    preprocessing = training.preprocess(workspace, splits)
-    trained = training.train(workspace, splits, preprocessing, config.model_dump())
-    evaluation = models.evaluate(workspace, trained)
-    export = models.export(workspace, trained, evaluation)
-    model = models.register(workspace, export, trained, evaluation)
+    dataset = datasets.ingest(workspace)
+    datasets.upload(workspace, dataset)
+    report = datasets.validate(workspace, dataset)
+    splits = datasets.split(workspace, report.dataset, config.seed)
+    preprocessing = train.preprocess(workspace, splits)
+    trained = train.train(workspace, splits, preprocessing, config.model_dump())
+    evaluation = scoring.evaluate(workspace, trained)
+    export = exporting.export(workspace, trained, evaluation)
+    model = registration.register(workspace, export, trained, evaluation)
     promotion.decide(workspace, model, splits)
 
 

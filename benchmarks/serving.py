@@ -83,17 +83,19 @@ def in_turns(ways: dict[str, Callable[[], dict[str, float]]], rounds: int) -> di
 
 def make_version() -> dict[str, str]:
     """Train briefly on the sample, register, promote: the folder of the version's files and the settings of its server."""
-    from openmlops.operations import data, models, promotion, training
+    from openmlops.operations.data import datasets
+    from openmlops.operations.release import exporting, promotion, registration, scoring
+    from openmlops.operations.training import train
     from openmlops.operations.workspace import Workspace
 
     workspace = Workspace.open()
-    data.make_sample(workspace)
+    datasets.make_sample(workspace)
     config = workspace.use_case.config(steps=3, channels="16-64-128")
-    dataset = data.ingest(workspace)
-    splits = data.split(workspace, dataset, config.seed)
-    trained = training.train(workspace, splits, training.preprocess(workspace, splits), config.model_dump())
-    evaluation = models.evaluate(workspace, trained)
-    model = models.register(workspace, models.export(workspace, trained, evaluation), trained, evaluation)
+    dataset = datasets.ingest(workspace)
+    splits = datasets.split(workspace, dataset, config.seed)
+    trained = train.train(workspace, splits, train.preprocess(workspace, splits), config.model_dump())
+    evaluation = scoring.evaluate(workspace, trained)
+    model = registration.register(workspace, exporting.export(workspace, trained, evaluation), trained, evaluation)
     promotion.promote(workspace, f"{model.name}/{model.version}", "benchmark", splits)
     return {"model": model.name, "folder": str(workspace.registry.fetch(model)), "home": str(workspace.home)}
 
@@ -152,8 +154,8 @@ def litserve(version: dict[str, str]) -> Iterator[Server | None]:
 def bare(version: dict[str, str], images: np.ndarray, seconds: float) -> dict[str, float]:
     """One thread that decodes and runs, nothing else."""
     from openmlops.adapters.onnx_model import OnnxModel
-    from openmlops.core.classification_task import CLASSIFICATION
-    from openmlops.core.decoding import decode_image
+    from openmlops.core.classification.task import CLASSIFICATION
+    from openmlops.core.images.decoding import decode_image
 
     model = OnnxModel(Path(version["folder"]) / "model.onnx", CLASSIFICATION.outputs, threads=1)
     bodies = [png_of(image) for image in images]

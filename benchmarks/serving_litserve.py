@@ -12,8 +12,8 @@ import numpy as np
 from fastapi import Body
 
 from openmlops.adapters.onnx_model import OnnxModel
-from openmlops.core.classification_task import CLASSIFICATION
-from openmlops.core.decoding import decode_image
+from openmlops.core.classification.task import CLASSIFICATION
+from openmlops.core.images.decoding import decode_image
 
 
 class Classifier(litserve.LitAPI):

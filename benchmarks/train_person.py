@@ -144,7 +144,7 @@ def map50(network: Any, rows: Any, which: np.ndarray) -> float:
     """mAP@50 of what is served, on the images `which`, as versions are judged."""
     import torch
 
-    from openmlops.core.detection import evaluate_detection
+    from openmlops.core.detection.evaluation import evaluate_detection
     from openmlops.usecases.yolo_folder import answering
     from openmlops.usecases.yolo_folder.model import served
 

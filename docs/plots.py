@@ -17,10 +17,10 @@ import matplotlib
 import numpy as np
 from scipy.stats import norm
 
-from openmlops.core.drift import DriftReference, calibrate, measure
-from openmlops.core.drift_reference import null_for
-from openmlops.core.gate import Contender, compare, decide
-from openmlops.core.metrics import wilson
+from openmlops.core.classification.metrics import wilson
+from openmlops.core.gate.rules import Contender, compare, decide
+from openmlops.core.monitoring.drift import DriftReference, calibrate, measure
+from openmlops.core.monitoring.drift_reference import null_for
 
 PICTURES = Path(__file__).parent / "pictures"
 SHARED, ACCURACY = 0.8, 0.8

@@ -14,8 +14,8 @@ import numpy as np
 from pydantic import Field
 from sklearn.datasets import load_digits
 
-from openmlops.core import decoding
-from openmlops.core.classification_task import CLASSIFICATION
+from openmlops.core.classification.task import CLASSIFICATION
+from openmlops.core.images import decoding
 from openmlops.core.types import Preprocessing, Problem, Value
 from openmlops.core.validation import check_balance, check_duplicates, check_labels, problem
 from openmlops.errors import DataError

@@ -16,9 +16,9 @@ from pydantic import SecretStr
 from openmlops.adapters.decisions import DecisionRecord, new_id
 from openmlops.adapters.inference_log import Entries, Layout
 from openmlops.adapters.input_store import sha256_of
-from openmlops.core.boxes import objects
-from openmlops.core.decoding import png
-from openmlops.core.policy import WorthLabelling
+from openmlops.core.images.boxes import objects
+from openmlops.core.images.decoding import png
+from openmlops.core.monitoring.policy import WorthLabelling
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from openmlops.core.boxes import objects
+from openmlops.core.images.boxes import objects
 
 
 def boxes(*rows, columns=5):

@@ -11,10 +11,11 @@ import numpy as np
 from safetensors.torch import save_file
 
 from openmlops.adapters.inference_log import Entries, Layout
-from openmlops.core.corruptions import corrupt
-from openmlops.core.decoding import png
+from openmlops.core.images.corruptions import corrupt
+from openmlops.core.images.decoding import png
 from openmlops.core.types import ModelRef, TrainedRef
-from openmlops.operations import asking, data, models, promotion
+from openmlops.operations.data import datasets
+from openmlops.operations.release import exporting, inference, model_card, promotion, registration, scoring
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings, quiet_libraries
 
@@ -36,8 +37,8 @@ def workspace(home: Path, **settings: str) -> Workspace:
 
 def train(found: Workspace, seed: int = 0, steps: int = 100) -> tuple[ModelRef, TrainedRef]:
     """A version of a very small network, registered; 100 steps take 2 cpu-s."""
-    use_case, splits = found.use_case, data.split(found, data.ingest(found), 0)
-    rows, indices = use_case.read(Path(splits.dataset.path)), data.indices_of(splits)
+    use_case, splits = found.use_case, datasets.split(found, datasets.ingest(found), 0)
+    rows, indices = use_case.read(Path(splits.dataset.path)), datasets.indices_of(splits)
     config = use_case.config(steps=steps, seed=seed, channels="16-32", batch_size=100, stem_stride=2, flip=False, threads=1)
     model = use_case.build(config, use_case.preprocess(rows, indices["train"]), rows, indices["train"])
     folder = found.home / "training" / f"{seed}-{steps}"
@@ -50,15 +51,16 @@ def train(found: Workspace, seed: int = 0, steps: int = 100) -> tuple[ModelRef, 
         config=result.config.model_dump(),
         epochs=result.epochs,
         seconds=result.seconds,
+        ended_at=NOON,
     )
-    evaluation = models.evaluate(found, trained)
-    exported = models.export(found, trained, evaluation)
-    return models.register(found, exported, trained, evaluation), trained
+    evaluation = scoring.evaluate(found, trained)
+    exported = exporting.export(found, trained, evaluation)
+    return registration.register(found, exported, trained, evaluation), trained
 
 
 def champion(found: Workspace) -> ModelRef:
     """Sample data and a first champion."""
-    data.make_sample(found)
+    datasets.make_sample(found)
     model, trained = train(found)
     assert promotion.decide(found, model, trained.splits).champion == model.version
     return model
@@ -79,8 +81,8 @@ def send(
     """Answer images and log them as the server does, an answer a second; the predictions' ids."""
     shown = corrupt(images, *corruption, seed=1) if corruption else images
     folder = found.registry.fetch(model)
-    answers, features = asking.answers_and_features(found.use_case, asking.exported(found.use_case, folder), shown)
-    names = models.Description.read(folder / "model.json").classes
+    answers, features = inference.answers_and_features(found.use_case, inference.exported(found.use_case, folder), shown)
+    names = model_card.Description.read(folder / "model.json").classes
     first = found.inference_log.count(model.name, model.version)
     ids = [f"{model.version}-{first + row}" for row in range(len(shown))]
     entries = Entries(

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from openmlops.core.decoding import png
+from openmlops.core.images.decoding import png
 from openmlops.core.types import LedgerEntry, ModelRef, SplitsRef
 from openmlops.files import write_text
-from openmlops.operations import data, models
-from openmlops.operations.experiment import Experiment, summarize_grid
-from openmlops.operations.grid import GridRef, stage
+from openmlops.operations.data import datasets
+from openmlops.operations.release import exporting, registration
+from openmlops.operations.training.grid import GridRef, stage
+from openmlops.operations.training.grid_report import Experiment, summarize_grid
 from openmlops.operations.workspace import Workspace
 from openmlops.usecases.drawing import Draw
 from openmlops.usecases.person.sample import NAMES, labelled
@@ -41,13 +42,13 @@ def draw_people(folder: Path) -> Path:
 def people_workspace(home: Path) -> Workspace:
     """Everything below `home`, the scenes added as its data version."""
     found = workspace(home, use_case="person")
-    data.add(found, draw_people(home / "drawn" / "person"))
+    datasets.add(found, draw_people(home / "drawn" / "person"))
     return found
 
 
 def splits_of(found: Workspace) -> SplitsRef:
     """The splits that the pipelines make by default."""
-    return data.split(found, data.ingest(found), 0)
+    return datasets.split(found, datasets.ingest(found), 0)
 
 
 def environment(found: Workspace) -> dict[str, str]:
@@ -78,8 +79,8 @@ def conclude(found: Workspace, grid: GridRef) -> tuple[Experiment, ModelRef, Led
     best = grid.best
     assert best.trained is not None
     assert best.test is not None
-    exported = models.export(found, best.trained, best.test)
-    model = models.register(found, exported, best.trained, best.test)
+    exported = exporting.export(found, best.trained, best.test)
+    model = registration.register(found, exported, best.trained, best.test)
     decision = stage(found, model, grid.splits)
     return summarize_grid(found, grid, model, decision), model, decision
 

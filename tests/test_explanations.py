@@ -12,8 +12,8 @@ from types import ModuleType
 
 import pytest
 
-from openmlops.core.drift_reference import DRAWS, SHRINKAGE, WINDOW_SIZES, DriftReference, calibrate
-from openmlops.core.gate import RULES
+from openmlops.core.gate.rules import RULES
+from openmlops.core.monitoring.drift_reference import DRAWS, SHRINKAGE, WINDOW_SIZES, DriftReference, calibrate
 
 DOCS = Path(__file__).parent.parent / "docs"
 GATE, DRIFT = (" ".join((DOCS / name).read_text().split()) for name in ("gate.md", "drift.md"))

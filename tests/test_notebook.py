@@ -10,8 +10,8 @@ from nbclient import NotebookClient
 
 from openmlops.adapters.evidently_report import EvidentlyReport
 from openmlops.errors import LedgerCorrupt
-from openmlops.operations import monitoring, tables, windows
-from openmlops.operations.windows import load_latest_model
+from openmlops.operations.monitoring import frames, monitor, windows
+from openmlops.operations.monitoring.windows import load_latest_model
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings
 from small_loop import NOON, fresh_images, label, send
@@ -42,7 +42,7 @@ def decide(loop: Workspace, hours: int, last: int) -> None:
     """Judge the last answers; long after the champion was made, by the clock of the test."""
     now = NOON + timedelta(days=400, hours=hours)
     window = windows.collect_inference_data(loop, load_latest_model(loop), last, "log", now)
-    monitoring.trigger_decision(loop, window, NO_REPORT, now, "test")
+    monitor.trigger_decision(loop, window, NO_REPORT, now, "test")
 
 
 def environment(loop: Workspace) -> dict[str, str]:
@@ -63,7 +63,7 @@ def test_the_notebook_and_its_tables_tell_what_happened(world: Workspace, tmp_pa
     assert world.model_name in shown
     assert sum("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ())) == 3
 
-    ledger, decisions, scores = tables.ledger(world), tables.decisions(world), tables.scores(world)
+    ledger, decisions, scores = frames.ledger(world), frames.decisions(world), frames.scores(world)
     assert list(ledger["champion"]) == [1, 2]
     assert list(decisions["drift"]) == ["no_drift", "drift", "not_measurable"]
     passed = decisions["statistic"] > decisions["threshold"]
@@ -72,7 +72,7 @@ def test_the_notebook_and_its_tables_tell_what_happened(world: Workspace, tmp_pa
     assert scores[["answers", "labels"]].values.tolist() == [[240, 120], [0, 0]]
     assert scores["value"].isna().tolist() == [False, True]
 
-    answers = tables.predictions(world, 1)
+    answers = frames.predictions(world, 1)
     labelled = answers.dropna(subset="label")
     assert (labelled["prediction"] == labelled["label"]).mean() == pytest.approx(scores.loc[1, "value"])
     assert answers["at"].is_monotonic_increasing
@@ -80,7 +80,7 @@ def test_the_notebook_and_its_tables_tell_what_happened(world: Workspace, tmp_pa
     with world.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE ledger SET actor = 'somebody else' WHERE sequence = 1")
     with pytest.raises(LedgerCorrupt):
-        tables.ledger(world)
+        frames.ledger(world)
 
 
 def test_the_notebook_is_stored_without_outputs() -> None:
@@ -91,5 +91,5 @@ def test_the_notebook_is_stored_without_outputs() -> None:
 
 def test_a_model_that_never_was_has_empty_tables(tmp_path: Path) -> None:
     empty = Workspace(Settings(openmlops_home=tmp_path))
-    assert [len(tables.ledger(empty)), len(tables.decisions(empty)), len(tables.scores(empty))] == [0, 0, 0]
-    assert len(tables.predictions(empty, 1)) == 0
+    assert [len(frames.ledger(empty)), len(frames.decisions(empty)), len(frames.scores(empty))] == [0, 0, 0]
+    assert len(frames.predictions(empty, 1)) == 0

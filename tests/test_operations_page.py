@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from openmlops.operations.env_file import COMPOSE
+from openmlops.operations.projects.env_file import COMPOSE
 from openmlops.serving.config import Limits, Retention
 from openmlops.settings import Settings
 from user_folder import Folder

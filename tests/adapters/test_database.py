@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError, StatementError
 from openmlops.adapters import database, schema
 from openmlops.adapters.database import connect, writing
 from openmlops.adapters.inference_log import InferenceLog, Layout
-from openmlops.core.classification_task import CLASSIFICATION
+from openmlops.core.classification.task import CLASSIFICATION
 from openmlops.errors import PredictionNotFound, ServiceUnavailable, SettingsError
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from openmlops.adapters.database import connect
 from openmlops.adapters.decisions import DecisionRecord, Decisions, Outcome, Span
-from openmlops.core.drift import DriftReport
-from openmlops.core.policy import Observation, WorthLabelling
+from openmlops.core.monitoring.drift import DriftReport
+from openmlops.core.monitoring.policy import Observation, WorthLabelling
 from openmlops.errors import DecisionNotFound
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

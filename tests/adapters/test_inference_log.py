@@ -14,9 +14,9 @@ from sqlalchemy.exc import IntegrityError
 
 from openmlops.adapters.database import connect
 from openmlops.adapters.inference_log import Entries, InferenceLog, Layout
-from openmlops.core.classification_task import CLASSIFICATION
+from openmlops.core.classification.task import CLASSIFICATION
 from openmlops.errors import DataError, LabelConflict, PredictionNotFound, ServiceUnavailable
-from openmlops.operations.windows import write_parquet
+from openmlops.operations.monitoring.windows import write_parquet
 from postgres import postgres
 
 LAYOUT = Layout(("image.brightness", "logprob.0"), ("cat", "dog", "frog"))

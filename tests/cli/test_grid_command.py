@@ -16,9 +16,9 @@ from openmlops.adapters.tracking import FAILURE_TAG
 from openmlops.cli import main
 from openmlops.cli.grid import _print
 from openmlops.errors import SettingsError
-from openmlops.operations.experiment import FILE, Experiment
-from openmlops.operations.grid import grid_of, train_all
-from openmlops.operations.grid_jobs import PARENT_TAG
+from openmlops.operations.training.grid import grid_of, train_all
+from openmlops.operations.training.grid_jobs import PARENT_TAG
+from openmlops.operations.training.grid_report import FILE, Experiment
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings
 from small_people import clean_environment, environment, inside, other_process, people_workspace, splits_of

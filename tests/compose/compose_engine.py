@@ -19,7 +19,7 @@ import requests
 import yaml
 from dotenv import dotenv_values
 
-from openmlops.operations.env_file import prepare_compose
+from openmlops.operations.projects.env_file import prepare_compose
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("deploy", "src", "pyproject.toml", "README.md", "LICENSE", ".dockerignore")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from openmlops.operations.env_file import COMPOSE
+from openmlops.operations.projects.env_file import COMPOSE
 from openmlops.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -14,8 +14,8 @@ import pytest
 from compose_engine import Stack, require_engine, stack, wait
 from sqlalchemy import create_engine, text
 
-from openmlops.core.classification_task import CLASSIFICATION
-from openmlops.operations.traffic import Stream, TrafficReport, send
+from openmlops.core.classification.task import CLASSIFICATION
+from openmlops.operations.simulation.traffic import Stream, TrafficReport, send
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(2400)]
 

@@ -1,13 +1,9 @@
 """The console's tests look at one small world of toy models; each worker process makes it once."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "operations"))
 
 from openmlops.console.app import create_app
 from openmlops.operations.workspace import Workspace

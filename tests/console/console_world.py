@@ -9,12 +9,13 @@ import toy_promotion as toy
 from openmlops.adapters.decisions import DecisionRecord, new_id
 from openmlops.adapters.inference_log import Entries, Layout
 from openmlops.adapters.registry import DATASET_TAG
-from openmlops.core.drift import ColumnShift, DriftReport
-from openmlops.core.estimate import AccuracyEstimate, LabelledAccuracy
-from openmlops.core.policy import Observation
+from openmlops.core.monitoring.accuracy_estimate import AccuracyEstimate, LabelledAccuracy
+from openmlops.core.monitoring.drift import ColumnShift, DriftReport
+from openmlops.core.monitoring.policy import Observation
 from openmlops.core.types import DatasetRef, Interval
 from openmlops.files import MANIFEST, Manifest
-from openmlops.operations import data, promotion
+from openmlops.operations.data import datasets
+from openmlops.operations.release import promotion
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings
 
@@ -41,10 +42,10 @@ def make(home: Path) -> Workspace:
     """The first champion was replaced by a better one; a worse and an equal version were not promoted."""
     found = workspace(home)
     toy.write_data(found.data_folder)
-    dataset = data._ref(found, found.data_versions.add(found.data_folder))
+    dataset = datasets._ref(found, found.data_versions.add(found.data_folder))
     for version in RECORDED:
         register(found, version, dataset)
-    splits = data.split(found, dataset, seed=0)
+    splits = datasets.split(found, dataset, seed=0)
     for version in (FIRST, CHAMPION, BAD, EQUAL):
         promotion.decide(found, found.registry.version(NAME, version), splits)
     answer(found, datetime.now(UTC))

@@ -19,8 +19,8 @@ from playwright.sync_api import Browser
 
 from browser import Visit, chromium, is_installed, visit
 from openmlops.console.app import create_app
-from openmlops.console.run import bind
 from openmlops.operations.workspace import Workspace
+from openmlops.web.sockets import bind
 
 PAGE = f"/console/models/{NAME}"
 

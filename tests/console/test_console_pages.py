@@ -15,13 +15,13 @@ from starlette.testclient import TestClient
 
 from openmlops.adapters.decisions import Outcome
 from openmlops.adapters.evidently_report import HTML
-from openmlops.console import registered, static_files
+from openmlops.console import registry_cache, static_files
 from openmlops.console.app import create_app
-from openmlops.console.known import read
-from openmlops.console.parts import PARTS
-from openmlops.console.waiting import Situation, waits_for
-from openmlops.core.policy import Policy, WorthLabelling
-from openmlops.operations.monitoring import OUTCOME_FILE
+from openmlops.console.decision_status import Situation, waiting_text
+from openmlops.console.model_state import read
+from openmlops.console.sections import PARTS
+from openmlops.core.monitoring.policy import Policy, WorthLabelling
+from openmlops.operations.monitoring.monitor import OUTCOME_FILE
 from openmlops.operations.workspace import Workspace
 
 PAGE = f"/console/models/{NAME}"
@@ -105,7 +105,7 @@ def test_nothing_is_invented_where_nothing_is_there(tmp_path: Path) -> None:
 
 
 def test_hours_later_the_page_says_how_old_everything_is(client: TestClient, toys: Workspace) -> None:
-    from openmlops.console.words import ago
+    from openmlops.console.formatting import ago
 
     now = datetime.now(UTC)
     lengths = {0: "just now", 12: "12 s ago", 240: "4 min ago", 7300: "2 h ago", 300_000: "3 d ago"}
@@ -132,7 +132,7 @@ def test_a_decision_says_what_it_waits_for(toys: Workspace, action: str, new: in
             "reasons": ("the last retrain was 0.0 hours ago, the cooldown is 6",),
         }
     )
-    assert waits_for(record, Situation(new, Policy(), noon + timedelta(hours=1))).startswith(said)
+    assert waiting_text(record, Situation(new, Policy(), noon + timedelta(hours=1))).startswith(said)
 
 
 def test_what_came_of_a_decision_stands_with_it(client: TestClient, toys: Workspace) -> None:
@@ -209,5 +209,5 @@ def test_a_file_is_sent_once(client: TestClient) -> None:
 
 
 def test_a_server_s_pages_are_named_without_the_password_in_its_address() -> None:
-    assert registered.public("https://user:secret@mlflow.example:5000/base/") == "https://mlflow.example:5000/base"
-    assert registered.public("sqlite:////home/mlflow.db") == ""
+    assert registry_cache.public("https://user:secret@mlflow.example:5000/base/") == "https://mlflow.example:5000/base"
+    assert registry_cache.public("sqlite:////home/mlflow.db") == ""

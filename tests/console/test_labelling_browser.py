@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page
 from browser import Visit, chromium, is_installed, visit
 from labelling_world import BOXES, World, classified, detected, scenes
 from openmlops.console.app import create_app
-from openmlops.console.run import bind
+from openmlops.web.sockets import bind
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason="Chromium is not installed: apt-get install chromium")
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from openmlops.core.boxes import objects
-from openmlops.core.classification_task import CLASSIFICATION
-from openmlops.core.detection_task import DETECTION, MOST_BOXES
+from openmlops.core.classification.task import CLASSIFICATION
+from openmlops.core.detection.task import DETECTION, MOST_BOXES
+from openmlops.core.images.boxes import objects
 from openmlops.core.tasks import Task
 from openmlops.errors import DataError
 

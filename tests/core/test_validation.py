@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from openmlops.core import validation
-from openmlops.core.corruptions import corrupt
+from openmlops.core.images.corruptions import corrupt
 
 RNG = np.random.default_rng(0)
 

@@ -173,7 +173,7 @@ def test_a_killed_training_goes_on_in_its_run_without_a_metric_missing_or_double
 def test_the_exported_model_was_trained_on_the_pixels_that_it_is_served(folder: Folder, outcome: dict[str, Any]) -> None:
     """Defect: trained on normalised pixels, monitored on raw ones. Here there is one answer for raw pixels, everywhere."""
     from openmlops.adapters.onnx_model import OnnxModel
-    from openmlops.core.classification_task import CLASSIFICATION
+    from openmlops.core.classification.task import CLASSIFICATION
 
     path = folder.workspace.registry.fetch(folder.workspace.registry.version(MODEL, 1))
     with np.load(path / "golden.npz") as golden:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from openmlops.adapters.onnx_model import OnnxModel
-from openmlops.core.classification_task import CLASSIFICATION
+from openmlops.core.classification.task import CLASSIFICATION
 from openmlops.errors import ExportError
 from openmlops.files import Manifest
 from openmlops.learning import export as exporting

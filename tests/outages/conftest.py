@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from openmlops.operations import data
+from openmlops.operations.data import datasets
 from openmlops.operations.workspace import Workspace
 from processes import BIN, free_port, is_healthy, process
 from small_loop import workspace as small_workspace
@@ -40,5 +40,5 @@ def mlflow(mlflow_port: int) -> Iterator[TcpProxy]:
 def workspace(mlflow: TcpProxy, tmp_path: Path) -> Workspace:
     """Sample data; runs on the server, through the proxy."""
     found = small_workspace(tmp_path, mlflow_tracking_uri=f"http://127.0.0.1:{mlflow.port}")
-    data.make_sample(found)
+    datasets.make_sample(found)
     return found

@@ -16,8 +16,8 @@ from openmlops.adapters.decisions import Decisions, requested
 from openmlops.adapters.leases import Leases
 from openmlops.errors import ServiceUnavailable
 from openmlops.files import Manifest, sha256_of
-from openmlops.operations import data
-from openmlops.operations.patience import patiently
+from openmlops.operations.data import datasets
+from openmlops.operations.retries import patiently
 from openmlops.operations.workspace import Workspace
 from postgres import Postgres, postgres
 from small_loop import NOON
@@ -59,9 +59,9 @@ def test_an_upload_that_was_cut_off_is_finished_with_the_right_content(
     store: TcpProxy, s3_server: Any, tmp_path: Path, outage: str, capsys: pytest.CaptureFixture
 ) -> None:
     workspace = on(store, s3_server, tmp_path, f"upload-{outage}")
-    dataset = data.make_sample(workspace)
+    dataset = datasets.make_sample(workspace)
     take_away(store, outage)
-    report = patiently(data.upload, workspace, dataset)
+    report = patiently(datasets.upload, workspace, dataset)
     assert "Waiting for it" in capsys.readouterr().err
     kept = {Path(key).name: workspace.object_store.get_file(key, tmp_path / "back" / Path(key).name) for key in report.keys}
     manifest = Manifest.of(Path(dataset.path))
@@ -74,11 +74,11 @@ def test_data_whose_pull_was_cut_off_is_whole_afterwards(
 ) -> None:
     """DVC's remote lies in the same store."""
     workspace = on(store, s3_server, tmp_path, f"pull-{outage}")
-    dataset = data.make_sample(workspace)
+    dataset = datasets.make_sample(workspace)
     shutil.rmtree(workspace.home / "dvc-cache")
     shutil.rmtree(dataset.path)
     take_away(store, outage)
-    assert patiently(data.ingest, workspace) == dataset
+    assert patiently(datasets.ingest, workspace) == dataset
     assert "Waiting for it" in capsys.readouterr().err
     assert Manifest.of(Path(dataset.path)).fingerprint == dataset.fingerprint
 

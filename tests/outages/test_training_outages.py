@@ -16,8 +16,10 @@ from mlflow import MlflowClient
 from answer_cutter import AnswerCutter
 from openmlops.core.types import ModelRef, TrainedRef
 from openmlops.errors import ServiceUnavailable
-from openmlops.operations import data, models, training
-from openmlops.operations.patience import patiently
+from openmlops.operations.data import datasets
+from openmlops.operations.release import exporting, registration, scoring
+from openmlops.operations.retries import patiently
+from openmlops.operations.training import train as training
 from openmlops.operations.workspace import Workspace
 from small_loop import workspace as small_workspace
 from tcp_proxy import TcpProxy
@@ -31,20 +33,20 @@ ONE_REFUSAL = 12
 
 
 def train(workspace: Workspace, **changes: Any) -> TrainedRef:
-    splits = data.split(workspace, data.ingest(workspace), 0)
+    splits = datasets.split(workspace, datasets.ingest(workspace), 0)
     return training.train(workspace, splits, training.preprocess(workspace, splits), {**CONFIG, **changes})
 
 
 def finish(workspace: Workspace, trained: TrainedRef) -> ModelRef:
     """What follows a training, as the steps do it."""
-    evaluation = patiently(models.evaluate, workspace, trained)
-    exported = patiently(models.export, workspace, trained, evaluation)
-    return patiently(models.register, workspace, exported, trained, evaluation)
+    evaluation = patiently(scoring.evaluate, workspace, trained)
+    exported = patiently(exporting.export, workspace, trained, evaluation)
+    return patiently(registration.register, workspace, exported, trained, evaluation)
 
 
 def noted(workspace: Workspace) -> dict[int, float]:
     """Epochs that are noted on disk, and when they ended, in seconds."""
-    from openmlops.operations.epochs import _FILE
+    from openmlops.operations.training.epoch_log import _FILE
 
     files = list(workspace.home.glob("trainings/*/epochs.json"))
     return {number: epoch.at.timestamp() for file in files for number, epoch in _FILE.validate_json(file.read_bytes()).items()}
@@ -124,7 +126,7 @@ def test_a_training_whose_mlflow_stayed_away_is_gone_on_with_by_the_same_command
     """Patience runs out after the last epoch: nothing is trained again, and the run is the same one."""
     given = {"mlflow_tracking_uri": f"http://127.0.0.1:{mlflow.port}", "service_patience_seconds": "1"}
     workspace = small_workspace(tmp_path, **given)
-    data.make_sample(workspace)
+    datasets.make_sample(workspace)
 
     def take_away() -> None:
         until(lambda: len(noted(workspace)) >= EPOCHS - 3)
@@ -173,7 +175,7 @@ def test_a_version_whose_creation_was_answered_by_a_cut_is_there_once(mlflow_por
         workspace = small_workspace(
             tmp_path, mlflow_tracking_uri=f"http://127.0.0.1:{cutter.port}", model_name=f"cut_{tmp_path.name}"
         )
-        data.make_sample(workspace)
+        datasets.make_sample(workspace)
         model = finish(workspace, train(workspace, epochs=2))
         assert cutter.cut == 2
         assert workspace.registry.versions(model.name) == (model,)

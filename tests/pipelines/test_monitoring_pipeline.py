@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from openmlops.operations import promotion
-from openmlops.operations.windows import load_latest_model
+from openmlops.operations.monitoring.windows import load_latest_model
+from openmlops.operations.release import promotion
 from openmlops.operations.workspace import Workspace
 from small_loop import branch, fresh_images, label, send, train
 
@@ -44,7 +44,7 @@ def test_the_pipeline_watches_the_champion_of_now_and_not_the_one_of_its_last_ru
     script = f"""
 from openmlops.pipelines.stack import open_workspace
 workspace = open_workspace()
-from openmlops.operations import promotion
+from openmlops.operations.release import promotion
 from openmlops.pipelines.monitoring_pipeline import run_monitoring
 before = run_monitoring()
 promotion.promote(workspace, "{second.name}/{second.version}", "to see whether monitoring follows")

@@ -27,11 +27,12 @@ from openmlops.adapters.database import connect
 from openmlops.adapters.decisions import Decisions
 from openmlops.adapters.object_store import FolderStore
 from openmlops.adapters.tracking import Tracking
-from openmlops.core.classification_task import CLASSIFICATION
+from openmlops.core.classification.task import CLASSIFICATION
 from openmlops.core.types import DatasetRef
 from openmlops.errors import NotificationError, OpenMLOpsError, ServiceUnavailable
 from openmlops.files import Manifest, sha256_of
-from openmlops.operations import data, download, traffic
+from openmlops.operations.data import datasets, download
+from openmlops.operations.simulation import traffic
 from openmlops.operations.workspace import Workspace
 from openmlops.serving.app import create_app
 from openmlops.serving.config import ServingConfig
@@ -173,7 +174,7 @@ def test_a_command_that_reads_what_it_is_given_tells_nothing_of_it(
 
 
 def test_models_that_somebody_else_named_are_listed_all_the_same(place: Place, registered: Workspace) -> None:
-    from openmlops.operations.promotion import overview
+    from openmlops.operations.release.promotion import overview
 
     client = MlflowClient(registered.settings.tracking_uri, registered.settings.tracking_uri)
     client.create_registered_model("it's theirs")
@@ -241,7 +242,7 @@ def test_the_prefix_of_uploads_stays_in_the_store(place: Place) -> None:
     ref = DatasetRef(name="x", path=str(folder), fingerprint=Manifest.of(folder).fingerprint, rows=1)
 
     def use(text: str) -> str:
-        uri = data.upload(place.workspace(minio_data_prefix=text), ref).uri
+        uri = datasets.upload(place.workspace(minio_data_prefix=text), ref).uri
         assert uri.startswith(f"file://{place.here}/.openmlops/object-store/")
         return ""
 

@@ -16,7 +16,7 @@ import pytest
 from pydantic import SecretStr
 from versions import images
 
-from openmlops.core.decoding import png
+from openmlops.core.images.decoding import png
 from openmlops.core.types import Value
 from openmlops.errors import OpenMLOpsError, hide_passwords, one_line
 from openmlops.settings import Settings

@@ -22,8 +22,10 @@ from openmlops.adapters.registry import DATASET_TAG, SHA256_TAG, Registry
 from openmlops.core.types import ModelRef
 from openmlops.errors import LedgerCorrupt, ModelCorrupt, RegistryError
 from openmlops.files import MANIFEST, Manifest
-from openmlops.operations import models, promotion, verify, windows
-from openmlops.operations.aliases import find_version
+from openmlops.operations.monitoring import windows
+from openmlops.operations.release import promotion, scoring
+from openmlops.operations.release.aliases import find_version
+from openmlops.operations.training import reproduce
 from openmlops.operations.workspace import Workspace
 
 CHAMPION, FORMER, CHALLENGER, OTHER = 2, 1, 3, 4
@@ -168,7 +170,7 @@ def refuses(use: Callable[[], object]) -> str:
 
 
 def evaluate(workspace: Workspace, spec: str) -> object:
-    return models.evaluate_version(workspace, f"{toy.NAME}{spec}")
+    return scoring.evaluate_version(workspace, f"{toy.NAME}{spec}")
 
 
 def promote(workspace: Workspace, version: int, reason: str | None = None) -> object:
@@ -180,7 +182,7 @@ def test_a_champion_that_somebody_changed_is_neither_evaluated_verified_nor_watc
     change_it(workspace, CHAMPION)
     for spec in ("@champion", f"/{CHAMPION}"):
         refuses(lambda spec=spec: evaluate(workspace, spec))
-        refuses(lambda spec=spec: verify.verify(workspace, f"{toy.NAME}{spec}"))
+        refuses(lambda spec=spec: reproduce.verify(workspace, f"{toy.NAME}{spec}"))
     refuses(lambda: workspace.registry.fetch(windows.load_latest_model(workspace)))
 
 

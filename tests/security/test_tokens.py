@@ -10,19 +10,19 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from versions import MODEL, World, images
 
-from openmlops.core.decoding import png
+from openmlops.core.images.decoding import png
 from openmlops.errors import SettingsError
 from openmlops.serving.app import create_app
 from openmlops.serving.config import ServingConfig
 
 TOKEN, READ_TOKEN = "the-token", "the-read-token"
 PNG = png(images(1)[0])
-PROBES = {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
+HEALTH_PATHS = {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
 LOGIN, STATIC = "/console/login", "/console/static/console.css"
-FREE = PROBES | {LOGIN, STATIC}
+FREE = HEALTH_PATHS | {LOGIN, STATIC}
 PAGE = f"/console/models/{MODEL}"
 FILLED = {"name": MODEL, "model": MODEL, "version": "1", "part": "now", "path": "console.css"}
-READING = {"GET", "HEAD", "OPTIONS"}
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def filled(path: str) -> str:
 
 def asked(client: TestClient, method: str, path: str, token: str | None) -> int:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    return client.request(method, path, headers=headers, content=PNG if method not in READING else None).status_code
+    return client.request(method, path, headers=headers, content=PNG if method not in SAFE_METHODS else None).status_code
 
 
 def selected(client: TestClient, chosen: Callable[[str, str], bool]) -> list[tuple[str, str]]:
@@ -74,7 +74,7 @@ def selected(client: TestClient, chosen: Callable[[str, str], bool]) -> list[tup
 
 
 def test_the_application_has_the_routes_that_these_tests_are_about(client: TestClient) -> None:
-    changing = {path for method, path in routes(client.app) if method not in READING}  # type: ignore[arg-type]
+    changing = {path for method, path in routes(client.app) if method not in SAFE_METHODS}  # type: ignore[arg-type]
     assert changing >= {
         "/predict",
         "/feedback",
@@ -89,7 +89,7 @@ def test_the_application_has_the_routes_that_these_tests_are_about(client: TestC
 
 @pytest.mark.parametrize(("token", "status"), [(None, 401), ("", 401), ("wrong", 401), (TOKEN + "x", 401), (READ_TOKEN, 403)])
 def test_no_route_predicts_or_changes_anything_without_the_token(client: TestClient, token: str | None, status: int) -> None:
-    changing = selected(client, lambda method, path: method not in READING)
+    changing = selected(client, lambda method, path: method not in SAFE_METHODS)
     assert {route: asked(client, *route, token) for route in changing} == dict.fromkeys(changing, status)
 
 
@@ -101,7 +101,7 @@ def test_with_the_token_every_route_is_reached(client: TestClient) -> None:
 
 @pytest.mark.parametrize("token", [None, "", "wrong", READ_TOKEN[:-1]])
 def test_with_a_token_for_reading_nothing_but_the_probes_is_read_without_one(client: TestClient, token: str | None) -> None:
-    reading = selected(client, lambda method, path: method in READING)
+    reading = selected(client, lambda method, path: method in SAFE_METHODS)
     found = {route: asked(client, *route, token) for route in reading}
     assert {path for (_, path), status in found.items() if status != 401} == FREE
     assert {status for (_, path), status in found.items() if path in FREE} == {200}
@@ -110,7 +110,7 @@ def test_with_a_token_for_reading_nothing_but_the_probes_is_read_without_one(cli
 
 @pytest.mark.parametrize("token", [READ_TOKEN, TOKEN])
 def test_either_token_reads_everything(client: TestClient, token: str) -> None:
-    reading = selected(client, lambda method, path: method in READING and not path.startswith("/console/models/"))
+    reading = selected(client, lambda method, path: method in SAFE_METHODS and not path.startswith("/console/models/"))
     assert {asked(client, *route, token) for route in reading} == {200}
     assert {asked(client, "GET", f"{PAGE}{part}", token) for part in ("", "/parts/now", "/parts/ledger")} == {200}
 
@@ -132,7 +132,7 @@ def test_a_method_that_nobody_knows_is_not_reading(client: TestClient, method: s
 
 def test_without_a_token_for_reading_reading_is_free_but_for_the_console(world: World) -> None:
     with TestClient(create_app(config(world, read_token=""))) as opened:
-        reading = selected(opened, lambda method, path: method in READING)
+        reading = selected(opened, lambda method, path: method in SAFE_METHODS)
         found = {route: asked(opened, *route, None) for route in reading}
         assert {path for (_, path), status in found.items() if status != 200} >= {"/", PAGE}
         assert {status for (_, path), status in found.items() if path == "/" or path.startswith(PAGE)} == {401}

@@ -15,7 +15,7 @@ from servers import Server, running
 from versions import World, seal
 
 from openmlops.adapters.onnx_model import OnnxModel
-from openmlops.core.detection_task import DETECTION
+from openmlops.core.detection.task import DETECTION
 
 NAMES = ("person",)
 SIDE, LARGER = 64, 96

@@ -27,10 +27,10 @@ from versions import export as export_classifier
 from openmlops.adapters.database import connect
 from openmlops.adapters.inference_log import InferenceLog
 from openmlops.adapters.input_store import InputStore
-from openmlops.core.boxes import from_canvas, place
-from openmlops.core.detection import OPERATING
-from openmlops.core.detection_task import DETECTION
-from openmlops.core.drawing import with_boxes
+from openmlops.core.detection.evaluation import OPERATING
+from openmlops.core.detection.task import DETECTION
+from openmlops.core.images.boxes import from_canvas, place
+from openmlops.core.images.drawing import with_boxes
 from openmlops.errors import ModelCorrupt
 from openmlops.files import MANIFEST, Manifest
 from openmlops.serving.batching import Batcher

@@ -10,7 +10,7 @@ from tritonclient.utils import InferenceServerException
 from versions import MODEL, OUTPUTS, images
 
 from openmlops.adapters.onnx_model import OnnxModel
-from openmlops.core.classification_task import CLASSIFICATION
+from openmlops.core.classification.task import CLASSIFICATION
 
 SHAPE = [1, 32, 32, 3]
 

@@ -17,7 +17,7 @@ from openmlops.adapters.database import connect
 from openmlops.adapters.inference_log import InferenceLog
 from openmlops.adapters.ledger import Ledger
 from openmlops.adapters.onnx_model import OnnxModel
-from openmlops.core.classification_task import CLASSIFICATION
+from openmlops.core.classification.task import CLASSIFICATION
 from openmlops.core.types import LedgerEntry
 from openmlops.files import MANIFEST, Manifest
 

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from openmlops.adapters.onnx_model import OnnxModel
-from openmlops.core.boxes import objects
-from openmlops.core.drift import measure
-from openmlops.core.drift_reference import calibrate
+from openmlops.core.images.boxes import objects
+from openmlops.core.monitoring.drift import measure
+from openmlops.core.monitoring.drift_reference import calibrate
 from openmlops.errors import DataError
 from openmlops.learning.export import Eager, export
-from openmlops.operations import asking
+from openmlops.operations.release import inference
 from openmlops.usecases.base import load_use_case
 
 USE_CASES = {
@@ -51,7 +51,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     served, task = use_case.served(model), use_case.task
     golden = use_case.show(rows.images[splits["validation"][:8]], served.image_shape[:2]).pixels
     export(served, task.outputs, task.compared, folder / "export", golden, 1e-4)
-    onnx = asking.exported(use_case, folder / "export")
+    onnx = inference.exported(use_case, folder / "export")
     eager = Eager(served, task.outputs)
     return SimpleNamespace(
         use_case=use_case, data=data, rows=rows, splits=splits, epochs=epochs, onnx=onnx, eager=eager, result=result
@@ -96,8 +96,8 @@ def test_an_image_is_answered_alike_from_bytes_and_from_memory(made: SimpleNames
     Image.fromarray(image).save(png, "PNG")
     decoded = made.use_case.decode(png.getvalue())
     assert np.array_equal(decoded, image)
-    (from_bytes,) = asking.answers(made.use_case, made.onnx, objects([decoded]) if _is_ragged(made) else decoded[None])
-    (from_memory,) = asking.answers(made.use_case, made.onnx, made.rows.images[made.splits["test"][:1]])
+    (from_bytes,) = inference.answers(made.use_case, made.onnx, objects([decoded]) if _is_ragged(made) else decoded[None])
+    (from_memory,) = inference.answers(made.use_case, made.onnx, made.rows.images[made.splits["test"][:1]])
     assert np.array_equal(from_bytes, from_memory)
 
 
@@ -107,7 +107,7 @@ def _is_ragged(made: SimpleNamespace) -> bool:
 
 def test_the_exported_model_answers_as_the_trained_one_through_the_same_path(made: SimpleNamespace) -> None:
     images = made.rows.images[made.splits["test"][:20]]
-    ours, theirs = (asking.answers(made.use_case, model, images) for model in (made.onnx, made.eager))
+    ours, theirs = (inference.answers(made.use_case, model, images) for model in (made.onnx, made.eager))
     for exported, trained in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(exported, trained, rtol=1e-3, atol=1e-3)
 
@@ -120,7 +120,7 @@ def test_what_is_no_image_is_refused(made: SimpleNamespace, rubbish: bytes) -> N
 
 def test_the_exported_model_is_evaluated_on_the_test_split(made: SimpleNamespace) -> None:
     test, task = made.splits["test"], made.use_case.task
-    answers = asking.answers(made.use_case, made.onnx, made.rows.images[test])
+    answers = inference.answers(made.use_case, made.onnx, made.rows.images[test])
     found = task.evaluate(made.rows.labels[test], answers, made.rows.names, "test", "f" * 64)
     name, interval = found.headline()
     assert name == task.score
@@ -132,7 +132,7 @@ def test_the_exported_model_is_evaluated_on_the_test_split(made: SimpleNamespace
 
 def test_answers_and_labels_come_back_from_the_log_and_from_a_table_as_they_were(made: SimpleNamespace) -> None:
     task, rows = made.use_case.task, made.splits["test"][:10]
-    labels, answers = made.rows.labels[rows], asking.answers(made.use_case, made.onnx, made.rows.images[rows])
+    labels, answers = made.rows.labels[rows], inference.answers(made.use_case, made.onnx, made.rows.images[rows])
     logged = task.unpack(task.pack(answers), len(made.rows.names))
     tabled = task.from_columns(task.columns(answers, made.rows.names), made.rows.names)
     told = [task.read_label(task.told(label), made.rows.names) for label in labels]
@@ -145,7 +145,7 @@ def test_answers_and_labels_come_back_from_the_log_and_from_a_table_as_they_were
 
 def test_a_window_of_test_images_is_measured_and_a_dark_one_is_found(made: SimpleNamespace) -> None:
     def frame(images: np.ndarray) -> dict[str, np.ndarray]:
-        return asking.answers_and_features(made.use_case, made.onnx, images)[1]
+        return inference.answers_and_features(made.use_case, made.onnx, images)[1]
 
     reference = calibrate(frame(made.rows.images[made.splits["validation"]]), seed=0)
     window = made.rows.images[made.splits["test"][:60]]

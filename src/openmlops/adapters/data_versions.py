@@ -4,7 +4,8 @@ DVC alone verifies nothing by default: a flipped byte in its cache or remote pas
 is hashed before it is used, and a version is put in place only as a whole and after it was compared with the manifest.
 
 A version consists of two small files beside the folder: `<folder>.dvc` and `<folder>.manifest.json`. `record` returns them, and
-`restore` needs nothing else. What is not here: what the files mean, and locking between processes (operations/data.py).
+`restore` needs nothing else. What is not here: what the files mean, and locking between processes
+(operations/data/datasets.py).
 """
 
 import logging

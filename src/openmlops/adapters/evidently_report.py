@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
-from openmlops.core import frames
+from openmlops.core.monitoring import feature_frames
 from openmlops.core.types import Value
 from openmlops.files import replacing
 
@@ -60,7 +60,9 @@ def write_report(current: pd.DataFrame, reference: pd.DataFrame, folder: Path, s
 
 def _problems(current: pd.DataFrame, reference: pd.DataFrame) -> tuple[str, ...]:
     """Why two frames cannot be compared, a phrase each."""
-    found = [f"{name}: {text}" for name, frame in _named(current, reference) for text in frames.defects(_columns(frame))]
+    found = [
+        f"{name}: {text}" for name, frame in _named(current, reference) for text in feature_frames.defects(_columns(frame))
+    ]
     found += [
         f"{name}: {len(f)} rows are fewer than {FEWEST_ROWS}" for name, f in _named(current, reference) if len(f) < FEWEST_ROWS
     ]

@@ -1,7 +1,7 @@
 """MLflow's runs: one a training, with its parameters, metrics by epoch, files and provenance.
 
 Everything here may be repeated after an outage, when nobody knows what of it MLflow still did: a start finds the run that it
-made, a point in time holds a metric once. What is not here: who works on a run (operations/runs.py), models and versions
+made, a point in time holds a metric once. What is not here: who works on a run (operations/run_leases.py), models and versions
 (registry.py), and inferences, which MLflow is too slow for.
 """
 

@@ -21,7 +21,8 @@ def console(
 ) -> None:
     """Show what the loop did and why, and let a person promote, roll back and take a turn; also at / of `openmlops serve`."""
     from openmlops.console.app import create_app
-    from openmlops.console.run import listening, serve
+    from openmlops.console.run import serve
+    from openmlops.web.sockets import listening
 
     workspace = Workspace.open()
     app = create_app(workspace, host)

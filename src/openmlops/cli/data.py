@@ -28,7 +28,7 @@ Name = Annotated[
 @app.command(epilog="Example: openmlops data sample cifar10")
 def sample(name: Name = None, json: Json = False) -> None:
     """Write a small data set in the official layout, offline, and version it."""
-    from openmlops.operations.data import make_sample
+    from openmlops.operations.data.datasets import make_sample
 
     _print(make_sample(Workspace.open(name)), json)
 
@@ -43,7 +43,7 @@ def tiny_person(
     json: Json = False,
 ) -> None:
     """Draw a small data set of people from COCO128 (some 60 of its images show any), and version it for the use case person."""
-    from openmlops.operations.data import make_tiny_person
+    from openmlops.operations.data.datasets import make_tiny_person
 
     _print(make_tiny_person(Workspace.open("person"), coco128, train, validation, test, seed), json)
 
@@ -63,9 +63,9 @@ def fetch(
     json: Json = False,
 ) -> None:
     """Download the official archive (goes on where it stopped), check its published checksum, and version it."""
-    from openmlops.operations import data
+    from openmlops.operations.data import datasets
 
-    run = data.fetch_weights if weights else data.fetch
+    run = datasets.fetch_weights if weights else datasets.fetch
     with bar("Downloading") as show:
         found = run(Workspace.open(name), archive, url, lambda done, total: show(done, total or 0, f"{done / 1e6:.0f} MB"))
     _print(found, json)
@@ -76,7 +76,7 @@ def add(
     folder: Annotated[Path, typer.Argument(help="Folder in the layout of the use case.")], name: Name = None, json: Json = False
 ) -> None:
     """Make FOLDER the new version of the data set, if it passes the checks."""
-    from openmlops.operations.data import add as run
+    from openmlops.operations.data.datasets import add as run
 
     _print(run(Workspace.open(name), folder), json)
 
@@ -84,7 +84,7 @@ def add(
 @app.command(epilog="Example: openmlops data pull cifar10")
 def pull(name: Name = None, json: Json = False) -> None:
     """Bring the recorded version from the DVC remote and check every file."""
-    from openmlops.operations.data import ingest
+    from openmlops.operations.data.datasets import ingest
 
     _print(ingest(Workspace.open(name)), json)
 
@@ -92,7 +92,7 @@ def pull(name: Name = None, json: Json = False) -> None:
 @app.command(epilog="Example: openmlops data status --json")
 def status(name: Name = None, json: Json = False) -> None:
     """Say which version is here and whether its files are as recorded."""
-    from openmlops.operations.data import status as read
+    from openmlops.operations.data.datasets import status as read
 
     _print(read(Workspace.open(name)), json)
 
@@ -100,7 +100,7 @@ def status(name: Name = None, json: Json = False) -> None:
 @app.command(epilog="Example: openmlops data check cifar10")
 def check(name: Name = None, json: Json = False) -> None:
     """Look for everything that must not be trained on; exit code 1 when something blocks."""
-    from openmlops.operations.data import check as run
+    from openmlops.operations.data.datasets import check as run
 
     report = run(Workspace.open(name))
     if json:

@@ -30,7 +30,7 @@ def grid(
 
     What ended well is not trained again when the same command is given again; what was killed goes on where it was.
     """
-    from openmlops.operations.grid import EPOCHS, IMGSZ, grid_of
+    from openmlops.operations.training.grid import EPOCHS, IMGSZ, grid_of
 
     workspace = Workspace.open()
     options = {"epochs": epochs, "imgsz": imgsz, "batch_size": batch_size, "lr": lr, "seed": seed}
@@ -52,7 +52,7 @@ def _run(workspace: Workspace, asked: Any) -> Any:
 
 
 def _print(found: Any, use_case: str | None = None) -> None:
-    from openmlops.operations.experiment import cells, columns
+    from openmlops.operations.training.grid_report import cells, columns
 
     print_table(f"{found.model.name}: {len(found.runs)} runs, {found.trained} trained now", columns(found.axes), cells(found))
     for note in (*found.notes, f"The gate: {found.verdict.outcome}. {' '.join(found.verdict.reasons)}"):

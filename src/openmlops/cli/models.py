@@ -44,7 +44,7 @@ def add_to(app: typer.Typer) -> None:
 
 def evaluate(model: Spec, use_case: UseCaseName = None, json: Json = False) -> None:
     """Judge the exported model of a version on the test split of the current data."""
-    from openmlops.operations.models import evaluate_version
+    from openmlops.operations.release.scoring import evaluate_version
 
     with working(f"Answering the test split with {model}"):
         found = evaluate_version(_opened(), model)
@@ -56,7 +56,7 @@ def evaluate(model: Spec, use_case: UseCaseName = None, json: Json = False) -> N
 
 def models(json: Json = False) -> None:
     """List registered models, their versions, and who is champion."""
-    from openmlops.operations.promotion import overview
+    from openmlops.operations.release.promotion import overview
 
     found = overview(_opened())
     if json:
@@ -70,7 +70,7 @@ def models(json: Json = False) -> None:
 
 def history(model: Model, json: Json = False) -> None:
     """Show who was in production, when and why: the ledger, after checking its hash chain."""
-    from openmlops.operations.promotion import history as read
+    from openmlops.operations.release.promotion import history as read
 
     entries = read(_opened(), model)
     if json:
@@ -80,7 +80,7 @@ def history(model: Model, json: Json = False) -> None:
 
 def promote(version: Version, reason: Reason = None, use_case: UseCaseName = None, json: Json = False) -> None:
     """Send a version to the gate and, if it passes, into production. With --reason, whatever the gate says."""
-    from openmlops.operations.promotion import promote as run
+    from openmlops.operations.release.promotion import promote as run
 
     with working(f"The gate compares {version} with the champions"):
         entry = run(_opened(), version, reason)
@@ -89,7 +89,7 @@ def promote(version: Version, reason: Reason = None, use_case: UseCaseName = Non
 
 def rollback(model: Model, reason: Reason = None, json: Json = False) -> None:
     """Put the previous champion back. The ledger grows by a row; nothing is rewritten."""
-    from openmlops.operations.promotion import rollback as run
+    from openmlops.operations.release.promotion import rollback as run
 
     _print_entry(run(_opened(), model, reason), json)
 
@@ -109,7 +109,7 @@ def settings(json: Json = False) -> None:
 
 def _opened() -> Workspace:
     """The workspace, in which no run is left open by a process that is dead."""
-    from openmlops.operations.runs import close_orphans
+    from openmlops.operations.run_leases import close_orphans
 
     workspace = Workspace.open()
     close_orphans(workspace)

@@ -17,8 +17,8 @@ from openmlops.terminal import working
 
 if TYPE_CHECKING:
     from openmlops.adapters.decisions import DecisionRecord
-    from openmlops.operations.cycle import CycleOutcome
-    from openmlops.operations.monitoring import MonitoringOutcome
+    from openmlops.operations.monitoring.cycle import CycleOutcome
+    from openmlops.operations.monitoring.monitor import MonitoringOutcome
 
 
 class SourceName(StrEnum):
@@ -80,7 +80,7 @@ def cycle(
     json: Json = False,
 ) -> None:
     """Take one turn of the loop: monitor, decide, and in the mode auto retrain, judge and promote, or roll back."""
-    from openmlops.operations.notification import notify
+    from openmlops.operations.monitoring.notification import notify
 
     workspace = Workspace.open()
     outcome = _turn(workspace, mode, window, source)
@@ -99,7 +99,7 @@ def watch(
     json: Json = False,
 ) -> None:
     """Take a turn every so often, and as soon as a window of new answers or enough new labels are there. Ctrl-C ends it."""
-    from openmlops.operations import watch as watching
+    from openmlops.operations.monitoring import watch as watching
 
     if once:
         return cycle(mode, window, source, json=json)
@@ -135,7 +135,7 @@ def decisions(
 ) -> None:
     """List what was decided, from when to when, and what came of it."""
     from openmlops.core.types import model_name
-    from openmlops.operations import watch as watching
+    from openmlops.operations.monitoring import watch as watching
 
     workspace = Workspace.open()
     if reset_breaker:

@@ -11,7 +11,7 @@ from openmlops.errors import DataInvalid, SettingsError
 from openmlops.terminal import say, working
 
 if TYPE_CHECKING:
-    from openmlops.operations.new_project import NewProject
+    from openmlops.operations.projects.create import NewProject
 
 MOST_SHOWN = 20
 
@@ -69,7 +69,7 @@ def _refuse_beside_stack(project: Path | None, kind: KindName | None, data: Path
 
 
 def _init_stack(json: bool) -> None:
-    from openmlops.operations.env_file import prepare_compose
+    from openmlops.operations.projects.env_file import prepare_compose
 
     found = prepare_compose(Path.cwd())
     if json:
@@ -79,7 +79,7 @@ def _init_stack(json: bool) -> None:
 
 
 def _init_project(project: Path, kind: KindName, data: Path, json: bool) -> None:
-    from openmlops.operations.new_project import create
+    from openmlops.operations.projects.create import create
 
     try:
         with working("Copying and checking the images"):

@@ -11,7 +11,7 @@ from openmlops.cli.show import Json, print_json, print_line, print_table, styled
 from openmlops.operations.workspace import Workspace
 
 if TYPE_CHECKING:
-    from openmlops.operations.doctor import Finding
+    from openmlops.operations.projects.doctor import Finding
     from openmlops.pipelines.zenml_stack import Registered
 
 stack = typer.Typer(help="The stack in ZenML: orchestrator, artifact store, experiment tracker.", no_args_is_help=True)
@@ -42,7 +42,7 @@ def doctor(
     """
     if project is not None:
         return _read_project(project, json)
-    from openmlops.operations.doctor import examine
+    from openmlops.operations.projects.doctor import examine
 
     return _print_findings(examine(Workspace.open(), server), json)
 
@@ -99,7 +99,7 @@ def _print_stack(found: "Registered", json: bool) -> None:
 
 def _print_findings(findings: "Iterable[Finding]", json: bool) -> None:
     """One line a finding, as it comes; exit code 1 if one failed."""
-    from openmlops.operations.doctor import Examination
+    from openmlops.operations.projects.doctor import Examination
 
     found = []
     for finding in findings:

@@ -67,7 +67,7 @@ def traffic(
     json: Json = False,
 ) -> None:
     """Send test images, or those of a folder, to the server as a client would. Only the latter can be retrained on."""
-    from openmlops.operations.traffic import send, stream_of_folder, stream_of_test_images
+    from openmlops.operations.simulation.traffic import send, stream_of_folder, stream_of_test_images
 
     workspace = Workspace.open()
     stream = stream_of_folder(workspace, images, corrupt, seed) if images else stream_of_test_images(workspace, corrupt, seed)
@@ -93,7 +93,7 @@ def traffic(
 
 def verify(model: Spec, use_case: UseCaseName = None, json: Json = False) -> None:
     """Train a version again from its recorded data, code and configuration; exit code 1 if other weights come out."""
-    from openmlops.operations.verify import verify as run
+    from openmlops.operations.training.reproduce import verify as run
 
     found = run(Workspace.open(), model)
     if json:

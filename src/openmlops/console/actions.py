@@ -16,7 +16,7 @@ from openmlops.console.rendering import page
 from openmlops.console.services import Console, console
 from openmlops.core.types import LedgerEntry
 from openmlops.errors import GateError, OpenMLOpsError
-from openmlops.operations import promotion
+from openmlops.operations.release import promotion
 
 MOST_REASON = 500
 """characters of a reason: a sentence, not a report"""
@@ -31,7 +31,7 @@ async def promote(request: Request) -> Response:
         raise HTTPException(422, f"'{version[:20]}' is no version: give its number")
 
     def act() -> LedgerEntry:
-        if obstacle := found.obstacles.to_promote(model):
+        if obstacle := found.preconditions.to_promote(model):
             raise GateError(obstacle.replace("VERSION", version))
         return promotion.promote(found.workspace, f"{model}/{version}", reason or None)
 
@@ -45,16 +45,16 @@ async def roll_back(request: Request) -> Response:
     return await _done(request, found, model, lambda: promotion.rollback(found.workspace, model, reason or None))
 
 
-async def take_a_turn(request: Request) -> Response:
+async def run_cycle(request: Request) -> Response:
     """Start a cycle; what it says is shown while it runs."""
     found, model = console(request), await run_in_threadpool(asked_model, request)
     mode = await _field(request, "mode")
     if mode not in ("suggest", "auto"):
         raise HTTPException(422, f"'{mode[:20]}' is no mode: suggest or auto")
-    problem = await run_in_threadpool(found.obstacles.to_take_a_turn, model)
+    problem = await run_in_threadpool(found.preconditions.to_run_cycle, model)
     try:
         if not problem:
-            await run_in_threadpool(found.turns.start, model, mode)  # type: ignore[arg-type]
+            await run_in_threadpool(found.cycle_runs.start, model, mode)  # type: ignore[arg-type]
     except OpenMLOpsError as error:
         problem = str(error)
     said = () if problem else (f"A cycle in the mode {mode} has begun; its lines are on the page.",)
@@ -68,7 +68,7 @@ async def _done(request: Request, found: Console, model: str, act: Callable[[], 
     except OpenMLOpsError as error:
         return _told(request, str(error), None, ())
     finally:
-        found.registered.forget(model)
+        found.registry_cache.forget(model)
     return _told(request, "", entry, entry.reasons)
 
 

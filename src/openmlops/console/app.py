@@ -13,13 +13,14 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from openmlops.console import actions, examples, labelling, login, pages
-from openmlops.console.doorway import Doorway
-from openmlops.console.rendering import SECURITY, refused_page
+from openmlops.console.rendering import error_page
 from openmlops.console.reports import report
-from openmlops.console.services import make, make_door
+from openmlops.console.services import make, make_access
 from openmlops.console.static_files import static
 from openmlops.errors import ModelNotFound, OpenMLOpsError, ServiceUnavailable
 from openmlops.operations.workspace import Workspace
+from openmlops.web.headers import PAGE_HEADERS
+from openmlops.web.middleware import AccessMiddleware
 
 Endpoint = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
 MODEL = "/console/models/{model}"
@@ -27,10 +28,10 @@ MODEL = "/console/models/{model}"
 
 def create_app(workspace: Workspace, host: str = "127.0.0.1") -> Starlette:
     """The console of a workspace on an address. Raises SettingsError for tokens that protect nothing."""
-    door = make_door(workspace)
-    door.tokens.require_for(host)
-    app = Starlette(routes=routes(), middleware=[Middleware(Doorway, door=door)])
-    app.state.console = make(workspace, door)
+    access = make_access(workspace)
+    access.tokens.require_for(host)
+    app = Starlette(routes=routes(), middleware=[Middleware(AccessMiddleware, access=access, error_page=error_page)])
+    app.state.console = make(workspace, access)
     return app
 
 
@@ -44,7 +45,7 @@ def routes() -> list[Route]:
         Route(f"{MODEL}/decisions/{{decision}}/report", told(report)),
         Route(f"{MODEL}/promote", told(actions.promote), methods=["POST"]),
         Route(f"{MODEL}/rollback", told(actions.roll_back), methods=["POST"]),
-        Route(f"{MODEL}/cycle", told(actions.take_a_turn), methods=["POST"]),
+        Route(f"{MODEL}/cycle", told(actions.run_cycle), methods=["POST"]),
         Route("/console/login", told(login.form)),
         Route("/console/login", told(login.log_in), methods=["POST"]),
         Route("/console/logout", told(login.log_out), methods=["POST"]),
@@ -67,9 +68,9 @@ def told(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
             return await run_in_threadpool(endpoint, request)  # type: ignore[arg-type]
         except OpenMLOpsError as error:
             status = _STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
-            return HTMLResponse(refused_page(status, str(error)), status, SECURITY)
+            return HTMLResponse(error_page(status, str(error)), status, PAGE_HEADERS)
         except HTTPException as error:
-            return HTMLResponse(refused_page(error.status_code, str(error.detail)), error.status_code, SECURITY)
+            return HTMLResponse(error_page(error.status_code, str(error.detail)), error.status_code, PAGE_HEADERS)
 
     return answer
 

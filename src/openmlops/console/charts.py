@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import Field
 
-from openmlops.console.known import Known
+from openmlops.console.formatting import interval, minute
+from openmlops.console.model_state import ModelState
 from openmlops.console.traffic import Bin
-from openmlops.console.words import interval, minute
-from openmlops.core.policy import Observation
+from openmlops.core.monitoring.policy import Observation
 from openmlops.core.types import Interval, Value
 
 ROOM = timedelta(minutes=5)
@@ -37,13 +37,13 @@ class Chart(Value):
     missing: str = ""
 
 
-def drift(known: Known) -> Chart:
+def drift(state: ModelState) -> Chart:
     """The statistic of each window and the threshold that was calibrated for as many rows."""
     about = "Above its threshold a window is drift; the threshold is drawn from the version's own reference."
     chart = Chart(id="drift", title="Drift", about=about)
-    seen = [(record, o) for record, o in known.observations if o.drift.statistic is not None]
+    seen = [(record, o) for record, o in state.observations if o.drift.statistic is not None]
     if not seen:
-        return chart.model_copy(update={"missing": _no_window(known, "measured for drift")})
+        return chart.model_copy(update={"missing": _no_window(state, "measured for drift")})
     at = [o.at for _, o in seen]
     statistics = [o.drift.statistic or 0.0 for _, o in seen]
     thresholds = [o.drift.threshold or 0.0 for _, o in seen]
@@ -67,7 +67,7 @@ def drift(known: Known) -> Chart:
     )
     head = ("at", "version", "rows", "statistic", "threshold", "outcome", "columns that moved, furthest first")
     return chart.model_copy(
-        update={"traces": traces, "axis": _scale([*statistics, *thresholds]), "span": _span(known), "head": head, "rows": rows}
+        update={"traces": traces, "axis": _scale([*statistics, *thresholds]), "span": _span(state), "head": head, "rows": rows}
     )
 
 
@@ -78,14 +78,14 @@ def moved_columns(observation: Observation, most: int = 3) -> str:
     return f"{named}, and {len(moved) - most} more" if len(moved) > most else named or "none"
 
 
-def accuracy(known: Known, test: Interval | None) -> Chart:
+def accuracy(state: ModelState, test: Interval | None) -> Chart:
     """What confidence promises and what labels show, with 95 % intervals."""
     about = "With 95 % intervals. Hollow: estimated under drift or from few answers, and so not to be relied on."
     chart = Chart(id="accuracy", title="Accuracy", about=about)
-    estimated = [(o, o.estimate.accuracy) for _, o in known.observations if o.estimate and o.estimate.accuracy]
-    labelled = [(o, o.labelled.accuracy) for _, o in known.observations if o.labelled]
+    estimated = [(o, o.estimate.accuracy) for _, o in state.observations if o.estimate and o.estimate.accuracy]
+    labelled = [(o, o.labelled.accuracy) for _, o in state.observations if o.labelled]
     if not estimated and not labelled:
-        return chart.model_copy(update={"missing": _no_window(known, "measured for accuracy")})
+        return chart.model_copy(update={"missing": _no_window(state, "measured for accuracy")})
     traces = []
     if labelled:
         traces.append(_intervals("on labels", labelled, "accent", ["circle"] * len(labelled)))
@@ -93,14 +93,14 @@ def accuracy(known: Known, test: Interval | None) -> Chart:
         shapes = ["diamond" if o.estimate and o.estimate.trustworthy else "diamond-open" for o, _ in estimated]
         traces.append(_intervals("estimated", estimated, "muted", shapes))
     if test:
-        times = [o.at for _, o in known.observations]
+        times = [o.at for _, o in state.observations]
         ends = [min(times), max(times)]
         traces.append(_line("the champion's test", ends, [test.value] * 2, "ink", dash="dot", symbols=[LEVEL] * 2))
-    shown = [o for _, o in reversed(known.observations) if o.labelled or (o.estimate and o.estimate.accuracy)]
+    shown = [o for _, o in reversed(state.observations) if o.labelled or (o.estimate and o.estimate.accuracy)]
     head = ("at", "version", "on labels", "labels", "estimated", "may be relied on")
     rows = tuple(map(_accuracy_row, shown))
     return chart.model_copy(
-        update={"traces": tuple(traces), "axis": {"tickformat": ".0%"}, "span": _span(known), "head": head, "rows": rows}
+        update={"traces": tuple(traces), "axis": {"tickformat": ".0%"}, "span": _span(state), "head": head, "rows": rows}
     )
 
 
@@ -137,10 +137,10 @@ def latency(bins: Sequence[Bin]) -> Chart:
 NO_TRAFFIC = "No answer was given yet: openmlops serve answers images, openmlops traffic sends some."
 
 
-def _no_window(known: Known, what: str) -> str:
-    if not known.observations:
+def _no_window(state: ModelState, what: str) -> str:
+    if not state.observations:
         return f"No window was {what} yet: openmlops monitor, or a cycle, looks at what was answered."
-    why = "; ".join(known.observations[-1][1].drift.reasons)
+    why = "; ".join(state.observations[-1][1].drift.reasons)
     return f"No window could be {what} yet. The last one: {why}."
 
 
@@ -203,9 +203,9 @@ def _scale(values: Sequence[float]) -> dict[str, Any]:
     return {"type": "log", "dtick": 1} if least > 0 and most / least > LOG_SCALE else {"rangemode": "tozero"}
 
 
-def _span(known: Known) -> tuple[str, ...]:
+def _span(state: ModelState) -> tuple[str, ...]:
     """Room around windows that lie within minutes; empty where they need none."""
-    at = [o.at for _, o in known.observations]
+    at = [o.at for _, o in state.observations]
     return tuple(_times([min(at) - ROOM, max(at) + ROOM])) if max(at) - min(at) < ROOM else ()
 
 

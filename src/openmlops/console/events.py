@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from openmlops.adapters.activity import Mark
-from openmlops.console.turns import Turns
+from openmlops.console.cycles import CycleRuns
 from openmlops.core.types import Value
 from openmlops.errors import OpenMLOpsError
 from openmlops.operations.workspace import Workspace
@@ -40,11 +40,11 @@ class Seen(Value):
     turn: str
 
 
-class Pulse:
+class ChangeFeed:
     """Looks while somebody watches, and rests else."""
 
-    def __init__(self, workspace: Workspace, turns: Turns) -> None:
-        self._workspace, self._turns = workspace, turns
+    def __init__(self, workspace: Workspace, cycle_runs: CycleRuns) -> None:
+        self._workspace, self._turns = workspace, cycle_runs
         self._watchers: dict[asyncio.Queue[str], str] = {}
         self._seen: dict[str, Seen] = {}
         self._task: asyncio.Task[None] | None = None

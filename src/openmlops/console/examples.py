@@ -17,11 +17,11 @@ from openmlops.console import images
 from openmlops.console.images import Box, answer_in_words, answered_model, boxes_of, label_in_words, png
 from openmlops.console.rendering import page
 from openmlops.console.services import console
-from openmlops.core.decoding import image_size
+from openmlops.core.images.decoding import image_size
 from openmlops.core.tasks import Task
 from openmlops.errors import ModelNotFound, OpenMLOpsError
-from openmlops.operations import examples as chosen
-from openmlops.operations.labelling import Logged
+from openmlops.operations.labelling import examples as chosen
+from openmlops.operations.labelling.queue import Logged
 from openmlops.operations.workspace import Workspace
 
 SIDE = images.SIDES["small"]

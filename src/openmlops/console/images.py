@@ -19,7 +19,7 @@ from openmlops.console.pages import asked_model
 from openmlops.console.services import console
 from openmlops.core.tasks import Task
 from openmlops.errors import DataError, ModelNotFound, PredictionNotFound
-from openmlops.operations import labelling
+from openmlops.operations.labelling import queue
 
 SIDES = {"": 1280, "small": 192}
 """longest side in pixels, by the query `size`"""
@@ -63,9 +63,9 @@ def image(request: Request) -> Response:
     size = request.query_params.get("size", "")
     try:
         workspace, model = console(request).workspace, answered_model(request)
-        found = labelling.logged(workspace, model, request.path_params["prediction"])
+        found = queue.logged(workspace, model, request.path_params["prediction"])
         with DECODERS:
-            content = png(labelling.image_of(workspace, found), SIDES.get(size, SIDES[""]))
+            content = png(queue.image_of(workspace, found), SIDES.get(size, SIDES[""]))
     except (ModelNotFound, PredictionNotFound, DataError) as error:
         return PlainTextResponse(str(error), 404)
     return Response(content, media_type="image/png", headers=HEADERS)
@@ -83,7 +83,7 @@ def answer_in_words(task: Task, answer: np.ndarray, classes: Sequence[str]) -> s
     """`cat, 41 %`, or `2 boxes, the surest 90 %`"""
     if task.kind == "classification":
         return f"{classes[int(answer.argmax())]}, {100 * float(answer.max()):.0f} %"
-    boxes = labelling.answered_boxes(answer)
+    boxes = queue.answered_boxes(answer)
     return f"{count(len(boxes))}, the surest {100 * float(boxes[0, 4]):.0f} %" if len(boxes) else count(0)
 
 
@@ -100,7 +100,7 @@ def count(boxes: int) -> str:
 
 def boxes_of(task: Task, answer: np.ndarray, classes: Sequence[str]) -> list[Box]:
     """What a detector found, the surest first; none of a classifier."""
-    return [_box(row, box, classes) for row, box in enumerate(labelling.answered_boxes(answer))] if is_detector(task) else []
+    return [_box(row, box, classes) for row, box in enumerate(queue.answered_boxes(answer))] if is_detector(task) else []
 
 
 def is_detector(task: Task) -> bool:

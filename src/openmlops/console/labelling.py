@@ -23,8 +23,8 @@ from openmlops.console.rendering import page
 from openmlops.console.services import console
 from openmlops.core.types import Value
 from openmlops.errors import DataError, LabelConflict, OpenMLOpsError, PredictionNotFound
-from openmlops.operations import labelling
-from openmlops.operations.labelling import Logged, ToLabel, Wanted
+from openmlops.operations.labelling import queue
+from openmlops.operations.labelling.queue import Logged, ToLabel, Wanted
 from openmlops.operations.workspace import Workspace
 
 KEYS = "1234567890abcdefhijklnopqrtuvwxyz"
@@ -68,10 +68,10 @@ def show(request: Request) -> Response:
 def ask(request: Request) -> Response:
     """Make a request for labels, unless one has open images."""
     workspace, model = console(request).workspace, answered_model(request)
-    found = labelling.request(workspace, model)
+    found = queue.request(workspace, model)
     try:
         if found is None or not found.open:
-            labelling.ask(workspace, model, BY, datetime.now(UTC))
+            queue.ask(workspace, model, BY, datetime.now(UTC))
     except DataError as error:
         return _panel(request, "", "", HTTPStatus.CONFLICT, str(error))
     return RedirectResponse(_address(model), HTTPStatus.SEE_OTHER)
@@ -86,8 +86,8 @@ def _save(request: Request, form: FormData) -> Response:
     workspace, model = console(request).workspace, answered_model(request)
     prediction, following = str(form.get("prediction", "")), str(form.get("next", ""))
     try:
-        found = labelling.logged(workspace, model, prediction)
-        new = labelling.give(workspace, model, prediction, _told(workspace, found, form), datetime.now(UTC))
+        found = queue.logged(workspace, model, prediction)
+        new = queue.give(workspace, model, prediction, _told(workspace, found, form), datetime.now(UTC))
     except LabelConflict as error:  # somebody else is at the same place: go on at another
         return _panel(request, "", prediction, HTTPStatus.CONFLICT, str(error))
     except DataError as error:
@@ -110,13 +110,13 @@ def _told(workspace: Workspace, found: Logged, form: FormData) -> Any:
     except ValueError as error:
         kind = "has no class" if not isinstance(error, ValidationError) else "has a box without four numbers and a class"
         raise DataError(f"The label {kind}", "Open the page again") from error
-    return labelling.with_drawn(found, accepted, [{"class": box.kind, "box": list(box.box)} for box in drawn])
+    return queue.with_drawn(found, accepted, [{"class": box.kind, "box": list(box.box)} for box in drawn])
 
 
 def _panel(request: Request, image: str, last: str, status: int = HTTPStatus.OK, refused: str = "", note: str = "") -> Response:
     """The page, or for htmx the part of it that changes, with the address that shows the same again."""
     workspace, model = console(request).workspace, answered_model(request)
-    todo = labelling.request(workspace, model)
+    todo = queue.request(workspace, model)
     shown = _shown(workspace, model, todo, image)
     answer = page(
         request,
@@ -129,7 +129,7 @@ def _panel(request: Request, image: str, last: str, status: int = HTTPStatus.OK,
         last=_last(workspace, model, last),
         refused=refused,
         note=note,
-        window=labelling.WINDOW,
+        window=queue.WINDOW,
     )
     answer.headers["HX-Replace-Url"] = _address(model, image=shown.wanted.prediction if shown else "", last=last)
     answer.headers["Vary"] = "HX-Request"
@@ -148,8 +148,8 @@ def _shown(workspace: Workspace, model: str, todo: ToLabel | None, image: str) -
 
 
 def _seen(workspace: Workspace, model: str, wanted: Wanted, following: Wanted | None) -> Shown:
-    found, task = labelling.logged(workspace, model, wanted.prediction), workspace.use_case.task
-    height, width = labelling.size_of(workspace, found)
+    found, task = queue.logged(workspace, model, wanted.prediction), workspace.use_case.task
+    height, width = queue.size_of(workspace, found)
     return Shown(
         wanted=wanted,
         classes=found.classes,
@@ -165,7 +165,7 @@ def _seen(workspace: Workspace, model: str, wanted: Wanted, following: Wanted | 
 def _last(workspace: Workspace, model: str, prediction: str) -> Last | None:
     """What became of an image, read back from the log."""
     try:
-        found = labelling.logged(workspace, model, prediction) if prediction else None
+        found = queue.logged(workspace, model, prediction) if prediction else None
     except OpenMLOpsError:
         return None
     if found is None:

@@ -5,7 +5,7 @@ from starlette.responses import RedirectResponse, Response
 
 from openmlops.console.rendering import page
 from openmlops.console.services import console
-from openmlops.console.session import COOKIE, SECONDS
+from openmlops.web.sessions import COOKIE, SECONDS
 
 
 def form(request: Request) -> Response:
@@ -16,14 +16,14 @@ def form(request: Request) -> Response:
 async def log_in(request: Request) -> Response:
     """A session for whoever has a token; the form again for who has not."""
     given = await request.form()
-    role = console(request).door.tokens.role_of(str(given.get("token", "")))
+    role = console(request).access.tokens.role_of(str(given.get("token", "")))
     where = _inside(str(given.get("next", "/")))
     if role is None:
         return page(
             request, "login.html", 401, problem="That is neither API_TOKEN nor API_READ_TOKEN of this server.", next=where
         )
     answer = RedirectResponse(where, 303)
-    cookie, is_secure = console(request).door.sessions.begin(role), request.url.scheme == "https"
+    cookie, is_secure = console(request).access.sessions.begin(role), request.url.scheme == "https"
     answer.set_cookie(COOKIE, cookie, SECONDS, httponly=True, samesite="strict", secure=is_secure)
     return answer
 

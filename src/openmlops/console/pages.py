@@ -6,11 +6,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from openmlops.console.parts import LAYOUT, PARTS, whole
-from openmlops.console.rendering import SECURITY, page, render
+from openmlops.console.rendering import page, render
+from openmlops.console.sections import LAYOUT, PARTS, whole
 from openmlops.console.services import console
 from openmlops.core.types import model_name
 from openmlops.errors import ModelNotFound
+from openmlops.web.headers import PAGE_HEADERS
 
 
 def index(request: Request) -> Response:
@@ -47,7 +48,7 @@ def part(request: Request) -> Response:
     name, which = asked_model(request), request.path_params["part"]
     if which not in PARTS:
         raise HTTPException(404, f"The page has no part '{which[:40]}'")
-    return HTMLResponse(_rendered(request, name, which), headers=SECURITY)
+    return HTMLResponse(_rendered(request, name, which), headers=PAGE_HEADERS)
 
 
 def _rendered(request: Request, model: str, which: str) -> Markup:
@@ -56,4 +57,4 @@ def _rendered(request: Request, model: str, which: str) -> Markup:
 
 async def events(request: Request) -> Response:
     """The stream of what changes."""
-    return console(request).pulse.watch(await run_in_threadpool(asked_model, request))
+    return console(request).changes.watch(await run_in_threadpool(asked_model, request))

@@ -10,19 +10,9 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from openmlops.console import words
+from openmlops.console import formatting
 from openmlops.console.services import console
-
-POLICY = (
-    "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
-"""what a browser may do with a page; Plotly writes styles into the charts that it draws"""
-SECURITY = {
-    "Content-Security-Policy": POLICY,
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "same-origin",
-}
+from openmlops.web.headers import PAGE_HEADERS
 
 
 @cache
@@ -34,24 +24,24 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters.update(words.FILTERS)
+    found.filters.update(formatting.FILTERS)
     return found
 
 
 def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """A template as an answer."""
-    return HTMLResponse(render(request, template, **values), status, SECURITY)
+    return HTMLResponse(render(request, template, **values), status, PAGE_HEADERS)
 
 
 def render(request: Request, template: str, **values: Any) -> Markup:
     """A template as HTML. It knows `may_act`, `now` and `path`, besides the values given."""
     found = console(request)
-    role = found.door.role_of(request.url.path, request.headers)
+    role = found.access.role_of(request.url.path, request.headers)
     shared = {"may_act": role == "act", "has_login": found.has_login, "now": datetime.now(UTC), "path": request.url.path}
     return Markup(_templates().get_template(template).render(**shared, **values))
 
 
-def refused_page(status: int, detail: str) -> str:
+def error_page(status: int, detail: str) -> str:
     """The page of an error, which knows nothing of the console's state."""
     values = {"status": status, "title": HTTPStatus(status).phrase, "detail": detail}
     shared = {"may_act": False, "has_login": False, "now": datetime.now(UTC), "path": ""}

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from openmlops.console.door import Door, Tokens
-from openmlops.console.events import Pulse
-from openmlops.console.obstacles import Obstacles
-from openmlops.console.registered import Registered
+from openmlops.console.cycles import CycleRuns
+from openmlops.console.events import ChangeFeed
+from openmlops.console.preconditions import Preconditions
+from openmlops.console.registry_cache import RegistryCache
 from openmlops.console.reports import Reports
-from openmlops.console.session import Sessions, session_key
-from openmlops.console.turns import Turns
 from openmlops.operations.workspace import Workspace
+from openmlops.web.access import AccessPolicy, Tokens
+from openmlops.web.sessions import Sessions, session_key
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Console:
     """The parts of a running console."""
 
     workspace: Workspace
-    door: Door
-    registered: Registered
-    turns: Turns
-    pulse: Pulse
-    obstacles: Obstacles
+    access: AccessPolicy
+    registry_cache: RegistryCache
+    cycle_runs: CycleRuns
+    changes: ChangeFeed
+    preconditions: Preconditions
     reports: Reports
     errors: Callable[[], int | None]
     """how many requests of the server beside it failed (5xx) since its start; None where there is no server beside it"""
@@ -33,21 +33,27 @@ class Console:
     @property
     def has_login(self) -> bool:
         """Whether there is a token, and so somebody to log in and out."""
-        return bool(self.door.tokens.acting.get_secret_value())
+        return bool(self.access.tokens.acting.get_secret_value())
 
 
-def make(workspace: Workspace, door: Door, errors: Callable[[], int | None] = lambda: None) -> Console:
+def make(workspace: Workspace, access: AccessPolicy, errors: Callable[[], int | None] = lambda: None) -> Console:
     """The console of a workspace."""
-    turns = Turns(workspace.home)
-    parts = (Registered(workspace), turns, Pulse(workspace, turns), Obstacles(workspace), Reports(workspace))
-    return Console(workspace, door, *parts, errors)
+    cycle_runs = CycleRuns(workspace.home)
+    parts = (
+        RegistryCache(workspace),
+        cycle_runs,
+        ChangeFeed(workspace, cycle_runs),
+        Preconditions(workspace),
+        Reports(workspace),
+    )
+    return Console(workspace, access, *parts, errors)
 
 
-def make_door(workspace: Workspace) -> Door:
+def make_access(workspace: Workspace) -> AccessPolicy:
     """The door that the workspace's tokens make."""
     tokens = Tokens(acting=workspace.settings.api_token, reading=workspace.settings.api_read_token)
     given = (tokens.acting.get_secret_value(), tokens.reading.get_secret_value())
-    return Door(tokens, Sessions(session_key(workspace.home, *given), time.time))
+    return AccessPolicy(tokens, Sessions(session_key(workspace.home, *given), time.time))
 
 
 def console(request: Request) -> Console:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from openmlops.core.estimate import AccuracyEstimate, ConfidenceTable, LabelledAccuracy
+from openmlops.core.monitoring.accuracy_estimate import AccuracyEstimate, ConfidenceTable, LabelledAccuracy
 from openmlops.core.quality import Evaluation
 from openmlops.core.types import Comparison, Interval
 

@@ -108,6 +108,8 @@ class TrainedRef(Value):
     config: dict[str, int | float | str | bool | None]
     epochs: int
     seconds: float
+    ended_at: datetime
+    """when the training ended: the time of all that is measured of it, however often it is measured"""
     resumed: bool = False
 
 

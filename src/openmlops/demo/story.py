@@ -20,7 +20,7 @@ from openmlops.demo.telling import Accuracies, Champions, DemoOutcome, Story
 from openmlops.demo.world import CLEAN, TO_LABEL, TO_MEASURE, WINDOW, World, compared
 from openmlops.errors import OpenMLOpsError
 from openmlops.files import absolute, write_text
-from openmlops.operations import data
+from openmlops.operations.data import datasets
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import move_into
 
@@ -86,8 +86,8 @@ def _first_champion(workspace: Workspace, story: Story, scenario: Scenario) -> T
     from openmlops.pipelines.training_pipeline import run_training
 
     story.chapter("A first model is trained on the sample, and the gate lets it go live")
-    dataset = data.make_sample(workspace)
-    report = data.check(workspace)
+    dataset = datasets.make_sample(workspace)
+    report = datasets.check(workspace)
     story.fact(report.passed, "data", f"{dataset.rows} sample images, version {dataset.fingerprint[:12]}, checked")
     outcome = run_training(workspace.use_case.config.model_validate(scenario.first))
     e, name = outcome.evaluation, outcome.model.name
@@ -134,7 +134,7 @@ def _labels_arrive(world: World) -> None:
 def _the_loop_turns(world: World) -> None:
     """Monitor, decide, retrain, judge and promote, while clients go on asking; then the server follows by itself."""
     world.story.chapter("The loop turns while clients go on asking: decide, retrain, judge, swap")
-    from openmlops.operations.notification import notify
+    from openmlops.operations.monitoring.notification import notify
     from openmlops.pipelines.cycle import run_cycle
 
     workspace, story = world.workspace, world.story

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 from openmlops.demo.scenario import Scenario
 from openmlops.demo.telling import AccuracyPoint, DriftPoint, Story, now
-from openmlops.operations.traffic import Stream, TrafficReport, send
+from openmlops.operations.simulation.traffic import Stream, TrafficReport, send
 from openmlops.operations.workspace import Workspace
 
 if TYPE_CHECKING:
-    from openmlops.operations.monitoring import MonitoringOutcome
+    from openmlops.operations.monitoring.monitor import MonitoringOutcome
 
 WINDOW = 300
 """answers in a monitoring window"""

@@ -1,8 +1,8 @@
 """A trained module as files that others answer with: ONNX (served), TorchScript, safetensors, and a golden batch.
 
 The exported graph takes raw images, uint8 (n, height, width, 3), because the module's first layer normalises them: training,
-serving and monitoring cannot differ. What is not here: the registry's folder around these files (operations/models.py), and how
-a use case's network becomes a module with these outputs (its `served`; for classifiers it is here).
+serving and monitoring cannot differ. What is not here: the registry's folder around these files (release/exporting.py), and
+how a use case's network becomes a module with these outputs (its `served`; for classifiers it is here).
 """
 
 import copy

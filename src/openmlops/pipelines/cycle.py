@@ -9,10 +9,10 @@ from typing import Any
 
 from zenml import pipeline
 
-from openmlops.operations import cycle
-from openmlops.operations.cycle import CycleOutcome, Mode, Plan
-from openmlops.operations.patience import patiently
-from openmlops.operations.windows import Source
+from openmlops.operations.monitoring import cycle
+from openmlops.operations.monitoring.cycle import CycleOutcome, Mode, Plan
+from openmlops.operations.monitoring.windows import Source
+from openmlops.operations.retries import patiently
 from openmlops.operations.workspace import Workspace
 from openmlops.pipelines.monitoring_pipeline import WINDOW, monitoring_pipeline
 from openmlops.pipelines.outputs import outputs_of

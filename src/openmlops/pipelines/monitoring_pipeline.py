@@ -8,8 +8,8 @@ import sys
 
 from zenml import pipeline
 
-from openmlops.operations.monitoring import MonitoringOutcome
-from openmlops.operations.windows import Source
+from openmlops.operations.monitoring.monitor import MonitoringOutcome
+from openmlops.operations.monitoring.windows import Source
 from openmlops.pipelines.outputs import outputs_of
 from openmlops.pipelines.stack import open_workspace
 from openmlops.pipelines.steps import monitoring as steps

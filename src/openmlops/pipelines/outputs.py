@@ -12,8 +12,8 @@ from typing import Any
 
 from zenml.utils import source_utils
 
-from openmlops.operations.patience import require_services
-from openmlops.operations.runs import close_orphans
+from openmlops.operations.retries import require_services
+from openmlops.operations.run_leases import close_orphans
 from openmlops.pipelines.stack import open_workspace
 
 PACKAGE = Path(__file__).resolve().parents[1]

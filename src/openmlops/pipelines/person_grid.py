@@ -8,8 +8,8 @@ from typing import Any
 
 from zenml import pipeline
 
-from openmlops.operations.experiment import Experiment
-from openmlops.operations.grid import EPOCHS, IMGSZ, Grid, grid_of
+from openmlops.operations.training.grid import EPOCHS, IMGSZ, Grid, grid_of
+from openmlops.operations.training.grid_report import Experiment
 from openmlops.pipelines.outputs import outputs_of
 from openmlops.pipelines.stack import open_workspace
 from openmlops.pipelines.steps import person

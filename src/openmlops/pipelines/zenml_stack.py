@@ -18,7 +18,7 @@ from zenml.models import ComponentResponse, StackResponse
 
 from openmlops.core.types import Value
 from openmlops.errors import ServiceUnavailable
-from openmlops.operations.doctor import Finding
+from openmlops.operations.projects.doctor import Finding
 from openmlops.operations.workspace import Workspace
 
 KINDS = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from openmlops.core.detection import OPERATING
+from openmlops.core.detection.evaluation import OPERATING
 from openmlops.usecases.base import Outputs
 
 Shapes = dict[str, tuple[str, tuple[int, ...]]]

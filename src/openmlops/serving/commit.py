@@ -17,7 +17,7 @@ from prometheus_client import Histogram
 
 from openmlops.adapters.inference_log import Entries, InferenceLog
 from openmlops.adapters.input_store import InputStore, sha256_of
-from openmlops.core.decoding import png
+from openmlops.core.images.decoding import png
 from openmlops.serving.predictor import Answers, Predictor
 
 GROUP = 64

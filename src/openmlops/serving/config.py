@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr
 
-from openmlops.console.door import Tokens
 from openmlops.core.types import Value
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings
+from openmlops.web.access import Tokens
 
 
 class Limits(Value):

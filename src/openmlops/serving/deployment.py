@@ -69,12 +69,12 @@ class Deployment:
 
     async def start(self) -> None:
         """Take the champion into service, if there is one; the last that was known, if the database does not tell in time."""
-        known = self._memory.entry() if self._memory else None
+        state = self._memory.entry() if self._memory else None
         self._first = asyncio.ensure_future(beside(self.refresh))
-        await asyncio.wait([self._first], timeout=self._config.limits.divert_seconds if known else None)
-        if known is not None and not (self._first.done() and self._reached):
-            self._champion = known.champion
-            await beside(self._take, known)
+        await asyncio.wait([self._first], timeout=self._config.limits.divert_seconds if state else None)
+        if state is not None and not (self._first.done() and self._reached):
+            self._champion = state.champion
+            await beside(self._take, state)
 
     def state(self) -> State:
         """For people and probes; asks the spool how many entries wait."""
@@ -158,9 +158,9 @@ class Deployment:
         self._retry_at = time.monotonic() + self._retry_seconds
         self._refused = entry.hash
         self._metrics.load_failures.inc()
-        known = isinstance(error, OpenMLOpsError)
-        self._tell(f"{entry.model} version {entry.version} is refused: {error if known else repr(error)}")
-        if not known:
+        is_known = isinstance(error, OpenMLOpsError)
+        self._tell(f"{entry.model} version {entry.version} is refused: {error if is_known else repr(error)}")
+        if not is_known:
             log.exception("a challenger failed in a way that nobody foresaw", exc_info=error)
 
     def _tell(self, problem: str) -> None:

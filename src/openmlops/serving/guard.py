@@ -12,18 +12,19 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from openmlops.console.door import CLOSING, READING, Door, Refusal, is_page
-from openmlops.console.doorway import NOSNIFF, turned_away
 from openmlops.serving.config import Limits
 from openmlops.serving.metrics import Metrics
 from openmlops.serving.problems import problem
+from openmlops.web.access import CLOSE_CONNECTION, SAFE_METHODS, AccessPolicy, Refusal, is_page
+from openmlops.web.headers import NOSNIFF
+from openmlops.web.middleware import ErrorPage, refusal_response
 
 
 class Guard:
-    """Who may is the door's to say (`console.door`); how many at once and how much is said here."""
+    """Who may do what is decided by `web.access`; how many at once and how much, here."""
 
-    def __init__(self, app: ASGIApp, limits: Limits, door: Door, metrics: Metrics) -> None:
-        self._app, self._door = app, door
+    def __init__(self, app: ASGIApp, limits: Limits, access: AccessPolicy, metrics: Metrics, error_page: ErrorPage) -> None:
+        self._app, self._access, self._error_page = app, access, error_page
         self._limits = limits
         self._metrics = metrics
         self._in_flight = 0
@@ -33,10 +34,10 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        send, is_reading = self._answering(scope, send), scope["method"] in READING
+        send, is_reading = self._answering(scope, send), scope["method"] in SAFE_METHODS
         headers = Headers(scope=scope)
-        if refusal := self._door.unread(scope["path"], headers) if is_reading else self._refusal(scope, headers):
-            await _answer(refusal, scope, receive, send)
+        if refusal := self._access.read_refusal(scope["path"], headers) if is_reading else self._refusal(scope, headers):
+            await self._refuse(refusal, scope, receive, send)
         elif is_reading:
             await self._app(scope, receive, send)
         else:
@@ -57,11 +58,11 @@ class Guard:
         """Why a request that predicts or changes something is not answered."""
         if self._in_flight >= self._limits.in_flight:
             detail = f"{self._in_flight} requests are being answered, which is the most at once; try again"
-            return HTTPStatus.SERVICE_UNAVAILABLE, detail, CLOSING
-        if found := self._door.unchanged(scope["path"], headers):
+            return HTTPStatus.SERVICE_UNAVAILABLE, detail, CLOSE_CONNECTION
+        if found := self._access.write_refusal(scope["path"], headers):
             return found
         if int(headers.get("content-length", "0")) > self._limits.body_bytes:
-            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._too_large, CLOSING
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._too_large, CLOSE_CONNECTION
         return None
 
     @property
@@ -103,10 +104,9 @@ class Guard:
 
         return answering
 
-
-async def _answer(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
-    """Tell a program with problem details, a person with a page."""
-    status, detail, more = refusal
-    path = scope["path"]
-    answer = turned_away(refusal, scope) if is_page(path) else problem(status, detail, path, more)
-    await answer(scope, receive, send)
+    async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+        """Tell a program with problem details, a person with a page."""
+        status, detail, headers = refusal
+        path = scope["path"]
+        page = refusal_response(refusal, scope, self._error_page) if is_page(path) else problem(status, detail, path, headers)
+        await page(scope, receive, send)

@@ -14,7 +14,7 @@ import numpy as np
 
 from openmlops.adapters.inference_log import Layout
 from openmlops.adapters.onnx_model import OnnxModel
-from openmlops.core.decoding import png
+from openmlops.core.images.decoding import png
 from openmlops.core.tasks import Task
 from openmlops.errors import DataCorrupt, ModelCorrupt
 from openmlops.files import MANIFEST, Manifest

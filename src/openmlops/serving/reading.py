@@ -13,7 +13,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from openmlops.core.decoding import image_pixels
+from openmlops.core.images.decoding import image_pixels
 from openmlops.errors import DataError
 from openmlops.usecases.base import Shown, UseCase
 

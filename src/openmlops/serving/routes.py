@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from openmlops.adapters.decisions import requested
-from openmlops.core.decoding import png
-from openmlops.core.drawing import with_boxes
+from openmlops.core.images.decoding import png
+from openmlops.core.images.drawing import with_boxes
 from openmlops.core.types import Value
 from openmlops.errors import LabelConflict, PredictionNotFound
 from openmlops.serving import schemas

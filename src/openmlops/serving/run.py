@@ -8,10 +8,10 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from openmlops.adapters.database import connect_patiently
-from openmlops.console.run import bind
 from openmlops.serving.app import create_app
 from openmlops.serving.config import ServingConfig
 from openmlops.serving.metrics import share
+from openmlops.web.sockets import bind
 
 SHUTDOWN_SECONDS = 10
 """how long requests that are being answered may take after the signal to stop"""

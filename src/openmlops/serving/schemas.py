@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StrictFloat, StrictInt, StrictStr
 
-from openmlops.core.detection_task import MOST_BOXES
+from openmlops.core.detection.task import MOST_BOXES
 from openmlops.core.types import Value
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from openmlops.core.decoding import as_png
+from openmlops.core.images.decoding import as_png
 from openmlops.core.types import Problem
 from openmlops.files import write_bytes
 
@@ -21,7 +21,7 @@ TEST_SHARE = 0.2
 VALIDATION_SHARE, MOST_VALIDATION_SHARE = 0.2, 0.45
 """Share of the rest that is drawn for validation, where none is given; and the largest, where it takes that for MONITORABLE."""
 MONITORABLE = 100
-"""Validation images that windows of traffic can be judged against: two of the smallest windows (core/drift_reference.py)."""
+"""Validation images that windows of traffic can be judged against: two of the smallest windows (core.monitoring)."""
 ENOUGH = 300
 """Images from which on the draw gives MONITORABLE validation images."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from openmlops.core.images import image_statistics
+from openmlops.core.images.statistics import image_statistics
 from openmlops.core.types import Preprocessing
 from openmlops.usecases import splitting
 from openmlops.usecases.base import Outputs, Rows, Shown

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openmlops.core.boxes import objects
+from openmlops.core.images.boxes import objects
 from openmlops.core.types import Problem
 from openmlops.core.validation import content_hashes, listed, near_duplicates
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from openmlops.core.decoding import png
+from openmlops.core.images.decoding import png
 from openmlops.core.types import Problem
 from openmlops.usecases.image_folder.arrange import arrange
 from openmlops.usecases.image_folder.data import ImageFolder, preprocess, show, split

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from openmlops.core.boxes import objects, place, to_canvas
+from openmlops.core.images.boxes import objects, place, to_canvas
 from openmlops.errors import DataError, EvaluationError
 from openmlops.usecases.base import Shown
 from openmlops.usecases.yolo_folder.answering import CANDIDATES, FLOOR, MOST, answer, show

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from part_of_sample import part_of
 from PIL import Image
 
-from openmlops.core.boxes import objects
-from openmlops.core.decoding import png
+from openmlops.core.images.boxes import objects
+from openmlops.core.images.decoding import png
 from openmlops.core.validation import content_hashes
 from openmlops.errors import DataError
 from openmlops.usecases.base import Rows

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from openmlops.core.boxes import objects, place, to_canvas
-from openmlops.core.corruptions import all_moved, corrupt
-from openmlops.core.detection import OPERATING
-from openmlops.core.drift import DriftReference, calibrate, measure
+from openmlops.core.detection.evaluation import OPERATING
+from openmlops.core.images.boxes import objects, place, to_canvas
+from openmlops.core.images.corruptions import all_moved, corrupt
+from openmlops.core.monitoring.drift import DriftReference, calibrate, measure
 from openmlops.usecases.base import Outputs
 from openmlops.usecases.yolo_folder.answering import answer, show
 from openmlops.usecases.yolo_folder.features import features

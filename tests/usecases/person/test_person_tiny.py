@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openmlops.core.decoding import png
+from openmlops.core.images.decoding import png
 from openmlops.errors import DataError
 from openmlops.usecases.person.tiny import tiny_person
 from openmlops.usecases.yolo_folder import data

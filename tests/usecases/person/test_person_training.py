@@ -15,7 +15,7 @@ import pytest
 import torch
 from toy_people import CONFIG, SPLITS, STEPS_PER_EPOCH, toy_network, toy_rows, train, train_and_die
 
-from openmlops.core import boxes
+from openmlops.core.images import boxes
 from openmlops.core.quality import DetectorEpoch
 from openmlops.errors import DataError, TrainingError
 from openmlops.files import sha256_of
@@ -23,7 +23,7 @@ from openmlops.learning.config import FitConfig
 from openmlops.learning.device import Compute
 from openmlops.learning.export import Eager
 from openmlops.learning.loop import Progress
-from openmlops.operations import asking
+from openmlops.operations.release import inference
 from openmlops.usecases.base import load_use_case
 from openmlops.usecases.yolo_folder import trainer
 from openmlops.usecases.yolo_folder.dataset import Batches, MemoryDataset
@@ -466,6 +466,6 @@ def test_the_default_recipe_finds_four_people_in_five_on_the_sample_within_two_m
     model = use_case.build(config, use_case.preprocess(rows, splits["train"]), rows, splits["train"])
     result = use_case.fit(model, rows, splits, config, folder=tmp_path, key="k", on_epoch=lambda metrics: None)
     eager = Eager(use_case.served(model), use_case.task.outputs)
-    answers = asking.answers(use_case, eager, rows.images[splits["test"]])
+    answers = inference.answers(use_case, eager, rows.images[splits["test"]])
     assert use_case.task.score_of(rows.labels[splits["test"]], answers, 1).value >= 0.8
     assert result.seconds <= 120

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from openmlops.core import boxes
+from openmlops.core.images import boxes
 from openmlops.core.quality import DetectorEpoch
 from openmlops.core.types import Preprocessing
 from openmlops.learning import checkpoint

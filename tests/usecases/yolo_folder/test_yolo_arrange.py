@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openmlops.core.decoding import png
+from openmlops.core.images.decoding import png
 from openmlops.usecases.yolo_folder.arrange import arrange
 from openmlops.usecases.yolo_folder.data import check, labelled, read
 

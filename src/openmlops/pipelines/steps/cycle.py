@@ -7,10 +7,10 @@ from zenml import step
 
 from openmlops.adapters.decisions import Outcome
 from openmlops.core.types import LedgerEntry
-from openmlops.operations import cycle
-from openmlops.operations.cycle import Plan
-from openmlops.operations.new_data import NewData
-from openmlops.operations.patience import patiently
+from openmlops.operations.data.from_production import NewData
+from openmlops.operations.monitoring import cycle
+from openmlops.operations.monitoring.cycle import Plan
+from openmlops.operations.retries import patiently
 from openmlops.pipelines.stack import open_workspace
 
 

@@ -11,10 +11,10 @@ from zenml import step
 from openmlops.adapters.decisions import DecisionRecord, new_id
 from openmlops.adapters.evidently_report import EvidentlyReport
 from openmlops.core.types import ModelRef
-from openmlops.operations import monitoring, windows
-from openmlops.operations.monitoring import MonitoringOutcome
-from openmlops.operations.patience import patiently
-from openmlops.operations.windows import WindowRef
+from openmlops.operations.monitoring import monitor, windows
+from openmlops.operations.monitoring.monitor import MonitoringOutcome
+from openmlops.operations.monitoring.windows import WindowRef
+from openmlops.operations.retries import patiently
 from openmlops.pipelines.stack import open_workspace
 
 
@@ -33,13 +33,13 @@ def collect_inference_data(model: ModelRef, window: int, source: str) -> Annotat
 @step(enable_cache=False)
 def run_evidently_report(window: WindowRef) -> Annotated[EvidentlyReport, "report"]:
     """Evidently's page of the window against the version's own reference."""
-    return patiently(monitoring.run_evidently_report, open_workspace(), window)
+    return patiently(monitor.run_evidently_report, open_workspace(), window)
 
 
 @step(enable_cache=False)
 def trigger_decision(window: WindowRef, report: EvidentlyReport, by: str) -> Annotated[DecisionRecord, "decision"]:
     """Measure drift and accuracy, look back, decide, and keep the decision."""
-    return patiently(monitoring.trigger_decision, open_workspace(), window, report, datetime.now(UTC), by, new_id())
+    return patiently(monitor.trigger_decision, open_workspace(), window, report, datetime.now(UTC), by, new_id())
 
 
 @step(enable_cache=False)
@@ -47,4 +47,4 @@ def store_monitoring_artifacts(
     window: WindowRef, report: EvidentlyReport, decision: DecisionRecord
 ) -> Annotated[MonitoringOutcome, "outcome"]:
     """Keep files and figures under the monitored version's MLflow run."""
-    return patiently(monitoring.store_monitoring_artifacts, open_workspace(), window, report, decision)
+    return patiently(monitor.store_monitoring_artifacts, open_workspace(), window, report, decision)

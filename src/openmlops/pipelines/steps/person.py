@@ -6,10 +6,11 @@ from zenml import step
 
 from openmlops.core.quality import DetectionEvaluation, Evaluation
 from openmlops.core.types import LedgerEntry, ModelRef, SplitsRef, TrainedRef
-from openmlops.operations import data, experiment, grid, training
-from openmlops.operations.experiment import Experiment
-from openmlops.operations.grid import Grid, GridRef
-from openmlops.operations.patience import patiently
+from openmlops.operations.data import datasets
+from openmlops.operations.retries import patiently
+from openmlops.operations.training import grid, grid_report, train
+from openmlops.operations.training.grid import Grid, GridRef
+from openmlops.operations.training.grid_report import Experiment
 from openmlops.pipelines.stack import open_workspace
 
 
@@ -17,16 +18,16 @@ from openmlops.pipelines.stack import open_workspace
 def prepare_tiny_coco_dataset(seed: int) -> Annotated[SplitsRef, "splits"]:
     """Bring the data version, send it to the object store, check it, and say which image is in which split."""
     workspace = open_workspace()
-    dataset = patiently(data.ingest, workspace)
-    patiently(data.upload, workspace, dataset)
-    return data.split(workspace, data.validate(workspace, dataset).dataset, seed)
+    dataset = patiently(datasets.ingest, workspace)
+    patiently(datasets.upload, workspace, dataset)
+    return datasets.split(workspace, datasets.validate(workspace, dataset).dataset, seed)
 
 
 @step(enable_cache=False)
 def train_yolo_tiny(splits: SplitsRef, config: dict[str, Any]) -> Annotated[TrainedRef, "trained"]:
     """Train the detector in this process and one MLflow run, or resume the killed training of the same."""
     workspace = open_workspace()
-    return training.train(workspace, splits, training.preprocess(workspace, splits), config)
+    return train.train(workspace, splits, train.preprocess(workspace, splits), config)
 
 
 @step(enable_cache=False)
@@ -34,7 +35,7 @@ def summarize_yolo_experiment(
     trained: TrainedRef, evaluation: DetectionEvaluation, model: ModelRef, decision: LedgerEntry
 ) -> Annotated[Experiment, "experiment"]:
     """The training as a table, in MLflow and in ARTIFACTS_DIR."""
-    return patiently(experiment.summarize_run, open_workspace(), trained, evaluation, model, decision)
+    return patiently(grid_report.summarize_run, open_workspace(), trained, evaluation, model, decision)
 
 
 @step(enable_cache=False)
@@ -61,4 +62,4 @@ def gate_once(model: ModelRef, splits: SplitsRef) -> Annotated[LedgerEntry, "dec
 @step(name="summarize_yolo_experiment", enable_cache=False)
 def summarize_grid(found: GridRef, model: ModelRef, decision: LedgerEntry) -> Annotated[Experiment, "experiment"]:
     """The table of runs, in MLflow and in ARTIFACTS_DIR, with what was chosen and what the gate says of it."""
-    return patiently(experiment.summarize_grid, open_workspace(), found, model, decision)
+    return patiently(grid_report.summarize_grid, open_workspace(), found, model, decision)

@@ -19,34 +19,36 @@ from openmlops.core.types import (
     TrainedRef,
     ValidationReport,
 )
-from openmlops.operations import data, models, promotion, training
-from openmlops.operations.data import UploadReport
-from openmlops.operations.patience import patiently
+from openmlops.operations.data import datasets
+from openmlops.operations.data.datasets import UploadReport
+from openmlops.operations.release import exporting, promotion, registration, scoring
+from openmlops.operations.retries import patiently
+from openmlops.operations.training import train as training
 from openmlops.pipelines.stack import open_workspace
 
 
 @step(enable_cache=False)
 def ingest_data() -> Annotated[DatasetRef, "dataset"]:
     """Pull the data set from the DVC remote and check every file against its manifest."""
-    return patiently(data.ingest, open_workspace())
+    return patiently(datasets.ingest, open_workspace())
 
 
 @step(enable_cache=False)
 def upload_data_to_minio(dataset: DatasetRef) -> Annotated[UploadReport, "upload"]:
     """Send to the object store what it does not hold yet."""
-    return patiently(data.upload, open_workspace(), dataset)
+    return patiently(datasets.upload, open_workspace(), dataset)
 
 
 @step(enable_cache=False)
 def validate_data(dataset: DatasetRef) -> Annotated[ValidationReport, "validation"]:
     """Look for what must not be trained on; bad data stops the pipeline here."""
-    return data.validate(open_workspace(), dataset)
+    return datasets.validate(open_workspace(), dataset)
 
 
 @step(enable_cache=False)
 def split_data(report: ValidationReport, seed: int) -> Annotated[SplitsRef, "splits"]:
     """Train, validation and test rows: seeded, stratified, disjoint by content."""
-    return data.split(open_workspace(), report.dataset, seed)
+    return datasets.split(open_workspace(), report.dataset, seed)
 
 
 @step(enable_cache=False)
@@ -64,19 +66,19 @@ def train(splits: SplitsRef, preprocessing: Preprocessing, config: dict[str, Any
 @step(enable_cache=False)
 def evaluate(trained: TrainedRef) -> Annotated[Evaluation, "evaluation"]:
     """Judge the trained model on the test split, which nothing was selected on."""
-    return patiently(models.evaluate, open_workspace(), trained)
+    return patiently(scoring.evaluate, open_workspace(), trained)
 
 
 @step(enable_cache=False)
 def export_model(trained: TrainedRef, evaluation: Evaluation) -> Annotated[ExportRef, "export"]:
     """Write the served files and check that they answer as the trained model does."""
-    return patiently(models.export, open_workspace(), trained, evaluation)
+    return patiently(exporting.export, open_workspace(), trained, evaluation)
 
 
 @step(enable_cache=False)
 def register_model(export: ExportRef, trained: TrainedRef, evaluation: Evaluation) -> Annotated[ModelRef, "model"]:
     """Make the exported folder a version of the registered model, on its run."""
-    return patiently(models.register, open_workspace(), export, trained, evaluation)
+    return patiently(registration.register, open_workspace(), export, trained, evaluation)
 
 
 @step(enable_cache=False)

@@ -3,7 +3,7 @@
 The functions that need torch are named, not imported: the server loads this use case too.
 """
 
-from openmlops.core.classification_task import CLASSIFICATION
+from openmlops.core.classification.task import CLASSIFICATION
 from openmlops.usecases import classifier
 from openmlops.usecases.base import UseCase, on_call
 from openmlops.usecases.cifar10 import data

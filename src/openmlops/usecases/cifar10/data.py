@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from openmlops.core import decoding
+from openmlops.core.images import decoding
 from openmlops.core.types import Problem
 from openmlops.core.validation import (
     check_array,

@@ -3,7 +3,7 @@
 The functions that need torch are named, not imported: the server loads this use case too.
 """
 
-from openmlops.core.classification_task import CLASSIFICATION
+from openmlops.core.classification.task import CLASSIFICATION
 from openmlops.usecases import classifier
 from openmlops.usecases.base import UseCase, no_sample, on_call
 from openmlops.usecases.image_folder import data

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from openmlops.core import decoding
+from openmlops.core.images import decoding
 from openmlops.core.types import Problem
 from openmlops.core.validation import fewer, problem
 from openmlops.errors import DataError

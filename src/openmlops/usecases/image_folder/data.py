@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from openmlops.core import decoding
+from openmlops.core.images import decoding
 from openmlops.core.types import Preprocessing, Problem
 from openmlops.core.validation import check_balance, check_constant, content_hashes, fewer, listed, problem
 from openmlops.errors import DataError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from openmlops.core.decoding import png
+from openmlops.core.images.decoding import png
 from openmlops.files import write_text
 from openmlops.usecases.drawing import Draw
 from openmlops.usecases.person.scenes import scene

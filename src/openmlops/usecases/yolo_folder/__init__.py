@@ -4,7 +4,7 @@ Training needs the optional extra `yolo` (ultralytics, AGPL-3.0; docs/decisions/
 not. The functions that need torch or ultralytics are named, not imported: the server loads this use case too.
 """
 
-from openmlops.core.detection_task import DETECTION
+from openmlops.core.detection.task import DETECTION
 from openmlops.usecases.base import UseCase, no_sample, on_call
 from openmlops.usecases.yolo_folder import answering, data, features
 from openmlops.usecases.yolo_folder.extend import extend

@@ -1,7 +1,7 @@
 """What the exported detector is shown, and its raw outputs as boxes in the images as they came. numpy only, no torch.
 
 Shrinking, choosing among candidates and moving back to the image's own pixels happen here and nowhere else, so that training,
-serving and monitoring cannot differ in them. What is not here: the network (model.py) and geometry (core/boxes.py).
+serving and monitoring cannot differ in them. What is not here: the network (model.py) and geometry (core/images/boxes.py).
 Cost an image, at 2,100 candidates: `answer` 0.12 cpu-ms with 5 above FLOOR, 0.26 with 50, 1.1 with 200 (n = 300); `show`
 from about 640x480 to 160x160: 1.1 (n = 128; one core of an Intel Xeon, numpy 2.4, Pillow 13.0.0).
 """
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from openmlops.core.boxes import from_canvas, letterbox, non_maximum_suppression, objects, place
+from openmlops.core.images.boxes import from_canvas, letterbox, non_maximum_suppression, objects, place
 from openmlops.errors import EvaluationError
 from openmlops.usecases.base import Outputs, Shown
 

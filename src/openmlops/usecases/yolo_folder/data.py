@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from openmlops.core import decoding
-from openmlops.core.boxes import objects
+from openmlops.core.images import decoding
+from openmlops.core.images.boxes import objects
 from openmlops.core.types import Preprocessing, Problem
 from openmlops.core.validation import fewer, problem
 from openmlops.errors import DataError

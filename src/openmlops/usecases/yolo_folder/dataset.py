@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from openmlops.core import boxes
+from openmlops.core.images import boxes
 from openmlops.usecases.base import Rows
 from openmlops.usecases.yolo_folder.yolo import Albumentations, YOLODataset
 

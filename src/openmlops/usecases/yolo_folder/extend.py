@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from openmlops.core.decoding import png
+from openmlops.core.images.decoding import png
 from openmlops.errors import DataError
 from openmlops.files import write_bytes, write_text
 from openmlops.usecases.yolo_folder.folder import contents, label_path

@@ -4,16 +4,16 @@ numpy only, no torch. `core/drift` compares means, so a column is a number whose
 areas are sides, because a few large values would own their means. Every column of boxes is 0 where nothing was found and
 never below. 0 is then the end of its range: a window in which a blind camera finds nothing at all is drift to `core/drift`,
 where a constant in the middle of the range would be a window that cannot be measured.
-What is not here: the judgement (core/drift.py) and how the boxes came about (answering.py).
+What is not here: the judgement (core/monitoring/drift.py) and how the boxes came about (answering.py).
 Cost: 0.8 cpu-ms an image with 44 boxes on a canvas of 160x160 (COCO128, n = 128, one core of an Intel Xeon, numpy 2.4).
 """
 
 import numpy as np
 from PIL import Image
 
-from openmlops.core.boxes import objects, place
-from openmlops.core.detection import OPERATING
-from openmlops.core.images import image_statistics, laplacian, luma_of
+from openmlops.core.detection.evaluation import OPERATING
+from openmlops.core.images.boxes import objects, place
+from openmlops.core.images.statistics import image_statistics, laplacian, luma_of
 from openmlops.usecases.base import Outputs, Shown
 
 SIDE = 160

@@ -1,0 +1,121 @@
+"""Cycles that a person started here: child processes of the `openmlops` script, one at a time for a model.
+
+State is a file a model under OPENMLOPS_HOME/console, so that every worker process of a server tells the same. A child outlives
+the console that started it; whoever looks then is told that its end was not seen.
+"""
+
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock, Timeout
+
+from openmlops.core.types import Value, model_name
+from openmlops.errors import LeaseTaken, one_line
+from openmlops.files import write_text
+
+Mode = Literal["suggest", "auto"]
+LAST_LINES = 12
+KEPT_LOGS = 20
+LOOK = 0.5
+"""seconds that one who starts a cycle waits for those who only look whether one runs"""
+
+
+class CycleRun(Value):
+    """One cycle. `code` is its exit code; None while it runs, and for ever if nobody saw the end."""
+
+    model: str
+    mode: Mode
+    started: datetime
+    ended: datetime | None = None
+    code: int | None = None
+    log: str
+    is_running: bool = False
+    lines: tuple[str, ...] = ()
+
+
+class CycleRuns:
+    """The cycles of one home folder."""
+
+    def __init__(self, home: Path) -> None:
+        self._folder = home / "console"
+
+    def start(self, model: str, mode: Mode) -> CycleRun:
+        """Start a cycle. Raises LeaseTaken while one that was started here runs."""
+        alone = self._lock(model)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            alone.acquire(timeout=LOOK)
+        except Timeout:
+            raise LeaseTaken(f"A cycle of {model} is running", "Wait for its end") from None
+        now = datetime.now(UTC)
+        log = self._folder / f"{model}-{now:%Y%m%dT%H%M%S}.log"
+        turn = CycleRun(model=model, mode=mode, started=now, log=str(log))
+        try:
+            child = _begin(log, mode)
+            self._keep(turn)
+            threading.Thread(target=self._follow, args=(turn, child, alone), daemon=True).start()
+        except BaseException:
+            alone.release()
+            raise
+        self._forget_old(model)
+        return turn.model_copy(update={"is_running": True})
+
+    def last(self, model: str) -> CycleRun | None:
+        """The cycle that was started last; None if none ever was."""
+        if not self._state(model).is_file():
+            return None
+        is_held = self._is_held(model)  # before the file is read: whoever follows writes the code first, then lets go
+        turn = CycleRun.model_validate_json(self._state(model).read_bytes())
+        is_running = turn.code is None and is_held
+        return turn.model_copy(update={"is_running": is_running, "lines": _last_lines(Path(turn.log))})
+
+    def _follow(self, turn: CycleRun, child: subprocess.Popen, alone: FileLock) -> None:
+        try:
+            code = child.wait()
+            self._keep(turn.model_copy(update={"code": code, "ended": datetime.now(UTC)}))
+        finally:
+            alone.release()
+
+    def _keep(self, turn: CycleRun) -> None:
+        write_text(self._state(turn.model), turn.model_dump_json(exclude={"is_running", "lines"}))
+
+    def _forget_old(self, model: str) -> None:
+        for log in sorted(self._folder.glob(f"{model}-*.log"))[:-KEPT_LOGS]:
+            log.unlink(missing_ok=True)
+
+    def _is_held(self, model: str) -> bool:
+        try:
+            with self._lock(model).acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    def _lock(self, model: str) -> FileLock:
+        """The holder's thread lets go of it, not the one that took it."""
+        return FileLock(self._folder / f"{model_name(model)}.lock", thread_local=False, is_singleton=False)
+
+    def _state(self, model: str) -> Path:
+        return self._folder / f"{model_name(model)}.json"
+
+
+def _begin(log: Path, mode: Mode) -> subprocess.Popen:
+    """The script of this very installation, in a session of its own: Ctrl-C ends the console, not the training."""
+    command = [str(Path(sys.executable).with_name("openmlops")), "cycle", "--mode", mode]
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+
+def _last_lines(log: Path) -> tuple[str, ...]:
+    if not log.is_file():
+        return ()
+    with log.open("rb") as opened:
+        opened.seek(max(0, log.stat().st_size - 16_384))
+        text = opened.read().decode(errors="replace")
+    lines = [one_line(line) for line in text.replace("\r", "\n").splitlines() if line.strip()]
+    return tuple(lines[-LAST_LINES:])

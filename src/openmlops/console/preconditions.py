@@ -1,0 +1,38 @@
+"""What keeps an action from being done here, said before it is tried, with the command that does it elsewhere."""
+
+from importlib.util import find_spec
+
+from openmlops.operations.workspace import Workspace
+
+
+class Preconditions:
+    """Of one workspace. Each answer is a sentence; empty when nothing is in the way."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def to_promote(self, model: str) -> str:
+        """The gate lets both versions answer the test images: it needs the data set and DVC."""
+        command = f"run `openmlops promote {model}/VERSION` where it is"
+        if other := self._other(model):
+            return other
+        if find_spec("dvc") is None:
+            return f"The gate needs the training part of OpenMLOps, which is not installed here: {command}"
+        if not self._workspace.data_folder.is_dir():
+            return f"The gate needs the test images, and {self._workspace.data_folder.name} is not here: {command}"
+        return ""
+
+    def to_run_cycle(self, model: str) -> str:
+        """A cycle is a ZenML pipeline, and may train."""
+        if other := self._other(model):
+            return other
+        missing = [name for name in ("zenml", "evidently", "torch") if find_spec(name) is None]
+        if missing:
+            return f"A cycle needs {', '.join(missing)}, not installed here: run `openmlops cycle` where the loop is trained"
+        return ""
+
+    def _other(self, model: str) -> str:
+        if model == self._workspace.model_name:
+            return ""
+        ours = f"{self._workspace.model_name} of the use case {self._workspace.settings.use_case}"
+        return f"This console acts for {ours}. Start one with MODEL_NAME={model} and its --use-case"

@@ -1,0 +1,120 @@
+"""What MLflow says of a model's versions, asked in the background: a page does not hang on a server that does not answer."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from urllib.parse import quote, urlsplit
+
+from openmlops.core.types import Interval, ModelRef, Value
+from openmlops.errors import OpenMLOpsError
+from openmlops.operations.release.promotion import SCORES
+from openmlops.operations.workspace import Workspace
+
+FRESH_SECONDS = 10.0
+"""how long an answer is taken for the newest"""
+PATIENCE_SECONDS = 2.0
+"""how long a page waits for the first one"""
+MOST = 50
+"""versions whose figures are shown, the newest ones"""
+
+
+class Figures(Value):
+    """One registered version: its score on the test split, and where MLflow shows it (empty: it has no pages)."""
+
+    version: int
+    dataset: str
+    metric: str = ""
+    score: Interval | None = None
+    version_page: str = ""
+    run_page: str = ""
+
+
+class Listing(Value):
+    """A model's versions by MLflow, oldest first; `problem` says why there are none, or no newer ones; `is_late`: ask again."""
+
+    versions: tuple[Figures, ...] = ()
+    problem: str = ""
+    is_late: bool = False
+
+
+class RegistryCache:
+    """Listings by model, each as new as MLflow allows."""
+
+    def __init__(self, workspace: Workspace, clock: Callable[[], float] = time.monotonic) -> None:
+        self._workspace, self._clock = workspace, clock
+        self._threads = ThreadPoolExecutor(1, "registered")
+        self._alone = threading.Lock()
+        self._asked: dict[str, tuple[float, Future[Listing]]] = {}
+        self._known: dict[str, Listing] = {}
+        self._figures: dict[str, Figures] = {}
+
+    def look(self, model: str) -> Listing:
+        """The versions as they are known `PATIENCE_SECONDS` after they were asked for first."""
+        at, found = self._ask(model)
+        wait([found], timeout=max(0.0, at + PATIENCE_SECONDS - self._clock()))
+        if found.done():
+            self._known[model] = found.result()
+        return self._known.get(model) or Listing(problem="MLflow has not answered yet", is_late=True)
+
+    def forget(self, model: str) -> None:
+        """Ask anew next time: something was changed."""
+        with self._alone:
+            self._asked.pop(model, None)
+
+    def _ask(self, model: str) -> tuple[float, Future[Listing]]:
+        with self._alone:
+            at, found = self._asked.get(model, (0.0, None))
+            if found is None or (found.done() and self._clock() - at > FRESH_SECONDS):
+                at, found = self._clock(), self._threads.submit(self._read, model)
+                self._asked[model] = (at, found)
+            return at, found
+
+    def _read(self, model: str) -> Listing:
+        try:
+            refs = self._workspace.registry.versions(model)[-MOST:]
+            return Listing(versions=tuple(self._of(ref) for ref in refs))
+        except OpenMLOpsError as error:
+            state = self._known.get(model, Listing())
+            return Listing(versions=state.versions, problem=str(error))
+
+    def _of(self, ref: ModelRef) -> Figures:
+        """Asked once a run: what was measured on the test split does not change."""
+        if ref.run_id not in self._figures:
+            self._figures[ref.run_id] = self._measured(ref)
+        return self._figures[ref.run_id]
+
+    def _measured(self, ref: ModelRef) -> Figures:
+        metrics = self._workspace.registry.run_metrics(ref.run_id) if ref.run_id else {}
+        name = next((name for name in SCORES if name in metrics), "")
+        ends = (name, f"{name}_low", f"{name}_high")
+        value, low, high = (metrics.get(each) for each in ends)
+        is_whole = value is not None and low is not None and high is not None
+        pages = pages_of(self._workspace, ref) if ref.run_id else ("", "")
+        return Figures(
+            version=ref.version,
+            dataset=ref.dataset,
+            metric=name.removeprefix("test_"),
+            score=Interval(value=value, low=low, high=high) if is_whole else None,  # type: ignore[arg-type]
+            version_page=pages[0],
+            run_page=pages[1],
+        )
+
+
+def pages_of(workspace: Workspace, ref: ModelRef) -> tuple[str, str]:
+    """MLflow's pages of a version and of its run; empty where MLflow is a file, which has none."""
+    root = public(workspace.settings.tracking_uri)
+    if not root:
+        return "", ""
+    experiment = workspace.registry.experiment_of(ref.run_id)
+    version = f"{root}/#/models/{quote(ref.name)}/versions/{ref.version}"
+    return version, f"{root}/#/experiments/{quote(experiment)}/runs/{quote(ref.run_id)}"
+
+
+def public(url: str) -> str:
+    """The address of a server without a user's name and password; empty for what is no server."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        return ""
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}".rstrip("/")

@@ -1,0 +1,158 @@
+"""The parts of a model's page, each by itself, so that what has changed is rendered again and nothing else.
+
+Everything is read: from the ledger, the decisions, the log and MLflow. What is not there is said to be missing, and why.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from openmlops.console import charts, traffic
+from openmlops.console.decision_status import Situation, outcome_text, waiting_text
+from openmlops.console.model_state import ModelState, difference, gate_score, read
+from openmlops.console.registry_cache import Figures, public
+from openmlops.console.services import Console
+from openmlops.core.gate.rules import RULES
+from openmlops.core.types import Comparison, Interval, LedgerEntry
+from openmlops.operations.labelling import queue
+from openmlops.operations.monitoring.history import policy_of
+
+SHOWN_DECISIONS = 12
+SHOWN_ENTRIES = 12
+RECENT = timedelta(minutes=5)
+
+
+def now(console: Console, model: str) -> dict[str, Any]:
+    """The loop at a glance: who answers, whether the world moved, how good the answers are, and what comes next."""
+    state, at = read(console.workspace, model), datetime.now(UTC)
+    answered = console.workspace.activity.latest(model, traffic.LATEST)
+    situation = _situation(console, model, at)
+    decided = state.records[-1] if state.records else None
+    return {
+        "state": state,
+        "test": _test_score(console, state),
+        "is_late": console.registry_cache.look(model).is_late,
+        "answered": answered,
+        "recent": traffic.since(answered, at, RECENT),
+        "times": traffic.percentiles([a.latency_ms for a in answered]) if answered else None,
+        "errors": console.errors(),
+        "decided": decided,
+        "waits": waiting_text(decided, situation) if decided and not decided.outcome else "",
+        "came": outcome_text(decided) if decided else "",
+        "situation": situation,
+    }
+
+
+def alarm(console: Console, model: str) -> dict[str, Any]:
+    """Drift in the champion's last window, or nothing."""
+    return {"state": read(console.workspace, model)}
+
+
+def drift(console: Console, model: str) -> dict[str, Any]:
+    """The statistic over time, and the columns of the last window."""
+    state = read(console.workspace, model)
+    columns = state.latest[1].drift.columns[:8] if state.latest else ()
+    widest = max((abs(column.shift) for column in columns), default=1.0) or 1.0
+    return {"chart": charts.drift(state), "columns": columns, "widest": widest}
+
+
+def accuracy(console: Console, model: str) -> dict[str, Any]:
+    """Estimated and on labels, over time."""
+    state = read(console.workspace, model)
+    test = _test_score(console, state)
+    chart = charts.accuracy(state, test.score if test else None)
+    return {"chart": chart, "is_late": console.registry_cache.look(model).is_late}
+
+
+def flow(console: Console, model: str) -> dict[str, Any]:
+    """Traffic and latency."""
+    bins = traffic.binned(console.workspace.activity.latest(model, traffic.LATEST))
+    return {"charts": (charts.answers(bins), charts.latency(bins)), "n": sum(b.n for b in bins), "most": traffic.LATEST}
+
+
+def ledger(console: Console, model: str) -> dict[str, Any]:
+    """The rows of the ledger, newest first, and what the gate compared."""
+    state = read(console.workspace, model)
+    rows = [(entry, _compared(entry)) for entry in reversed(state.entries)]
+    return {"rows": rows, "shown": SHOWN_ENTRIES, "rules": RULES}
+
+
+def decisions(console: Console, model: str) -> dict[str, Any]:
+    """The latest decisions, newest first, and what came of each."""
+    state = read(console.workspace, model)
+    situation = _situation(console, model, datetime.now(UTC))
+    rows = [(record, outcome_text(record), "") for record in reversed(state.records[-SHOWN_DECISIONS:])]
+    if rows and not rows[0][1]:
+        rows[0] = (rows[0][0], "", waiting_text(rows[0][0], situation))
+    return {"rows": rows, "report_of": console.reports.latest(model)}
+
+
+def versions(console: Console, model: str) -> dict[str, Any]:
+    """Every version, with what was measured of it."""
+    state, listing = read(console.workspace, model), console.registry_cache.look(model)
+    figures = {found.version: found for found in listing.versions}
+    numbers = sorted({*figures, *state.versions()}, reverse=True)
+    rows = [(n, state.stands_as(n), figures.get(n), _judged(state, n)) for n in numbers]
+    return {"rows": rows, "listing": listing}
+
+
+def turn(console: Console, model: str) -> dict[str, Any]:
+    """The cycle that was started here last, or that runs."""
+    return {"turn": console.cycle_runs.last(model)}
+
+
+def examples(console: Console, model: str) -> dict[str, Any]:
+    """What is to be labelled; the images themselves are fetched by themselves (`console.examples`)."""
+    is_ours = model == console.workspace.model_name
+    return {"todo": queue.request(console.workspace, model) if is_ours else None}
+
+
+PARTS: dict[str, Callable[[Console, str], dict[str, Any]]] = {
+    each.__name__: each for each in (now, alarm, drift, accuracy, flow, ledger, decisions, versions, turn, examples)
+}
+"""by name, which is also that of the template in `templates/parts`"""
+
+_NOW = (
+    ("alarm", "sse:decisions, sse:ledger"),
+    ("now", "sse:ledger, sse:decisions, sse:flow throttle:3s"),
+    ("turn", "sse:turn"),
+)
+_STATE = (("drift", "sse:decisions, sse:ledger"), ("ledger", "sse:ledger"))
+_ANSWERS = (("accuracy", "sse:decisions, sse:ledger"), ("decisions", "sse:decisions"))
+_REST = (("versions", "sse:ledger"), ("flow", "sse:flow throttle:5s"), ("examples", "sse:ledger, sse:decisions"))
+
+LAYOUT = ((_NOW,), (_STATE, _ANSWERS), (_REST,))
+"""groups of columns of parts, in the order of the page, and the events upon which each part is rendered anew"""
+
+
+def whole(console: Console, model: str) -> dict[str, Any]:
+    """What the page needs beside its parts: what may be done, and where else there is something to see."""
+    settings = console.workspace.settings
+    return {
+        "preconditions": {
+            "promote": console.preconditions.to_promote(model),
+            "cycle": console.preconditions.to_run_cycle(model),
+        },
+        "mlflow": public(settings.tracking_uri),
+        "zenml": public(settings.zenml_store_url),
+    }
+
+
+def _compared(entry: LedgerEntry) -> list[tuple[Comparison, Interval]]:
+    return [(compared, difference(compared)) for compared in entry.verdict.comparisons] if entry.verdict else []
+
+
+def _situation(console: Console, model: str, at: datetime) -> Situation:
+    return Situation(console.workspace.labelled_inputs.count_new(model), policy_of(console.workspace), at)
+
+
+def _test_score(console: Console, state: ModelState) -> Figures | None:
+    found = console.registry_cache.look(state.model).versions if state.champion else ()
+    return next((each for each in found if each.version == state.champion and each.score), None)
+
+
+def _judged(state: ModelState, version: int) -> tuple[float, str] | None:
+    """The gate's own score of a version on the holdout, and who it was compared with."""
+    entry = state.judged(version)
+    found = gate_score(entry) if entry else None
+    return (found[0], f"against version {found[1].opponent}, {found[1].n:,} images") if found else None

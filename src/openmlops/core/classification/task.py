@@ -1,0 +1,120 @@
+"""Classification: a label is a class index (int64), an answer the probabilities of all classes (float32)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from openmlops.core.classification.metrics import evaluate_classification
+from openmlops.core.gate import rules
+from openmlops.core.intervals import wilson
+from openmlops.core.monitoring.accuracy_estimate import AccuracyEstimate, LabelledAccuracy, check_against_labels, fit_confidence
+from openmlops.core.tasks import Task
+from openmlops.core.types import Comparison, Interval
+from openmlops.errors import DataError
+
+STORED = np.dtype("<f4")
+
+
+def accuracy(labels: np.ndarray, probabilities: np.ndarray, classes: int) -> Interval:
+    """The share of right answers with Wilson's interval. Raises EvaluationError without any image."""
+    return wilson(int((probabilities.argmax(axis=1) == labels).sum()), len(labels))
+
+
+def commonest_class(images: np.ndarray, labels: np.ndarray, classes: int) -> float:
+    """The accuracy of always answering the commonest class."""
+    return float(np.bincount(labels).max() / len(labels))
+
+
+def compare(
+    name: str, labels: np.ndarray, challenger: np.ndarray, opponent: np.ndarray, opponent_version: int, holdout: bool
+) -> Comparison:
+    """Who answers more of the images right (`gate.compare`)."""
+    ours, theirs = (probabilities.argmax(axis=1) == labels for probabilities in (challenger, opponent))
+    return rules.compare(name, ours, theirs, opponent_version, holdout)
+
+
+def labelled(
+    probabilities: np.ndarray, labels: np.ndarray, classes: int, estimate: AccuracyEstimate | None
+) -> LabelledAccuracy:
+    """The accuracy on labelled answers, beside what was estimated of it."""
+    return check_against_labels(probabilities.argmax(axis=1), labels, estimate)
+
+
+def margin(probabilities: np.ndarray) -> np.ndarray:
+    """How far the most probable class is ahead of the second, 0..1."""
+    top = np.sort(probabilities, axis=1)[:, ::-1]
+    return top[:, 0] - top[:, 1]
+
+
+def pack(probabilities: np.ndarray) -> list[bytes]:
+    """float32, little-endian, one a class."""
+    return [row.tobytes() for row in probabilities.astype(STORED)]
+
+
+def unpack(rows: Sequence[bytes], classes: int) -> np.ndarray:
+    """float32 (n, classes)"""
+    return np.frombuffer(b"".join(rows), STORED).reshape(len(rows), classes).astype(np.float32)
+
+
+def columns(probabilities: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """`probability_<class>` and `prediction`, the index of the most probable one."""
+    named = {f"probability_{name}": probabilities[:, index] for index, name in enumerate(names)}
+    return {**named, "prediction": probabilities.argmax(axis=1) if len(probabilities) else np.zeros(0, np.int64)}
+
+
+def from_columns(found: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
+    """float32 (n, classes)"""
+    return np.stack([np.asarray(found[f"probability_{name}"], np.float32) for name in names], axis=1)
+
+
+def read_label(told: Any, names: Sequence[str]) -> str:
+    """A class by index or name. Raises DataError."""
+    if isinstance(told, str) and told in names:
+        return json.dumps(names.index(told))
+    if type(told) is int and 0 <= told < len(names):
+        return json.dumps(told)
+    problem = f"The label {str(told)[:80]!r} is no class of the model"
+    raise DataError(problem, f"Use 0 to {len(names) - 1}, or one of {', '.join(names)}")
+
+
+def labels_of(texts: Sequence[str]) -> np.ndarray:
+    """int64 (n,)"""
+    return np.array([json.loads(text) for text in texts], np.int64)
+
+
+def renamed(text: str, names: Sequence[str], others: Sequence[str]) -> str | None:
+    """The same class by its index among `others`."""
+    name = names[json.loads(text)]
+    return json.dumps(others.index(name)) if name in others else None
+
+
+CLASSIFICATION = Task(
+    kind="classification",
+    score="accuracy",
+    score_name="accuracy",
+    outputs=("logits", "probabilities", "embedding"),
+    compared=("probabilities",),
+    evaluate=evaluate_classification,
+    score_of=accuracy,
+    floor=commonest_class,
+    floor_of="always answering the commonest class",
+    compare=compare,
+    confidence=fit_confidence,
+    labelled=labelled,
+    margin=margin,
+    pack=pack,
+    unpack=unpack,
+    columns=columns,
+    from_columns=from_columns,
+    read_label=read_label,
+    label_column=lambda texts: [None if text is None else json.loads(text) for text in texts],
+    from_label_column=lambda found: np.asarray(found, np.int64),
+    labels=labels_of,
+    as_json=lambda label: json.dumps(int(label)),
+    told=int,
+    within=lambda label, image: label,
+    moved=lambda labels, images, kind, severity, seed: labels,
+    renamed=renamed,
+)

@@ -1,0 +1,1 @@
+"""Detection: matching, average precision, evaluation, and its task."""

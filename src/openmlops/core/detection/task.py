@@ -1,0 +1,139 @@
+"""Detection: a label is the true boxes of an image, float32 (m, 5): x1, y1, x2, y2 in pixels, class index; an answer the boxes
+that were found, float32 (k, 6): the same four, score, class index. How good they are is `detection`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from openmlops.core.detection import evaluation
+from openmlops.core.images.boxes import objects
+from openmlops.core.images.corruptions import all_moved
+from openmlops.core.monitoring.accuracy_estimate import AccuracyEstimate, ConfidenceTable, LabelledAccuracy
+from openmlops.core.tasks import Task
+from openmlops.errors import DataError, EvaluationError
+
+SCORE = "mAP@50"
+MOST_BOXES = 1000
+"""boxes of one image's label"""
+
+_REMEDY = 'Send a list of boxes as {"class": "person", "box": [x1, y1, x2, y2]}, in pixels of the image; [] where nothing is'
+
+
+def confidence(answers: np.ndarray, labels: np.ndarray) -> ConfidenceTable:
+    """No confidence says how many boxes were overlooked, so there is no estimate without labels: raises DataError."""
+    raise DataError("the accuracy of a detector is not estimated from its confidence", "Send labels to /feedback")
+
+
+def labelled(
+    answers: np.ndarray, labels: np.ndarray, classes: int, estimate: AccuracyEstimate | None
+) -> LabelledAccuracy | None:
+    """The mAP@50 on labelled answers; None if their labels hold no box at all."""
+    try:
+        found = evaluation.map50(labels, answers, classes)
+    except EvaluationError:
+        return None
+    return LabelledAccuracy(metric=SCORE, accuracy=found, n=len(labels), error=None, covered=None)
+
+
+def columns(answers: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """`boxes`: JSON, [[x1, y1, x2, y2, score, class index], ...]."""
+    return {"boxes": [json.dumps(boxes.astype(np.float64).round(4).tolist()) for boxes in answers]}
+
+
+def from_columns(found: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
+    """object (n,), float32 (k, 6) each"""
+    return objects([np.array(json.loads(text), np.float32).reshape(-1, 6) for text in found["boxes"]])
+
+
+def read_label(told: Any, names: Sequence[str]) -> str:
+    """A list of boxes, each an object with `class` (index or name) and `box`. Raises DataError."""
+    if not isinstance(told, list) or len(told) > MOST_BOXES:
+        raise DataError(f"The label {str(told)[:80]!r} is no list of at most {MOST_BOXES} boxes", _REMEDY)
+    return json.dumps([_read_box(box, names) for box in told])
+
+
+def _read_box(told: Any, names: Sequence[str]) -> list[float]:
+    box = told.get("box") if isinstance(told, dict) else None
+    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
+        raise DataError(f"The box {str(told)[:80]!r} has no four numbers", _REMEDY)
+    x1, y1, x2, y2 = (float(value) for value in box)
+    if not (min(x1, y1) >= 0 and np.float32(x1) < np.float32(x2) and np.float32(y1) < np.float32(y2)):
+        raise DataError(f"The box {str(box)[:80]} has no area within an image", _REMEDY)
+    return [x1, y1, x2, y2, _class_index(told.get("class"), names)]
+
+
+def _is_number(value: Any) -> bool:
+    """Finite, and such as an image can have; neither NaN nor an integer beyond all floats is."""
+    return type(value) in (int, float) and abs(value) < 1e6
+
+
+def _class_index(told: Any, names: Sequence[str]) -> int:
+    if isinstance(told, str) and told in names:
+        return names.index(told)
+    if type(told) is int and 0 <= told < len(names):
+        return told
+    raise DataError(f"The class {str(told)[:80]!r} is none of the model's ({', '.join(names)})", _REMEDY)
+
+
+def labels_of(texts: Sequence[str]) -> np.ndarray:
+    """object (n,), float32 (m, 5) each"""
+    return objects([np.array(json.loads(text), np.float32).reshape(-1, 5) for text in texts])
+
+
+def as_json(boxes: np.ndarray) -> str:
+    """float32 (m, 5) -> the text that `read_label` makes of the same boxes."""
+    rows = boxes.astype(np.float64).round(3).tolist()
+    return json.dumps([[*corners, int(kind)] for *corners, kind in rows])
+
+
+def told(boxes: np.ndarray) -> list[dict[str, Any]]:
+    """float32 (m, 5) -> a list of boxes."""
+    return [{"class": int(box[4]), "box": box[:4].astype(np.float64).round(3).tolist()} for box in boxes]
+
+
+def within(boxes: np.ndarray, image: np.ndarray) -> np.ndarray | None:
+    """Boxes cut to their image; None if of one of them less than a pixel is left: then they were told in another scale."""
+    height, width = image.shape[:2]
+    cut = boxes.copy()
+    cut[:, :4] = np.clip(boxes[:, :4], 0, [width, height, width, height])
+    return cut if (cut[:, 2:4] - cut[:, :2] >= 1).all() else None
+
+
+def renamed(text: str, names: Sequence[str], others: Sequence[str]) -> str | None:
+    """The same boxes, their classes by index among `others`."""
+    boxes = json.loads(text)
+    if not all(names[int(box[4])] in others for box in boxes):
+        return None
+    return json.dumps([[*box[:4], others.index(names[int(box[4])])] for box in boxes])
+
+
+DETECTION = Task(
+    kind="detection",
+    score="map50",
+    score_name=SCORE,
+    outputs=("boxes", "scores", "embedding"),
+    compared=("boxes", "scores"),
+    evaluate=evaluation.evaluate_detection,
+    score_of=evaluation.map50,
+    floor=evaluation.floor,
+    floor_of="answering one box as large as the image",
+    compare=evaluation.compare_detections,
+    confidence=confidence,
+    labelled=labelled,
+    margin=evaluation.margin,
+    pack=evaluation.pack,
+    unpack=lambda rows, classes: evaluation.unpack(rows),
+    columns=columns,
+    from_columns=from_columns,
+    read_label=read_label,
+    label_column=list,
+    from_label_column=lambda found: labels_of(list(found)),
+    labels=labels_of,
+    as_json=as_json,
+    told=told,
+    within=within,
+    moved=lambda labels, images, kind, severity, seed: all_moved(list(labels), images, kind, severity, seed),
+    renamed=renamed,
+)

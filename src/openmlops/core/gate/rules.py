@@ -1,0 +1,217 @@
+"""The gate: whether a challenger goes into production, from answers to the same images to a verdict with its reasons.
+
+What is here: the comparison of two models, and the decision over several comparisons. What is not: recorded metrics, which
+the gate never reads, and where the answers come from (`operations.promotion`). All scores are shares, 0..1.
+
+The rules, against the champion of now and the best champion ever:
+- not inferior on the frozen holdout to either of them, by more than a stated margin. The best champion ever is the bar, so
+  that losses too small to be noticed one by one cannot add up;
+- better than the champion of now on at least one arena (the holdout, or a fresh slice of labelled images), with the stated
+  rate of false promotions shared among the arenas (Holm).
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from openmlops.core.gate.paired import exact_mcnemar, images_needed, score_interval
+from openmlops.core.types import Comparison, Interval, Value, Verdict
+from openmlops.errors import GateError
+
+
+class GateRules(Value):
+    """What the gate asks for. Differences are in the unit of the score: 0.01 is one percentage point."""
+
+    alpha: float = 0.05
+    """share of challengers as good as the champion that may be promoted by luck"""
+    confidence: float = 0.95
+    """of the intervals, two-sided; "not inferior" is read from their lower ends"""
+    margin: float = 0.01
+    """a challenger that loses this much on the holdout, against any champion there ever was, is inferior"""
+    worthwhile: float = 0.005
+    """smallest gain worth a promotion; when it is ruled out, no more labels are asked for"""
+    power: float = 0.8
+    """probability with which the further labels that are asked for would settle the matter"""
+
+
+RULES = GateRules()
+
+
+class Contender(Value):
+    """A version at the gate: which one, and its score on the holdout as measured there."""
+
+    version: int
+    sha256: str
+    score: Interval
+
+
+class _Finding(NamedTuple):
+    outcome: Literal["promote", "reject", "inconclusive"]
+    reason: str
+    more_labels: int | None = None
+
+
+def compare(
+    name: str,
+    challenger_correct: np.ndarray,
+    opponent_correct: np.ndarray,
+    opponent_version: int,
+    holdout: bool,
+    rules: GateRules = RULES,
+) -> Comparison:
+    """bool (n,) twice, row i the same image: who answers more of them right, by how much and how surely.
+
+    `p_better` is the probability of a lead at least as large if both were equally good (exact McNemar, one-sided).
+    `more_labels` is how many more images would show a gain, None if it is shown or a worthwhile one is ruled out.
+    Raises GateError if the two did not answer the same number of images, or none.
+    """
+    n = len(challenger_correct)
+    if n == 0 or challenger_correct.shape != (n,) or opponent_correct.shape != (n,):
+        problem = f"{name}: {challenger_correct.shape} answers of the challenger against {opponent_correct.shape}"
+        raise GateError(problem, "Let both models answer the same images, at least one")
+    only_challenger = int(np.sum(challenger_correct & ~opponent_correct))
+    only_opponent = int(np.sum(opponent_correct & ~challenger_correct))
+    interval = score_interval(only_challenger, only_opponent, n, rules.confidence)
+    compared = Comparison(
+        name=name,
+        opponent=opponent_version,
+        holdout=holdout,
+        n=n,
+        challenger_score=int(challenger_correct.sum()) / n,
+        opponent_score=int(opponent_correct.sum()) / n,
+        difference=interval.value,
+        low=interval.low,
+        high=interval.high,
+        p_better=exact_mcnemar(only_challenger, only_opponent),
+    )
+    return compared.model_copy(update={"more_labels": more_labels(compared, rules)})
+
+
+def more_labels(compared: Comparison, rules: GateRules = RULES) -> int | None:
+    """How many more images would show a gain; None if it is shown, or a worthwhile one is ruled out."""
+    is_settled = compared.p_better <= rules.alpha or compared.high < rules.worthwhile
+    return None if is_settled else _to_show_gain(compared, rules, rules.alpha)
+
+
+def decide(
+    challenger: Contender,
+    champion: Contender | None,
+    comparisons: Sequence[Comparison],
+    floor: float,
+    rules: GateRules = RULES,
+    floor_of: str = "always answering the commonest class",
+) -> Verdict:
+    """The verdict on a challenger.
+
+    `comparisons` are the challenger's: against the champion on each arena, and on the holdout against the best champion
+    ever. `floor` is the score of an answer that looks at no image, which `floor_of` names; only a first champion must pass it.
+    Raises GateError if the challenger is the champion, or if the comparisons are not those that the rules need.
+    """
+    if champion is None:
+        finding = _judge_first(challenger, floor, floor_of)
+    else:
+        _require_honest(challenger, champion, comparisons)
+        finding = _judge(challenger, champion, comparisons, rules)
+    return Verdict(
+        outcome=finding.outcome,
+        reasons=(finding.reason, *(_sentence(challenger, compared) for compared in comparisons)),
+        challenger=challenger.version,
+        champion=champion.version if champion else None,
+        comparisons=tuple(comparisons),
+        more_labels=finding.more_labels,
+    )
+
+
+def _judge_first(challenger: Contender, floor: float, floor_of: str) -> _Finding:
+    score, is_above = challenger.score, challenger.score.low > floor
+    reason = (
+        f"There is no champion yet, and version {challenger.version} scores {_percent(score.value)}, at least "
+        f"{_percent(score.low)}, {'above' if is_above else 'not above'} the {_percent(floor)} of {floor_of}."
+    )
+    return _Finding("promote" if is_above else "reject", reason)
+
+
+def _judge(challenger: Contender, champion: Contender, comparisons: Sequence[Comparison], rules: GateRules) -> _Finding:
+    arenas = [compared for compared in comparisons if compared.opponent == champion.version]
+    bars = [compared for compared in comparisons if compared.holdout]
+    if worse := [c for c in bars if c.high < -rules.margin] or [c for c in arenas if not c.holdout and c.high < 0]:
+        lost = f"{_difference(worse[0])} against version {worse[0].opponent} on {worse[0].name}"
+        return _Finding("reject", f"Version {challenger.version} is worse: {lost}.")
+    open_arenas = [compared for compared in arenas if compared.high >= rules.worthwhile]
+    if not open_arenas:
+        gain = f"A gain of {_points(rules.worthwhile)} over version {champion.version}"
+        return _Finding("reject", f"{gain}, the least worth a promotion, is ruled out.")
+    better = _better(arenas, rules.alpha)
+    if not better:
+        more = min(_to_show_gain(compared, rules, rules.alpha / len(arenas)) for compared in open_arenas)
+        return _Finding("inconclusive", f"Neither a gain nor its absence is shown; {_labels(more)}.", more)
+    if undecided := [compared for compared in bars if compared.low <= -rules.margin]:
+        more = max(_to_exclude_loss(compared, rules) for compared in undecided)
+        loss = f"a loss of {_points(rules.margin)} against version {undecided[0].opponent} on {undecided[0].name}"
+        return _Finding("inconclusive", f"Better on {better[0].name}, but {loss} is not ruled out; {_labels(more)}.", more)
+    where = " and ".join(compared.name for compared in better)
+    return _Finding("promote", f"Version {challenger.version} is better than version {champion.version} on {where}.")
+
+
+def _require_honest(challenger: Contender, champion: Contender, comparisons: Sequence[Comparison]) -> None:
+    """Raise GateError unless these are comparisons of this challenger, one of them with this champion on the holdout."""
+    if challenger.version == champion.version or challenger.sha256 == champion.sha256:
+        problem = f"Version {challenger.version} and the champion, version {champion.version}, are the same model"
+        raise GateError(problem, "Train on other data or with another seed, and judge that version")
+    if any(compared.opponent == challenger.version for compared in comparisons):
+        raise GateError(f"Version {challenger.version} was compared with itself", "Compare it with the champions")
+    direct = [compared for compared in comparisons if compared.holdout and compared.opponent == champion.version]
+    if not direct:
+        problem = f"No comparison with the champion, version {champion.version}, on the holdout"
+        raise GateError(problem, "Let both models answer the images of the test split")
+    compared = (direct[0].challenger_score, direct[0].opponent_score)
+    if not np.allclose(compared, (challenger.score.value, champion.score.value), rtol=0, atol=1e-9):
+        scores = " and ".join(map(_percent, compared))
+        problem = f"{scores} on {direct[0].name} are not the scores of versions {challenger.version} and {champion.version}"
+        raise GateError(problem, "Give challenger and champion in this order, scored on the same answers")
+
+
+def _better(arenas: Sequence[Comparison], alpha: float) -> list[Comparison]:
+    """The arenas on which the challenger is better, with a probability of at most `alpha` that any is so by luck (Holm)."""
+    better: list[Comparison] = []
+    for rank, compared in enumerate(sorted(arenas, key=lambda c: c.p_better)):
+        if compared.p_better > alpha / (len(arenas) - rank):
+            break
+        better.append(compared)
+    return better
+
+
+def _to_show_gain(compared: Comparison, rules: GateRules, alpha: float) -> int:
+    return _further(compared, max(compared.difference, rules.worthwhile), alpha, rules)
+
+
+def _to_exclude_loss(compared: Comparison, rules: GateRules) -> int:
+    return _further(compared, rules.margin + max(compared.difference, 0.0), (1 - rules.confidence) / 2, rules)
+
+
+def _further(compared: Comparison, gap: float, alpha: float, rules: GateRules) -> int:
+    interval = Interval(value=compared.difference, low=compared.low, high=compared.high)
+    return max(1, images_needed(compared.n, interval, rules.confidence, gap, alpha, rules.power) - compared.n)
+
+
+def _sentence(challenger: Contender, compared: Comparison) -> str:
+    scores = f"{_percent(compared.challenger_score)} and version {compared.opponent} {_percent(compared.opponent_score)}"
+    where = f"On {compared.name} ({compared.n:,} images) version {challenger.version} scores {scores}"
+    return f"{where}: {_difference(compared)}, p = {compared.p_better:.2g}."
+
+
+def _difference(compared: Comparison) -> str:
+    return f"{100 * compared.difference:+.2f} points [{100 * compared.low:+.2f}, {100 * compared.high:+.2f}]"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.2g} points"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _labels(more: int) -> str:
+    return f"about {more:,} more labelled images would settle it"

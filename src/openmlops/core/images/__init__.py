@@ -1,0 +1,1 @@
+"""Pixels: decoding, statistics, corruptions, boxes, drawing."""

@@ -1,0 +1,140 @@
+"""Bytes of an image file that came from outside -> pixels, without trusting them; and pixels as a PNG.
+
+The size is read from the header and judged before anything is decompressed: a PNG of 292 KB can hold 100 megapixels.
+What is not here: batches of pixels (core/images/statistics.py) and what size a model takes (its use case).
+"""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from openmlops.errors import DataError
+
+FORMATS = ("PNG", "JPEG")
+CONVERTED = ("WEBP", "BMP")
+"""what `as_png` reads too"""
+MAX_PIXELS = 20_000_000
+"""Largest image that is decoded: 20 megapixels, about 60 MB in memory and half a second."""
+
+_ORIENTATION = 0x0112
+_UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow raises for broken files, its UnidentifiedImageError (an OSError) included."""
+
+
+def decode_image(content: bytes, height: int, width: int) -> np.ndarray:
+    """PNG or JPEG -> uint8 (height, width, 3), RGB.
+
+    Another size is resized without regard to its proportions by Pillow's bilinear filter, which averages when it shrinks;
+    transparency is dropped. Raises DataError for anything else, for broken files, and above MAX_PIXELS.
+    """
+    rgb = _rgb(content)
+    if rgb.size != (width, height):
+        rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+    return np.array(rgb)
+
+
+def decode_native(content: bytes) -> np.ndarray:
+    """PNG or JPEG -> uint8 (h, w, 3), RGB, of the file's own size; refuses what `decode_image` refuses.
+
+    An EXIF orientation is not applied: boxes of detection data are taken to refer to the pixels as they are stored.
+    """
+    return np.array(_rgb(content))
+
+
+def decode_upright(content: bytes, height: int, width: int) -> np.ndarray:
+    """`decode_image`, turned as its EXIF orientation says. Of a JPEG of more than four times the size only every second, fourth
+    or eighth pixel is decoded (libjpeg averages them).
+    """
+    image = _open(content)
+    image.draft("RGB", (2 * max(height, width),) * 2)
+    upright = ImageOps.exif_transpose(_loaded(image))
+    if upright.size != (width, height):
+        upright = upright.resize((width, height), Image.Resampling.BILINEAR)
+    return np.array(upright)
+
+
+def as_png(content: bytes) -> bytes | None:
+    """A WebP or BMP file as PNG, without loss, its EXIF data kept; None for a PNG or JPEG, which needs no conversion.
+
+    Raises DataError.
+    """
+    image = _open(content, (*FORMATS, *CONVERTED))
+    if image.format in FORMATS:
+        return None
+    buffer = io.BytesIO()
+    _loaded(image).save(buffer, "PNG", exif=image.info.get("exif", b""))
+    return buffer.getvalue()
+
+
+def png(image: np.ndarray) -> bytes:
+    """An image uint8 (h, w, 3) as PNG, without loss. The pixels are the same everywhere, the bytes depend on zlib."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def exif_orientation(content: bytes) -> int:
+    """How the picture is to be turned for people, as EXIF numbers it: 1 is as stored, also where nothing is said."""
+    try:
+        return int(_open(content).getexif().get(_ORIENTATION, 1))
+    except _UNREADABLE:
+        return 1
+
+
+def image_size(content: bytes) -> tuple[int, int]:
+    """(height, width) in pixels, from the header alone. Raises DataError for what `decode_image` refuses by its header."""
+    image = _open(content)
+    return image.height, image.width
+
+
+def image_pixels(content: bytes) -> int:
+    """Width times height, likewise."""
+    height, width = image_size(content)
+    return height * width
+
+
+def _rgb(content: bytes) -> Image.Image:
+    """The whole image, decoded."""
+    return _loaded(_open(content))
+
+
+def _loaded(image: Image.Image) -> Image.Image:
+    """RGB, with the EXIF data that it came with."""
+    try:
+        image.load()
+        return image.convert("RGB")
+    except _UNREADABLE as error:
+        raise _refused(f"is a broken {image.format} file ({error})") from error
+
+
+def _open(content: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """The image with its header read and judged, its pixels not yet decoded."""
+    try:
+        image = Image.open(io.BytesIO(content), formats=formats)
+    except Image.DecompressionBombError as error:
+        raise _refused(f"has more than {MAX_PIXELS} pixels") from error
+    except _UNREADABLE as error:
+        raise _refused(f"is neither {' nor '.join(formats)}") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise _refused(f"has {image.width}x{image.height} pixels, more than {MAX_PIXELS}")
+    if image.mode.startswith(("I", "F")):
+        raise _refused(f"has pixels of mode {image.mode}, not 8 bits a channel")
+    return image
+
+
+def _refused(problem: str) -> DataError:
+    return DataError(f"The image {problem}", f"Send a whole PNG or JPEG of at most {MAX_PIXELS // 10**6} megapixels")

@@ -1,0 +1,1 @@
+"""Drift, estimated accuracy, and the policy that decides when to act."""

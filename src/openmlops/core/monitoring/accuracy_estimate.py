@@ -1,0 +1,144 @@
+"""Accuracy without labels: what the model's own confidence says, and whether that may be believed.
+
+`fit_confidence` counts, on the validation images, how often answers of each confidence were right. `estimate_accuracy`
+reads a window of production probabilities off that table. `check_against_labels` gives the real accuracy once labels
+arrive, and the error of the estimate. What is not covered: a model that drift has made confidently wrong. Confidence
+cannot show that, so an estimate under drift, or where drift was not measurable, is marked as not trustworthy.
+"""
+
+import numpy as np
+
+from openmlops.core.intervals import wilson
+from openmlops.core.monitoring.drift import DriftReport
+from openmlops.core.types import Interval, Value
+from openmlops.errors import DataError
+
+BINS = 15
+"""Bins of equal numbers of validation images; fewer when a bin would hold less than `BIN_ROWS`."""
+BIN_ROWS = 20
+MINIMUM_ROWS = 50
+"""Below this many answers an estimate is not trustworthy."""
+OUTSIDE = 0.05
+"""Share of answers less confident than any validation answer that is still trusted."""
+DRAWS = 4000
+LEVEL = 0.95
+"""Share of windows whose real accuracy the interval covers, while no drift is found."""
+
+
+class ConfidenceTable(Value):
+    """How often validation answers were right, by confidence (top probability). Bin i holds `edges[i] <= c < edges[i + 1]`."""
+
+    edges: tuple[float, ...]
+    correct: tuple[int, ...]
+    counts: tuple[int, ...]
+
+
+class AccuracyEstimate(Value):
+    """Estimated accuracy (a share) of `n` answers with its 95 % interval; None when there was nothing to estimate from."""
+
+    accuracy: Interval | None
+    n: int
+    trustworthy: bool
+    reasons: tuple[str, ...]
+
+
+class LabelledAccuracy(Value):
+    """Accuracy, or what `metric` says (a share, 95 % interval), on `n` labelled answers; `error`: the estimate minus it."""
+
+    metric: str = "accuracy"
+    accuracy: Interval
+    n: int
+    error: float | None
+    covered: bool | None
+    """whether the two intervals overlap"""
+
+
+def fit_confidence(probabilities: np.ndarray, labels: np.ndarray) -> ConfidenceTable:
+    """Probabilities (n, classes) of the validation images and their labels (n,) -> table. Raises DataError."""
+    if found := _defects(probabilities):
+        raise DataError(f"confidence cannot be calibrated: {'; '.join(found)}", "Evaluate the validation split again")
+    if len(labels) != len(probabilities) or len(labels) < BIN_ROWS:
+        problem = f"confidence cannot be calibrated on {len(labels)} labels for {len(probabilities)} answers"
+        raise DataError(problem, f"Give one label an answer, and at least {BIN_ROWS}")
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    bins = min(BINS, len(labels) // BIN_ROWS)
+    edges = np.unique(np.quantile(confidence, np.linspace(0, 1, bins + 1)))
+    edges = np.append(edges[:-1] if len(edges) > 1 else edges, np.nextafter(1.0, 2.0))
+    where = _bins(confidence, edges)
+    counts, correct = (np.bincount(where, weights=weights, minlength=len(edges) - 1) for weights in (None, right))
+    return ConfidenceTable(edges=tuple(edges.tolist()), correct=tuple(map(int, correct)), counts=tuple(map(int, counts)))
+
+
+def estimate_accuracy(probabilities: object, table: ConfidenceTable, drift: DriftReport, seed: int = 0) -> AccuracyEstimate:
+    """Estimate the accuracy of production answers (n, classes). Never raises for what is in `probabilities`.
+
+    The interval is drawn: each bin's accuracy from its Beta posterior (what validation left unknown), then each answer
+    right or wrong at that rate (what the window leaves to chance).
+    """
+    if found := _defects(probabilities):
+        return AccuracyEstimate(accuracy=None, n=0, trustworthy=False, reasons=found)
+    confidence = np.asarray(probabilities).max(axis=1)
+    n, edges = len(confidence), np.array(table.edges)
+    answers = np.bincount(_bins(confidence, edges), minlength=len(edges) - 1)
+    drawn = _draw_accuracies(answers, np.array(table.correct), np.array(table.counts), np.random.default_rng(seed))
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    doubts = _doubts(n, float((confidence < edges[0]).mean()), drift)
+    return AccuracyEstimate(
+        accuracy=Interval(value=float(drawn.mean()), low=float(low), high=float(high)),
+        n=n,
+        trustworthy=not doubts,
+        reasons=doubts or (f"no drift in {drift.n} rows, and all confidences are within those of validation",),
+    )
+
+
+def check_against_labels(predicted: np.ndarray, labels: np.ndarray, estimate: AccuracyEstimate | None) -> LabelledAccuracy:
+    """Predicted classes (n,) and their delayed labels (n,) -> the real accuracy. Raises DataError unless n > 0 of each."""
+    if len(predicted) != len(labels) or not len(labels):
+        raise DataError(f"{len(labels)} labels do not fit {len(predicted)} answers", "Give one label an answer, at least one")
+    real = wilson(int((predicted == labels).sum()), len(labels))
+    known = estimate.accuracy if estimate else None
+    return LabelledAccuracy(
+        accuracy=real,
+        n=len(labels),
+        error=known.value - real.value if known else None,
+        covered=known.low <= real.high and real.low <= known.high if known else None,
+    )
+
+
+def _draw_accuracies(answers: np.ndarray, correct: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Accuracies (DRAWS,) of a window with `answers` answers in each bin of the table (Jeffreys' prior)."""
+    rates = rng.beta(correct + 0.5, counts - correct + 0.5, size=(DRAWS, len(answers)))
+    return rng.binomial(answers, rates).sum(axis=1) / answers.sum()
+
+
+def _bins(confidence: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    return np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, len(edges) - 2)
+
+
+def _doubts(n: int, outside: float, drift: DriftReport) -> tuple[str, ...]:
+    """Why the estimate may not be believed, one phrase each."""
+    doubts = []
+    if drift.outcome != "no_drift":
+        doubts.append(_drift_doubt(drift))
+    if n < MINIMUM_ROWS:
+        doubts.append(f"{n} answers are fewer than {MINIMUM_ROWS}")
+    if outside > OUTSIDE:
+        doubts.append(f"{outside:.0%} of the answers are less confident than any validation answer")
+    return tuple(doubts)
+
+
+def _drift_doubt(drift: DriftReport) -> str:
+    if drift.outcome == "not_measurable":
+        return f"drift was not measurable: {'; '.join(drift.reasons)}"
+    moved = [column.name for column in drift.columns if column.moved]
+    return f"drift was found, so confidence may mislead; {len(moved)} columns moved: {', '.join(moved[:3])}"
+
+
+def _defects(probabilities: object) -> tuple[str, ...]:
+    """Why an array is not a set of answers (n, classes), rows summing to 1."""
+    if not isinstance(probabilities, np.ndarray) or probabilities.dtype.kind != "f" or probabilities.ndim != 2:
+        return ("the probabilities are not a float array (n, classes)",)
+    if not probabilities.size:
+        return ("there are no answers",)
+    wrong = ~(np.abs(probabilities.sum(axis=1) - 1) < 1e-3) | (probabilities < 0).any(axis=1)
+    return (f"{int(wrong.sum())} of {len(wrong)} rows are not probabilities that sum to 1",) if wrong.any() else ()

@@ -1,0 +1,154 @@
+"""Drift: has the mean of a window of production features left the reference of the served version?
+
+What is not covered: changes that leave every mean where it was, and windows whose images depend on one another beyond
+exact repetition (ten frames of one scene count as ten). A window that cannot be judged is `not_measurable`, with the
+reason; it is never an exception and never "no drift".
+
+Measured (docs/decisions/0006-calibrated-drift.md): false alarms, power and time.
+"""
+
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+
+from openmlops.core.monitoring import feature_frames
+from openmlops.core.monitoring.drift_reference import DriftReference, calibrate, null_for, statistic
+from openmlops.core.types import Value
+
+__all__ = ["ColumnShift", "DriftReference", "DriftReport", "calibrate", "measure"]
+
+OVERLAP = 0.5
+"""A window with more than this share of rows from the reference is the reference, not traffic."""
+
+
+class ColumnShift(Value):
+    """How far one column's mean moved: `shift` in reference standard deviations, `z` in standard errors of the difference."""
+
+    name: str
+    reference_mean: float
+    window_mean: float
+    shift: float
+    z: float
+    moved: bool
+    """`z` alone would be an alarm, at the stated rate divided by the number of columns"""
+
+
+class DriftReport(Value):
+    """One window judged. Numbers are None when it was not measurable; `n` counts distinct rows; columns: furthest first."""
+
+    outcome: Literal["drift", "no_drift", "not_measurable"]
+    reasons: tuple[str, ...]
+    reference: str
+    false_alarm_rate: float
+    n: int = 0
+    statistic: float | None = None
+    threshold: float | None = None
+    p_value: float | None = None
+    columns: tuple[ColumnShift, ...] = ()
+
+
+def measure(window: object, reference: DriftReference) -> DriftReport:
+    """Judge a window of production features, a frame with the reference's columns. Never raises for what is in `window`."""
+    if found := _frame_refusals(window, reference):
+        return _not_measurable(reference, found)
+    x = feature_frames.matrix(window, reference.names)  # type: ignore[arg-type]
+    z = (x - reference.mean) / reference.scale
+    keys, first = np.unique(feature_frames.row_keys(z), return_index=True)
+    if found := _row_refusals(x, keys, reference):
+        return _not_measurable(reference, found, len(keys))
+    return _judge(z[first], len(z) - len(first), reference)
+
+
+def _not_measurable(reference: DriftReference, reasons: tuple[str, ...], n: int = 0) -> DriftReport:
+    return DriftReport(
+        outcome="not_measurable",
+        reasons=reasons,
+        reference=reference.fingerprint,
+        false_alarm_rate=reference.false_alarm_rate,
+        n=n,
+    )
+
+
+def _frame_refusals(window: object, reference: DriftReference) -> tuple[str, ...]:
+    """Why the columns of `window` cannot be compared with the reference's."""
+    if found := feature_frames.defects(window):
+        return found
+    present, expected = set(window), {*reference.names, *reference.constant}  # type: ignore[call-overload]
+    missing, extra = sorted(expected - present), sorted(present - expected)
+    found = (f"{len(missing)} columns are missing: {_listed(missing)}",) if missing else ()
+    return (*found, f"{len(extra)} columns are not in the reference: {_listed(extra)}") if extra else found
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _row_refusals(x: np.ndarray, keys: np.ndarray, reference: DriftReference) -> tuple[str, ...]:
+    """Why the rows of a window (n, d), with their distinct keys, cannot be judged."""
+    floor = int(reference.sizes[0])
+    if len(keys) < floor:
+        return (f"{len(keys)} distinct rows of {len(x)} are fewer than {floor}, the smallest calibrated window",)
+    if stuck := _stuck(x, reference):
+        return (f"{len(stuck)} columns hold one value only, within the reference's range: {_listed(stuck)}",)
+    known = np.isin(keys, reference.keys).mean()
+    return (f"{known:.0%} of its rows are rows of the reference: it would be compared with itself",) if known > OVERLAP else ()
+
+
+def _stuck(x: np.ndarray, reference: DriftReference) -> list[str]:
+    """Columns of a window (n, d) that cannot be measurements: constant, at neither end of the reference's range.
+
+    At an end or beyond it a constant is drift, such as no clipped pixel at all once the contrast is low.
+    """
+    within = (x[0] > reference.low) & (x[0] < reference.high)
+    return [reference.names[i] for i in np.flatnonzero((np.ptp(x, axis=0) == 0) & within)]
+
+
+def _judge(z: np.ndarray, repeated: int, reference: DriftReference) -> DriftReport:
+    """Compare distinct standardised rows (n, d) with the reference's threshold for that many rows."""
+    n, rate = len(z), reference.false_alarm_rate
+    difference = z.mean(axis=0)
+    distance = float(statistic(difference[None], reference.covariance, n, reference.rows)[0])
+    null = null_for(n, reference)
+    threshold = float(np.quantile(null, 1 - rate))
+    p_value = float((1 + (null >= distance).sum()) / (1 + len(null)))
+    columns = _columns(difference, n, reference)
+    outcome: Literal["drift", "no_drift"] = "drift" if distance > threshold else "no_drift"
+    side = "above" if outcome == "drift" else "not above"
+    reasons = [
+        f"statistic {distance:.1f} is {side} {threshold:.1f}, the threshold of {n} rows at a false-alarm rate of {rate:g}"
+    ]
+    if moved := [column for column in columns if column.moved and outcome == "drift"]:
+        furthest = ", ".join(f"{column.name} by {column.shift:+.2f}" for column in moved[:3])
+        reasons.append(f"{len(moved)} of {len(columns)} columns moved, furthest, in standard deviations: {furthest}")
+    if repeated:
+        reasons.append(f"{repeated} repeated rows were left out")
+    return DriftReport(
+        outcome=outcome,
+        reasons=tuple(reasons),
+        reference=reference.fingerprint,
+        false_alarm_rate=rate,
+        n=n,
+        statistic=distance,
+        threshold=threshold,
+        p_value=p_value,
+        columns=columns,
+    )
+
+
+def _columns(difference: np.ndarray, n: int, reference: DriftReference) -> tuple[ColumnShift, ...]:
+    """The shift of every judged column, furthest first."""
+    z = difference / np.sqrt(1 / n + 1 / reference.rows)
+    limit = NormalDist().inv_cdf(1 - reference.false_alarm_rate / (2 * len(z)))
+    order = np.argsort(-np.abs(difference))
+    return tuple(
+        ColumnShift(
+            name=reference.names[i],
+            reference_mean=float(reference.mean[i]),
+            window_mean=float(reference.mean[i] + difference[i] * reference.scale[i]),
+            shift=float(difference[i]),
+            z=float(z[i]),
+            moved=bool(abs(z[i]) > limit),
+        )
+        for i in order
+    )

@@ -1,0 +1,253 @@
+"""What is done with a data set: get it, version it, check it, upload it, split it.
+
+Each function takes the workspace and returns a value. Two processes at once are safe: what changes the data set holds one lock.
+What is not here: what the files mean (the use case), and how bytes are kept and verified (adapters/data_versions.py).
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from openmlops.core.types import DatasetRef, Problem, ValidationReport, Value
+from openmlops.errors import DataError, DataInvalid, OpenMLOpsError
+from openmlops.files import Manifest, absolute, replacing, replacing_folder
+from openmlops.operations.data.download import Progress, download, unpack, verify
+from openmlops.operations.data.splits import indices_of, split
+from openmlops.operations.workspace import Workspace
+from openmlops.usecases.base import Archive
+
+__all__ = [
+    "DataStatus",
+    "UploadReport",
+    "Weights",
+    "add",
+    "check",
+    "fetch",
+    "fetch_weights",
+    "indices_of",
+    "ingest",
+    "make_sample",
+    "make_tiny_person",
+    "split",
+    "status",
+    "upload",
+    "validate",
+]
+
+LOCK_SECONDS = 600
+"""How long one process waits for another one's download or push."""
+
+
+class DataStatus(Value):
+    """What is on this machine. `pushed` is None if the remote could not be asked; `remote_problem` says why."""
+
+    path: str
+    present: bool
+    fingerprint: str | None
+    rows: int | None
+    differences: tuple[str, ...]
+    pushed: bool | None
+    remote_problem: str = ""
+
+
+class Weights(Value):
+    """Published weights on this machine: where, and the checksum that was checked."""
+
+    path: str
+    checksum: str
+
+
+class UploadReport(Value):
+    """What an upload did: the objects of the version, how many were sent and how many were there already."""
+
+    uri: str
+    keys: tuple[str, ...]
+    sent: int
+    skipped: int
+
+
+def fetch(
+    workspace: Workspace, archive_file: Path | None = None, url: str | None = None, on_progress: Progress | None = None
+) -> DatasetRef:
+    """Download the official archive (or take the one at `archive_file`), check its published checksum, and add it."""
+    use_case = workspace.use_case
+    if use_case.archive is None:
+        raise DataError(f"No archive of {use_case.name} is published", "Run `openmlops data add FOLDER`")
+    found = _archive(workspace, use_case.archive, archive_file, url, on_progress)
+    with tempfile.TemporaryDirectory(prefix="unpacked-", dir=_downloads(workspace)) as folder:
+        unpacked = unpack(found, Path(folder)) / use_case.archive.folder
+        if use_case.from_archive is None:
+            return add(workspace, unpacked)
+        return add(workspace, use_case.from_archive(unpacked, Path(folder) / "made" / use_case.folder))
+
+
+def fetch_weights(
+    workspace: Workspace, file: Path | None = None, url: str | None = None, on_progress: Progress | None = None
+) -> Weights:
+    """Download the published weights that a training can start from (or take the file), check them, and put them into the
+    current folder, where trainings look for them. Raises DataError where none are published or the checksum is another.
+    """
+    weights = workspace.use_case.weights
+    if weights is None:
+        raise DataError(f"No weights for {workspace.use_case.name} are published", "Train from scratch")
+    found = _archive(workspace, weights, file, url, on_progress)
+    place = Path(weights.folder)
+    with replacing(place) as beside:
+        shutil.copyfile(found, beside)
+    return Weights(path=str(place), checksum=weights.checksum)
+
+
+def make_tiny_person(workspace: Workspace, coco128: Path, train: int, validation: int, test: int, seed: int) -> DatasetRef:
+    """Draw a data set of people from the unpacked COCO128, and add it. Raises DataError for what is not that, or too small."""
+    from openmlops.usecases.person.tiny import tiny_person
+
+    workspace.home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="tiny-", dir=workspace.home) as folder:
+        out = Path(folder) / workspace.use_case.folder
+        return add(workspace, tiny_person(absolute(coco128), out, train, validation, test, seed))
+
+
+def _archive(workspace: Workspace, archive: Archive, file: Path | None, url: str | None, on_progress: Progress | None) -> Path:
+    """The published file, downloaded or as it is here, its checksum checked."""
+    if file is None:
+        with _alone(workspace, "download.lock"):
+            target = _downloads(workspace) / Path(archive.url).name
+            return download(url or archive.url, target, archive.checksum, on_progress)
+    found = absolute(file)
+    if not found.is_file():
+        raise DataError(f"There is no file {file}", "Pass the path of the official file")
+    verify(found, archive.checksum, str(file))
+    return found
+
+
+def _downloads(workspace: Workspace) -> Path:
+    folder = workspace.home / "downloads"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def make_sample(workspace: Workspace) -> DatasetRef:
+    """Write the shipped sample, offline, and add it."""
+    workspace.home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="sample-", dir=workspace.home) as folder:
+        return add(workspace, workspace.use_case.sample(Path(folder) / workspace.use_case.folder))
+
+
+def add(workspace: Workspace, folder: Path) -> DatasetRef:
+    """Make `folder` the new version, if it passes the checks: copied into DATA_RAW_DIR as a whole, versioned and pushed.
+
+    Raises DataInvalid with all problems; nothing is then replaced.
+    """
+    folder = absolute(folder)
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}", f"Pass a folder in the layout of {workspace.use_case.name}")
+    _refuse(folder, workspace.use_case.check(folder)[0])
+    with _alone(workspace):
+        if folder != workspace.data_folder:
+            with replacing_folder(workspace.data_folder) as new:
+                shutil.copytree(folder, new, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
+        if not workspace.settings.dvc_remote:
+            workspace.object_store.ready()  # the embedded remote lies in its bucket
+        return _ref(workspace, workspace.data_versions.add(workspace.data_folder))
+
+
+def ingest(workspace: Workspace) -> DatasetRef:
+    """Bring the recorded version, every file checked against its SHA-256. Raises DataError, DataCorrupt, ServiceUnavailable."""
+    with _alone(workspace):
+        return _ref(workspace, workspace.data_versions.pull(workspace.data_folder))
+
+
+def status(workspace: Workspace) -> DataStatus:
+    """Which version is recorded, whether the folder is it, and whether the remote has it."""
+    folder, versions = workspace.data_folder, workspace.data_versions
+    present = folder.is_dir() and any(folder.iterdir())
+    try:
+        manifest = versions.manifest(folder)
+    except DataError:
+        return DataStatus(path=str(folder), present=present, fingerprint=None, rows=None, differences=(), pushed=None)
+    differences = manifest.differences(folder)
+    pushed, problem = None, ""
+    try:
+        pushed = versions.is_pushed(folder)
+    except OpenMLOpsError as error:
+        problem = str(error)
+    return DataStatus(
+        path=str(folder),
+        present=present,
+        fingerprint=manifest.fingerprint,
+        rows=None if differences else len(workspace.use_case.read(folder).labels),
+        differences=differences,
+        pushed=pushed,
+        remote_problem=problem,
+    )
+
+
+def check(workspace: Workspace) -> ValidationReport:
+    """Look at what lies in the folder: what must not be trained on, and what is not as recorded. Raises DataError if none."""
+    folder = workspace.data_folder
+    if not folder.is_dir():
+        raise DataError(f"There is no data set in {folder}", "Run `openmlops data fetch` or `openmlops data sample`")
+    found, counts = workspace.use_case.check(folder)
+    try:
+        changed = workspace.data_versions.check(folder)
+    except DataError as error:
+        changed = (f"{error.problem}",)
+    problems = (*found, *(Problem(what=what, where=folder.name) for what in changed))
+    return ValidationReport(dataset=_found(workspace, sum(counts.values())), problems=problems, class_counts=counts)
+
+
+def validate(workspace: Workspace, ref: DatasetRef) -> ValidationReport:
+    """What is wrong with a version. Raises DataInvalid with all problems if any of them blocks."""
+    problems, counts = workspace.use_case.check(Path(ref.path))
+    _refuse(Path(ref.path), problems)
+    return ValidationReport(dataset=ref, problems=problems, class_counts=counts)
+
+
+def upload(workspace: Workspace, ref: DatasetRef) -> UploadReport:
+    """Send to the object store, below MINIO_DATA_PREFIX, the files of this version that it does not hold yet."""
+    store, folder = workspace.object_store, Path(ref.path)
+    prefix = "/".join(part for part in (*workspace.settings.minio_data_prefix.split("/"), folder.name, ref.fingerprint) if part)
+    manifest = Manifest.of(folder)
+    if manifest.fingerprint != ref.fingerprint:
+        raise DataError(f"{folder} is no longer the version {ref.fingerprint[:12]}", "Start the pipeline again")
+    sent = {f"{prefix}/{name}": entry for name, entry in manifest.files.items()}
+    new = [
+        store.put_file(key, folder / name, entry.sha256)
+        for (key, entry), name in zip(sent.items(), manifest.files, strict=True)
+    ]
+    return UploadReport(uri=store.uri(prefix), keys=tuple(sent), sent=sum(new), skipped=len(new) - sum(new))
+
+
+def _refuse(folder: Path, problems: tuple[Problem, ...]) -> None:
+    blocking = [problem for problem in problems if problem.blocking]
+    if blocking:
+        more = f", and {len(blocking) - 1} more" if len(blocking) > 1 else ""
+        remedy = "Correct the files, or go on with the last good version: `openmlops data pull`"
+        raise DataInvalid(f"{folder} must not be trained on: {blocking[0]}{more}", remedy, problems)
+
+
+def _ref(workspace: Workspace, manifest: Manifest) -> DatasetRef:
+    folder = workspace.data_folder
+    rows = len(workspace.use_case.read(folder).labels)
+    return DatasetRef(name=workspace.use_case.name, path=str(folder), fingerprint=manifest.fingerprint, rows=rows)
+
+
+def _found(workspace: Workspace, rows: int) -> DatasetRef:
+    """What lies in the folder, recorded or not."""
+    folder = workspace.data_folder
+    return DatasetRef(name=workspace.use_case.name, path=str(folder), fingerprint=Manifest.of(folder).fingerprint, rows=rows)
+
+
+@contextmanager
+def _alone(workspace: Workspace, name: str = "data.lock") -> Iterator[None]:
+    """Hold the workspace's lock on the data set."""
+    workspace.home.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(workspace.home / name, timeout=LOCK_SECONDS):
+            yield
+    except Timeout as error:
+        raise DataError(f"Another process has worked on the data set for {LOCK_SECONDS} s", "Wait for it or end it") from error

@@ -1,0 +1,160 @@
+"""A published archive -> a verified file -> a folder. A download that was cut goes on where it stopped.
+
+What is not here: what the archive holds (its use case) and where the folder goes (operations/data/datasets.py).
+"""
+
+import hashlib
+import tarfile
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+
+from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes that are done, and all bytes if that is known."""
+
+ATTEMPTS = 5
+PAUSE_SECONDS = 1.0
+"""Before the second attempt; doubled before each further one."""
+TIMEOUT_SECONDS = (10, 30)
+"""To connect, and between two pieces of the answer."""
+PIECE_BYTES = 2**18
+MAX_UNPACKED_BYTES = 2 * 2**30
+MAX_MEMBERS = 1000
+REMEDY = "Get the official archive"
+
+
+class _Interrupted(Exception):
+    """This attempt did not end well; another may."""
+
+
+def download(url: str, target: Path, checksum: str, on_progress: Progress | None = None) -> Path:
+    """Fetch `url` to `target`, whole and with this checksum (`md5:` or `sha256:` and hexadecimal), or not at all.
+
+    What an earlier attempt left in `<target>.part` is gone on with. A file that is there already is only checked. Raises
+    DataError (no such address), DataCorrupt (another checksum), ServiceUnavailable (still cut after ATTEMPTS attempts).
+    """
+    if target.is_file() and checksum_of(target, checksum) == checksum:
+        return target
+    part = target.with_name(target.name + ".part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    resumed = part.exists()
+    _fetch(url, part, on_progress or (lambda done, total: None))
+    if resumed and checksum_of(part, checksum) != checksum:  # the rest of another file was appended: once more, from the start
+        part.unlink()
+        _fetch(url, part, on_progress or (lambda done, total: None))
+    try:
+        verify(part, checksum, url)
+    except DataCorrupt:
+        part.unlink()
+        raise
+    return part.replace(target)
+
+
+def verify(path: Path, checksum: str, source: str) -> None:
+    """Raise DataCorrupt unless the file has the published checksum."""
+    if (found := checksum_of(path, checksum)) != checksum:
+        remedy = "Get the official archive, or take another mirror"
+        raise DataCorrupt(f"{source} has the checksum {found}, published is {checksum}", remedy)
+
+
+def checksum_of(path: Path, like: str) -> str:
+    """The checksum of a file, of the same kind as `like`."""
+    kind = like.partition(":")[0]
+    with path.open("rb") as handle:
+        return f"{kind}:{hashlib.file_digest(handle, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()}"
+
+
+def _fetch(url: str, part: Path, on_progress: Progress) -> None:
+    cause = ""
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
+        try:
+            return _append(url, part, on_progress)
+        except (_Interrupted, requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+            cause = str(error) if isinstance(error, _Interrupted) else type(error).__name__
+    remedy = "Repeat the command, it goes on where it stopped; or get the archive yourself and pass it with --archive"
+    raise ServiceUnavailable(f"{url} could not be downloaded in {ATTEMPTS} attempts ({cause})", remedy)
+
+
+def _append(url: str, part: Path, on_progress: Progress) -> None:
+    """One attempt: ask for what is missing, append it. A server without ranges sends all of it again."""
+    done = part.stat().st_size if part.exists() else 0
+    with _answer(url, {"Range": f"bytes={done}-"} if done else {}) as answer:
+        if answer.status_code == 416:  # nothing is missing, or what is there is longer than the file
+            if answer.headers.get("Content-Range", "").endswith(f"/{done}"):
+                return
+            part.unlink()
+            raise _Interrupted("the part on disk is longer than the file")
+        if answer.status_code != 206:
+            done = 0
+        length = answer.headers.get("Content-Length")
+        total = done + int(length) if length else None
+        with part.open("ab" if done else "wb") as file:
+            for piece in answer.iter_content(PIECE_BYTES):
+                file.write(piece)
+                done += len(piece)
+                on_progress(done, total)
+    if total is not None and done < total:
+        raise _Interrupted(f"the connection was cut after {done} of {total} bytes")
+
+
+@contextmanager
+def _answer(url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
+    try:
+        answer = requests.get(url, headers=headers | {"Accept-Encoding": "identity"}, stream=True, timeout=TIMEOUT_SECONDS)
+    except (
+        ValueError,
+        requests.TooManyRedirects,
+    ) as error:  # requests' own errors of URLs are some, and what urllib3 and the codec of names raise
+        raise DataError(f"'{url[:200]}' is not an address to download from", "Give an http or https address") from error
+    with answer:
+        if answer.status_code >= 500 or answer.status_code in (408, 429):
+            raise _Interrupted(f"the server answered {answer.status_code}")
+        if answer.status_code not in (200, 206, 416):
+            raise DataError(f"{url} answered {answer.status_code} ({answer.reason})", "Pass a mirror with --url, or --archive")
+        yield answer
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """Extract a tar or zip archive into `folder`. Raises DataError if it is none, too large, or would write outside."""
+    try:
+        if zipfile.is_zipfile(archive):
+            _unzip(archive, folder)
+        else:
+            _untar(archive, folder)
+    except (tarfile.TarError, zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{archive} cannot be unpacked ({type(error).__name__}: {error})", REMEDY) from error
+    return folder
+
+
+def _untar(archive: Path, folder: Path) -> None:
+    with tarfile.open(archive) as tar:
+        size = 0
+        for number, member in enumerate(tar):
+            size += member.size
+            _require_moderate(archive, size, number)
+            tar.extract(member, folder, filter="data")
+
+
+def _unzip(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as zipped:
+        members = zipped.infolist()
+        _require_moderate(archive, sum(member.file_size for member in members), len(members) - 1)
+        for member in members:
+            if not (folder / member.filename).resolve().is_relative_to(folder.resolve()):
+                raise DataError(f"{archive} has the member '{member.filename[:80]}', which lies outside of it", REMEDY)
+        zipped.extractall(folder)
+
+
+def _require_moderate(archive: Path, size: int, number: int) -> None:
+    if size > MAX_UNPACKED_BYTES or number >= MAX_MEMBERS:
+        limits = f"{MAX_UNPACKED_BYTES} bytes in {MAX_MEMBERS} members"
+        raise DataError(f"{archive} unpacks to more than {limits}", REMEDY)

@@ -1,0 +1,118 @@
+"""Labelled production images: which of them may be trained on, and which are held out to judge challengers with.
+
+One input in five is held out, by its content: the same input is on the same side today and in a year, so that nothing that was
+ever trained on judges. Also what keeps the frozen test split frozen: an image that is one of its images, or looks like one,
+is used for neither. What is not here: making a data version of them (`new_data`).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from openmlops.adapters.labelled_inputs import LabelledInput
+from openmlops.core.images.boxes import objects
+from openmlops.core.tasks import Task
+from openmlops.core.validation import content_hashes, near_duplicates
+from openmlops.errors import DataError
+from openmlops.operations.workspace import Workspace
+from openmlops.usecases.base import Rows
+
+HELD_OUT_OF = 5
+"""one input in this many is held out"""
+FEWEST_HELD_OUT, MOST_HELD_OUT = 50, 2000
+"""below the first there is no fresh slice; of more than the second the newest count"""
+IN_DATA = "in the data set already"
+
+
+class Found(NamedTuple):
+    """Images and labels as `Rows` holds them, n each, their inputs, and the inputs that cannot be used, with why."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    inputs: tuple[LabelledInput, ...]
+    refused: dict[str, tuple[LabelledInput, ...]]
+
+
+def is_held_out(found: LabelledInput) -> bool:
+    """Whether an input judges challengers, and is never trained on."""
+    return int(found.sha256[:8], 16) % HELD_OUT_OF == 0
+
+
+def held_out(workspace: Workspace, model: str, rows: Rows) -> tuple[np.ndarray, np.ndarray] | None:
+    """The newest held-out images with their labels, none of them in the data set; None if there are too few."""
+    candidates = [found for found in consistent(workspace.labelled_inputs.all(model)) if is_held_out(found)]
+    if len(candidates) < FEWEST_HELD_OUT:
+        return None
+    found = usable(workspace, candidates[:MOST_HELD_OUT], rows)
+    return (found.images, found.labels) if len(found.labels) >= FEWEST_HELD_OUT else None
+
+
+def consistent(inputs: Sequence[LabelledInput]) -> list[LabelledInput]:
+    """One of each input, the newest; none of an input that was given different labels."""
+    labels: dict[str, set[str]] = {}
+    for found in inputs:
+        labels.setdefault(found.sha256, set()).add(found.label)
+    first = {found.sha256: found for found in reversed(inputs) if len(labels[found.sha256]) == 1}
+    return [found for found in inputs if first.get(found.sha256) is found]
+
+
+def usable(workspace: Workspace, inputs: Sequence[LabelledInput], rows: Rows) -> Found:
+    """Read and decode inputs; refuse what is not kept, of an unknown class, in the data set, or like a test image."""
+    refused: dict[str, list[LabelledInput]] = {}
+    images, labels, taken = [], [], []
+    task = workspace.use_case.task
+    for found in inputs:
+        try:
+            image = workspace.use_case.decode(workspace.inputs.read(found.sha256))
+        except DataError:
+            refused.setdefault("not kept any more", []).append(found)
+            continue
+        label, unusable = _label(task, found, image, rows)
+        if unusable:
+            refused.setdefault(unusable, []).append(found)
+            continue
+        images.append(image)
+        labels.append(label)
+        taken.append(found)
+    together = _like_rows(images, rows)
+    why = _reasons_against(together, rows)
+    kept = [row for row, reason in enumerate(why) if not reason]
+    for found, reason in zip(taken, why, strict=True):
+        if reason:
+            refused.setdefault(reason, []).append(found)
+    return Found(
+        together[kept],
+        task.labels([labels[row] for row in kept]),
+        tuple(taken[row] for row in kept),
+        {why: tuple(all_) for why, all_ in refused.items()},
+    )
+
+
+def _label(task: Task, found: LabelledInput, image: np.ndarray, rows: Rows) -> tuple[str, str]:
+    """The label as JSON in the classes of `rows`, cut to the image; or why it cannot be used."""
+    label = task.renamed(found.label, found.classes, rows.names)
+    if label is None:
+        return "", "of a class that the data set does not have"
+    cut = task.within(task.labels([label])[0], image)
+    return ("", "labelled outside of their image") if cut is None else (task.as_json(cut), "")
+
+
+def _like_rows(images: Sequence[np.ndarray], rows: Rows) -> np.ndarray:
+    """Images as `rows` holds its own, also when there are none."""
+    if rows.images.dtype == object:
+        return objects(images)
+    return np.array(images, np.uint8).reshape(-1, *rows.images.shape[1:])
+
+
+def _reasons_against(images: np.ndarray, rows: Rows) -> list[str]:
+    """Why each image must not be used; empty where it may."""
+    if not len(images):
+        return []
+    known = set(content_hashes(rows.images))
+    near = near_duplicates(images, rows.images[rows.test])
+    reasons = []
+    for digest, is_near in zip(content_hashes(images), near, strict=True):
+        reasons.append("like an image of the test split" if is_near else IN_DATA if digest in known else "")
+        known.add(digest)
+    return reasons

@@ -1,0 +1,149 @@
+"""Example images: some of the last judged window beside some of what its version was made with.
+
+What is here: an honest choice, the same for the same window: some at random, seeded by the decision's id, and those farthest
+from the version's drift reference. What is not: pages (`console.examples`), and the judgement of the window (`core.drift`).
+"""
+
+import zipfile
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from openmlops.adapters.decisions import DecisionRecord
+from openmlops.adapters.inference_log import Window
+from openmlops.core.monitoring import feature_frames
+from openmlops.core.monitoring.drift_reference import DriftReference, statistic
+from openmlops.errors import OpenMLOpsError
+from openmlops.operations.labelling.queue import Logged
+from openmlops.operations.release.aliases import version_of
+from openmlops.operations.release.drift_references import read_references
+from openmlops.operations.release.model_card import Description
+from openmlops.operations.workspace import Workspace
+from openmlops.usecases.base import Shown
+
+DRAWN, FARTHEST, OF_REFERENCE = 8, 4, 8
+"""images of each kind"""
+NEWEST = 300
+"""answers that stand in for a window where none was judged"""
+RECORDS = 100
+"""latest decisions among which a judged window is looked for"""
+
+
+class Reference(NamedTuple):
+    """A validation image of the version, as its model is shown it: uint8 (h, w, 3), and what the model answered."""
+
+    image: np.ndarray
+    answer: np.ndarray
+
+
+class Examples(NamedTuple):
+    """Of one version. `decision` is the one that judged the window of `n` answers, empty where none was judged; `kept` of them
+    can still be looked at. `missing` says what is not shown and why, a sentence each."""
+
+    version: int
+    decision: str
+    until: datetime | None
+    n: int
+    kept: int
+    classes: tuple[str, ...]
+    drawn: tuple[Logged, ...]
+    farthest: tuple[Logged, ...]
+    reference: tuple[Reference, ...]
+    missing: tuple[str, ...]
+
+
+def examples(workspace: Workspace, model: str, version: int) -> Examples:
+    """Of a version's last judged window, or of its newest answers where none was judged."""
+    record = _last_judged(workspace, model, version)
+    window = _window_of(workspace, model, version, record)
+    kept = [row for row, sha256 in enumerate(window.input_sha256) if workspace.inputs.holds(sha256)]
+    missing = _why_few(record, window, kept)
+    rng = np.random.default_rng(list((record.id if record else "").encode()))
+    drawn = sorted(rng.permutation(kept)[:DRAWN].tolist())
+    try:
+        folder: Path | None = workspace.registry.fetch(version_of(workspace, model, version))
+    except OpenMLOpsError as error:
+        folder, missing = None, [*missing, f"The version's own files are not here: {error}"]
+    farthest, why_none = _farthest(folder, window, kept) if folder else ([], "")
+    reference, why_no_reference = _reference(workspace, folder) if folder else ((), "")
+    rows = _rows(workspace, window)
+    return Examples(
+        version=version,
+        decision=record.id if record else "",
+        until=max(window.at, default=None),
+        n=len(window),
+        kept=len(kept),
+        classes=window.layout.classes or (_classes(folder) if folder else ()),
+        drawn=tuple(rows[row] for row in drawn),
+        farthest=tuple(rows[row] for row in farthest),
+        reference=reference,
+        missing=tuple(why for why in (*missing, why_none, why_no_reference) if why),
+    )
+
+
+def _last_judged(workspace: Workspace, model: str, version: int) -> DecisionRecord | None:
+    """The latest decision on a window of this version's answers."""
+    records = reversed(workspace.decisions.list(model, RECORDS))
+    return next((r for r in records if r.version == version and r.span and r.span.source == "log"), None)
+
+
+def _window_of(workspace: Workspace, model: str, version: int, record: DecisionRecord | None) -> Window:
+    if record is None or record.span is None:
+        return workspace.inference_log.window(model, version, NEWEST)
+    return workspace.inference_log.window(model, version, record.span.n, record.span.until)
+
+
+def _why_few(record: DecisionRecord | None, window: Window, kept: list[int]) -> list[str]:
+    """What of the window cannot be shown, a sentence each; none where everything can."""
+    if not len(window):
+        return ["This version has answered nothing yet."]
+    unjudged = [] if record else [f"No window was judged yet: these are of the newest {len(window)} answers."]
+    gone = len(window) - len(kept)
+    return [*unjudged, *([f"{gone} of {len(window)} images are not kept on this machine (any more)."] if gone else [])]
+
+
+def _rows(workspace: Workspace, window: Window) -> list[Logged]:
+    answers = workspace.use_case.task.unpack(window.answers, len(window.layout.classes))
+    columns = (window.ids, window.at, window.input_sha256, answers, window.labels)
+    return [Logged(*row, window.layout.classes) for row in zip(*columns, strict=True)]
+
+
+def _farthest(folder: Path, window: Window, kept: list[int]) -> tuple[list[int], str]:
+    """Rows among `kept` that are farthest from the reference, farthest first; or none, and why."""
+    try:
+        reference, notes = read_references(folder)
+    except OpenMLOpsError as error:
+        return [], str(error)
+    if reference is None:
+        return [], f"Which images are farthest from the reference cannot be said: {notes.no_drift}."
+    if missing := set(reference.names) - set(window.layout.columns):
+        found = f"the log lacks {len(missing)} of its columns" if len(window) else ""
+        return [], found and f"Which images are farthest from the reference cannot be said: {found}."
+    distances = distances_from(reference, window)[kept]
+    return [kept[place] for place in np.argsort(-distances, kind="stable")[:FARTHEST]], ""
+
+
+def distances_from(reference: DriftReference, window: Window) -> np.ndarray:
+    """float64 (n,): the drift statistic of each answer, as if it were a window of its own."""
+    standardised = (feature_frames.matrix(window.columns(), reference.names) - reference.mean) / reference.scale
+    return statistic(standardised, reference.covariance, 1, reference.rows)
+
+
+def _reference(workspace: Workspace, folder: Path) -> tuple[tuple[Reference, ...], str]:
+    """Of the validation images that the version keeps with itself, some at equal distances; or none, and why."""
+    use_case = workspace.use_case
+    try:
+        with np.load(folder / "golden.npz", allow_pickle=False) as stored:
+            images, tensors = stored["images"], {name: stored[name] for name in use_case.task.outputs}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        return (), f"The version's own validation images cannot be read ({type(error).__name__})."
+    sizes = np.array([image.shape[:2] for image in images], np.int64)
+    answers = use_case.answer(tensors, Shown(images, sizes)).answers
+    chosen = np.unique(np.linspace(0, len(images) - 1, OF_REFERENCE).astype(int))
+    return tuple(Reference(images[row], answers[row]) for row in chosen), ""
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
+    return Description.read(folder / "model.json").classes

@@ -1,0 +1,101 @@
+"""What the loop remembers, as pandas frames for a notebook: the ledger, the decisions, the inference log, scores on labels.
+
+What is here: reading and naming columns. What is not: any judgement; a score is what its task measures, on labels that came
+by chance alone, and a version without enough of them has none.
+"""
+
+import numpy as np
+import pandas as pd
+
+from openmlops.operations.monitoring.history import asked_for, records_of
+from openmlops.operations.monitoring.monitor import FEWEST_LABELS
+from openmlops.operations.workspace import Workspace
+
+LEDGER = ("sequence", "at", "kind", "version", "champion", "actor", "reasons")
+DECISIONS = (
+    "at",
+    "id",
+    "version",
+    "action",
+    "reasons",
+    "outcome",
+    "drift",
+    "n",
+    "statistic",
+    "threshold",
+    "p_value",
+    "estimate",
+)
+
+
+def ledger(workspace: Workspace) -> pd.DataFrame:
+    """One row an entry of the model's ledger, its chain checked. `champion` is who is in production from `at` on.
+
+    Raises LedgerCorrupt.
+    """
+    entries = workspace.ledger.history(workspace.model_name)
+    rows = [{**{name: getattr(entry, name) for name in LEDGER}, "reasons": "; ".join(entry.reasons)} for entry in entries]
+    return _timed(pd.DataFrame(rows, columns=list(LEDGER))).astype({"champion": "Int64"})
+
+
+def decisions(workspace: Workspace, last: int = 1_000) -> pd.DataFrame:
+    """One row a decision, oldest first; what was not measured is missing, never 0."""
+    rows = []
+    for record in workspace.decisions.list(workspace.model_name, last):
+        seen = record.observation
+        estimate = seen.estimate.accuracy if seen and seen.estimate else None
+        drift = {name: getattr(seen.drift, name) for name in ("n", "statistic", "threshold", "p_value")} if seen else {}
+        rows.append(
+            {
+                **{name: getattr(record, name) for name in ("at", "id", "version", "action")},
+                "reasons": "; ".join(record.reasons),
+                "outcome": record.outcome.kind if record.outcome else None,
+                "drift": seen.drift.outcome if seen else None,
+                "estimate": estimate.value if estimate else None,
+                **drift,
+            }
+        )
+    numbers = dict.fromkeys(("n", "statistic", "threshold", "p_value", "estimate"), float)
+    return _timed(pd.DataFrame(rows, columns=list(DECISIONS))).astype(numbers)
+
+
+def predictions(workspace: Workspace, version: int, last: int = 10_000) -> pd.DataFrame:
+    """The last answers of a version, oldest first: the task's columns, the label where one has come, latency_ms, features."""
+    window, task = workspace.inference_log.window(workspace.model_name, version, last), workspace.use_case.task
+    names = window.layout.classes
+    answers = task.columns(task.unpack(window.answers, len(names)), names) if len(window) else {}
+    columns = {
+        "id": window.ids,
+        "at": window.at,
+        "version": np.full(len(window), version),
+        **answers,
+        "label": task.label_column(window.labels),
+        "latency_ms": window.latency_ms,
+        **window.columns(),
+    }
+    return _timed(pd.DataFrame(columns))
+
+
+def scores(workspace: Workspace, last: int = 10_000) -> pd.DataFrame:
+    """One row a version that ever was champion: answers, labels that came, and its score on them with the interval at 95 %.
+
+    Labels that were asked for because the model was unsure are left out; below 30 there is no score.
+    """
+    name, task = workspace.model_name, workspace.use_case.task
+    asked = asked_for(records_of(workspace, name))
+    rows = []
+    for version in workspace.ledger.champions(name):
+        window = workspace.inference_log.window(name, version, last)
+        told = zip(window.ids, window.answers, window.labels, strict=True)
+        known = [(answer, label) for id_, answer, label in told if label is not None and id_ not in asked]
+        row: dict[str, float] = {"version": version, "answers": len(window), "labels": len(known)}
+        if len(known) >= FEWEST_LABELS:
+            classes = len(window.layout.classes)
+            answers = task.unpack([answer for answer, _ in known], classes)
+            row |= task.score_of(task.labels([label for _, label in known]), answers, classes).model_dump()
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["version", "answers", "labels", "value", "low", "high"]).set_index("version")
+
+
+def _timed(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(at=pd.to_datetime(frame["at"], utc=True))

@@ -1,0 +1,205 @@
+"""Monitoring: from a window of answers to a stored decision, its report and its files.
+
+What is here: the five steps' work, each a function from values to a value. What is not: how drift, accuracy and the decision
+are computed (`core`), where windows come from (`windows`), and acting on a decision (`cycle`).
+"""
+
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+
+from openmlops.adapters.decisions import DecisionRecord, new_id
+from openmlops.adapters.evidently_report import EvidentlyReport, write_report
+from openmlops.core.monitoring.accuracy_estimate import AccuracyEstimate, LabelledAccuracy, estimate_accuracy
+from openmlops.core.monitoring.drift import DriftReport, measure
+from openmlops.core.monitoring.policy import Action, Labels, Observation, WorthLabelling, decide, worth_labelling
+from openmlops.core.tasks import Answers, Task
+from openmlops.core.types import ModelRef, Value
+from openmlops.files import write_text
+from openmlops.operations.monitoring.history import asked_for, history_of, policy_of, records_of, span_of
+from openmlops.operations.monitoring.windows import Source, WindowRef
+from openmlops.operations.release.drift_references import read_references
+from openmlops.operations.release.exporting import REFERENCE_FILE
+from openmlops.operations.workspace import Workspace
+
+FEWEST_LABELS = 30
+"""labelled answers below which their accuracy is not reported: its interval would say nothing"""
+OUTCOME_FILE = "monitoring.json"
+SHOWN_PROBLEMS = 3
+ACTIONS = ("retrain", "collect_labels", "roll_back")
+
+
+class DecisionSummary(Value):
+    """The decision of a monitoring run: `openmlops why ID` tells the rest. `labels` are the predictions worth labelling."""
+
+    id: str
+    action: Action
+    reasons: tuple[str, ...]
+    labels: WorthLabelling = WorthLabelling()
+
+
+class MonitoringOutcome(Value):
+    """One monitoring run: the object that `openmlops monitor --json` prints. What could not be measured is None."""
+
+    model: ModelRef
+    source: Source
+    simulated: bool
+    n: int
+    drift: DriftReport
+    share_of_drifted_columns: float | None
+    estimate: AccuracyEstimate | None
+    labelled: LabelledAccuracy | None
+    decision: DecisionSummary
+    files: tuple[str, ...]
+    problems: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0: nothing to do; 3: drift, or something to do; 4: not measurable."""
+        if self.decision.action in ACTIONS or self.drift.outcome == "drift":
+            return 3
+        return 4 if self.decision.action == "not_measurable" else 0
+
+
+def run_evidently_report(workspace: Workspace, window: WindowRef) -> EvidentlyReport:
+    """Evidently's page of the window against the version's own reference, in MONITORING_DIR; without a page, why not."""
+    reference = pd.read_parquet(workspace.registry.fetch(window.model) / REFERENCE_FILE)
+    current = pd.read_parquet(window.path, columns=list(window.columns))
+    return write_report(current, reference, workspace.monitoring)
+
+
+def trigger_decision(
+    workspace: Workspace, window: WindowRef, report: EvidentlyReport, now: datetime, by: str, id_: str = ""
+) -> DecisionRecord:
+    """Measure the window, look back, decide, and keep the decision with everything that it rests on.
+
+    Repeated with the same `id_`, it is the decision that was kept: the repeat must not look back at itself.
+    """
+    if kept := workspace.decisions.find(id_):
+        return kept
+    frame = pd.read_parquet(window.path)
+    records = records_of(workspace, window.model.name)
+    observation = _observe(workspace, window, frame, report, now, asked_for(records))
+    span = span_of([at.to_pydatetime() for at in frame["at"]], window.source, records, window.model.version)
+    record = DecisionRecord(
+        id=id_ or new_id(),
+        model=window.model.name,
+        version=window.model.version,
+        at=now,
+        action="nothing",
+        reasons=(),
+        by=by,
+        observation=observation,
+        span=span,
+    )
+    policy = policy_of(workspace)
+    new = workspace.labelled_inputs.count_new(window.model.name)
+    labels = Labels(new=new, wanted=_wanted(workspace.use_case.task, window, frame, policy.labels_to_request))
+    past = history_of(workspace, window.model, (*records, record), window.source)
+    decision = decide(policy, past, labels, now)
+    decided = record.model_copy(update={"action": decision.action, "reasons": decision.reasons, "labels": decision.labels})
+    workspace.decisions.append(decided)
+    return workspace.decisions.get(decided.id)
+
+
+def _observe(
+    workspace: Workspace, window: WindowRef, frame: pd.DataFrame, report: EvidentlyReport, now: datetime, asked: frozenset[str]
+) -> Observation:
+    reference, notes = read_references(workspace.registry.fetch(window.model))
+    if reference is None or not window.n:
+        why = f"there is no answer of version {window.model.version} yet" if reference else notes.no_drift
+        drift = DriftReport(outcome="not_measurable", reasons=(why,), reference="", false_alarm_rate=0.0)
+    else:
+        drift = measure({name: frame[name].to_numpy() for name in window.columns}, reference)
+    task = workspace.use_case.task
+    answers = _answers(task, frame, window) if window.n else None
+    estimate = estimate_accuracy(answers, notes.confidence, drift) if notes.confidence else None
+    return Observation(
+        at=now,
+        version=window.model.version,
+        drift=drift,
+        share_of_drifted_columns=report.share_of_drifted_columns,
+        estimate=estimate,
+        labelled=_labelled(task, window, frame, asked, estimate),
+    )
+
+
+def _answers(task: Task, frame: pd.DataFrame, window: WindowRef) -> Answers:
+    return task.from_columns({str(name): frame[name] for name in frame}, window.classes)
+
+
+def _labelled(
+    task: Task, window: WindowRef, frame: pd.DataFrame, asked: frozenset[str], estimate: AccuracyEstimate | None
+) -> LabelledAccuracy | None:
+    """The score on the answers whose label has come, but for those that were asked for because the model was unsure."""
+    known = frame[frame["label"].notna() & ~frame["id"].isin(asked)]
+    if len(known) < FEWEST_LABELS:
+        return None
+    answers = _answers(task, known, window)
+    return task.labelled(answers, task.from_label_column(known["label"]), len(window.classes), estimate)
+
+
+def _wanted(task: Task, window: WindowRef, frame: pd.DataFrame, k: int) -> WorthLabelling:
+    """Which unlabelled answers to ask labels for."""
+    unlabelled = frame[frame["label"].isna()]
+    if unlabelled.empty:
+        return WorthLabelling()
+    return worth_labelling(list(unlabelled["id"]), task.margin(_answers(task, unlabelled, window)), k)
+
+
+def store_monitoring_artifacts(
+    workspace: Workspace, window: WindowRef, report: EvidentlyReport, decided: DecisionRecord
+) -> MonitoringOutcome:
+    """Put the run's outcome beside its files in MONITORING_DIR, and all of it under the monitored version's MLflow run."""
+    path = workspace.monitoring / OUTCOME_FILE
+    files = [found for found in (window.path, report.html, report.json_, str(path)) if found]
+    outcome = _outcome(window, report, decided, tuple(files))
+    write_text(path, outcome.model_dump_json(indent=2))
+    for file in files:
+        workspace.tracking.log_files(window.model.run_id, Path(file), f"monitoring/{decided.id}")
+    workspace.tracking.log_metrics(window.model.run_id, _metrics(outcome), decided.at)
+    return outcome
+
+
+def _outcome(window: WindowRef, report: EvidentlyReport, decided: DecisionRecord, files: tuple[str, ...]) -> MonitoringOutcome:
+    seen = decided.observation
+    assert seen is not None
+    left_out = (f"{window.left_out} answers were left out: their input is not kept any more",) if window.left_out else ()
+    return MonitoringOutcome(
+        model=window.model,
+        source=window.source,
+        simulated=window.simulated,
+        n=window.n,
+        drift=seen.drift,
+        share_of_drifted_columns=seen.share_of_drifted_columns,
+        estimate=seen.estimate,
+        labelled=seen.labelled,
+        decision=DecisionSummary(
+            id=decided.id,
+            action=decided.action,  # type: ignore[arg-type]
+            reasons=decided.reasons,
+            labels=decided.labels,
+        ),
+        files=files,
+        problems=(*left_out, *_first(report.problems)),
+    )
+
+
+def _first(problems: tuple[str, ...]) -> tuple[str, ...]:
+    more = len(problems) - SHOWN_PROBLEMS
+    return (*problems[:SHOWN_PROBLEMS], f"and {more} more") if more > 0 else problems
+
+
+def _metrics(outcome: MonitoringOutcome) -> dict[str, float]:
+    """What was measured, by MLflow's names; what was not is left out."""
+    estimated = outcome.estimate.accuracy if outcome.estimate else None
+    found = {
+        "monitoring_rows": float(outcome.n),
+        "monitoring_drift_statistic": outcome.drift.statistic,
+        "monitoring_drift_threshold": outcome.drift.threshold,
+        "monitoring_share_of_drifted_columns": outcome.share_of_drifted_columns,
+        "monitoring_estimated_accuracy": estimated.value if estimated else None,
+        "monitoring_labelled_accuracy": outcome.labelled.accuracy.value if outcome.labelled else None,
+    }
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,71 @@
+"""Who is told of a decision: the log always, the webhook of the settings if there is one.
+
+A decision is told once: the same action about the same version again is no news. A webhook that fails costs a log line, for
+the decision is kept all the same.
+"""
+
+import logging
+from typing import Any
+
+from openmlops.adapters import webhook
+from openmlops.core.types import Value
+from openmlops.errors import NotificationError
+from openmlops.operations.monitoring.cycle import CycleOutcome
+from openmlops.operations.monitoring.history import records_of
+from openmlops.operations.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+class Notification(Value):
+    """What is posted. `outcome` is None when nothing was done about the decision."""
+
+    model: str
+    version: int
+    decision: str
+    action: str
+    reasons: tuple[str, ...]
+    mode: str
+    outcome: str | None
+    champion: int | None
+
+
+def notify(workspace: Workspace, found: CycleOutcome) -> bool:
+    """Tell of a turn whose decision is news; whether the webhook took it."""
+    decision = found.monitoring.decision
+    news = Notification(
+        model=found.monitoring.model.name,
+        version=found.monitoring.model.version,
+        decision=decision.id,
+        action=decision.action,
+        reasons=decision.reasons,
+        mode=found.mode,
+        outcome=found.outcome.kind if found.outcome else None,
+        champion=found.champion,
+    )
+    log.info("%s/%d: %s (%s)", news.model, news.version, news.action, "; ".join(news.reasons))
+    if found.mode == "manual" or not _is_news(workspace, news):
+        return False
+    return _post(workspace, news.model_dump(mode="json"))
+
+
+def _is_news(workspace: Workspace, news: Notification) -> bool:
+    """Whether the decision before this one was another, or something was done; `nothing` is news to nobody."""
+    if news.outcome:
+        return True
+    before = [r for r in records_of(workspace, news.model) if r.observation and r.id != news.decision]
+    is_same = bool(before) and (before[-1].action, before[-1].version) == (news.action, news.version)
+    return news.action not in ("nothing", "not_measurable") and not is_same
+
+
+def _post(workspace: Workspace, content: dict[str, Any]) -> bool:
+    settings = workspace.settings
+    url = settings.notify_webhook_url.get_secret_value()
+    if not url:
+        return False
+    try:
+        webhook.post(url, content, [host.strip() for host in settings.notify_allowed_hosts.split(",") if host.strip()])
+    except NotificationError as error:
+        log.error("%s", error)
+        return False
+    return True

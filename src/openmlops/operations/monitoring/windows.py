@@ -1,0 +1,196 @@
+"""Windows: what the champion answered lately, or what it answers to the frozen test split, as one Parquet file.
+
+What is here: gathering, and the simulation. SIMULATE_DRIFT corrupts the images before the model sees them; nothing else in
+this project reads it, so the verdict that follows is measured like any other. What is not: any judgement (`monitoring`).
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from openmlops.adapters.inference_log import Layout, Window
+from openmlops.core.images.boxes import objects
+from openmlops.core.images.corruptions import corrupt
+from openmlops.core.types import ModelRef, Value
+from openmlops.errors import DataError, ModelNotFound
+from openmlops.files import replacing
+from openmlops.operations.data import datasets
+from openmlops.operations.release import inference
+from openmlops.operations.release.aliases import version_of
+from openmlops.operations.release.model_card import Description
+from openmlops.operations.workspace import Workspace
+
+Source = Literal["log", "test-set"]
+
+WINDOW_FILE = "inference.parquet"
+SIMULATED = ("brightness", 4)
+"""kind and severity of what SIMULATE_DRIFT does to every image (core/images/corruptions.py)"""
+
+
+class WindowRef(Value):
+    """A window of `n` answers of a version, in a file with the columns that `InferenceLog.export` writes.
+
+    `columns` are those of the features, `since` and `until` the first and the last answer's time, None in an empty window.
+    `left_out` counts answers whose input was to be answered again, but is not kept any more.
+    """
+
+    model: ModelRef
+    source: Source
+    simulated: bool
+    path: str
+    n: int
+    columns: tuple[str, ...]
+    classes: tuple[str, ...]
+    since: datetime | None = None
+    until: datetime | None = None
+    left_out: int = 0
+
+
+def load_latest_model(workspace: Workspace) -> ModelRef:
+    """The champion of now, by the ledger. Raises ModelNotFound if there is none."""
+    name = workspace.model_name
+    version = workspace.ledger.champion(name)
+    if version is None:
+        raise ModelNotFound(f"The model '{name}' has no champion to watch", "Run `openmlops train` first")
+    return version_of(workspace, name, version)
+
+
+def collect_inference_data(workspace: Workspace, model: ModelRef, last: int, source: Source, now: datetime) -> WindowRef:
+    """Write the window to MONITORING_DIR/inference.parquet: the `last` logged answers, or as many test images, answered `now`.
+
+    Raises DataError and DataCorrupt for the test set, ModelCorrupt, and ServiceUnavailable.
+    """
+    simulated = workspace.settings.simulate_drift
+    if source == "test-set":
+        window, left_out = _test_window(workspace, model, last, now), 0
+    else:
+        window = workspace.inference_log.window(model.name, model.version, last)
+        window, left_out = _answered_again(workspace, model, window) if simulated else (window, 0)
+    path = workspace.monitoring / WINDOW_FILE
+    _write(workspace, path, window, model)
+    return WindowRef(
+        model=model,
+        source=source,
+        simulated=simulated,
+        path=str(path),
+        n=len(window),
+        columns=window.layout.columns,
+        classes=window.layout.classes,
+        since=min(window.at, default=None),
+        until=max(window.at, default=None),
+        left_out=left_out,
+    )
+
+
+def _test_window(workspace: Workspace, model: ModelRef, last: int, now: datetime) -> Window:
+    """Test images, at most `last`, drawn by a fixed seed, with their true labels."""
+    folder = workspace.registry.fetch(model)
+    description = Description.read(folder / "model.json")
+    splits = datasets.split(workspace, datasets.ingest(workspace), description.split_seed)
+    rows = workspace.use_case.read(Path(splits.dataset.path))
+    test = datasets.indices_of(splits)["test"]
+    chosen = np.sort(np.random.default_rng(0).permutation(test)[:last])
+    window = Window(
+        layout=Layout((), description.classes),
+        ids=tuple(f"test-{row}" for row in chosen),
+        at=(now,) * len(chosen),
+        input_sha256=tuple(hashlib.sha256(rows.images[row].tobytes()).hexdigest() for row in chosen),
+        features=np.zeros((len(chosen), 0), np.float32),
+        answers=(b"",) * len(chosen),
+        labels=tuple(workspace.use_case.task.as_json(label) for label in rows.labels[chosen]),
+        latency_ms=np.zeros(len(chosen)),
+    )
+    return _answer(workspace, model, window, _seen(workspace, rows.images[chosen])) if len(chosen) else window
+
+
+def _answered_again(workspace: Workspace, model: ModelRef, window: Window) -> tuple[Window, int]:
+    """The same logged inputs, corrupted and answered anew by the same version, and how many are not kept any more."""
+    images, kept = [], []
+    for index, sha256 in enumerate(window.input_sha256):
+        try:
+            images.append(workspace.use_case.decode(workspace.inputs.read(sha256)))
+        except DataError:  # pruned, or damaged: counted as left out
+            continue
+        kept.append(index)
+    found = _rows_of(window, kept)
+    if kept:
+        found = _answer(workspace, model, found, _seen(workspace, _together(images)))
+    return found, len(window) - len(kept)
+
+
+def _seen(workspace: Workspace, images: np.ndarray) -> np.ndarray:
+    """What the model is shown for these images."""
+    return corrupt(images, *SIMULATED, seed=0) if workspace.settings.simulate_drift else images
+
+
+def _answer(workspace: Workspace, model: ModelRef, window: Window, images: np.ndarray) -> Window:
+    """The window with what the version's exported file answers to n images."""
+    use_case = workspace.use_case
+    onnx = inference.exported(use_case, workspace.registry.fetch(model))
+    answers, features = inference.answers_and_features(use_case, onnx, images)
+    return replace(
+        window,
+        layout=Layout(tuple(features), window.layout.classes),
+        features=np.stack(list(features.values()), axis=1),
+        answers=tuple(use_case.task.pack(answers)),
+    )
+
+
+def _together(images: Sequence[np.ndarray]) -> np.ndarray:
+    """n images as one array; an object array where their sizes differ."""
+    return np.stack(images) if len({image.shape for image in images}) == 1 else objects(images)
+
+
+def _write(workspace: Workspace, path: Path, window: Window, model: ModelRef) -> None:
+    task, classes = workspace.use_case.task, window.layout.classes
+    answers = task.columns(task.unpack(window.answers, len(classes)), classes)
+    write_parquet(path, window, {**answers, "label": task.label_column(window.labels)}, model.version)
+
+
+def _rows_of(window: Window, rows: Sequence[int]) -> Window:
+    def taken(values: Sequence) -> tuple:
+        return tuple(values[row] for row in rows)
+
+    return replace(
+        window,
+        ids=taken(window.ids),
+        at=taken(window.at),
+        input_sha256=taken(window.input_sha256),
+        features=window.features[rows],
+        answers=taken(window.answers),
+        labels=taken(window.labels),
+        latency_ms=window.latency_ms[rows],
+    )
+
+
+def write_parquet(path: Path, window: Window, answers: Mapping[str, Any], version: int) -> None:
+    """Write a window of a version as Parquet, whole or not at all.
+
+    One row a prediction: id, at, version, input_sha256, the features by name, the columns that its task makes of `answers` and
+    labels, latency_ms.
+    """
+    import pyarrow.parquet
+
+    with replacing(path) as beside:
+        pyarrow.parquet.write_table(_table(window, answers, version), beside)
+
+
+def _table(window: Window, answers: Mapping[str, Any], version: int):  # type: ignore[no-untyped-def]  # pyarrow.Table
+    import pyarrow
+
+    return pyarrow.table(
+        {
+            "id": pyarrow.array(window.ids, pyarrow.string()),
+            "at": pyarrow.array(window.at, pyarrow.timestamp("us", tz="UTC")),
+            "version": np.full(len(window), version, np.int64),
+            "input_sha256": pyarrow.array(window.input_sha256, pyarrow.string()),
+            **window.columns(),
+            **answers,
+            "latency_ms": window.latency_ms,
+        }
+    )

@@ -1,0 +1,1 @@
+"""Projects of users: created from a folder of images, configured, examined."""

@@ -1,0 +1,169 @@
+"""A project for one's own data: a small folder with a use case in it, its data copied, checked and made a version.
+
+What is here: what must be true of name and folders, and the order of things; a project that cannot be made leaves nothing. What
+is not: what the images mean (`usecases/*/arrange`, and each one's checks) and the texts of the files (`project_files`).
+"""
+
+import keyword
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from openmlops.core.types import Problem, Value
+from openmlops.errors import DataError, DataInvalid, SettingsError
+from openmlops.files import absolute, write_text
+from openmlops.operations.data import datasets
+from openmlops.operations.projects import templates
+from openmlops.operations.workspace import Workspace
+from openmlops.settings import Settings
+from openmlops.usecases.arranging import ENOUGH, MONITORABLE, Arranged
+
+Kind = Literal["classification", "detection"]
+
+MOST_NAME = 50
+
+
+class NewProject(Value):
+    """What was made: `side` is that of the squares that a classifier looks at, in pixels."""
+
+    path: str
+    name: str
+    kind: Kind
+    classes: tuple[str, ...]
+    train: int
+    validation: int
+    test: int
+    side: int | None
+    fingerprint: str
+    is_repository: bool
+    notes: tuple[str, ...]
+
+
+def create(place: Path, kind: Kind, source: Path) -> NewProject:
+    """Make the project in `place`, which is not there or empty, with the images of `source`.
+
+    Raises SettingsError for a name or a folder that will not do, DataError and DataInvalid for the data.
+    """
+    place, source = absolute(place), absolute(source)
+    name = module_name(place.name)
+    _require_apart(place, source)
+    with _whole(place):
+        raw = place / "data" / "raw" / name
+        arranged = _arranger(kind)(source, raw)
+        _refuse(arranged.problems)
+        for file, text in templates.texts(name, kind, arranged.names, arranged.side).items():
+            write_text(place / file, text)
+        is_repository = _is_in_repository(place) or _made_repository(place)
+        with chdir(place):
+            return _described(Workspace.open(f"{name}:USE_CASE"), kind, arranged, raw, is_repository)
+
+
+def module_name(project: str) -> str:
+    """The name of the project's module. Raises SettingsError for a name that Python could not import, or knows already."""
+    name = project.replace("-", "_")
+    remedy = f"Use up to {MOST_NAME} letters, digits, '-' and '_', a letter first, as in my-project"
+    if not (name.isascii() and name.isidentifier() and name[:1].isalpha() and len(name) <= MOST_NAME) or keyword.iskeyword(
+        name
+    ):
+        raise SettingsError(f"'{project[:80]}' cannot be the name of a project", remedy)
+    known = None if name in sys.modules else find_spec(name)
+    if name in sys.modules or name in sys.stdlib_module_names or (known and known.origin):
+        problem = f"'{project}' cannot be the name of a project: Python has a module of this name"
+        raise SettingsError(problem, f"Take another, such as my-{project}")
+    return name
+
+
+def _require_apart(place: Path, source: Path) -> None:
+    if not source.is_dir():
+        raise DataError(f"There is no folder {source}", "Name the folder of your images with --data")
+    if place == source or place.is_relative_to(source) or source.is_relative_to(place):
+        problem = f"The project {place} and the data {source} are one inside the other"
+        raise SettingsError(problem, "Make the project elsewhere; the data is copied into it")
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise SettingsError(f"{place} is there and is not empty", "Take another name, or remove it")
+
+
+@contextmanager
+def _whole(place: Path) -> Iterator[None]:
+    """Make the folder; if the block fails, what was made is taken away again."""
+    was_there = place.exists()
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"{place} cannot be made ({error.strerror})", "Make the project elsewhere") from error
+    try:
+        yield
+    except BaseException:
+        for path in place.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        if not was_there:
+            place.rmdir()
+        raise
+
+
+def _arranger(kind: Kind) -> Callable[[Path, Path], Arranged]:
+    if kind == "classification":
+        from openmlops.usecases.image_folder.arrange import arrange
+    else:
+        from openmlops.usecases.yolo_folder.arrange import arrange
+    return arrange
+
+
+def _refuse(problems: tuple[Problem, ...]) -> None:
+    blocking = tuple(problem for problem in problems if problem.blocking)
+    if blocking:
+        more = f", and {len(blocking) - 1} more" if len(blocking) > 1 else ""
+        remedy = "Then give the command again: nothing was made"
+        raise DataInvalid(f"The data cannot be used: {blocking[0]}{more}", remedy, blocking)
+
+
+def _described(workspace: Workspace, kind: Kind, arranged: Arranged, raw: Path, is_repository: bool) -> NewProject:
+    """The data as a version, and what came of it. Raises DataInvalid in the names of the files that the user has."""
+    try:
+        dataset = datasets.add(workspace, raw)
+    except DataInvalid as error:
+        _refuse(tuple(arranged.told(problem) for problem in error.problems))
+        raise
+    sizes = datasets.split(workspace, dataset, seed=0)
+    return NewProject(
+        path=str(Path.cwd()),
+        name=workspace.use_case.name,
+        kind=kind,
+        classes=arranged.names,
+        train=sizes.train,
+        validation=sizes.validation,
+        test=sizes.test,
+        side=arranged.side or None,
+        fingerprint=dataset.fingerprint,
+        is_repository=is_repository,
+        notes=(*map(str, arranged.problems), *_notes(sizes.validation, kind)),
+    )
+
+
+def _notes(validation: int, kind: Kind) -> tuple[str, ...]:
+    """What will not work with so few images, with these variables, or without what is not installed."""
+    sources = Settings.sources()
+    overruled = [name.upper() for name in ("use_case", "model_name") if sources[name] == "environment"]
+    notes = [f"{name} is set in the environment, which goes before the project's .env: unset it" for name in overruled]
+    if validation < MONITORABLE:
+        few = f"{validation} validation images are fewer than {MONITORABLE}: `openmlops monitor` cannot look for drift"
+        notes.append(f"{few}. From {ENOUGH} images on it can")
+    if kind == "detection" and find_spec("ultralytics") is None:
+        notes.append("Training detectors needs an extra (AGPL-3.0): pip install 'openmlops[yolo]'")
+    return tuple(notes)
+
+
+def _is_in_repository(place: Path) -> bool:
+    return any((folder / ".git").exists() for folder in (place, *place.parents))
+
+
+def _made_repository(place: Path) -> bool:
+    """Make one, where git is installed."""
+    if shutil.which("git") is None:
+        return False
+    return subprocess.run(["git", "-C", str(place), "init", "--quiet"], capture_output=True, timeout=60).returncode == 0

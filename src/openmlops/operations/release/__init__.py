@@ -1,0 +1,1 @@
+"""From trained weights to the champion: evaluation, export, registration, gate and promotion."""

@@ -1,0 +1,67 @@
+"""What exported models answer to the same images: the evidence that the gate decides on.
+
+What is here: running a registered version's ONNX file, once for each set of images. What is not: recorded metrics (of another
+day, other images, or another file), and any judgement.
+"""
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from openmlops.core.types import ModelRef
+from openmlops.errors import EvaluationError
+from openmlops.files import replacing
+from openmlops.operations.release import inference
+from openmlops.operations.workspace import Workspace
+
+
+def answers_of(workspace: Workspace, model: ModelRef, images: np.ndarray, classes: int) -> np.ndarray:
+    """n images -> what the version's exported file answers, as the task calls answers: (n, ...).
+
+    Kept in OPENMLOPS_HOME/answers under the SHA-256 of model and images, so that a champion answers the same holdout once.
+    Raises ModelNotFound, ModelCorrupt, and EvaluationError if an answer is not finite.
+    """
+    path = workspace.home / "answers" / f"{model.sha256}-{_sha256(images)}.npz"
+    kept = _read(path)
+    if kept is not None and len(kept) == len(images):
+        return workspace.use_case.task.unpack(kept, classes)
+    found = _ask(workspace, model, images)
+    _keep(path, workspace.use_case.task.pack(found))
+    return found
+
+
+def _ask(workspace: Workspace, model: ModelRef, images: np.ndarray) -> np.ndarray:
+    use_case = workspace.use_case
+    found = inference.answers(use_case, inference.exported(use_case, workspace.registry.fetch(model)), images)
+    if bad := sum(not np.isfinite(answer).all() for answer in found):
+        problem = f"{model.name}/{model.version} answers {bad} of {len(images)} images with NaN or infinity"
+        raise EvaluationError(problem, "Train again; this version cannot be judged")
+    return found
+
+
+def _keep(path: Path, packed: list[bytes]) -> None:
+    lengths = np.array([len(row) for row in packed], np.int64)
+    with replacing(path) as beside, beside.open("wb") as file:
+        np.savez(file, lengths=lengths, content=np.frombuffer(b"".join(packed), np.uint8))
+
+
+def _read(path: Path) -> list[bytes] | None:
+    """What was kept; None if nothing was, or if it is damaged (the archive has a checksum)."""
+    try:
+        with np.load(path) as archive:
+            content, ends = archive["content"].tobytes(), np.cumsum(archive["lengths"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return [content[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)] if len(ends) else []
+
+
+def _sha256(images: np.ndarray) -> str:
+    digest = hashlib.sha256(str(images.shape).encode())
+    if images.dtype != object:
+        digest.update(np.ascontiguousarray(images).data)
+        return digest.hexdigest()
+    for image in images:
+        digest.update(str(image.shape).encode() + np.ascontiguousarray(image).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,54 @@
+"""What a person sees of an evaluation: pictures and text in ARTIFACTS_DIR, one function a task."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from openmlops.core.classification.metrics import classification_report
+from openmlops.core.detection.report import detection_report
+from openmlops.core.quality import ClassificationEvaluation, DetectionEvaluation, Evaluation
+from openmlops.files import write_text
+from openmlops.operations.release import detection_figures, figures
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation with what it was measured on: n images, their labels, and the model's answers."""
+
+    evaluation: Evaluation
+    images: np.ndarray
+    labels: np.ndarray
+    answers: np.ndarray
+
+
+def write_reports(found: Evaluated, folder: Path) -> tuple[Path, ...]:
+    """Write everything that there is to see of an evaluation; the files."""
+    whole = write_text(folder / "evaluation.json", found.evaluation.model_dump_json(indent=2))
+    return (whole, *_REPORTS[found.evaluation.kind](found, folder))
+
+
+def _of_classifier(found: Evaluated, folder: Path) -> tuple[Path, ...]:
+    assert isinstance(found.evaluation, ClassificationEvaluation)
+    return (
+        figures.confusion_matrix(found.evaluation, folder / "confusion_matrix.png"),
+        write_text(folder / "classification_report.txt", classification_report(found.evaluation)),
+    )
+
+
+def _of_detector(found: Evaluated, folder: Path) -> tuple[Path, ...]:
+    assert isinstance(found.evaluation, DetectionEvaluation)
+    names = tuple(score.name for score in found.evaluation.classes)
+    return (
+        figures.confusion_matrix(found.evaluation, folder / "confusion_matrix.png"),
+        detection_figures.precision_recall(found.evaluation, folder / "pr_curve.png"),
+        detection_figures.sheet(found.images, found.labels, found.answers, names, folder / "predictions.png"),
+        write_text(folder / "detection_report.txt", detection_report(found.evaluation)),
+    )
+
+
+_REPORTS: dict[str, Callable[[Evaluated, Path], tuple[Path, ...]]] = {
+    "classification": _of_classifier,
+    "detection": _of_detector,
+}

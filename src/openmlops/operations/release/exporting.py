@@ -1,0 +1,75 @@
+"""From trained weights to one sealed folder with everything that a version consists of.
+
+It holds MLflow's ONNX flavour, and beside it `golden.npz` (raw images with the trained model's answers), `reference.parquet`
+(features of the validation images through the exported model) with what monitoring is calibrated to (drift_references.py),
+`model.json`, `model_card.md` and `manifest.json`. What is not here: making it a version (`registration`).
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from openmlops.core.quality import Evaluation
+from openmlops.core.types import ExportRef, TrainedRef
+from openmlops.files import MANIFEST, Manifest, replacing, write_text
+from openmlops.operations.release import inference
+from openmlops.operations.release.drift_references import write_references
+from openmlops.operations.release.model_card import CARD_FILE, DESCRIPTION_FILE, model_card
+from openmlops.operations.release.rebuilt_model import RebuiltModel
+from openmlops.operations.run_leases import failing_its_run
+from openmlops.operations.workspace import Workspace
+
+PARITY_BOUND = 1e-4
+"""Largest difference of an output between trained and exported model (`learning.export`)."""
+REFERENCE_FILE = "reference.parquet"
+
+
+@failing_its_run
+def export(workspace: Workspace, trained: TrainedRef, evaluation: Evaluation) -> ExportRef:
+    """Write everything that a version consists of into one sealed folder, and the models that users expect to ARTIFACTS_DIR.
+
+    Raises ExportError if an exported model does not answer as the trained one does.
+    """
+    rebuilt = RebuiltModel(workspace, trained)
+    folder = workspace.home / "exports" / trained.run_id
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export.") as scratch:
+        parity = _write_models(rebuilt, Path(scratch), folder)
+    _write_reference(rebuilt, folder)
+    description = rebuilt.describe(evaluation, parity)
+    write_text(folder / DESCRIPTION_FILE, description.model_dump_json(indent=2))
+    write_text(folder / CARD_FILE, model_card(description))
+    manifest = Manifest.of(folder)
+    manifest.write(folder / MANIFEST)
+    return ExportRef(path=str(folder), sha256=manifest.fingerprint, run_id=trained.run_id, parity=parity)
+
+
+def _write_models(rebuilt: "RebuiltModel", scratch: Path, folder: Path) -> float:
+    """Export into `scratch`, put what is served into `folder`, the rest to ARTIFACTS_DIR and the run. Returns the parity."""
+    from openmlops.adapters.mlflow_model import write_mlflow_model
+    from openmlops.learning.export import export as write
+
+    task = rebuilt.workspace.use_case.task
+    parity = write(rebuilt.served, task.outputs, task.compared, scratch, rebuilt.golden, PARITY_BOUND)
+    write_mlflow_model(scratch / "model.onnx", task.outputs, folder)
+    for name in ("golden.npz", "weights.safetensors"):
+        shutil.copyfile(scratch / name, folder / name)
+    for name in ("model.onnx", "model_torchscript.pt"):
+        with replacing(rebuilt.workspace.artifacts / name) as beside:
+            shutil.copyfile(scratch / name, beside)
+    rebuilt.workspace.tracking.log_files(rebuilt.trained.run_id, scratch / "model_torchscript.pt")
+    return float(parity)
+
+
+def _write_reference(rebuilt: "RebuiltModel", folder: Path) -> None:
+    """Features of the validation images, answered by the exported file itself, and what monitoring calibrates on them."""
+    import pyarrow
+    import pyarrow.parquet
+
+    use_case, images = rebuilt.workspace.use_case, rebuilt.images("validation")
+    answers, features = inference.answers_and_features(use_case, inference.exported(use_case, folder), images)
+    with replacing(folder / REFERENCE_FILE) as beside:
+        pyarrow.parquet.write_table(pyarrow.table(features), beside)
+    labels = rebuilt.rows.labels[rebuilt.indices["validation"]]
+    write_references(folder, features, lambda: use_case.task.confidence(answers, labels))

@@ -1,0 +1,104 @@
+"""Judgement: let challenger and champions answer the same images, frozen test split and fresh slice, and ask the gate.
+
+What is here: gathering. What is not: the rules (`core.gate`), and what follows from a verdict (`promotion`).
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from openmlops.core.gate.rules import Contender, decide
+from openmlops.core.types import Comparison, ModelRef, SplitsRef, Verdict
+from openmlops.errors import EvaluationError, GateError, ModelCorrupt, ModelNotFound
+from openmlops.operations.data.datasets import indices_of
+from openmlops.operations.data.production_labels import held_out
+from openmlops.operations.release.aliases import version_of
+from openmlops.operations.release.cached_predictions import answers_of
+from openmlops.operations.workspace import Workspace
+
+HOLDOUT = "holdout"
+
+
+def judge(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> Verdict:
+    """The gate's verdict on a version, from the answers of its exported file, the champion's and the best champion's ever.
+
+    Raises GateError if the challenger is the champion, or if there are no test images; ModelNotFound or ModelCorrupt if one of
+    the two cannot answer; RegistryError if the registry's row of a champion is not what the ledger recorded.
+    """
+    holdout = _Holdout(workspace, splits)
+    number = workspace.ledger.champion(challenger.name)
+    if number is None:
+        task = workspace.use_case.task
+        return decide(holdout.contender(challenger), None, (), holdout.floor, floor_of=task.floor_of)
+    champion = version_of(workspace, challenger.name, number)
+    if challenger.version != champion.version and challenger.sha256 == champion.sha256:
+        return _trained_again(challenger, champion)
+    best, notes = _best_former(holdout, challenger, champion)
+    comparisons = [holdout.compare(challenger, opponent) for opponent in (champion, *best)]
+    if fresh := held_out(workspace, challenger.name, holdout.rows):
+        arena = _Arena(workspace, "fresh", *fresh, holdout.rows.names)
+        try:
+            comparisons.append(arena.compare(challenger, champion))
+        except EvaluationError as error:  # labels that hold no box
+            notes = (*notes, f"The fresh images say nothing: {error}")
+    verdict = decide(holdout.contender(challenger), holdout.contender(champion), comparisons, holdout.floor)
+    return verdict.model_copy(update={"reasons": (*verdict.reasons, *notes)})
+
+
+def _trained_again(challenger: ModelRef, champion: ModelRef) -> Verdict:
+    """The same training as the champion's came out as the same model, to the bit: there is nothing to compare."""
+    reason = f"Version {challenger.version} is the same model as the champion, version {champion.version}, file by file"
+    why = (f"{reason}. Train on other data, with another seed or for longer.",)
+    return Verdict(outcome="reject", reasons=why, challenger=challenger.version, champion=champion.version)
+
+
+class _Arena:
+    """Images with their labels that models answer, and how well each does."""
+
+    def __init__(self, workspace: Workspace, name: str, images: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> None:
+        self.workspace, self.name, self.images, self.labels, self.names = workspace, name, images, labels, names
+        self.task = workspace.use_case.task
+
+    def answers(self, model: ModelRef) -> np.ndarray:
+        """What the version's exported file answers."""
+        return answers_of(self.workspace, model, self.images, len(self.names))
+
+    def contender(self, model: ModelRef) -> Contender:
+        score = self.task.score_of(self.labels, self.answers(model), len(self.names))
+        return Contender(version=model.version, sha256=model.sha256, score=score)
+
+    def compare(self, challenger: ModelRef, opponent: ModelRef) -> Comparison:
+        ours, theirs = self.answers(challenger), self.answers(opponent)
+        return self.task.compare(self.name, self.labels, ours, theirs, opponent.version, self.name == HOLDOUT)
+
+
+class _Holdout(_Arena):
+    """The frozen test split."""
+
+    def __init__(self, workspace: Workspace, splits: SplitsRef) -> None:
+        rows, test = workspace.use_case.read(Path(splits.dataset.path)), indices_of(splits)["test"]
+        if len(test) == 0:
+            raise GateError(f"The test split of {splits.dataset.path} has no images", "Add a test set to the data")
+        super().__init__(workspace, HOLDOUT, rows.images[test], rows.labels[test], rows.names)
+        self.rows = rows
+
+    @property
+    def floor(self) -> float:
+        """The score of the best answer that looks at no image."""
+        return self.task.floor(self.images, self.labels, len(self.names))
+
+
+def _best_former(holdout: _Holdout, challenger: ModelRef, champion: ModelRef) -> tuple[tuple[ModelRef, ...], tuple[str, ...]]:
+    """The former champion that scores best on the holdout, if it beats the one of now; and who could not be asked, in words."""
+    best: tuple[ModelRef, ...] = ()
+    highest, notes = holdout.contender(champion).score.value, []
+    for version in holdout.workspace.ledger.champions(challenger.name):
+        try:
+            former = version_of(holdout.workspace, challenger.name, version)
+            score = holdout.contender(former).score.value
+        except (ModelNotFound, ModelCorrupt) as error:
+            notes.append(f"Version {version} was champion and could not be compared with: {error}")
+            continue
+        if score > highest and former.sha256 != challenger.sha256:
+            best, highest = (former,), score
+    return best, tuple(notes)

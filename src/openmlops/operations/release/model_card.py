@@ -1,0 +1,160 @@
+"""What a model version says of itself: `Description` for programs, the model card for people.
+
+Neither names a run, a time or a host: the registry knows those, and the same training twice describes itself alike.
+"""
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from openmlops.core.quality import ClassificationEvaluation, DetectionEvaluation, Evaluation
+from openmlops.core.types import Interval, Preprocessing, Value
+from openmlops.errors import ModelCorrupt
+
+WEAK_CLASSES = 3
+DESCRIPTION_FILE = "model.json"
+CARD_FILE = "model_card.md"
+
+
+class Description(Value):
+    """`model.json` of a version. `image_shape` is (height, width, 3); the fingerprints are those of data set and split."""
+
+    use_case: str
+    model: str
+    about: str
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    dataset: str
+    dataset_rows: int
+    split: str
+    split_seed: int
+    train_rows: int
+    validation_rows: int
+    test_rows: int
+    config: dict[str, int | float | str | bool | None]
+    preprocessing: Preprocessing
+    parity: float
+    evaluation: Evaluation = Field(discriminator="kind")
+
+    @classmethod
+    def read(cls, path: Path) -> "Description":
+        """Read a written description. Raises ModelCorrupt if it is not one."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            problem = f"{path} does not describe a model ({type(error).__name__})"
+            raise ModelCorrupt(problem, "Fetch the version again, or train anew") from error
+
+
+def model_card(found: Description) -> str:
+    """The card as Markdown."""
+    return "\n\n".join((_head(found), _quality(found), _slices(found), _lineage(found), _limits(found))) + "\n"
+
+
+def _head(d: Description) -> str:
+    height, width, _ = d.image_shape
+    answers = {
+        "classification": ("one of {} out", "`logits`, `probabilities` and `embedding`, float32"),
+        "detection": (
+            "boxes of {} out",
+            "`boxes` (n, candidates, 4: x1, y1, x2, y2 in pixels of the input), `scores` (n, candidates, classes) and\n"
+            "  `embedding`, float32. Non-maximum suppression is not in the file: `/predict` does it",
+        ),
+    }
+    out, output = answers[d.evaluation.kind]
+    classes = "1 class" if len(d.classes) == 1 else f"{len(d.classes)} classes"
+    return f"""# {d.model}
+
+A model of the use case `{d.use_case}`: images of {width}x{height} pixels in, {out.format(classes)}.
+
+- **Classes:** {", ".join(d.classes)}
+- **Input:** `images`, uint8 (n, {height}, {width}, 3), RGB, raw pixels. Normalisation is the model's first layer:
+  mean {_numbers(d.preprocessing.mean)}, standard deviation {_numbers(d.preprocessing.std)} (pixel units, 0 to 255).
+- **Output:** {output}.
+- **Files:** `model.onnx` is what is served; on `golden.npz` it differs from the trained model by at most {d.parity:.1e}."""
+
+
+def _quality(d: Description) -> str:
+    e = d.evaluation
+    rows, of = _detector_rows(e) if isinstance(e, DetectionEvaluation) else _classifier_rows(e)
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    return f"""## Quality
+
+On the {e.split} split ({e.n:,} images), which nothing was selected on. Intervals are {of} at 95 %.
+
+| measure | value |
+|---|---|
+{table}"""
+
+
+def _classifier_rows(e: ClassificationEvaluation) -> tuple[tuple[tuple[str, str], ...], str]:
+    return (
+        ("accuracy", f"{e.accuracy:.4f} [{e.accuracy_low:.4f}, {e.accuracy_high:.4f}]"),
+        ("macro F1", f"{e.macro_f1:.4f}"),
+        ("calibration error (15 bins)", f"{e.calibration_error:.4f}"),
+        ("log loss", f"{e.log_loss:.4f}"),
+    ), "Wilson's"
+
+
+def _detector_rows(e: DetectionEvaluation) -> tuple[tuple[tuple[str, str], ...], str]:
+    def row(name: str, found: Interval) -> tuple[str, str]:
+        return name, f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}]"
+
+    return (
+        row("mAP@50", e.map50),
+        row("mAP@50-95", e.map50_95),
+        row(f"precision (confidence {e.confidence:g}, IoU 0.5)", e.precision),
+        row(f"recall (confidence {e.confidence:g}, IoU 0.5)", e.recall),
+    ), "bootstrap over images"
+
+
+def _slices(d: Description) -> str:
+    e = d.evaluation
+    if isinstance(e, DetectionEvaluation):
+        head = ["| class | mAP@50 | mAP@50-95 | precision | recall | boxes |", "|---|---|---|---|---|---|"]
+        rows = [
+            f"| {s.name} | {s.map50:.3f} | {s.map50_95:.3f} | {s.precision:.3f} | {s.recall:.3f} | {s.boxes} |"
+            for s in e.classes
+        ]
+    else:
+        head = ["| class | precision | recall | F1 | images |", "|---|---|---|---|---|"]
+        rows = [f"| {s.name} | {s.precision:.3f} | {s.recall:.3f} | {s.f1:.3f} | {s.n} |" for s in e.classes]
+    return "\n".join(["## By class", "", *head, *rows])
+
+
+def _lineage(d: Description) -> str:
+    config = "\n".join(f"| {name} | {value} |" for name, value in sorted(d.config.items()))
+    return f"""## Lineage
+
+- **Data:** version `{d.dataset}` ({d.dataset_rows:,} images).
+- **Split:** `{d.split}`, seed {d.split_seed}: {d.train_rows:,} to train on, {d.validation_rows:,} for validation,
+  {d.test_rows:,} to test with.
+- **Run, commit and environment:** on the MLflow run that this version belongs to.
+
+| setting | value |
+|---|---|
+{config}
+
+## Licence
+
+The weights derive from the data version named above, and its terms apply to their use. Of the data set that this use case is
+made for: {d.about} A sample or images of your own come with terms of their own."""
+
+
+def _limits(d: Description) -> str:
+    recalls = [(score.recall, score.name) for score in d.evaluation.classes]
+    named = ", ".join(f"{name} ({recall:.0%} found)" for recall, name in sorted(recalls)[:WEAK_CLASSES])
+    unable = {
+        "classification": f"It answers one of its {len(d.classes)} classes for every image, also where none of them is shown.",
+        "detection": f"It knows {', '.join(d.classes)} and nothing else; what it overlooks leaves no trace in its answers.",
+    }
+    return f"""## Limits
+
+- {unable[d.evaluation.kind]}
+- Weakest classes: {named}.
+- The figures hold for images like those it was tested on. `reference.parquet` says what those look like to the model;
+  monitoring compares what arrives with it."""
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return "(" + ", ".join(f"{value:.1f}" for value in values) + ")"

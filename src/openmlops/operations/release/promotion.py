@@ -1,0 +1,198 @@
+"""Promotion: from a verdict to who is in production, by the pipeline and by hand, and back again.
+
+The ledger decides who is champion; the MLflow alias `champion` follows it and is repaired from it (`repair`), so that a
+process killed between the two leaves nothing in doubt. What is not here: the judging (`judgement`).
+"""
+
+import getpass
+import os
+from datetime import UTC, datetime
+
+from openmlops.core.classification.task import CLASSIFICATION
+from openmlops.core.detection.task import DETECTION
+from openmlops.core.types import LedgerEntry, ModelRef, SplitsRef, Value, Verdict, model_name
+from openmlops.errors import GateError, LedgerConflict, ModelNotFound, RegistryError, one_line
+from openmlops.operations.data import datasets
+from openmlops.operations.release.aliases import CHAMPION, STAGING, find_version, repair, version_of
+from openmlops.operations.release.gate import judge
+from openmlops.operations.workspace import Workspace
+
+SCORES = tuple(f"test_{task.score}" for task in (CLASSIFICATION, DETECTION))
+"""recorded metrics that a listing shows, whichever a version has"""
+
+
+class ModelRow(Value):
+    """One version in a listing. `score` is the recorded one; `stands_as` is champion, staging, former champion or nothing."""
+
+    name: str
+    version: int
+    stands_as: str
+    score: float | None
+    dataset: str
+    run_id: str
+
+
+def decide(workspace: Workspace, model: ModelRef, splits: SplitsRef) -> LedgerEntry:
+    """Judge a newly registered version and apply the verdict, the last step of training; a verdict that it has got before is
+    returned as it is, so that this may be repeated after a kill, and after a commit that nobody knows the outcome of.
+
+    When somebody else's verdict comes first, it is judged again, against the champion of then: no training is lost to a race.
+    """
+    repair(workspace, model.name)
+    while True:
+        entries = workspace.ledger.history(model.name)
+        if judged := [entry for entry in entries if _is_of(model, entry) and entry.verdict]:
+            return judged[-1]
+        seen = entries[-1].sequence if entries else 0
+        verdict = judge(workspace, model, splits)
+        try:
+            return apply(workspace, model, verdict, seen)
+        except LedgerConflict:
+            continue
+
+
+def _is_of(model: ModelRef, entry: LedgerEntry) -> bool:
+    return (entry.version, entry.model_sha256) == (model.version, model.sha256)
+
+
+def apply(workspace: Workspace, model: ModelRef, verdict: Verdict, seen: int, reason: str = "") -> LedgerEntry:
+    """Write a verdict into the ledger, whatever it is, and let the aliases follow.
+
+    `seen` is the ledger's sequence number from before the judgement; raises LedgerConflict if it has moved on since.
+    `reason` is an operator's, and promotes against the verdict.
+    """
+    how = "Promoted by hand" if verdict.outcome == "promote" else f"Forced by hand against the verdict '{verdict.outcome}'"
+    workspace.registry.set_alias(model.name, STAGING, model.version)
+    entry = workspace.ledger.append(
+        model=model.name,
+        expected_sequence=seen,
+        kind="promote" if reason else verdict.outcome,
+        version=model.version,
+        actor=_actor(),
+        reasons=(f"{how}: {reason}", *verdict.reasons) if reason else verdict.reasons,
+        dataset=model.dataset,
+        model_sha256=model.sha256,
+        verdict=verdict,
+        at=datetime.now(UTC),
+    )
+    repair(workspace, model.name)
+    return entry
+
+
+def promote(workspace: Workspace, version: str, reason: str | None = None, splits: SplitsRef | None = None) -> LedgerEntry:
+    """Send `MODEL/VERSION` to the gate by hand; by default on the test split of the current data.
+
+    If the gate does not promote it, its verdict is recorded and GateError raised; with a `reason`, it is promoted all the
+    same, and the ledger says that it was forced, why, and what the gate had said.
+    """
+    model = find_version(workspace, version)
+    repair(workspace, model.name)
+    seen = _sequence(workspace, model.name)
+    verdict = judge(workspace, model, splits or _current_splits(workspace))
+    entry = apply(workspace, model, verdict, seen, one_line(reason or ""))
+    if entry.kind != "promote":
+        problem = f"The gate does not promote {model.name}/{model.version} ({verdict.outcome}): {' '.join(verdict.reasons)}"
+        raise GateError(problem, "Give --reason to promote it all the same; the ledger will say so")
+    return entry
+
+
+def rollback(workspace: Workspace, model: str, reason: str | None = None) -> LedgerEntry:
+    """Put the champion before this one back, by a new row. After a rollback the next one goes further back, not forth.
+
+    Raises ModelNotFound if there is no champion before this one.
+    """
+    entries = workspace.ledger.history(model_name(model))
+    reigns = _reigns(entries)
+    if len(reigns) < 2:
+        who = f"version {reigns[0]} was the first champion" if reigns else "it has no champion"
+        raise ModelNotFound(f"The model '{model}' has nothing to roll back to: {who}", "Promote another version instead")
+    previous, why = version_of(workspace, model, reigns[-2]), one_line(reason or "") or "no reason given"
+    entry = workspace.ledger.append(
+        model=model,
+        expected_sequence=entries[-1].sequence,
+        kind="rollback",
+        version=previous.version,
+        actor=_actor(),
+        reasons=(f"Rolled back from version {reigns[-1]} to version {previous.version}: {why}",),
+        dataset=previous.dataset,
+        model_sha256=previous.sha256,
+        verdict=None,
+        at=datetime.now(UTC),
+    )
+    repair(workspace, model)
+    return entry
+
+
+def previous_champion(workspace: Workspace, model: str) -> int | None:
+    """The version that a rollback would put back; None if there is none."""
+    reigns = _reigns(workspace.ledger.history(model))
+    return reigns[-2] if len(reigns) > 1 else None
+
+
+def history(workspace: Workspace, model: str) -> tuple[LedgerEntry, ...]:
+    """The model's ledger, oldest first, its whole chain checked. Raises LedgerCorrupt, and ModelNotFound for no such model."""
+    entries = workspace.ledger.history(model_name(model))
+    if not entries and model not in workspace.registry.models():
+        raise ModelNotFound(f"There is no model '{model}'", "List the models with `openmlops models`")
+    repair(workspace, model)
+    return entries
+
+
+def overview(workspace: Workspace) -> tuple[ModelRow, ...]:
+    """Every registered version of every model, aliases repaired first."""
+    return tuple(row for name in workspace.registry.models() for row in _rows(workspace, name))
+
+
+def _rows(workspace: Workspace, name: str) -> list[ModelRow]:
+    repair(workspace, name)
+    roles = dict.fromkeys(workspace.ledger.champions(name), "former champion")
+    roles |= {version: role for role in (STAGING, CHAMPION) if (version := workspace.registry.alias(name, role)) is not None}
+    return [
+        ModelRow(
+            name=name,
+            version=ref.version,
+            stands_as=roles.get(ref.version, ""),
+            score=_recorded_score(workspace, ref),
+            dataset=ref.dataset,
+            run_id=ref.run_id,
+        )
+        for ref in workspace.registry.versions(name)
+    ]
+
+
+def _recorded_score(workspace: Workspace, ref: ModelRef) -> float | None:
+    """What its run says of a version; nothing is decided by it."""
+    try:
+        metrics = workspace.registry.run_metrics(ref.run_id)
+    except RegistryError:  # its run was deleted, or somebody else registered it without one
+        return None
+    return next((metrics[name] for name in SCORES if name in metrics), None)
+
+
+def _current_splits(workspace: Workspace) -> SplitsRef:
+    """Splits of the current data. The seed divides train from validation only: the test split is its publisher's."""
+    return datasets.split(workspace, datasets.ingest(workspace), seed=0)
+
+
+def _reigns(entries: tuple[LedgerEntry, ...]) -> list[int]:
+    """The champions that a rollback can go back to, the one of now last: a promotion adds one, a rollback takes one away."""
+    reigns: list[int] = []
+    for entry in entries:
+        if entry.kind == "promote":
+            reigns.append(entry.version)
+        elif entry.kind == "rollback":
+            reigns.pop()
+    return reigns
+
+
+def _sequence(workspace: Workspace, model: str) -> int:
+    head = workspace.ledger.head(model)
+    return head.sequence if head else 0
+
+
+def _actor() -> str:
+    """The operating system's name of who runs this; a number where it has none, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return f"uid {os.getuid()}"

@@ -1,0 +1,106 @@
+"""A trained model with the data it came from, rebuilt from the references that steps hand on."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openmlops.core.quality import Evaluation
+from openmlops.core.types import Preprocessing, TrainedRef
+from openmlops.errors import ModelCorrupt
+from openmlops.operations.data import datasets
+from openmlops.operations.release import inference
+from openmlops.operations.release.model_card import Description
+from openmlops.operations.workspace import Workspace
+from openmlops.usecases.base import Rows
+
+GOLDEN_IMAGES, FEWEST_GOLDEN = 64, 8
+GOLDEN_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class RebuiltModel:
+    """A trained model with the data it came from, made again from the references; each part when it is first asked for."""
+
+    workspace: Workspace
+    trained: TrainedRef
+
+    @cached_property
+    def rows(self) -> Rows:
+        return self.workspace.use_case.read(Path(self.trained.splits.dataset.path))
+
+    @cached_property
+    def indices(self) -> dict[str, np.ndarray]:
+        return datasets.indices_of(self.trained.splits)
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        return self.workspace.use_case.preprocess(self.rows, self.indices["train"])
+
+    @cached_property
+    def model(self) -> Any:
+        """The torch module with its trained weights. Raises ModelCorrupt if they cannot be read or do not fit."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        use_case = self.workspace.use_case
+        config = use_case.config(**self.trained.config)
+        model = use_case.build(config, self.preprocessing, self.rows, self.indices["train"])
+        try:
+            model.load_state_dict(load_file(self.trained.path))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            cause = str(error).splitlines()[0]
+            raise ModelCorrupt(f"{self.trained.path} does not hold the trained weights ({cause})", "Train again") from error
+        return model
+
+    @cached_property
+    def served(self) -> Any:
+        """The torch module as it is served."""
+        return self.workspace.use_case.served(self.model)
+
+    @property
+    def eager(self) -> inference.Model:
+        """The served module, answering."""
+        from openmlops.learning.export import Eager
+
+        return Eager(self.served, self.workspace.use_case.task.outputs)
+
+    def images(self, split: str) -> np.ndarray:
+        """(n, ...), as `Rows` holds them."""
+        return self.rows.images[self.indices[split]]
+
+    @property
+    def golden(self) -> np.ndarray:
+        """Validation images as the model is shown them, uint8 (n, height, width, 3); of large ones fewer.
+
+        From all over the split, which may be in the order of its classes.
+        """
+        (height, width, channels), images = self.eager.image_shape, self.images("validation")
+        most = min(GOLDEN_IMAGES, max(FEWEST_GOLDEN, GOLDEN_BYTES // (height * width * channels)))
+        spread = np.linspace(0, len(images) - 1, min(most, len(images))).astype(int)
+        return self.workspace.use_case.show(images[spread], (height, width)).pixels
+
+    def describe(self, evaluation: Evaluation, parity: float) -> Description:
+        """What the version says of itself."""
+        use_case, splits = self.workspace.use_case, self.trained.splits
+        height, width, channels = self.eager.image_shape
+        return Description(
+            use_case=use_case.name,
+            model=self.workspace.model_name,
+            about=use_case.about,
+            classes=self.rows.names,
+            image_shape=(height, width, channels),
+            dataset=splits.dataset.fingerprint,
+            dataset_rows=splits.dataset.rows,
+            split=splits.fingerprint,
+            split_seed=splits.seed,
+            train_rows=splits.train,
+            validation_rows=splits.validation,
+            test_rows=splits.test,
+            config=self.trained.config,
+            preprocessing=self.preprocessing,
+            parity=parity,
+            evaluation=evaluation,
+        )

@@ -1,0 +1,67 @@
+"""How good a model is: a trained one on any split of its data, a registered version on the test split of the current data.
+
+What is not here: the metrics (`core`), and comparing models (`gate`).
+"""
+
+from pathlib import Path
+
+from openmlops.core.quality import Evaluation
+from openmlops.core.types import TrainedRef
+from openmlops.errors import DataError, SettingsError
+from openmlops.operations.data import datasets
+from openmlops.operations.release import inference
+from openmlops.operations.release.aliases import find_version
+from openmlops.operations.release.evaluation_report import Evaluated, write_reports
+from openmlops.operations.release.model_card import DESCRIPTION_FILE, Description
+from openmlops.operations.release.rebuilt_model import RebuiltModel
+from openmlops.operations.run_leases import failing_its_run
+from openmlops.operations.workspace import Workspace
+from openmlops.usecases.base import Rows
+
+
+@failing_its_run
+def evaluate(workspace: Workspace, trained: TrainedRef, folder: Path | None = None) -> Evaluation:
+    """Judge the trained model on the test split; metrics and artifacts go to its run and to `folder`, else ARTIFACTS_DIR."""
+    found = measure(workspace, trained, "test")
+    workspace.tracking.log_metrics(trained.run_id, metrics_of(found.evaluation), trained.ended_at)
+    for path in write_reports(found, folder or workspace.artifacts):
+        workspace.tracking.log_files(trained.run_id, path, "evaluation")
+    return found.evaluation
+
+
+def measure(workspace: Workspace, trained: TrainedRef, split: str) -> Evaluated:
+    """What the trained model answers to a split, and how good that is. Nothing is recorded."""
+    use_case, rebuilt = workspace.use_case, RebuiltModel(workspace, trained)
+    images, labels = rebuilt.images(split), rebuilt.rows.labels[rebuilt.indices[split]]
+    answers = inference.answers(use_case, rebuilt.eager, images)
+    evaluation = use_case.task.evaluate(labels, answers, rebuilt.rows.names, split, trained.splits.fingerprint)
+    return Evaluated(evaluation, images, labels, answers)
+
+
+def metrics_of(evaluation: Evaluation) -> dict[str, float]:
+    """What MLflow shows of an evaluation, by name; the registry asks for names that begin with `test_`."""
+    return {f"{evaluation.split}_{name}": value for name, value in evaluation.metrics().items()}
+
+
+def evaluate_version(workspace: Workspace, spec: str) -> Evaluation:
+    """Judge the exported model of a version, `MODEL@champion` or `MODEL/3`, on the test split of the current data.
+
+    Raises SettingsError for another use case's model, DataError if the data has other classes.
+    """
+    folder = workspace.registry.fetch(find_version(workspace, spec))
+    description = Description.read(folder / DESCRIPTION_FILE)
+    splits = datasets.split(workspace, datasets.ingest(workspace), description.split_seed)
+    rows = workspace.use_case.read(Path(splits.dataset.path))
+    _require_same_task(workspace, spec, description, rows)
+    test = datasets.indices_of(splits)["test"]
+    found = inference.answers(workspace.use_case, inference.exported(workspace.use_case, folder), rows.images[test])
+    return workspace.use_case.task.evaluate(rows.labels[test], found, rows.names, "test", splits.fingerprint)
+
+
+def _require_same_task(workspace: Workspace, spec: str, description: Description, rows: Rows) -> None:
+    if description.use_case != workspace.use_case.name:
+        problem = f"{spec} is of the use case '{description.use_case}', not '{workspace.use_case.name}'"
+        raise SettingsError(problem, f"Set USE_CASE={description.use_case}")
+    if description.classes != rows.names:
+        problem = f"{spec} knows the classes {', '.join(description.classes)}; the data has {', '.join(rows.names)}"
+        raise DataError(problem, "Evaluate it on data with its classes")

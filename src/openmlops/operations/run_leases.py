@@ -1,0 +1,112 @@
+"""Who works on an MLflow run: the process that holds its lease; and what becomes of runs whose process died.
+
+A run is held under the name of its start from before it is made until its process ends, so that no kill leaves one unheld.
+`close_orphans` closes the runs of dead processes as failed, with a reason; the same command opens its run again and goes on.
+What is not here: which command goes on with which run (`training`, `grid`).
+"""
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+from openmlops.adapters.leases import HEARTBEATS, Lease, Leases
+from openmlops.adapters.processes import Process
+from openmlops.adapters.tracking import START_TAG
+from openmlops.core.types import TrainedRef
+from openmlops.errors import ServiceUnavailable
+from openmlops.files import write_text
+from openmlops.operations.workspace import Workspace
+
+LEASE = timedelta(seconds=60)
+GRACE = timedelta(seconds=60)
+"""how long a lease has run out before a process of another machine counts as dead"""
+PREFIX = "run/"
+
+Made = TypeVar("Made")
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def holding(workspace: Workspace, once: str) -> Iterator[None]:
+    """Say, while the block runs, that this process works on the run of the start `once`. Raises ServiceUnavailable at first;
+    a database that goes away later is waited for.
+    """
+    name, holder, ended = PREFIX + once, Process.this().model_dump_json(), threading.Event()
+    workspace.leases.seize(name, holder, LEASE)
+    threading.Thread(target=_beat, args=(workspace.leases, name, holder, ended), daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+@contextmanager
+def starting(folder: Path) -> Iterator[str]:
+    """A text that names the start of this folder's next run, the same again until the block has ended well."""
+    note = folder / "start"
+    once = note.read_text() if note.exists() else uuid.uuid4().hex
+    write_text(note, once)
+    yield once
+    note.unlink()
+
+
+@contextmanager
+def working_on(workspace: Workspace, run_id: str) -> Iterator[None]:
+    """Hold a run, opened again if it was closed as an orphan; if the block fails, it is closed as failed, with the reason."""
+    once = workspace.tracking.tags(run_id).get(START_TAG)
+    with holding(workspace, once) if once else nullcontext():
+        workspace.tracking.resume(run_id)
+        with workspace.tracking.failing(run_id):
+            yield
+
+
+def failing_its_run(operation: Callable[..., Made]) -> Callable[..., Made]:
+    """If the operation raises, the training's run is closed as failed, with the reason."""
+
+    @wraps(operation)
+    def run(workspace: Workspace, *values: Any) -> Made:
+        (trained,) = (value for value in values if isinstance(value, TrainedRef))
+        with working_on(workspace, trained.run_id):
+            return operation(workspace, *values)
+
+    return run
+
+
+def close_orphans(workspace: Workspace) -> tuple[str, ...]:
+    """Close the open runs of processes that are dead: of this machine, or silent for longer than GRACE; the runs' ids.
+
+    Costs one query where there is nothing to do. Raises ServiceUnavailable.
+    """
+    closed: list[str] = []
+    for lease in workspace.leases.named(PREFIX):
+        if lease.holder and (why := _why_gone(lease)) and (claimed := workspace.leases.claim(lease)):
+            closed += workspace.tracking.abandon(lease.name.removeprefix(PREFIX), why)
+            workspace.leases.forget(claimed)
+    for run_id in closed:
+        log.info("the run %s was closed: its process had ended", run_id)
+    return tuple(closed)
+
+
+def _why_gone(lease: Lease) -> str:
+    """Why nobody works on it any more, as its run will say; empty if somebody may."""
+    process = Process.model_validate_json(lease.holder)
+    going_on = "The same command goes on with it."
+    if process.is_dead:
+        return f"Its {process} ended without closing it. {going_on}"
+    if process.is_dead is None and datetime.now(UTC) - lease.expires > GRACE:
+        since = (lease.expires - LEASE).isoformat(sep=" ", timespec="seconds")
+        return f"Its {process} has not been heard of since {since}. {going_on}"
+    return ""
+
+
+def _beat(leases: Leases, name: str, holder: str, ended: threading.Event) -> None:
+    while not ended.wait(LEASE.total_seconds() / HEARTBEATS):
+        with suppress(ServiceUnavailable):
+            leases.seize(name, holder, LEASE)

@@ -1,0 +1,1 @@
+"""Traffic as clients send it."""

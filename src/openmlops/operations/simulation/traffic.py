@@ -1,0 +1,269 @@
+"""Traffic: sends test images to a running server as a client would, so that one can see the loop move.
+
+Nothing here knows the server's inside: PNG bodies go to `/predict`, true labels to `/feedback`, over HTTP. `corrupt` changes
+the images before they are sent, as a degraded camera would.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import requests
+
+from openmlops.core.images.boxes import objects
+from openmlops.core.images.corruptions import CORRUPTIONS, corrupt
+from openmlops.core.images.decoding import png
+from openmlops.core.tasks import Task
+from openmlops.core.types import Value
+from openmlops.errors import EvaluationError, ServiceUnavailable, SettingsError, one_line
+from openmlops.files import absolute
+from openmlops.operations.data import datasets
+from openmlops.operations.workspace import Workspace
+
+CLIENTS = 4
+TIMEOUT_SECONDS = 30
+
+
+class TrafficReport(Value):
+    """What was sent and what came back. `accuracy` is the share of right answers, or the score that `metric` names, of what was
+    answered; `ids` are the answered predictions."""
+
+    sent: int
+    answered: int
+    failed: int
+    labelled: int
+    metric: str = "accuracy"
+    accuracy: float | None
+    versions: dict[int, int]
+    p50_ms: float | None
+    p99_ms: float | None
+    first_failure: str = ""
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What to send: n images, sent in turn and from the start again, with their true labels, and what labels are."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    task: Task
+
+    def part(self, rows: slice) -> "Stream":
+        """Some of the images."""
+        return Stream(self.images[rows], self.labels[rows], self.task)
+
+    def corrupted(self, kind: str, severity: int, seed: int) -> "Stream":
+        """What a degraded camera sends of the same scenes."""
+        labels = self.task.moved(self.labels, self.images, kind, severity, seed)
+        return Stream(corrupt(self.images, kind, severity, seed), labels, self.task)
+
+
+def stream_of_test_images(workspace: Workspace, corruption: str | None = None, seed: int = 0) -> Stream:
+    """The current data's test images in a random order, corrupted as `kind:strength` says. Raises SettingsError."""
+    splits = datasets.split(workspace, datasets.ingest(workspace), seed=0)
+    rows = workspace.use_case.read(Path(splits.dataset.path))
+    test = datasets.indices_of(splits)["test"]
+    return _shuffled(workspace, rows.images[test], rows.labels[test], corruption, seed)
+
+
+def stream_of_folder(workspace: Workspace, folder: Path, corruption: str | None = None, seed: int = 0) -> Stream:
+    """Labelled images that are in no split, in a random order, corrupted. Raises SettingsError and DataError."""
+    use_case = workspace.use_case
+    if use_case.labelled is None:
+        raise SettingsError(f"The use case '{use_case.name}' reads no folder of labelled images", "Leave --images out")
+    return _shuffled(workspace, *use_case.labelled(absolute(folder)), corruption, seed)
+
+
+def _shuffled(workspace: Workspace, images: np.ndarray, labels: np.ndarray, corruption: str | None, seed: int) -> Stream:
+    order = np.random.default_rng(seed).permutation(len(labels))
+    stream = Stream(images[order], labels[order], workspace.use_case.task)
+    return stream.corrupted(*parse_corruption(corruption), seed) if corruption else stream
+
+
+def parse_corruption(text: str) -> tuple[str, int]:
+    """`brightness:0.4` -> the kind and a severity of 1 to 5. Raises SettingsError."""
+    kind, _, strength = text.partition(":")
+    try:
+        severity = round(5 * float(strength))
+    except ValueError:
+        severity = 0
+    if not 1 <= severity <= 5:
+        problem = f"'{text}' is no corruption: '{strength}' is not a strength between 0.1 and 1"
+        raise SettingsError(problem, "Write it as brightness:0.4, with one of " + ", ".join(CORRUPTIONS))
+    return kind, severity
+
+
+def send(
+    url: str,
+    stream: Stream,
+    *,
+    count: int | None = None,
+    seconds: float | None = None,
+    rate: float = 50.0,
+    labels: bool = False,
+    token: str = "",
+    stop: threading.Event | None = None,
+    show: Callable[[int], None] = lambda sent: None,
+) -> TrafficReport:
+    """Send `count` images, or for `seconds`, at `rate` a second, from CLIENTS connections; with `labels`, their truth follows.
+    `show` is told how many were sent, after each.
+
+    A failed request is counted, never repeated. Raises ServiceUnavailable if nothing answers at `url` at all.
+    """
+    _require_server(url, token)
+    tally = _Tally(stream)
+    until = time.monotonic() + seconds if seconds else float("inf")
+    with ThreadPoolExecutor(CLIENTS, thread_name_prefix="client") as clients:
+        for number in _paced(rate, until, count, stop or threading.Event()):
+            index = number % len(stream.labels)
+            client = _Client(url, token, labels, tally)
+            clients.submit(client.send, png(stream.images[index]), index)
+            show(number + 1)
+    return tally.report()
+
+
+def _paced(rate: float, until: float, count: int | None, stop: threading.Event) -> Iterator[int]:
+    """0, 1, 2, ... at `rate` a second, caught up after a delay, until time, count or `stop`."""
+    start, number = time.monotonic(), 0
+    while (count is None or number < count) and time.monotonic() < until and not stop.is_set():
+        yield number
+        number += 1
+        time.sleep(max(0.0, start + number / rate - time.monotonic()))
+
+
+class _Tally:
+    """Counts of all clients; one lock."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._lock = threading.Lock()
+        self.stream = stream
+        self.answers: list[tuple[int, np.ndarray]] = []
+        self.counts: Counter[str] = Counter()
+        self.versions: Counter[int] = Counter()
+        self.latencies: list[float] = []
+        self.ids: list[str] = []
+        self.failure = ""
+
+    def add(self, change: Callable[["_Tally"], None]) -> None:
+        with self._lock:
+            change(self)
+
+    def report(self) -> TrafficReport:
+        counts, answered = self.counts, self.counts["answered"]
+        p50, p99 = np.percentile(self.latencies, [50, 99]).tolist() if self.latencies else (None, None)
+        return TrafficReport(
+            sent=counts["sent"],
+            answered=answered,
+            failed=counts["failed"],
+            labelled=counts["labelled"],
+            metric=self.stream.task.score_name,
+            accuracy=self._score(),
+            versions=dict(sorted(self.versions.items())),
+            p50_ms=p50,
+            p99_ms=p99,
+            first_failure=self.failure,
+            ids=tuple(self.ids),
+        )
+
+    def _score(self) -> float | None:
+        """None where nothing was answered, or where the labels say nothing of it."""
+        if not self.answers:
+            return None
+        rows, answers = zip(*self.answers, strict=True)
+        labels, boxes = self.stream.labels[list(rows)], self.stream.task.kind == "detection"
+        classes = 1 + int(max(found[:, -1].max(initial=0) for found in (*labels, *answers))) if boxes else len(answers[0])
+        try:
+            return self.stream.task.score_of(labels, objects(answers) if boxes else np.stack(answers), classes).value
+        except EvaluationError:
+            return None
+
+
+@dataclass(frozen=True)
+class _Client:
+    url: str
+    token: str
+    labels: bool
+    tally: _Tally
+
+    def send(self, png: bytes, row: int) -> None:
+        """One image of the stream, and its label if asked for; whatever goes wrong is counted."""
+        start = time.perf_counter()
+        try:
+            answer = self._post("/predict", data=png, headers={"Content-Type": "image/png"})
+            taken = time.perf_counter() - start
+            if self.labels:
+                label = self.tally.stream.task.told(self.tally.stream.labels[row])
+                self._post("/feedback", json={"prediction_id": answer["prediction_id"], "label": label})
+        except (requests.RequestException, ValueError, KeyError) as error:
+            failure = one_line(f"{type(error).__name__}: {error}")[:300]
+            self.tally.add(lambda tally: _failed(tally, failure))
+            return
+        self.tally.add(lambda tally: _answered(tally, answer, row, 1000 * taken, self.labels))
+
+    def _post(self, path: str, **what: Any) -> dict[str, Any]:
+        headers = what.pop("headers", {}) | _authorisation(self.token)
+        answer = _session().post(self.url + path, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False, **what)
+        answer.raise_for_status()
+        return answer.json()
+
+
+def _failed(tally: _Tally, failure: str) -> None:
+    tally.counts.update(("sent", "failed"))
+    tally.failure = tally.failure or failure
+
+
+def _answered(tally: _Tally, answer: dict[str, Any], row: int, milliseconds: float, labelled: bool) -> None:
+    tally.counts.update(("sent", "answered"))
+    tally.answers.append((row, _READ[tally.stream.task.kind](answer)))
+    tally.counts["labelled"] += labelled
+    tally.versions[answer["model"]["version"]] += 1
+    tally.latencies.append(milliseconds)
+    tally.ids.append(answer["prediction_id"])
+
+
+def _probabilities(answer: dict[str, Any]) -> np.ndarray:
+    """float32 (classes,)"""
+    return np.array(list(answer["probabilities"].values()), np.float32)
+
+
+def _boxes(answer: dict[str, Any]) -> np.ndarray:
+    """float32 (k, 6)"""
+    rows = [(*box, score, label) for box, score, label in zip(answer["boxes"], answer["scores"], answer["labels"], strict=True)]
+    return np.array(rows, np.float32).reshape(-1, 6)
+
+
+_READ = {"classification": _probabilities, "detection": _boxes}
+_threads = threading.local()
+
+
+def _session() -> requests.Session:
+    """One connection a thread, kept alive."""
+    if not hasattr(_threads, "session"):
+        _threads.session = requests.Session()
+    return _threads.session
+
+
+def _authorisation(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _require_server(url: str, token: str) -> None:
+    """A redirect is no server: the token is meant for the one that was named."""
+    headers = _authorisation(token)
+    try:
+        answer = requests.get(f"{url}/health/ready", headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False)
+        answer.raise_for_status()
+        found = "" if answer.status_code == HTTPStatus.OK else str(answer.status_code)
+    except (requests.RequestException, ValueError) as error:
+        found = type(error).__name__
+    if found:
+        problem = f"No ready server answers at {url[:200]} ({found})"
+        raise ServiceUnavailable(problem, "Start one with `openmlops serve`, or give its address with --url")

@@ -1,0 +1,1 @@
+"""Training: one run, a grid of runs, and reproducing a version from its records."""

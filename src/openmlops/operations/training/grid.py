@@ -1,0 +1,185 @@
+"""A grid: every combination of some training settings, each trained and evaluated in a process and an MLflow run of its own.
+
+What is covered: which runs there are, going on where a killed grid stopped, and which run is the best. What is not: their
+processes (`grid_jobs`), one run (`grid_run`), the table (`experiment`), and who becomes champion (`promotion`).
+
+A run is selected on the validation split and reported on the test split, which no choice looks at.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from pydantic import Field
+
+from openmlops.adapters.tracking import ABANDONED_TAG, FAILURE_TAG
+from openmlops.core.types import Comparison, LedgerEntry, ModelRef, SplitsRef, Value
+from openmlops.errors import SettingsError, TrainingError
+from openmlops.files import write_text
+from openmlops.operations.data.datasets import indices_of
+from openmlops.operations.release import promotion
+from openmlops.operations.release.aliases import STAGING
+from openmlops.operations.retries import patiently
+from openmlops.operations.run_leases import holding, starting, working_on
+from openmlops.operations.training import train
+from openmlops.operations.training.grid_jobs import GridJob, RunResult, run_all
+from openmlops.operations.workspace import Workspace
+
+EPOCHS, IMGSZ = (3, 5), (320, 416)
+"""the grid where none is asked for"""
+
+
+class Grid(Value):
+    """Every combination of the values in `axes` on top of `base` (fields of the use case's TrainConfig), `jobs` at once."""
+
+    axes: dict[str, tuple[int | float | str | bool, ...]]
+    base: dict[str, int | float | str | bool | None] = Field(default_factory=dict)
+    jobs: int = Field(1, ge=1)
+
+    def configs(self) -> tuple[dict[str, Any], ...]:
+        """The fields of each run, the last axis changing fastest."""
+        combinations = itertools.product(*self.axes.values())
+        return tuple({**self.base, **dict(zip(self.axes, values, strict=True))} for values in combinations)
+
+
+class GridRef(Value):
+    """A grid that was run: its runs in order, its MLflow run, and how many of its runs this call trained."""
+
+    axes: tuple[str, ...]
+    runs: tuple[RunResult, ...]
+    parent: str
+    trained: int
+    splits: SplitsRef
+
+    @property
+    def best(self) -> RunResult:
+        """The run that did best on validation; of equal ones the first."""
+        return max(self.runs, key=lambda run: run.score)
+
+
+def train_all(workspace: Workspace, splits: SplitsRef, grid: Grid) -> GridRef:
+    """Train what is not trained yet. Raises TrainingError if no run at all ended well, or if this very grid is being run;
+    SettingsError if two combinations are one training.
+    """
+    preprocessing = train.preprocess(workspace, splits)
+    jobs = [GridJob(workspace, splits, preprocessing, config) for config in grid.configs()]
+    if len({job.key for job in jobs}) < len(jobs):
+        problem = f"Some of the {len(jobs)} combinations of {', '.join(grid.axes)} are the same training"
+        raise SettingsError(problem, "Vary only what decides the weights")
+    key = hashlib.sha256("\n".join(sorted(job.key for job in jobs)).encode()).hexdigest()[:16]
+    folder = workspace.home / "grids" / key
+    with _alone(folder):
+        parent = patiently(_parent_run, workspace, folder, grid, splits)
+        waiting = [job for job in jobs if job.read(folder) is None]
+        with working_on(workspace, parent):
+            ran = run_all(waiting, folder, parent, grid.jobs)
+    failed = {
+        job.key: patiently(job.close, workspace, result, parent)
+        for job, result in zip(waiting, ran, strict=True)
+        if result.trained is None
+    }
+    results = [failed.get(job.key) or job.read(folder) for job in jobs]
+    runs = tuple(result for result in results if result is not None)
+    patiently(_close, workspace, runs)
+    if not any(run.trained for run in runs):
+        patiently(_fail, workspace, parent, runs[0].reason)
+        problem = f"None of the {len(runs)} runs of the grid ended well; the first: {runs[0].reason}"
+        raise TrainingError(problem, "Correct what it names and give the same command again")
+    trained = sum(result.trained is not None for result in ran)
+    return GridRef(axes=tuple(grid.axes), runs=runs, parent=parent, trained=trained, splits=splits)
+
+
+def stage(workspace: Workspace, model: ModelRef, splits: SplitsRef) -> LedgerEntry:
+    """Stage the winner; the gate's verdict on it, which is the one that was written before if the grid is repeated."""
+    decision = promotion.decide(workspace, model, splits)
+    workspace.registry.set_alias(model.name, STAGING, model.version)
+    return decision
+
+
+def within_noise(workspace: Workspace, grid: GridRef) -> tuple[int, Comparison | None]:
+    """How many of the best runs, the best included, cannot be told apart from it on validation; and the comparison of the best
+    with the second, if there is one. Paired bootstrap over the images, at 95 %.
+    """
+    rows = workspace.use_case.read(Path(grid.splits.dataset.path))
+    labels = rows.labels[indices_of(grid.splits)["validation"]]
+    ranked = sorted((run for run in grid.runs if run.trained), key=lambda run: -run.score)
+    answers = [read_answers(workspace, run.answers, len(rows.names)) for run in ranked]
+    task, names = workspace.use_case.task, range(1, len(ranked))
+    compared = [task.compare("validation", labels, answers[0], answers[other], other, False) for other in names]
+    distinct = next((number for number, found in enumerate(compared) if found.low > 0), len(compared))
+    return 1 + distinct, compared[0] if compared else None
+
+
+def keep_answers(workspace: Workspace, path: Path, answers: np.ndarray) -> None:
+    """Write a run's answers, as the log keeps answers."""
+    packed = workspace.use_case.task.pack(answers)
+    write_text(path, json.dumps([row.hex() for row in packed]))
+
+
+def read_answers(workspace: Workspace, path: str, classes: int) -> np.ndarray:
+    """What `keep_answers` wrote."""
+    packed = [bytes.fromhex(row) for row in json.loads(Path(path).read_text())]
+    return workspace.use_case.task.unpack(packed, classes)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise TrainingError(f"Another process runs this very grid (lock {folder / 'lock'})", "Wait for it or end it") from error
+
+
+def _parent_run(workspace: Workspace, folder: Path, grid: Grid, splits: SplitsRef) -> str:
+    """The MLflow run of the grid: that of an earlier call, unless no run at all ended well in that one."""
+    note = folder / "parent"
+    if note.exists():
+        found = workspace.tracking.tags(note.read_text())
+        if FAILURE_TAG not in found or ABANDONED_TAG in found:
+            return note.read_text()
+    axes = {name: ",".join(map(str, values)) for name, values in grid.axes.items()}
+    tags = {"openmlops.use_case": workspace.use_case.name, "openmlops.splits": splits.fingerprint, "openmlops.kind": "grid"}
+    with starting(folder) as once, holding(workspace, once):
+        parent = workspace.tracking.start(f"{workspace.model_name} grid", {"grid": axes, **grid.base}, tags, once)
+        write_text(note, parent)
+    return parent
+
+
+def _fail(workspace: Workspace, run_id: str, reason: str) -> None:
+    workspace.tracking.fail(run_id, reason)
+
+
+def _close(workspace: Workspace, runs: tuple[RunResult, ...]) -> None:
+    """Finish the runs of processes that were killed after they had written their results."""
+    for run in runs:
+        if run.trained and workspace.tracking.run_is_open(run.run_id):
+            workspace.tracking.finish(run.run_id)
+
+
+def grid_of(workspace: Workspace, axes: dict[str, tuple[Any, ...]], base: dict[str, Any], jobs: int) -> Grid:
+    """A grid over fields of the use case's TrainConfig, each value checked. Raises SettingsError."""
+    from pydantic import ValidationError
+
+    use_case = workspace.use_case
+    if use_case.task.kind != "detection":
+        problem = f"The use case '{use_case.name}' has no grid: its table is one of detectors"
+        raise SettingsError(problem, "Choose one with --use-case person")
+    grid = Grid(axes=axes, base=base, jobs=jobs)
+    for config in grid.configs():
+        try:
+            use_case.config(**config)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0]) if first["loc"] else ""
+            what = f"{name} cannot be {config.get(name)!r}" if name else "These fields do not go together"
+            problem = f"{what}: {first['msg'].lower()}"
+            raise SettingsError(problem, f"Fields: {', '.join(use_case.config.model_fields)}") from None
+    return grid

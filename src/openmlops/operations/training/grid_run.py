@@ -1,0 +1,87 @@
+"""One run of a grid, in a process of its own: train, evaluate, write down what it came to, end.
+
+The request comes as one line of JSON on standard input, which stays open: when it closes, whoever asked is gone, and this
+process ends too, leaving its checkpoint. What is not here: which runs there are (`grid`).
+"""
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from openmlops.core.types import SplitsRef, TrainedRef
+from openmlops.errors import ServiceUnavailable, TrainingError
+from openmlops.files import write_text
+from openmlops.operations.release import scoring
+from openmlops.operations.retries import patiently
+from openmlops.operations.run_leases import working_on
+from openmlops.operations.training import grid, train
+from openmlops.operations.training.grid_jobs import PARENT_TAG, UNAVAILABLE, RunResult
+from openmlops.operations.workspace import Workspace
+from openmlops.terminal import exit_code
+
+ORPHANED = 3
+
+
+def main() -> None:
+    """0 when the result is written, 1 after one line on standard error, UNAVAILABLE if a service stayed away."""
+    asked = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_the_asker, daemon=True).start()
+    away = []
+
+    def command() -> None:
+        try:
+            run(Workspace.open(asked["use_case"]), asked)
+        except ServiceUnavailable:
+            away.append(True)
+            raise
+
+    code = exit_code(command)
+    sys.exit(UNAVAILABLE if away else code)
+
+
+def _end_with_the_asker() -> None:
+    sys.stdin.read()
+    os._exit(ORPHANED)
+
+
+def run(workspace: Workspace, asked: dict[str, Any]) -> None:
+    """Train or go on training, evaluate on both splits, and write the result, whole."""
+    from openmlops.learning.device import cores
+
+    splits = SplitsRef.model_validate(asked["splits"])
+    config = dict(asked["config"])
+    if asked["jobs"] > 1:
+        config.setdefault("threads", max(1, cores() // asked["jobs"]))
+    preprocessing = train.preprocess(workspace, splits)
+    if train.training_key(workspace, splits, preprocessing, workspace.use_case.config(**config)) != asked["key"]:
+        raise TrainingError("The code of the training was changed while the grid ran", "Give the same command again")
+    trained = train.train(workspace, splits, preprocessing, config, {PARENT_TAG: asked["parent"]})
+    patiently(_evaluate, workspace, trained, asked)
+
+
+def _evaluate(workspace: Workspace, trained: TrainedRef, asked: dict[str, Any]) -> None:
+    result = Path(asked["result"])
+    with working_on(workspace, trained.run_id):
+        validation = scoring.measure(workspace, trained, "validation")
+        test = scoring.evaluate(workspace, trained, result.with_suffix(""))
+        selection = {"selection_map50": validation.evaluation.headline()[1].value}
+        workspace.tracking.log_metrics(trained.run_id, selection, trained.ended_at)
+        answers = result.with_suffix(".answers")
+        grid.keep_answers(workspace, answers, validation.answers)
+        found = RunResult(
+            config=asked["config"],
+            run_id=trained.run_id,
+            trained=trained,
+            validation=validation.evaluation,
+            test=test,
+            answers=str(answers),
+        )
+        write_text(result, found.model_dump_json(indent=2))
+        workspace.tracking.finish(trained.run_id)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""Train: one MLflow run from the first step to the last, however often the process was killed in between.
+
+What is covered: which training a killed one is resumed by, its run, progress for a person, the saved weights. What is not:
+the loop itself (`learning.loop`), and everything after it (`models`).
+"""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any
+
+from pydantic import ValidationError
+
+from openmlops.adapters.tracking import START_TAG
+from openmlops.core.quality import EpochMetrics
+from openmlops.core.types import Preprocessing, SplitsRef, TrainedRef, Value
+from openmlops.files import replacing, write_text
+from openmlops.operations.data.datasets import indices_of
+from openmlops.operations.retries import patiently
+from openmlops.operations.run_leases import holding, starting, working_on
+from openmlops.operations.training.epoch_log import EpochLog
+from openmlops.operations.workspace import Workspace
+from openmlops.terminal import training_progress
+
+
+def preprocess(workspace: Workspace, splits: SplitsRef) -> Preprocessing:
+    """What the model's first layer will do, measured on the training images alone."""
+    rows = workspace.use_case.read(Path(splits.dataset.path))
+    return workspace.use_case.preprocess(rows, indices_of(splits)["train"])
+
+
+def train(
+    workspace: Workspace,
+    splits: SplitsRef,
+    preprocessing: Preprocessing,
+    config: dict[str, Any],
+    tags: Mapping[str, str] = MappingProxyType({}),
+) -> TrainedRef:
+    """Fit the use case's model to the training split, or go on with the killed training of the same data, configuration and
+    code. `tags` are further ones of its run. Raises TrainingError if it cannot end well; its run is then closed as failed,
+    with the reason. Services that are away while it trains are not noticed, before and after they are waited for.
+    """
+    chosen = workspace.use_case.config(**config)
+    key = training_key(workspace, splits, preprocessing, chosen)
+    folder = workspace.home / "trainings" / key[:16]
+    run = _Run(workspace, folder, tags)
+    if ended := patiently(run.ended, workspace):
+        return ended
+    rows = workspace.use_case.read(Path(splits.dataset.path))
+    indices = indices_of(splits)
+    model = workspace.use_case.build(chosen, preprocessing, rows, indices["train"])
+
+    def on_epoch(metrics: EpochMetrics) -> None:
+        run.epochs.add(metrics)
+        progress.epoch(metrics)
+
+    with training_progress() as progress, run:
+        result = workspace.use_case.fit(
+            model,
+            rows,
+            indices,
+            chosen,
+            folder=folder,
+            key=key,
+            on_start=lambda: patiently(run.open, workspace, splits, preprocessing, chosen),
+            on_epoch=on_epoch,
+            on_step=progress.step,
+        )
+        trained = run.keep(model, result, splits)
+        patiently(run.complete, workspace, trained)
+        return trained
+
+
+def training_key(workspace: Workspace, splits: SplitsRef, preprocessing: Preprocessing, config: Value) -> str:
+    """SHA-256 of all that decides the weights, but for the machine: data, split, preprocessing, configuration and code."""
+    chosen = config.model_dump_json(exclude={"threads"})
+    parts = (splits.fingerprint, preprocessing.model_dump_json(), chosen, code_fingerprint(workspace))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def code_fingerprint(workspace: Workspace) -> str:
+    """SHA-256 of the source of `learning`, of the packages that the configuration's classes are from, which are the use case's
+    and those that it is made of: the code that decides the weights.
+    """
+    from openmlops import learning
+
+    classes = [each for each in workspace.use_case.config.__mro__ if issubclass(each, Value) and each is not Value]
+    files = (inspect.getfile(learning), *map(inspect.getfile, classes))
+    homes = dict.fromkeys(Path(file).parent for file in files)
+    digest = hashlib.sha256()
+    for source in sorted(path for home in homes for path in home.glob("*.py")):
+        digest.update(source.name.encode() + source.read_bytes())
+    return digest.hexdigest()
+
+
+class _Run:
+    """The MLflow run of one training folder. What finds it again is on disk before it is made."""
+
+    def __init__(self, workspace: Workspace, folder: Path, tags: Mapping[str, str]) -> None:
+        self.home, self.folder, self.tags, self.id = workspace.home, folder, tags, ""
+        self.epochs = EpochLog(workspace.tracking, folder)
+        self._open = ExitStack()
+
+    def ended(self, workspace: Workspace) -> TrainedRef | None:
+        """The training that ended here, if what follows it was killed before the run could be closed."""
+        done = self.folder / "trained.json"
+        if not done.exists():
+            return None
+        try:
+            trained = TrainedRef.model_validate_json(done.read_text())
+        except ValidationError:  # written by another version of this package: the checkpoint leads there again
+            return None
+        if not (Path(trained.path).exists() and workspace.tracking.can_go_on(trained.run_id)):
+            return None
+        with working_on(workspace, trained.run_id):
+            self.complete(workspace, trained)
+        return trained
+
+    def open(self, workspace: Workspace, splits: SplitsRef, preprocessing: Preprocessing, config: Value) -> None:
+        """Start a run, or go on with the one that a killed training left open."""
+        note = self.folder / "run_id"
+        if note.exists() and workspace.tracking.can_go_on(found := note.read_text()):
+            self._hold(workspace, workspace.tracking.tags(found).get(START_TAG, ""))
+            workspace.tracking.resume(found)
+            self.id = found
+        else:
+            with starting(self.folder) as once:
+                self._hold(workspace, once)
+                self.id = self._start(workspace, splits, preprocessing, config, once)
+                self.epochs.begin_anew()
+                write_text(note, self.id)
+        self._open.enter_context(workspace.tracking.failing(self.id))
+        self.epochs.send_to(self.id)
+
+    def _start(self, workspace: Workspace, splits: SplitsRef, preprocessing: Preprocessing, config: Value, once: str) -> str:
+        data = splits.dataset
+        params = {**config.model_dump(), "preprocessing": preprocessing.model_dump(), "split_seed": splits.seed}
+        tags = {
+            **self.tags,
+            "openmlops.use_case": workspace.use_case.name,
+            "openmlops.dataset": data.fingerprint,
+            "openmlops.splits": splits.fingerprint,
+            "openmlops.code": code_fingerprint(workspace),
+        }
+        run_id = workspace.tracking.start(f"{workspace.model_name}-{self.folder.name[:8]}", params, tags, once)
+        workspace.tracking.log_dataset(run_id, data.name, data.fingerprint)
+        for name, content in workspace.data_versions.record(Path(data.path)).items():
+            workspace.tracking.log_text(run_id, content.decode(), f"data/{name}")
+        return run_id
+
+    def _hold(self, workspace: Workspace, once: str) -> None:
+        self._open.close()
+        if once:
+            self._open.enter_context(holding(workspace, once))
+
+    def __enter__(self) -> None:
+        """Nothing is opened yet: that is for the process that holds the training's lock."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """After a failure, close the run as failed, with the reason. A killed or interrupted training leaves it open."""
+        self.epochs.end()
+        self._open.__exit__(kind, error, trace)
+
+    def keep(self, model: Any, result: Any, splits: SplitsRef) -> TrainedRef:
+        """Save the weights and what is to be told of them, here, and return the reference to it all."""
+        from safetensors.torch import save_file
+
+        for metrics in result.history:
+            self.epochs.add(metrics)
+        path = self.home / "weights" / f"{self.id}.safetensors"
+        with replacing(path) as beside:
+            save_file(model.state_dict(), beside)
+        trained = TrainedRef(
+            path=str(path),
+            run_id=self.id,
+            splits=splits,
+            config=result.config.model_dump(),
+            epochs=result.epochs,
+            seconds=result.seconds,
+            resumed=result.resumed,
+            ended_at=datetime.now(UTC),
+        )
+        write_text(self.folder / "trained.json", trained.model_dump_json())
+        return trained
+
+    def complete(self, workspace: Workspace, trained: TrainedRef) -> None:
+        """Give the run what it lacks: epochs that could not be sent, the configuration that came of it."""
+        self.epochs.end()
+        self.epochs.complete(trained.run_id)
+        config = trained.model_dump(mode="json", include={"config"})["config"]
+        workspace.tracking.log_text(trained.run_id, json.dumps(config, indent=2), "config.json")
+        workspace.tracking.drop_twins(trained.run_id)

@@ -1,0 +1,157 @@
+"""Who may ask what over HTTP: one door for the prediction server and for the console.
+
+What is here: tokens, sessions, hosts and origins, as functions of a request's method, path and headers. What is not: how many
+at once and how large a body (`serving.guard`), and how a refusal looks (`problems` there, `doorway` here).
+"""
+
+import hmac
+import ipaddress
+from http import HTTPStatus
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+from starlette.datastructures import Headers
+
+from openmlops.core.types import Value
+from openmlops.errors import SettingsError
+from openmlops.web.sessions import COOKIE, Sessions
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+HEALTH_PATHS = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
+"""free for all: an orchestrator asks them without a token"""
+LOGIN, STATIC = "/console/login", "/console/static/"
+CLOSE_CONNECTION = {"Connection": "close"}
+
+Role = Literal["act", "read"]
+Refusal = tuple[HTTPStatus, str, dict[str, str]]
+
+
+class Tokens(Value):
+    """API_TOKEN, which may do everything, and API_READ_TOKEN, which may look. Both may be empty."""
+
+    acting: SecretStr = SecretStr("")
+    reading: SecretStr = SecretStr("")
+
+    def require_for(self, host: str) -> None:
+        """Raises SettingsError when the address can be reached from outside and there is no token, or when the token that may
+        only read would allow more than that."""
+        token, reading = self.acting.get_secret_value(), self.reading.get_secret_value()
+        if not token and not is_loopback(host):
+            problem = f"The server was asked to listen on {host}, which others can reach, without a token"
+            raise SettingsError(problem, "Set API_TOKEN, or listen on 127.0.0.1")
+        if reading and not token:
+            problem = "API_READ_TOKEN is set without API_TOKEN: whoever may not read could still predict"
+            raise SettingsError(problem, "Set API_TOKEN too, to another value")
+        if reading and reading == token:
+            raise SettingsError("API_READ_TOKEN and API_TOKEN are the same (values hidden)", "Give each a value of its own")
+
+    def role_of(self, given: str) -> Role | None:
+        """What a token allows; None for one that is not ours."""
+        for role, token in (("act", self.acting), ("read", self.reading)):
+            ours = token.get_secret_value().encode()
+            if ours and hmac.compare_digest(given.encode(), ours):
+                return role  # type: ignore[return-value]
+        return None
+
+
+class AccessPolicy:
+    """Whatever predicts or changes something needs API_TOKEN. Reading is free for all, unless there is a token for it; the
+    pages of the console, which show what was sent, need one of the tokens as soon as there is any."""
+
+    def __init__(self, tokens: Tokens, sessions: Sessions) -> None:
+        self.tokens, self.sessions = tokens, sessions
+        self._is_open = not tokens.acting.get_secret_value()
+        self._is_free_to_read = not tokens.reading.get_secret_value()
+
+    def role_of(self, path: str, headers: Headers) -> Role | None:
+        """What the visitor may do: by the token in the header or, on the console's pages, by a session."""
+        if self._is_open:
+            return "act"
+        if bearer := _bearer(headers):
+            return self.tokens.role_of(bearer)
+        return self.sessions.role_of(_cookie(headers)) if is_page(path) else None
+
+    def read_refusal(self, path: str, headers: Headers) -> Refusal | None:
+        """Why a request that only reads is not answered; either token will do."""
+        if path in HEALTH_PATHS:
+            return None
+        if is_page(path):
+            return self._page_refusal(path, headers)
+        if self._is_free_to_read or self.role_of(path, headers):
+            return None
+        return _unauthorized("API_READ_TOKEN or API_TOKEN")
+
+    def write_refusal(self, path: str, headers: Headers) -> Refusal | None:
+        """Why a request that predicts or changes something is not answered."""
+        if is_page(path) and (found := self._cross_site_refusal(headers)):
+            return found
+        if path == LOGIN:
+            return None
+        role = self.role_of(path, headers)
+        if role == "read":
+            return HTTPStatus.FORBIDDEN, "API_READ_TOKEN may only read; this needs API_TOKEN", CLOSE_CONNECTION
+        if role is None:
+            return _unauthorized("API_TOKEN")
+        if self._is_open and not _is_same_machine(headers.get("origin", "")):
+            detail = f"A page of {headers['origin']} may not use this server; it has no token that would tell who asks"
+            return HTTPStatus.FORBIDDEN, detail, CLOSE_CONNECTION
+        return None
+
+    def _page_refusal(self, path: str, headers: Headers) -> Refusal | None:
+        if path == LOGIN or path.startswith(STATIC):
+            return None
+        if self._is_open:
+            return self._foreign_host_refusal(headers)
+        return None if self.role_of(path, headers) else _unauthorized("API_READ_TOKEN or API_TOKEN")
+
+    def _cross_site_refusal(self, headers: Headers) -> Refusal | None:
+        """Why a change that another site's page asked for is refused, whatever cookies the browser sent along."""
+        origin, host = headers.get("origin", ""), headers.get("host", "")
+        if origin and urlsplit(origin).netloc != host:
+            return HTTPStatus.FORBIDDEN, f"A page of {origin[:200]} may not use the console of {host[:200]}", CLOSE_CONNECTION
+        if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            return HTTPStatus.FORBIDDEN, "Another site's page may not use the console", CLOSE_CONNECTION
+        return self._foreign_host_refusal(headers)
+
+    def _foreign_host_refusal(self, headers: Headers) -> Refusal | None:
+        """Without a token the console belongs to this machine: a name that somebody else's DNS points here is none of it."""
+        name = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        if not self._is_open or is_loopback(name):
+            return None
+        detail = f"Without a token the console answers to 127.0.0.1 and localhost only, not to '{name[:200]}'"
+        return HTTPStatus.FORBIDDEN, detail, CLOSE_CONNECTION
+
+
+def is_page(path: str) -> bool:
+    """Whether a path belongs to the console."""
+    return path in ("/", "/console") or path.startswith("/console/")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine only."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _unauthorized(tokens: str) -> Refusal:
+    detail = f"This needs the header 'Authorization: Bearer TOKEN' with the server's {tokens}"
+    return HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": "Bearer", **CLOSE_CONNECTION}
+
+
+def _bearer(headers: Headers) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _cookie(headers: Headers) -> str:
+    found = [part.strip().partition("=") for part in headers.get("cookie", "").split(";")]
+    return next((value for name, _, value in found if name == COOKIE), "")
+
+
+def _is_same_machine(origin: str) -> bool:
+    """No browser, or a page from this machine: another site must not reach a server that trusts its own machine."""
+    host = origin.partition("://")[2].rpartition(":")[0] or origin.partition("://")[2]
+    return not origin or is_loopback(host)

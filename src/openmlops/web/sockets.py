@@ -1,0 +1,31 @@
+"""Sockets that a server listens on."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from openmlops.errors import SettingsError
+
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket on the address. Raises SettingsError when it is taken."""
+    bound = bind(host, port)
+    try:
+        yield bound
+    finally:
+        bound.close()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A bound socket that is handed on to worker processes. Raises SettingsError."""
+    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((host.strip("[]"), port))
+    except OSError as error:
+        found.close()
+        problem = f"The server cannot listen on {host}:{port} ({error.strerror})"
+        raise SettingsError(problem, "Give another --port, or end what listens there") from error
+    found.set_inheritable(True)
+    return found

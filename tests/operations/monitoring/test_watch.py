@@ -1,0 +1,172 @@
+"""Watching: a turn when it is due, by schedule, answers, labels or request; who is told of it, once."""
+
+import logging
+import threading
+from datetime import datetime, timedelta
+
+import pytest
+from test_cycle import keep
+
+from openmlops.errors import LeaseTaken
+from openmlops.operations.monitoring import notification, watch
+from openmlops.operations.monitoring.cycle import CycleOutcome
+from openmlops.operations.monitoring.monitor import DecisionSummary, MonitoringOutcome
+from openmlops.operations.monitoring.watch import Seen, due, look
+from openmlops.operations.monitoring.windows import load_latest_model
+from openmlops.operations.workspace import Workspace
+from small_loop import NOON, branch, fresh_images, label, send
+
+HOUR = timedelta(hours=1)
+LAST = Seen(at=NOON, version=1, answers=1000, labels=10)
+
+
+def is_due(requests: tuple[str, ...] = (), **changed) -> str:
+    seen = LAST.model_copy(update={"at": NOON + timedelta(minutes=1), **changed})
+    return due(LAST, seen, HOUR, window=500, labels=100, requests=requests)
+
+
+def test_the_watch_begins_with_a_turn():
+    assert due(None, LAST, HOUR, 500, 100, ()) == "the watch begins"
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({}, ""),
+        ({"at": NOON + HOUR}, "1:00:00 have passed"),
+        ({"answers": 1499}, ""),
+        ({"answers": 1500}, "500 new answers"),
+        ({"labels": 99}, ""),
+        ({"labels": 100}, "100 new labels"),
+        ({"version": 2, "answers": 400}, ""),
+        ({"version": 2, "answers": 500}, "500 new answers"),
+    ],
+)
+def test_a_turn_is_due_by_schedule_answers_and_labels(changed: dict, why: str):
+    assert is_due(**changed) == why
+
+
+def test_labels_that_are_enough_already_make_one_turn_due_not_one_each_time():
+    enough = LAST.model_copy(update={"labels": 100})
+    seen = enough.model_copy(update={"at": NOON + timedelta(minutes=1), "labels": 120})
+    assert due(enough, seen, HOUR, 500, 100, ()) == ""
+
+
+def test_a_request_makes_a_turn_due_at_once():
+    assert is_due(("complaints from site 4",)) == "requested: complaints from site 4"
+
+
+def test_answers_and_labels_are_counted_where_they_are_logged(loop: Workspace):
+    model = load_latest_model(loop)
+    images, labels = fresh_images(30, seed=50)
+    label(loop, send(loop, model, images)[:20], labels[:20])
+    assert look(loop, NOON) == Seen(at=NOON, version=model.version, answers=30, labels=20)
+
+
+def outcome(loop: Workspace, decision: str, action: str, mode: str = "suggest") -> CycleOutcome:
+    record = loop.decisions.get(decision)
+    model = load_latest_model(loop)
+    summary = DecisionSummary(id=decision, action=action, reasons=record.reasons)
+    seen = MonitoringOutcome(
+        model=model, source="log", simulated=False, n=500, drift=record.observation.drift, share_of_drifted_columns=0.9,
+        estimate=None, labelled=None, decision=summary, files=(),
+    )  # fmt: skip
+    return CycleOutcome(monitoring=seen, mode=mode, act="none", reasons=("suggested",), outcome=None, champion=model.version)
+
+
+def test_the_watch_takes_turns_until_it_is_ended(loop: Workspace, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    ended, taken = threading.Event(), []
+
+    def turn() -> CycleOutcome:
+        taken.append(keep(loop, "nothing", by=str(len(taken))))
+        return outcome(loop, taken[-1].id, "nothing")
+
+    for _ in watch.watch(loop, turn, timedelta(seconds=0.02), 500, ended):
+        if len(taken) == 3:
+            ended.set()
+    assert len(taken) == 3
+    assert "a turn is due: the watch begins" in caplog.text
+
+
+def test_a_turn_that_another_watcher_has_is_left_to_it(loop: Workspace):
+    ended, tried = threading.Event(), []
+
+    def turn() -> CycleOutcome:
+        tried.append(len(tried))
+        if len(tried) == 2:
+            ended.set()
+        raise LeaseTaken("host-b process 7 holds the lease", "Wait for it")
+
+    assert list(watch.watch(loop, turn, timedelta(seconds=0.02), 500, ended)) == []
+    assert tried == [0, 1]
+
+
+def test_what_fails_again_in_the_same_way_is_logged_once(loop: Workspace, caplog: pytest.LogCaptureFixture):
+    ended, holders = threading.Event(), ["host-b", "host-b", "host-c", "host-c", "host-b"]
+
+    def turn() -> CycleOutcome:
+        holder = holders.pop(0)
+        if not holders:
+            ended.set()
+        raise LeaseTaken(f"{holder} holds it", "Wait for it")
+
+    caplog.set_level(logging.INFO)
+    assert list(watch.watch(loop, turn, timedelta(seconds=0.02), 500, ended)) == []
+    said = [record.message.split(" holds")[0] for record in caplog.records if "holds it" in record.message]
+    assert said == ["host-b", "host-c", "host-b"]
+
+
+def test_a_watcher_takes_up_a_request_from_another_process(loop: Workspace):
+    ended, taken = threading.Event(), []
+
+    def turn() -> CycleOutcome:
+        taken.append(keep(loop, "nothing", by=str(len(taken))))
+        return outcome(loop, taken[-1].id, "nothing")
+
+    def ask() -> None:
+        watch.request(Workspace(loop.settings), "look now", datetime.now(NOON.tzinfo))
+
+    watch.POLL, before = 0.05, watch.POLL
+    try:
+        for _ in watch.watch(loop, turn, timedelta(days=1), 500, ended):
+            ask() if len(taken) == 1 else ended.set()
+    finally:
+        watch.POLL = before
+    assert len(taken) == 2
+
+
+def told(loop: Workspace, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    sent: list[dict] = []
+    monkeypatch.setattr(notification.webhook, "post", lambda url, content, hosts: sent.append({**content, "hosts": hosts}))
+    return sent
+
+
+def test_a_decision_is_told_once_and_nothing_is_told_of_nothing(loop: Workspace, tmp_path, monkeypatch):
+    listened = branch(
+        loop,
+        tmp_path / "listened",
+        notify_webhook_url="http://hooks.example/x",
+        notify_allowed_hosts="hooks.example, b.example",
+    )
+    sent = told(listened, monkeypatch)
+    for by, action in (("1", "nothing"), ("2", "retrain"), ("3", "retrain"), ("4", "nothing"), ("5", "retrain")):
+        record = keep(listened, action, by=by)
+        notification.notify(listened, outcome(listened, record.id, action))
+    assert [each["decision"] for each in sent] == ["retrain-2", "retrain-5"]
+    assert sent[0]["hosts"] == ["hooks.example", "b.example"]
+    assert (sent[0]["action"], sent[0]["reasons"], sent[0]["mode"]) == ("retrain", ["because"], "suggest")
+
+
+def test_the_mode_manual_tells_nobody_outside(loop: Workspace, tmp_path, monkeypatch):
+    listened = branch(loop, tmp_path / "listened", notify_webhook_url="http://hooks.example/x")
+    sent = told(listened, monkeypatch)
+    assert not notification.notify(listened, outcome(listened, keep(listened, "retrain").id, "retrain", "manual"))
+    assert sent == []
+
+
+def test_a_webhook_that_is_not_allowed_costs_a_log_line_and_no_more(loop: Workspace, tmp_path, caplog):
+    listened = branch(loop, tmp_path / "listened", notify_webhook_url="http://169.254.169.254/x?key=s3cret")
+    assert not notification.notify(listened, outcome(listened, keep(listened, "retrain").id, "retrain"))
+    assert "NOTIFY_ALLOWED_HOSTS does not" in caplog.text
+    assert "s3cret" not in caplog.text

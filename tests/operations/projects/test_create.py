@@ -1,0 +1,151 @@
+"""`openmlops init PROJECT`: what it makes, what it refuses in one line, and that nothing is left of what cannot be made."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from openmlops.cli import app
+from openmlops.errors import DataInvalid, OpenMLOpsError, SettingsError
+from openmlops.operations.projects.create import create, module_name
+from openmlops.operations.projects.templates import texts
+from openmlops.operations.workspace import Workspace
+from openmlops.settings import Settings
+from openmlops.usecases.base import UseCase
+from shapes import folders
+from usecases.yolo_folder.test_yolo_arrange import write
+
+
+def refused(*words: str) -> str:
+    """What the command says when it refuses."""
+    error = CliRunner().invoke(app, ["init", *words]).exception
+    assert isinstance(error, OpenMLOpsError), error
+    assert "\n" not in str(error)
+    return str(error)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "A project needs PROJECT and --kind and --data. Write it as openmlops init my-project"),
+        (["mine"], "A project needs --kind and --data."),
+        (["mine", "--kind", "detection"], "A project needs --data."),
+        (["--data", "."], "A project needs PROJECT and --kind."),
+        (["mine", "--stack", "compose"], "--stack makes no project, and PROJECT is for one. Give two commands"),
+        (["--stack", "compose", "--kind", "detection", "--data", "."], "and --kind and --data are for one."),
+        (["mine", "--kind", "detection", "--data", "/nowhere/at/all"], "There is no folder /nowhere/at/all."),
+    ],
+)
+def test_what_does_not_go_together_is_one_line_with_what_would_be_right(words: list[str], said: str) -> None:
+    assert said in refused(*words)
+
+
+@pytest.mark.parametrize("name", ["2cats", "my project", "class", "my.cats", "ä", "-x", "a" * 51])
+def test_a_name_that_no_module_can_have_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match=r"cannot be the name of a project\. Use up to 50 letters"):
+        module_name(name)
+
+
+@pytest.mark.parametrize("name", ["numpy", "json", "openmlops", "torch"])
+def test_a_name_that_hides_a_module_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"Python has a module of this name. Take another, such as my-{name}"):
+        module_name(name)
+
+
+def test_a_name_with_dashes_is_a_module_with_underscores() -> None:
+    assert module_name("my-cats_2") == "my_cats_2"
+
+
+def test_a_folder_that_is_not_empty_or_lies_inside_the_data_is_refused_and_stays_as_it_was(tmp_path: Path) -> None:
+    own = folders(tmp_path / "own", 1)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine.txt").write_text("mine")
+    for place, said in (
+        (tmp_path / "taken", "is there and is not empty"),
+        (own / "mine", "one inside the other"),
+        (tmp_path, "one inside the other"),
+        (own, "one inside the other"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            create(place, "classification", own)
+    assert (tmp_path / "taken" / "mine.txt").read_text() == "mine"
+    assert not (own / "mine").exists()
+
+
+def test_bad_data_leaves_nothing_behind(tmp_path: Path) -> None:
+    own = folders(tmp_path / "own", 4)
+    (tmp_path / "empty").mkdir()
+    for place in ("empty", "mine"):
+        with pytest.raises(DataInvalid, match="too few images of disc") as raised:
+            create(tmp_path / place, "classification", own)
+        assert len(raised.value.problems) == 1
+    assert list((tmp_path / "empty").iterdir()) == []
+    assert not (tmp_path / "mine").exists()
+
+
+def test_names_with_quotes_and_line_ends_stay_names() -> None:
+    classes = ('six "inch" nail', "l'été", "back\\slash")
+    text = texts("mine", "classification", classes, 32)["mine.py"]
+    found: dict[str, object] = {}
+    exec(compile(text.replace("class Training", "Given = " + repr(classes) + "\n\n\nclass Training"), "mine.py", "exec"), found)
+    made = found["USE_CASE"]
+    assert isinstance(made, UseCase)
+    assert made.check(Path("/nowhere"))[1] == dict.fromkeys(classes, 0)
+
+
+@pytest.fixture(scope="module")
+def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that finds two kinds of things; made as a user's command makes it."""
+    place = tmp_path_factory.mktemp("pets")
+    write(place / "own" / "images", place / "own" / "labels", 20)
+    (place / "own" / "classes.txt").write_text("cat\ndog\n")
+    made = create(place / "my-pets", "detection", place / "own")
+    assert (made.name, made.classes, made.train + made.validation + made.test) == ("my_pets", ("cat", "dog"), 20)
+    assert any("fewer than 100: `openmlops monitor` cannot look for drift" in note for note in made.notes)
+    return place / "my-pets"
+
+
+def test_a_project_holds_little_and_git_tracks_what_says_which_images_there_were(pets: Path) -> None:
+    assert {path.name for path in pets.iterdir()} <= {
+        *(".dvc", ".dvcignore", ".env", ".git", ".gitignore", ".openmlops", "README.md", "__pycache__", "data", "my_pets.py"),
+    }
+    untracked = subprocess.run(
+        ["git", "-C", pets, "status", "--porcelain", "--untracked-files=all"], capture_output=True, text=True, check=True
+    )
+    names = {line[3:] for line in untracked.stdout.splitlines()}
+    assert {"README.md", "my_pets.py", "data/raw/my_pets.dvc", "data/raw/my_pets.manifest.json"} <= names
+    assert not any(".openmlops" in name or name.endswith(".png") or name == ".env" for name in names)
+
+
+def test_the_server_can_load_a_project_without_torch(pets: Path) -> None:
+    code = (
+        "import sys; from openmlops.operations.workspace import Workspace; found = Workspace.open().use_case;"
+        "print(found.name, [name for name in ('torch', 'zenml', 'ultralytics') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=pets, capture_output=True, text=True)
+    assert done.stdout.strip() == "my_pets []", done.stderr
+
+
+def test_a_detector_of_ones_own_classes_is_trained_and_answers(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One epoch at 32 pixels: enough to see that two classes go through the network and come out named."""
+    if find_spec("ultralytics") is None:
+        pytest.skip("training a detector needs the extra `yolo`")
+    from openmlops.learning.export import Eager
+    from openmlops.operations.release import inference
+
+    monkeypatch.chdir(pets)
+    use_case = Workspace(Settings.load({}, pets / ".env")).use_case
+    assert use_case.name == "my_pets"
+    rows = use_case.read(pets / "data" / "raw" / "my_pets")
+    splits = use_case.split(rows, 0)
+    config = use_case.config(epochs=1, imgsz=32, threads=1, pretrained="none")
+    model = use_case.build(config, use_case.preprocess(rows, splits["train"]), rows, splits["train"])
+    use_case.fit(model, rows, splits, config, folder=pets / "fit", key="k", on_epoch=lambda metrics: None)
+    answers = inference.answers(use_case, Eager(use_case.served(model), use_case.task.outputs), rows.images[splits["test"]])
+    assert rows.names == ("cat", "dog")
+    assert len(answers) == len(splits["test"])
+    assert set(np.concatenate(list(answers))[:, 5].tolist()) <= {0.0, 1.0}

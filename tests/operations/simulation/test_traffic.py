@@ -1,0 +1,119 @@
+"""Traffic is sent as a client sends it: counted, paced, never repeated."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from openmlops.core.classification.task import CLASSIFICATION
+from openmlops.errors import ServiceUnavailable, SettingsError
+from openmlops.operations.simulation.traffic import Stream, parse_corruption, send
+from openmlops.usecases.cifar10.data import decode
+
+
+class Server(ThreadingHTTPServer):
+    """Answers every image with its first pixel as the label; fails each request whose first pixel is 9."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.bodies: list[bytes] = []
+        self.feedback: list[dict] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_GET(self) -> None:
+        self._answer(200, {})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/feedback":
+            self.server.feedback.append(json.loads(body))
+            return self._answer(200, {"recorded": True})
+        self.server.bodies.append(body)
+        label = int(decode(body)[0, 0, 0])
+        if label == 9:
+            return self._answer(503, {"title": "busy"})
+        identity = f"p{len(self.server.bodies)}"
+        probabilities = {str(index): float(index == label) for index in range(10)}
+        told = {"prediction_id": identity, "label": label, "probabilities": probabilities, "model": {"name": "m", "version": 4}}
+        return self._answer(200, told)
+
+    def _answer(self, status: int, content: dict) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    running = Server()
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    yield running
+    running.shutdown()
+    running.server_close()
+
+
+def stream(first_pixels: list[int], labels: list[int]) -> Stream:
+    images = np.zeros((len(labels), 32, 32, 3), np.uint8)
+    images[:, 0, 0, 0] = first_pixels
+    return Stream(images, np.array(labels), CLASSIFICATION)
+
+
+def test_right_wrong_and_failed_answers_are_counted(server: Server) -> None:
+    report = send(server.url, stream([1, 2, 3, 9], [1, 2, 0, 0]), count=4, rate=500)
+    assert (report.sent, report.answered, report.failed) == (4, 3, 1)
+    assert report.accuracy == pytest.approx(2 / 3)
+    assert report.versions == {4: 3}
+    assert "503" in report.first_failure
+    assert len(server.bodies) == 4
+
+
+def test_what_is_sent_is_the_image_to_the_pixel(server: Server) -> None:
+    image = np.random.default_rng(0).integers(0, 9, (1, 32, 32, 3), dtype=np.uint8)
+    send(server.url, Stream(image, np.array([0]), CLASSIFICATION), count=1, rate=500)
+    assert np.array_equal(decode(server.bodies[0]), image[0])
+
+
+def test_the_label_follows_its_own_prediction(server: Server) -> None:
+    report = send(server.url, stream([5, 6], [7, 7]), count=2, rate=500, labels=True)
+    assert report.labelled == 2
+    assert {found["prediction_id"] for found in server.feedback} == set(report.ids)
+    assert {found["label"] for found in server.feedback} == {7}
+
+
+def test_the_rate_is_kept(server: Server) -> None:
+    start = time.monotonic()
+    report = send(server.url, stream([1], [1]), count=20, rate=50)
+    assert report.sent == 20
+    assert time.monotonic() - start >= 19 / 50
+
+
+def test_no_server_is_one_clear_line() -> None:
+    with pytest.raises(ServiceUnavailable, match=r"No ready server answers at http://127\.0\.0\.1:9.*openmlops serve"):
+        send("http://127.0.0.1:9", stream([1], [1]), count=1)
+
+
+@pytest.mark.parametrize("text", ["brightness", "brightness:x", "noise:0", "blur:3", ""])
+def test_a_corruption_without_a_strength_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="is no corruption"):
+        parse_corruption(text)
+
+
+def test_the_strength_is_a_share_of_the_hardest() -> None:
+    assert [parse_corruption(f"noise:{strength}")[1] for strength in (0.2, 0.4, 1)] == [1, 2, 5]

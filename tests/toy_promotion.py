@@ -1,0 +1,102 @@
+"""A use case whose models are told by the images what to answer, so that a test decides who is right how often.
+
+Pixel k of an image holds the class that model k answers. The model is a real ONNX file, registered in a real MLflow; only the
+learning is left out.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from openmlops.core.classification.task import CLASSIFICATION
+from openmlops.core.types import DatasetRef, SplitsRef
+from openmlops.operations.data import datasets
+from openmlops.operations.workspace import Workspace
+from openmlops.settings import Settings
+from openmlops.usecases.base import Outputs, Rows, UseCase
+from openmlops.usecases.classifier import show
+
+NAME = "toy"
+CLASSES = 10
+ACCURACY = (0.0, 0.70, 0.76, 0.76, 0.60, 0.80)
+"""of model k on the test images, from 1 on"""
+
+
+def write_data(folder: Path, n: int = 2000) -> None:
+    """Images (n, 1, 8, 3) and labels, all of them test images; models agree much, as real ones do."""
+    rng = np.random.default_rng(0)
+    labels, difficulty = rng.integers(0, CLASSES, n), rng.normal(size=n)
+    images = np.zeros((n, 1, 8, 3), np.uint8)
+    for k, accuracy in enumerate(ACCURACY):
+        strain = difficulty + 0.3 * rng.normal(size=n)
+        right = strain <= np.quantile(strain, accuracy)
+        images[:, 0, k, 0] = np.where(right, labels, (labels + 1) % CLASSES)
+    folder.mkdir(parents=True)
+    np.savez(folder / "rows.npz", images=images, labels=labels)
+
+
+def read(folder: Path) -> Rows:
+    with np.load(folder / "rows.npz") as stored:
+        images, labels = stored["images"], stored["labels"]
+    return Rows(images, labels, tuple(map(str, range(CLASSES))), np.ones(len(labels), bool))
+
+
+def split(rows: Rows, seed: int) -> dict[str, np.ndarray]:
+    none = np.zeros(0, np.int64)
+    return {"train": none, "validation": none, "test": np.flatnonzero(rows.test)}
+
+
+def answer(tensors, shown) -> Outputs:
+    return Outputs(tensors["probabilities"], tensors["embedding"])
+
+
+def write_model(path: Path, k: int, scale: float = 5.0) -> None:
+    """A model that answers what pixel k says; with `scale` NaN it answers nothing at all."""
+
+    def constant(name, value):
+        return helper.make_node("Constant", [], [name], value=onnx.numpy_helper.from_array(np.array(value)))
+
+    nodes = [
+        constant("k", k),
+        constant("zero", 0),
+        constant("axis", [1]),
+        constant("depth", CLASSES),
+        constant("off_on", np.array([0, scale], np.float32)),
+        helper.make_node("Gather", ["images", "k"], ["pixel"], axis=2),
+        helper.make_node("Gather", ["pixel", "zero"], ["red"], axis=2),
+        helper.make_node("Squeeze", ["red", "axis"], ["class"]),
+        helper.make_node("Cast", ["class"], ["index"], to=TensorProto.INT64),
+        helper.make_node("OneHot", ["index", "depth", "off_on"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        helper.make_node("Identity", ["logits"], ["embedding"]),
+    ]
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", 1, 8, 3])
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("logits", "probabilities", "embedding")
+    ]
+    graph = helper.make_graph(nodes, "toy", [images], outputs)
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), path)
+
+
+def unused(*arguments):
+    raise AssertionError("promotion must not ask a use case for this")
+
+
+USE_CASE = UseCase(
+    name=NAME, model_name=NAME, folder="toy", about="", task=CLASSIFICATION, config=unused, read=read, check=unused,
+    split=split, preprocess=unused, build=unused, fit=unused, served=unused, decode=unused, show=show, answer=answer,
+    features=unused, sample=unused,
+)  # fmt: skip
+
+
+def workspace(home: Path) -> Workspace:
+    return Workspace(Settings(openmlops_home=home, use_case="toy_promotion:USE_CASE", data_raw_dir=home / "raw"))
+
+
+def splits(found: Workspace) -> SplitsRef:
+    if not found.data_folder.exists():
+        write_data(found.data_folder)
+    dataset = DatasetRef(name=NAME, path=str(found.data_folder), fingerprint="d" * 64, rows=2000)
+    return datasets.split(found, dataset, seed=0)
