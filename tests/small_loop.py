@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import save_file
 
+from mlflow_tables import with_tables
 from openmlops.adapters.inference_log import Entries, Layout
 from openmlops.core.images.corruptions import corrupt
 from openmlops.core.images.decoding import png
@@ -31,6 +32,7 @@ def workspace(home: Path, **settings: str) -> Workspace:
         "ARTIFACTS_DIR": f"{home}/artifacts",
         "MONITORING_DIR": f"{home}/monitoring",
     }
+    with_tables(home / "state" / "mlflow.db")
     given = {name.upper(): value for name, value in settings.items()}
     return Workspace(Settings.load({**places, **given}, dotenv=home / ".env"))
 

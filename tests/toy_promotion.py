@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from mlflow_tables import with_tables
 from openmlops.core.classification.task import CLASSIFICATION
 from openmlops.core.types import DatasetRef, SplitsRef
 from openmlops.operations.data import datasets
@@ -92,6 +93,7 @@ USE_CASE = UseCase(
 
 
 def workspace(home: Path) -> Workspace:
+    with_tables(home / "mlflow.db")
     return Workspace(Settings(openmlops_home=home, use_case="toy_promotion:USE_CASE", data_raw_dir=home / "raw"))
 
 

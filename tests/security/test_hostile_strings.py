@@ -18,9 +18,11 @@ import pytest
 from fastapi.testclient import TestClient
 from hostile import STRINGS, filled
 from mlflow import MlflowClient
+from typer.main import get_command
 from versions import MODEL, World
 from watching import Seen, watched
 
+from mlflow_tables import with_tables
 from openmlops import cli
 from openmlops.adapters import webhook
 from openmlops.adapters.database import connect
@@ -40,6 +42,7 @@ from openmlops.settings import Settings
 from openmlops.terminal import exit_code
 from openmlops.usecases.base import load_use_case
 
+PARSED = get_command(cli.app)
 CANARY_TEXT = "the-canary-sings"
 PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 Use = Callable[[str], str]
@@ -118,6 +121,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def registered(place: Place) -> Workspace:
     """A registry that knows one model, with one version, so that versions and aliases are looked up."""
     found = place.workspace()
+    with_tables(found.home / "mlflow.db")
     assert (found.registry.models(), found.ledger.models()) == ((), ())
     client = MlflowClient(found.settings.tracking_uri, found.settings.tracking_uri)
     client.create_registered_model("cifar10_cnn")
@@ -127,7 +131,11 @@ def registered(place: Place) -> Workspace:
 
 @pytest.fixture
 def command(registered: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Gives a command in this process, as `openmlops` would get it; what it said. It must be refused."""
+    """Gives a command in this process, as `openmlops` would get it; what it said. It must be refused.
+
+    The commands and their options are read from the functions once, which takes longer than most of them.
+    """
+    monkeypatch.setattr(cli, "app", PARSED)
 
     def give(*words: str) -> str:
         monkeypatch.setattr(sys, "argv", ["openmlops", *words])
