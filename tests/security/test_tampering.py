@@ -4,16 +4,22 @@ The ledger is what everything is tied to. That an edited ledger is noticed whate
 tests/adapters/test_ledger.py, and that damaged files are in tests/adapters/test_registry.py and tests/serving/test_swaps.py.
 """
 
+import io
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 import toy_promotion as toy
-from servers import png, running
+from servers import given, png, running
+from starlette.testclient import TestClient
 from versions import MODEL, OUTPUTS, World, export, images
 
 from openmlops.adapters.mlflow_client import connect
@@ -27,6 +33,9 @@ from openmlops.operations.release import promotion, scoring
 from openmlops.operations.release.aliases import find_version
 from openmlops.operations.training import reproduce
 from openmlops.operations.workspace import Workspace
+from openmlops.serving import fetch
+from openmlops.serving.app import create_app
+from openmlops.serving.config import ServingConfig
 
 CHAMPION, FORMER, CHALLENGER, OTHER = 2, 1, 3, 4
 DATA = "d" * 64
@@ -54,16 +63,16 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def workspace(original: Path, tmp_path: Path) -> Workspace:
     """A copy of it, without local copies of files, and without answers that were given before."""
-    home = tmp_path / "home"
-    shutil.copytree(original, home, ignore=shutil.ignore_patterns("models", "answers", "*.lock"))
-    edit(
-        home / "mlflow.db",
-        "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)",
-        str(original),
-        str(home),
-    )
-    edit(home / "mlflow.db", "UPDATE runs SET artifact_uri = replace(artifact_uri, ?, ?)", str(original), str(home))
-    return toy.workspace(home)
+    return toy.workspace(moved(original, tmp_path / "home", "models", "answers", "*.lock"))
+
+
+def moved(original: Path, home: Path, *without: str) -> Path:
+    """A copy of a home in another place, which MLflow's database then names; without the files called so."""
+    shutil.copytree(original, home, ignore=shutil.ignore_patterns(*without))
+    for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+        statement = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
+        edit(home / "mlflow.db", statement, str(original), str(home))
+    return home
 
 
 def edit(database: Path, statement: str, *values: object) -> None:
@@ -265,10 +274,11 @@ def test_with_an_edited_ledger_nothing_is_evaluated_promoted_or_rolled_back(work
 # The server
 
 
-@pytest.fixture
-def registered(tmp_path: Path) -> World:
-    """Versions 1 and 2 as the registry keeps them; 1 is champion, neither has a local copy."""
-    world = World(tmp_path)
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Versions 1 and 2 as the registry keeps them; 1 is champion, neither has a local copy. Do not write to it."""
+    world = World(tmp_path_factory.mktemp("sealed") / "home")
+    world.home.mkdir()
     uri = f"sqlite:///{world.home / 'mlflow.db'}"
     client = connect(uri)
     experiment = client.create_experiment("tests", artifact_location=str(world.home / "artifacts"))
@@ -283,11 +293,44 @@ def registered(tmp_path: Path) -> World:
     return world
 
 
+@pytest.fixture
+def registered(sealed: World, tmp_path: Path) -> World:
+    """A copy of it."""
+    world = World(moved(sealed.home, tmp_path / "home"))
+    world.sha256.update(sealed.sha256)
+    return world
+
+
+def fetch_here(command: list[str], *, input: str, **how: object) -> None:
+    """What the server has done by a process of its own, which imports MLflow, done by this one, which has it already."""
+    assert command == [sys.executable, "-m", fetch.__name__]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", io.StringIO(input))
+        try:
+            fetch.main()
+        except SystemExit as end:
+            raise subprocess.CalledProcessError(1, command, stderr=f"{end.code}\n") from None
+
+
+@contextmanager
+def served(world: World) -> Iterator[TestClient]:
+    """The server's application in this process. That a server's own process and the one that fetches say the same is claimed
+    by `test_a_server_of_its_own_process_says_what_is_refused_by_the_one_that_fetches`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fetch.subprocess, "run", fetch_here)
+        with TestClient(create_app(ServingConfig(**given(world))), base_url="http://127.0.0.1") as client:
+            yield client
+
+
 def served_by(world: World) -> tuple[int, str]:
     """The status of a prediction, and what the server says is wrong."""
-    with running(world) as server:
-        problem = server.client.get("/health/ready").json()["problem"] or ""
-        return server.predict(png(images(1)[0])).status_code, problem
+    with served(world) as client:
+        return told(client)
+
+
+def told(client: httpx.Client) -> tuple[int, str]:
+    problem = client.get("/health/ready").json()["problem"] or ""
+    return client.post("/predict", content=png(images(1)[0])).status_code, problem
 
 
 @pytest.mark.parametrize(
@@ -304,6 +347,15 @@ def test_a_server_does_not_follow_an_edited_registry(registered: World, statemen
     assert problem.startswith(
         f"{MODEL} version 1 is refused: The files of {MODEL} version 1 could not be fetched: The registry's row"
     )
+
+
+def test_a_server_of_its_own_process_says_what_is_refused_by_the_one_that_fetches(registered: World) -> None:
+    edit(registered.home / "mlflow.db", "UPDATE model_versions SET source = 'runs:/x/y' WHERE version = 1")
+    with running(registered) as server:
+        status, problem = told(server.client)
+    assert status == 503
+    assert "version 1 could not be fetched: The registry's row" in problem
+    assert (status, problem) == served_by(registered)
 
 
 def test_a_server_does_not_believe_the_registrys_tag(registered: World) -> None:
@@ -339,8 +391,8 @@ def test_a_local_copy_that_was_swapped_is_fetched_anew(registered: World, swap: 
     else:
         shutil.copy(theirs / swap, ours / swap)
     expected = OnnxModel(registered.home / "exported" / "1" / "model.onnx", OUTPUTS, 1).run(images(1))["probabilities"][0]
-    with running(registered) as server:
-        answer = server.predict(png(images(1)[0])).json()
+    with served(registered) as client:
+        answer = client.post("/predict", content=png(images(1)[0])).json()
     assert list(answer["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-4)
 
 
@@ -364,5 +416,5 @@ def test_a_server_does_not_start_on_a_ledger_whose_past_was_edited(registered: W
 
 def test_what_is_refused_is_told_in_json_that_ends(registered: World) -> None:
     edit(registered.home / "mlflow.db", "UPDATE model_versions SET source = ? WHERE version = 1", "/x" * 3000)
-    with running(registered) as server:
-        assert len(json.dumps(server.client.get("/health/ready").json())) < 4000
+    with served(registered) as client:
+        assert len(json.dumps(client.get("/health/ready").json())) < 4000

@@ -118,7 +118,8 @@ def test_sigterm_answers_what_was_asked_before_it_ends(world):
     with busy(int(server.url.rpartition(":")[2])) as traffic:
         server.wait_until(lambda: traffic.requests >= 100)
         server.process.terminate()
-        assert server.process.wait(60) in (0, -signal.SIGTERM)
+        server.process.join(60)
+        assert server.process.exitcode in (0, -signal.SIGTERM)
     server.client.close()
     assert traffic.failed == []
     assert world.logged(1) == traffic.acknowledged

@@ -124,7 +124,7 @@ def outages_with_a_kill(away: Away, ways: tuple[str, ...], seconds: float) -> No
             time.sleep(seconds)
             away.back(server)
     server.process.terminate()
-    server.process.wait(60)
+    server.process.join(60)
     assert traffic.failed == []
     assert traffic.slowest < BOUND
     assert traffic.acknowledged.keys() <= away.world.logged(1).keys()
@@ -161,7 +161,7 @@ def test_sigterm_ends_the_server_while_the_database_is_away_and_the_next_start_m
     answered = [server.predict(PNG).json()["prediction_id"] for _ in range(20)]
     begun = time.monotonic()
     server.process.terminate()
-    server.process.wait(60)
+    server.process.join(60)
     assert time.monotonic() - begun < 25
     away.proxy.forward()
     with running(away.world, database_url=away.through) as server:
