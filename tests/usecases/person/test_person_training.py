@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from toy_people import CONFIG, SPLITS, STEPS_PER_EPOCH, toy_network, toy_rows, train, train_and_die
+from toy_people import CONFIG, LONGER, SPLITS, STEPS_PER_EPOCH, toy_network, toy_rows, train, train_and_die
 
 from openmlops.core.images import boxes
 from openmlops.core.quality import DetectorEpoch
@@ -22,13 +23,13 @@ from openmlops.files import sha256_of
 from openmlops.learning.config import FitConfig
 from openmlops.learning.device import Compute
 from openmlops.learning.export import Eager
-from openmlops.learning.loop import Progress
+from openmlops.learning.loop import FitResult, Progress
 from openmlops.operations.release import inference
 from openmlops.usecases.base import load_use_case
 from openmlops.usecases.yolo_folder import trainer
 from openmlops.usecases.yolo_folder.dataset import Batches, MemoryDataset
 from openmlops.usecases.yolo_folder.job import arguments
-from openmlops.usecases.yolo_folder.model import resolve
+from openmlops.usecases.yolo_folder.model import Network, resolve
 from openmlops.usecases.yolo_folder.recipe import TrainConfig, canvas
 from openmlops.usecases.yolo_folder.trainer import Detection
 from openmlops.usecases.yolo_folder.yolo import LOGGER
@@ -71,6 +72,27 @@ def test_a_training_killed_again_and_again_ends_bit_equal_to_one_left_alone(tmp_
     assert not list((tmp_path / "killed").glob("*.pt"))
 
 
+@dataclass(frozen=True)
+class Alone:
+    """A training that nothing disturbed."""
+
+    weights: dict[str, torch.Tensor]
+    result: FitResult
+    steps: list[Progress]
+    started: list[str]
+    model: Network
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    """What the other trainings of `CONFIG` are compared with."""
+    steps: list[Progress] = []
+    started: list[str] = []
+    model, folder = toy_network(), tmp_path_factory.mktemp("alone")
+    weights, result = train(folder, model=model, on_step=steps.append, on_start=lambda: started.append("once"))
+    return Alone(weights, result, steps, started, model)
+
+
 class Interrupted(Exception):
     """What a callback raises in these tests: not the training's own failure, so that its checkpoint stays."""
 
@@ -85,18 +107,18 @@ def _stop_after(epoch: int, error: type[BaseException] = Interrupted):
 
 def test_an_interrupted_training_is_resumed_by_the_same_key_only(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, on_epoch=_stop_after(2, KeyboardInterrupt))
-    assert not train(tmp_path, key="other data")[1].resumed
+        train(tmp_path, on_epoch=_stop_after(1, KeyboardInterrupt))
+    assert not train(tmp_path, key="other data", config=CONFIG.model_copy(update={"epochs": 1}))[1].resumed
     reported: list[int] = []
     result = train(tmp_path, on_epoch=lambda metrics: reported.append(metrics.epoch))[1]
     assert result.resumed
-    assert reported == [3, 4]
-    assert [metrics.epoch for metrics in result.history] == [1, 2, 3, 4]
+    assert reported == [2, 3]
+    assert [metrics.epoch for metrics in result.history] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", pytest.param("MuSGD", marks=pytest.mark.slow)])
 def test_every_optimizer_goes_on_where_it_was(tmp_path: Path, optimizer: str) -> None:
-    config = CONFIG.model_copy(update={"optimizer": optimizer, "epochs": 3, "warmup_epochs": 2.0, "lr": 0.01})
+    config = CONFIG.model_copy(update={"optimizer": optimizer, "epochs": 2, "warmup_epochs": 2.0, "lr": 0.01})
     with pytest.raises(Interrupted):
         train(tmp_path / "stopped", config=config, on_epoch=_stop_after(1))
     resumed, result = train(tmp_path / "stopped", config=config)
@@ -125,26 +147,26 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], dict[in
 def test_the_best_validation_epoch_is_kept_and_not_the_last(tmp_path: Path, scripted: Callable) -> None:
     kept = scripted([0.1, 0.3, 0.2, 0.25])
     with pytest.raises(Interrupted):
-        train(tmp_path, on_epoch=_stop_after(3))
-    weights, result = train(tmp_path)
+        train(tmp_path, config=LONGER, on_epoch=_stop_after(3))
+    weights, result = train(tmp_path, config=LONGER)
     assert result.resumed
     assert _same(weights, kept[1])
     assert not _same(weights, kept[3])
 
 
 def test_patience_is_counted_across_an_interruption(tmp_path: Path, scripted: Callable) -> None:
-    kept = scripted([0.1, 0.3, 0.2, 0.2, 0.2, 0.4, 0.4, 0.4, 0.4])
-    config = CONFIG.model_copy(update={"patience": 3, "epochs": 9})
-    for last in (3, 5):  # in the middle of the waiting, and after the decision to stop
+    kept = scripted([0.1, 0.3, 0.2, 0.2, 0.4, 0.4])
+    config = CONFIG.model_copy(update={"patience": 2, "epochs": 6})
+    for last in (3, 4):  # in the middle of the waiting, and after the decision to stop
         with pytest.raises(Interrupted):
             train(tmp_path, config=config, on_epoch=_stop_after(last))
     weights, result = train(tmp_path, config=config)
     assert result.resumed
-    assert result.epochs == 5
+    assert result.epochs == 4
     assert _same(weights, kept[1])
 
 
-def test_the_same_training_at_the_same_time_is_refused_and_harms_nothing(tmp_path: Path) -> None:
+def test_the_same_training_at_the_same_time_is_refused_and_harms_nothing(tmp_path: Path, alone: Alone) -> None:
     refused: list[str] = []
 
     def again(metrics: DetectorEpoch) -> None:
@@ -155,7 +177,7 @@ def test_the_same_training_at_the_same_time_is_refused_and_harms_nothing(tmp_pat
     weights, result = train(tmp_path, on_epoch=again)
     assert len(refused) == result.epochs
     assert "this very training" in refused[0]
-    assert _same(weights, train(tmp_path / "alone")[0])
+    assert _same(weights, alone.weights)
 
 
 def test_the_process_is_left_as_it_was(tmp_path: Path) -> None:
@@ -191,7 +213,7 @@ before = torch.get_num_threads(), torch.save
 from toy_people import CONFIG, train
 import os
 assert "OMP_NUM_THREADS" not in os.environ and "YOLO_CONFIG_DIR" not in os.environ
-train(Path(sys.argv[1]), config=CONFIG.model_copy(update={"epochs": 2, "pretrained": "auto"}))
+train(Path(sys.argv[1]), config=CONFIG.model_copy(update={"epochs": 1, "pretrained": "auto"}))
 assert (torch.get_num_threads(), torch.save) == before
 """
 
@@ -244,7 +266,7 @@ def test_without_augmentation_the_training_sees_what_the_validation_sees(tmp_pat
 def test_augmentation_leaves_the_images_as_they_were(tmp_path: Path) -> None:
     for still in ({}, STILL):
         hyp = _hyp(tmp_path, CONFIG.model_copy(update=still))
-        dataset = MemoryDataset(toy_rows(), SPLITS["train"], 64, 10, augment=True, hyp=hyp)
+        dataset = MemoryDataset(toy_rows(), np.arange(10), 64, 10, augment=True, hyp=hyp)
         before = [dataset.load_image(number)[0] for number in range(10)]
         (batch,) = Batches(dataset, 10, shuffle=True)
         assert batch["img"].float().std() > 0
@@ -258,24 +280,21 @@ def _hyp(folder: Path, config: TrainConfig = CONFIG):
     return get_cfg(overrides=arguments(settled, Compute.of(FitConfig(device="cpu", threads=1)), folder))
 
 
-def test_the_test_split_is_never_touched(tmp_path: Path) -> None:
-    rows, spoilt = toy_rows(), toy_rows()
+def test_the_test_split_is_never_touched(tmp_path: Path, alone: Alone) -> None:
+    spoilt = toy_rows()
     for row in SPLITS["test"]:
         spoilt.images[row] = None
         spoilt.labels[row] = None
-    assert _same(train(tmp_path, rows=rows)[0], train(tmp_path, rows=spoilt)[0])
+    assert _same(alone.weights, train(tmp_path, rows=spoilt)[0])
 
 
-def test_progress_counts_to_the_total_and_epochs_are_measured(tmp_path: Path) -> None:
-    steps: list[Progress] = []
-    started: list[str] = []
-    model = toy_network()
-    _, result = train(tmp_path, model=model, on_step=steps.append, on_start=lambda: started.append("once"))
-    total = 4 * STEPS_PER_EPOCH
+def test_progress_counts_to_the_total_and_epochs_are_measured(alone: Alone) -> None:
+    steps, result, model = alone.steps, alone.result, alone.model
+    total = 3 * STEPS_PER_EPOCH
     assert [(progress.step, progress.total) for progress in steps] == [(step, total) for step in range(1, total + 1)]
     assert {progress.accuracy for progress in steps} == {None}
     assert steps[-1].seconds_left == 0
-    assert started == ["once"]
+    assert alone.started == ["once"]
     assert np.isclose(result.seconds, sum(metrics.seconds for metrics in result.history))
     for metrics in result.history:
         assert isinstance(metrics, DetectorEpoch)
@@ -285,7 +304,7 @@ def test_progress_counts_to_the_total_and_epochs_are_measured(tmp_path: Path) ->
 
 
 def test_the_resolved_configuration_repeats_the_training(tmp_path: Path) -> None:
-    config = TrainConfig(epochs=2, imgsz=64, pretrained="none", threads=1)
+    config = TrainConfig(epochs=1, imgsz=64, pretrained="none", threads=1)
     weights, result = train(tmp_path, config=config)
     assert isinstance(result.config, TrainConfig)
     assert None not in result.config.model_dump(exclude={"budget", "pretrained_sha256"}).values()
@@ -305,13 +324,13 @@ def test_a_budget_becomes_epochs_once_and_the_epochs_repeat_the_training(
         return 0.5  # what a busy machine measures is not a test's affair
 
     monkeypatch.setattr(Detection, "seconds_an_epoch", remembered)
-    config = CONFIG.model_copy(update={"epochs": None, "budget": 1.5, "warmup_epochs": None, "close_mosaic": None})
+    config = CONFIG.model_copy(update={"epochs": None, "budget": 1.0, "warmup_epochs": None, "close_mosaic": None})
     with pytest.raises(Interrupted):
         train(tmp_path, config=config, on_epoch=_stop_after(1))
     weights, result = train(tmp_path, config=config)
     settled = result.config
     assert isinstance(settled, TrainConfig)
-    assert (settled.epochs, settled.budget, result.epochs) == (3, None, 3)
+    assert (settled.epochs, settled.budget, result.epochs) == (2, None, 2)
     assert len(measured) == 1
     assert 0 < measured[0] < 60
     again, repeated = train(tmp_path, config=settled)
@@ -320,7 +339,7 @@ def test_a_budget_becomes_epochs_once_and_the_epochs_repeat_the_training(
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
-@pytest.mark.parametrize("after", [0, 2])
+@pytest.mark.parametrize("after", [0, 1])
 def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_nothing_to_resume(
     tmp_path: Path, poison: float, after: int
 ) -> None:
@@ -372,7 +391,7 @@ def test_images_without_boxes_are_trained_on_too(tmp_path: Path) -> None:
     rows = toy_rows()
     for row in (0, 1, 2, 10):
         rows.labels[row] = np.zeros((0, 5), dtype=np.float32)
-    assert train(tmp_path, rows=rows)[1].epochs == 4
+    assert train(tmp_path, rows=rows, config=CONFIG.model_copy(update={"epochs": 1}))[1].epochs == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -1,5 +1,6 @@
 """Images and a training small enough for tests: bright bars on noise, canvases of 64 pixels, and processes that die in it."""
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -19,10 +20,13 @@ from openmlops.usecases.yolo_folder.model import Network, build
 from openmlops.usecases.yolo_folder.recipe import TrainConfig
 from openmlops.usecases.yolo_folder.training import fit
 
-CONFIG = TrainConfig(epochs=4, imgsz=64, batch_size=4, pretrained="none", threads=1, warmup_epochs=1, close_mosaic=1)
-STEPS_PER_EPOCH = 3
+CONFIG = TrainConfig(epochs=3, imgsz=64, batch_size=4, pretrained="none", threads=1, warmup_epochs=1, close_mosaic=1)
+LONGER = CONFIG.model_copy(update={"epochs": 4})
+STEPS_PER_EPOCH = 2
 UNUSED = Preprocessing(mean=(0, 0, 0), std=(255, 255, 255))
-SPLITS = {"train": np.arange(10), "validation": np.arange(10, 15), "test": np.arange(15, 18)}
+SPLITS = {"train": np.arange(7), "validation": np.arange(10, 15), "test": np.arange(15, 18)}
+
+gc.freeze()  # ultralytics collects garbage twice an epoch, half of a toy training's time: what was imported is none
 
 
 def toy_rows(seed: int = 0) -> Rows:
@@ -67,7 +71,7 @@ def train(
 
 
 def train_and_die(folder: Path, answer: Path, epoch: int, moment: str) -> None:
-    """Train until `moment` of `epoch`, then kill -9 this very process; `moment` "never" trains to the end.
+    """Train `LONGER` until `moment` of `epoch`, then kill -9 this very process; `moment` "never" trains to the end.
 
     The moments: "step" in the middle of the epoch, "written" when its checkpoint is written but not in place, "saved" when it
     is in place but not reported, "reported" in the caller's own callback. The end is written to `answer`.
@@ -97,6 +101,6 @@ def train_and_die(folder: Path, answer: Path, epoch: int, moment: str) -> None:
 
     os.replace = dying_replace  # type: ignore[assignment]
     checkpoint.Checkpoint.save = dying_save  # type: ignore[method-assign]
-    weights, result = train(folder, on_step=on_step, on_epoch=on_epoch)
+    weights, result = train(folder, config=LONGER, on_step=on_step, on_epoch=on_epoch)
     epochs = [metrics.model_dump(exclude={"seconds"}) for metrics in result.history]
     torch.save({"weights": weights, "epochs": epochs, "resumed": result.resumed}, answer)
