@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-import toy_promotion as toy
 
+import toy_promotion as toy
 from openmlops.adapters.decisions import DecisionRecord, new_id
 from openmlops.adapters.inference_log import Entries, Layout
 from openmlops.adapters.registry import DATASET_TAG

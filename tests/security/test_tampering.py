@@ -17,11 +17,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-import toy_promotion as toy
 from servers import given, png, running
 from starlette.testclient import TestClient
 from versions import MODEL, OUTPUTS, World, export, images
 
+import toy_promotion as toy
+from mlflow_tables import with_tables
 from openmlops.adapters.mlflow_client import connect
 from openmlops.adapters.onnx_model import OnnxModel
 from openmlops.adapters.registry import DATASET_TAG, SHA256_TAG, Registry
@@ -279,7 +280,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Versions 1 and 2 as the registry keeps them; 1 is champion, neither has a local copy. Do not write to it."""
     world = World(tmp_path_factory.mktemp("sealed") / "home")
     world.home.mkdir()
-    uri = f"sqlite:///{world.home / 'mlflow.db'}"
+    uri = f"sqlite:///{with_tables(world.home / 'mlflow.db')}"
     client = connect(uri)
     experiment = client.create_experiment("tests", artifact_location=str(world.home / "artifacts"))
     for version in (1, 2):

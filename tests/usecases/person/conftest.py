@@ -1,10 +1,9 @@
 """Data sets that the tests of the use case `person` share: the drawn sample and a small part of it."""
 
-import importlib
 from pathlib import Path
 
 import pytest
-from part_of_sample import part_of
+from part_of_sample import drawn, part_of
 
 SMALL = {"train": 12, "val": 6, "test": 6}
 
@@ -12,7 +11,7 @@ SMALL = {"train": 12, "val": 6, "test": 6}
 @pytest.fixture(scope="session")
 def person_sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The whole sample; do not write into it."""
-    return importlib.import_module("openmlops.usecases.person.sample").sample(tmp_path_factory.mktemp("person") / "sample")
+    return drawn(tmp_path_factory)
 
 
 @pytest.fixture
