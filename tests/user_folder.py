@@ -31,8 +31,8 @@ print(json.dumps(found))
 class Folder:
     """An empty folder with a user's home in it, and the commands that are given there."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, program: Path = PROGRAM) -> None:
+        self.path, self.program = path, program
         outside = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
         self.environment = {**outside, "HOME": str(path / "user"), "XDG_CONFIG_HOME": str(path / "user" / ".config")}
         self.environment.pop("ZENML_CONFIG_PATH", None)
@@ -41,7 +41,7 @@ class Folder:
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """One command, to its end."""
         return subprocess.run(
-            [PROGRAM, *words], cwd=self.path, env=self.environment, capture_output=True, text=True, timeout=800
+            [self.program, *words], cwd=self.path, env=self.environment, capture_output=True, text=True, timeout=800
         )
 
     def json(self, *words: str) -> dict[str, Any]:

@@ -154,6 +154,6 @@ def _object_store(found: Stack) -> str:
             return image
     context = found.folder / "object-store"
     shutil.copytree(Path(__file__).parent / "object-store", context)
-    shutil.copy(ROOT / "requirements.lock", context)
+    shutil.copy(ROOT / "requirements-dev.lock", context)
     found.run("docker", "build", "--quiet", "--tag", STAND_IN, str(context))
     return STAND_IN

@@ -117,7 +117,7 @@ def test_both_stacks_are_told_the_same() -> None:
 
 @pytest.mark.parametrize("image", ["serve", "train", "mlflow"])
 def test_an_image_has_the_versions_that_the_tests_ran_with(image: str) -> None:
-    ours, tested = pins(DOCKER / f"{image}.lock"), pins(ROOT / "requirements.lock")
+    ours, tested = pins(DOCKER / f"{image}.lock"), pins(ROOT / "requirements.lock") | pins(ROOT / "requirements-dev.lock")
     tested["opencv-python-headless"] = tested["opencv-python"]
     assert {name: version for name, version in ours.items() if tested.get(name) != version} == {}
 
