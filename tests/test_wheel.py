@@ -46,7 +46,9 @@ def installed(wheel: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    return Folder(tmp_path_factory.mktemp("user") / "folder", installed / "openmlops")
+    given = Folder(tmp_path_factory.mktemp("user") / "folder", installed / "openmlops")
+    given.environment.pop("PYTHONDONTWRITEBYTECODE", None)  # the next command finds compiled what this one compiles
+    return given
 
 
 def test_every_file_of_the_package_is_in_the_wheel_and_no_other(wheel: Path) -> None:
