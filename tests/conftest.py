@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 quiet_libraries()
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read by numpy when it is imported, later: its threads spin for each other
+assert "numpy" not in sys.modules
 
 UNPACK = Path(__file__).resolve().parents[2] / "shared" / "data" / "unpack.py"
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from drawn_people import drawn
 from openmlops.adapters.onnx_model import OnnxModel
 from openmlops.core.images.boxes import objects
 from openmlops.core.monitoring.drift import measure
@@ -28,7 +29,7 @@ USE_CASES = {
     "tests.shapes:USE_CASE": {"epochs": 2},
 }
 """with what is enough training for a test"""
-MOST = 400
+MOST = 200
 """images of a use case that are trained on here"""
 
 
@@ -39,7 +40,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         pytest.skip("training the person detector needs the extra `yolo`")
     folder = tmp_path_factory.mktemp("contract")
     use_case = load_use_case(request.param)
-    data = use_case.sample(folder / use_case.folder)
+    data = drawn(tmp_path_factory) if request.param == "person" else use_case.sample(folder / use_case.folder)
     rows = use_case.read(data)
     splits = use_case.split(rows, 0)
     few = {**splits, "train": splits["train"][:MOST]} if use_case.task.kind == "classification" else _few(splits)
@@ -60,7 +61,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def _few(splits: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Enough for an epoch of a detector in a test."""
-    return {**splits, "train": splits["train"][:48], "validation": splits["validation"][:24]}
+    return {**splits, "train": splits["train"][:16], "validation": splits["validation"][:8]}
 
 
 def test_the_sample_passes_its_own_checks(made: SimpleNamespace) -> None:
@@ -147,7 +148,7 @@ def test_a_window_of_test_images_is_measured_and_a_dark_one_is_found(made: Simpl
     def frame(images: np.ndarray) -> dict[str, np.ndarray]:
         return inference.answers_and_features(made.use_case, made.onnx, images)[1]
 
-    reference = calibrate(frame(made.rows.images[made.splits["validation"]]), seed=0)
+    reference = calibrate(frame(made.rows.images[made.splits["validation"]]), sizes=(50, 100), seed=0)
     window = made.rows.images[made.splits["test"][:60]]
     dark = objects([image // 3 for image in window]) if _is_ragged(made) else window // 3
     assert measure(frame(window), reference).outcome in ("drift", "no_drift")

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
-from part_of_sample import drawn, part_of
+from part_of_sample import part_of
+
+from drawn_people import drawn
 
 SMALL = {"train": 12, "val": 6, "test": 6}
 
