@@ -3,6 +3,7 @@
 What is not here: registering it (registry.py) and our own files beside it (operations/model_folder.py).
 """
 
+import logging
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,6 +22,7 @@ MODEL_FILE = "model.onnx"
 
 def write_mlflow_model(onnx_file: Path, outputs: tuple[str, ...], folder: Path) -> None:
     """Make `folder`, which must not exist or be empty, an MLflow model of `onnx_file`; the same file gives the same bytes."""
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # it warns where uv made an environment without pip
     proto = onnx.load(onnx_file)
     identity = Model(model_uuid=sha256_of(onnx_file)[:32], utc_time_created="see the registry's version")
     mlflow.onnx.save_model(
