@@ -14,6 +14,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Column, Integer, MetaData, Table, event, insert, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError, StatementError
 
+from forks import FORKS, start
 from openmlops.adapters import database, schema
 from openmlops.adapters.database import connect, writing
 from openmlops.adapters.inference_log import InferenceLog, Layout
@@ -43,9 +44,17 @@ def test_the_migrations_end_at_the_tables_as_declared(tmp_path):
 
 
 def test_eight_processes_that_start_at_once_make_one_schema(tmp_path):
-    code = f"from openmlops.adapters.database import connect; connect({url(tmp_path)!r})"
-    started = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(8)]
-    assert [(p.communicate()[1], p.returncode) for p in started] == [("", 0)] * 8
+    logs = [tmp_path / f"{number}.log" for number in range(8)]
+    together = FORKS.Barrier(8)
+    started = [start(log, connect_together, together, url(tmp_path)) for log in logs]
+    for process in started:
+        process.join(60)
+    assert [(log.read_text(), process.exitcode) for log, process in zip(logs, started, strict=True)] == [("", 0)] * 8
+
+
+def connect_together(together, where):
+    together.wait(60)
+    connect(where)
 
 
 def test_a_database_at_head_is_asked_and_not_changed(tmp_path):

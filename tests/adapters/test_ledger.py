@@ -1,8 +1,9 @@
 """The ledger: one winner a round, no gap, and no change that goes unnoticed."""
 
 import itertools
-import subprocess
-import sys
+import json
+import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Integer, delete, select, text, update
 
+from forks import FORKS, start
 from openmlops.adapters.database import connect, writing
 from openmlops.adapters.ledger import GENESIS, Ledger
 from openmlops.adapters.schema import LEDGER, LEDGER_HEAD
@@ -98,47 +100,32 @@ def test_a_decision_on_an_old_head_is_a_conflict_and_writes_nothing(ledger):
     assert [entry.version for entry in ledger.history(MODEL)] == [1, 2]
 
 
-RACER = """
-import sys, time
-from datetime import UTC, datetime
-from openmlops.adapters.database import connect
-from openmlops.adapters.ledger import Ledger
-from openmlops.errors import LedgerConflict
-url, me, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-ledger = Ledger(connect(url))
-won = []
-print("ready", flush=True)
-sys.stdin.readline()
-for round in range(rounds):
-    while (head := ledger.head("m")) is not None and head.sequence < round:
-        time.sleep(0.002)
-    try:
-        ledger.append("m", round, "promote", me + 1, f"racer {me}", (), "d", "a", None, datetime.now(UTC))
-        won.append(round + 1)
-    except LedgerConflict:
-        pass
-print(won)
-"""
+def racer(url: str, me: int, rounds: int, together, told: Path) -> None:
+    """Try to append every round's row, all at once with the others; the rounds that were won go to `told`."""
+    ledger, won = Ledger(connect(url)), []
+    together.wait(60)
+    for round in range(rounds):
+        while (head := ledger.head("m")) is not None and head.sequence < round:
+            time.sleep(0.002)
+        with suppress(LedgerConflict):
+            ledger.append("m", round, "promote", me + 1, f"racer {me}", (), "d", "a", None, datetime.now(UTC))
+            won.append(round + 1)
+    told.write_text(json.dumps(won))
 
 
-def race(url: str, rounds: int) -> list[list[int]]:
+def race(folder: Path, url: str, rounds: int) -> list[list[int]]:
     """Eight processes try to append every round's row; the sequence numbers that each won."""
-    command = [sys.executable, "-c", RACER, url]
-    racers = [
-        subprocess.Popen([*command, str(me), str(rounds)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for me in range(8)
-    ]
-    for racer in racers:
-        assert racer.stdout.readline() == "ready\n"
-    for racer in racers:
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
-    return [eval(racer.communicate(timeout=120)[0]) for racer in racers]
+    together, places = FORKS.Barrier(8), [folder / f"{me}.json" for me in range(8)]
+    racers = [start(place.with_suffix(".log"), racer, url, me, rounds, together, place) for me, place in enumerate(places)]
+    for process, place in zip(racers, places, strict=True):
+        process.join(120)
+        assert process.exitcode == 0, place.with_suffix(".log").read_text()
+    return [json.loads(place.read_text()) for place in places]
 
 
 def test_eight_processes_promote_at_once_and_one_wins_each_round(tmp_path: Path):
     url = f"sqlite:///{tmp_path / 'openmlops.db'}"
-    won = race(url, rounds := 50)
+    won = race(tmp_path, url, rounds := 50)
     ledger = Ledger(connect(url))
     ledger.history("m")
     assert sorted(itertools.chain(*won)) == list(range(1, rounds + 1))

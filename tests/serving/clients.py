@@ -23,6 +23,8 @@ class Traffic:
     """connections that ended without an answer"""
     slowest: float = 0.0
     """seconds of the request that took longest"""
+    pause: float = 0.0
+    """seconds that each client waits after an answer"""
 
     def note(self, status: int, body: bytes, seconds: float) -> None:
         """Take one answer down, and how long it took."""
@@ -37,9 +39,10 @@ class Traffic:
 
 
 @contextmanager
-def busy(port: int, clients: int = 16) -> Iterator[Traffic]:
-    """`clients` connections send images one after the other until the block ends; a dropped one is opened again."""
-    traffic, stop = Traffic(), threading.Event()
+def busy(port: int, clients: int = 16, pause: float = 0.0) -> Iterator[Traffic]:
+    """`clients` connections send images one after the other until the block ends, each `pause` seconds after an answer; a
+    dropped one is opened again."""
+    traffic, stop = Traffic(pause=pause), threading.Event()
     thread = threading.Thread(target=lambda: asyncio.run(_send_all(port, clients, traffic, stop)))
     thread.start()
     try:
@@ -74,5 +77,6 @@ async def _converse(port: int, bodies: list[bytes], traffic: Traffic, stop: thre
             length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
             answer = await reader.readexactly(length)
             traffic.note(int(head.split()[1]), answer, time.perf_counter() - begun)
+            await asyncio.sleep(traffic.pause)
     finally:
         writer.close()

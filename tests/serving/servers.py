@@ -4,10 +4,7 @@ The process is forked from one that has imported the server already, which is 1.
 """
 
 import io
-import multiprocessing
-import os
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,19 +16,13 @@ import numpy as np
 from PIL import Image
 from versions import MODEL, World
 
+import forks
 from openmlops.serving.config import ServingConfig
 from openmlops.serving.run import serve
 
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["openmlops.serving.run", "openmlops.usecases.cifar10", "openmlops.usecases.person"])
 
-
-def launch(config: dict[str, Any], log: Path) -> None:
-    """What the process of a server does, from its first line to its last; its workers inherit its streams."""
-    with log.open("wb") as output, open(os.devnull) as nothing:
-        for stream, file in ((0, nothing), (1, output), (2, output)):
-            os.dup2(file.fileno(), stream)
-    sys.stdin = os.fdopen(0, closefd=False)
+def launch(config: dict[str, Any]) -> None:
+    """What the process of a server does."""
     serve(ServingConfig(**config))
 
 
@@ -88,8 +79,7 @@ def start(world: World, **config: Any) -> Server:
     """Start a server and wait until it answers."""
     port = config.get("port") or free_port()
     log = world.home / f"server-{port}.log"
-    process = FORKS.Process(target=launch, args=({**given(world), "port": port, **config}, log))
-    process.start()
+    process = forks.start(log, launch, {**given(world), "port": port, **config})
     server = Server(process, f"http://127.0.0.1:{port}", log)
     try:
         server.wait_until(lambda: answers(server))

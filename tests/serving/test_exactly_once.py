@@ -54,7 +54,7 @@ def test_workers_share_the_database_and_a_killed_one_is_replaced(world):
     world.promote(1)
     with running(world, workers=2) as server:
         port = int(server.url.rpartition(":")[2])
-        with busy(port) as traffic:
+        with busy(port, pause=0.05) as traffic:  # a worker that starts needs the processor too
             server.wait_until(lambda: traffic.requests >= 200)
             busiest(server).kill()
             server.wait_until(lambda: traffic.dropped > 0)

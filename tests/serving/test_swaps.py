@@ -17,6 +17,7 @@ from onnx import helper
 from servers import png, running
 from versions import CLASSES, MODEL, OUTPUTS, World, export, images, write_onnx
 
+from mlflow_tables import with_tables
 from openmlops.errors import ModelCorrupt
 from openmlops.files import Manifest
 from openmlops.serving.predictor import load
@@ -175,6 +176,7 @@ def told(server) -> dict:
 
 def test_a_repaired_challenger_is_taken_into_service(world):
     world.promote(1)
+    with_tables(world.home / "mlflow.db")
     with running(world) as server:
         world.add(2)
         aside = world.home / "aside"
@@ -200,7 +202,7 @@ def test_a_version_that_is_not_here_is_fetched_from_the_registry(world):
     from openmlops.adapters.mlflow_client import connect
     from openmlops.adapters.registry import DATASET_TAG, Registry
 
-    uri = f"sqlite:///{world.home / 'mlflow.db'}"
+    uri = f"sqlite:///{with_tables(world.home / 'mlflow.db')}"
     client = connect(uri)
     experiment = client.create_experiment("tests", artifact_location=str(world.home / "artifacts"))
     run = client.create_run(experiment)
