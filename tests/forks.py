@@ -1,4 +1,4 @@
-"""Processes for tests, forked from one that has imported the server, the adapters and torch: a start takes no second.
+"""Processes for tests, forked from one that has imported the server and the adapters: a start takes no second.
 
 What a program imports, says or leaves behind when Python itself begins is claimed with processes that begin so.
 """
@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    ["openmlops.serving.run", "openmlops.usecases.cifar10", "openmlops.usecases.person", "openmlops.learning.loop"]
-)
+FORKS.set_forkserver_preload(["openmlops.serving.run", "openmlops.usecases.cifar10", "openmlops.usecases.person"])
 
 
 def start(log: Path, target: Callable[..., None], *arguments: Any) -> Any:

@@ -12,6 +12,7 @@ from forks import FORKS
 from openmlops.core.quality import EpochMetrics
 from openmlops.errors import TrainingError
 from openmlops.learning.config import FitConfig
+from openmlops.learning.loop import FitResult
 
 MOMENTS = ("step", "written", "saved", "reported")
 
@@ -24,8 +25,8 @@ def _files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
-def _in_a_process(folder: Path, answer: Path, epoch: int, moment: str) -> int | None:
-    process = FORKS.Process(target=train_and_die, args=(folder, answer, epoch, moment))
+def _killed_in_a_process(folder: Path, epoch: int, moment: str) -> int | None:
+    process = FORKS.Process(target=train_and_die, args=(folder, epoch, moment))
     process.start()
     process.join(120)
     exit_code: int | None = process.exitcode
@@ -34,18 +35,19 @@ def _in_a_process(folder: Path, answer: Path, epoch: int, moment: str) -> int | 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_training_killed_again_and_again_ends_bit_equal_to_one_left_alone(tmp_path: Path, kills: int) -> None:
-    assert _in_a_process(tmp_path / "alone", tmp_path / "alone.pt", 0, "never") == 0
     for kill in range(kills):
-        exit_code = _in_a_process(tmp_path / "killed", tmp_path / "killed.pt", kill + 1, MOMENTS[kill % 4])
-        assert exit_code == -signal.SIGKILL
-    assert _in_a_process(tmp_path / "killed", tmp_path / "killed.pt", 0, "never") == 0
-    alone, killed = torch.load(tmp_path / "alone.pt"), torch.load(tmp_path / "killed.pt")
-    assert killed["resumed"]
-    assert not alone["resumed"]
-    assert _same(alone["weights"], killed["weights"])
-    assert alone["epochs"] == killed["epochs"]
-    assert len(killed["epochs"]) == 12
+        assert _killed_in_a_process(tmp_path / "killed", kill + 1, MOMENTS[kill % 4]) == -signal.SIGKILL
+    (alone, undisturbed), (killed, resumed) = train(tmp_path / "alone"), train(tmp_path / "killed")
+    assert resumed.resumed
+    assert not undisturbed.resumed
+    assert _same(alone, killed)
+    assert _epochs(undisturbed) == _epochs(resumed)
+    assert len(resumed.history) == 12
     assert not list((tmp_path / "killed").glob("*.pt"))
+
+
+def _epochs(result: FitResult) -> list[dict[str, object]]:
+    return [metrics.model_dump(exclude={"seconds"}) for metrics in result.history]
 
 
 class Interrupted(Exception):

@@ -63,11 +63,11 @@ def train(
     return model.state_dict(), result
 
 
-def train_and_die(folder: Path, answer: Path, epoch: int, moment: str) -> None:
-    """Train until `moment` of `epoch`, then kill -9 this very process; `moment` "never" trains to the end.
+def train_and_die(folder: Path, epoch: int, moment: str) -> None:
+    """Train until `moment` of `epoch`, then kill -9 this very process.
 
     The moments: "step" in the middle of the epoch, "written" when its checkpoint is written but not in place, "saved" when it
-    is in place but not reported, "reported" in the caller's own callback. The end is written to `answer`.
+    is in place but not reported, "reported" in the caller's own callback.
     """
     last = STEPS_PER_EPOCH * epoch
     save = checkpoint.Checkpoint.save
@@ -91,6 +91,4 @@ def train_and_die(folder: Path, answer: Path, epoch: int, moment: str) -> None:
 
     replace, os.replace = os.replace, dying_replace  # type: ignore[assignment]
     checkpoint.Checkpoint.save = dying_save  # type: ignore[method-assign]
-    weights, result = train(folder, on_step=on_step, on_epoch=lambda metrics: die("reported", metrics.epoch == epoch))
-    epochs = [metrics.model_dump(exclude={"seconds"}) for metrics in result.history]
-    torch.save({"weights": weights, "epochs": epochs, "resumed": result.resumed}, answer)
+    train(folder, on_step=on_step, on_epoch=lambda metrics: die("reported", metrics.epoch == epoch))
