@@ -70,13 +70,13 @@ def _reference(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
 def _conditions(model: Path, data: Path, names: tuple[str, ...]) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Name, features (n, d) and drawing weights (n,) of each condition over the test images; `none` comes first."""
     use_case = load_use_case("cifar10")
-    onnx = inference.exported(use_case, model)
+    onnx = inference.load_exported(use_case, model)
     rows = use_case.read(data)
     images, labels = rows.images[rows.test], rows.labels[rows.test]
     even = np.full(len(images), 1 / len(images))
 
     def features(of: np.ndarray) -> np.ndarray:
-        _, found = inference.answers_and_features(use_case, onnx, of)
+        _, found = inference.predict_with_features(use_case, onnx, of)
         return np.stack([found[name] for name in names], axis=1)
 
     clean = features(images)

@@ -60,19 +60,19 @@ def ours(rows: Rows, splits: dict[str, np.ndarray], budget: float) -> float:
     cpu = cpu_seconds() - cpu
     test = torch.from_numpy(rows.images[splits["test"]]).permute(0, 3, 1, 2)
     with torch.inference_mode():
-        answers = torch.cat([network(batch)[0].argmax(1) for batch in test.split(500)])
+        predictions = torch.cat([network(batch)[0].argmax(1) for batch in test.split(500)])
     settled = result.config
     assert isinstance(settled, TrainConfig)
     assert settled.steps is not None
     assert settled.batch_size is not None
     name = f"ours, {budget:.0f} s: {settled.channels}, batch {settled.batch_size}, {settled.precision}"
     epochs = settled.steps * settled.batch_size / len(train)
-    return report(name, answers.numpy(), rows.labels[splits["test"]], epochs, result.seconds, cpu)
+    return report(name, predictions.numpy(), rows.labels[splits["test"]], epochs, result.seconds, cpu)
 
 
-def report(name: str, answers: np.ndarray, labels: np.ndarray, epochs: float, seconds: float, cpu: float) -> float:
+def report(name: str, predictions: np.ndarray, labels: np.ndarray, epochs: float, seconds: float, cpu: float) -> float:
     """Print one line of the table; accuracy."""
-    accuracy = float(np.mean(answers == labels))
+    accuracy = float(np.mean(predictions == labels))
     print(f"| {name} | {accuracy:.4f} | {epochs:.1f} | {seconds:.0f} | {cpu:.0f} |", flush=True)
     return accuracy
 
@@ -123,8 +123,8 @@ def tutorial_recipe(rows: Rows, splits: dict[str, np.ndarray]) -> tuple[float, f
     network.eval()
     testing = DataLoader(Images(rows.images[test], rows.labels[test], T.Compose(normalised(preprocessing))), 500)
     with torch.inference_mode():
-        answers = torch.cat([network(images).argmax(1) for images, _ in testing])
-    return seconds, report("tutorial", answers.numpy(), rows.labels[test], TUTORIAL_EPOCHS, seconds, cpu)
+        predictions = torch.cat([network(images).argmax(1) for images, _ in testing])
+    return seconds, report("tutorial", predictions.numpy(), rows.labels[test], TUTORIAL_EPOCHS, seconds, cpu)
 
 
 def normalised(preprocessing: Preprocessing) -> list[object]:

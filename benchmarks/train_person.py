@@ -145,15 +145,15 @@ def map50(network: Any, rows: Any, which: np.ndarray) -> float:
     import torch
 
     from openmlops.core.detection.evaluation import evaluate_detection
-    from openmlops.usecases.yolo_folder import answering
+    from openmlops.usecases.yolo_folder import inference
     from openmlops.usecases.yolo_folder.model import served
 
-    shown = answering.show(rows.images[which], network.image_shape[:2])
+    shown = inference.to_model_input(rows.images[which], network.image_shape[:2])
     with torch.inference_mode():
         outputs = served(network)(torch.from_numpy(shown.pixels))
     tensors = {name: each.numpy() for name, each in zip(("boxes", "scores", "embedding"), outputs, strict=True)}
-    answers = answering.answer(tensors, shown).answers
-    return evaluate_detection(rows.labels[which], answers, rows.names, "test", "").map50.value
+    predictions = inference.to_predictions(tensors, shown).predictions
+    return evaluate_detection(rows.labels[which], predictions, rows.names, "test", "").map50.value
 
 
 def cpu_seconds() -> float:

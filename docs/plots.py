@@ -63,7 +63,7 @@ def main() -> None:
 # What the gate does
 
 
-def answers(accuracy: float, difficulty: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def predictions(accuracy: float, difficulty: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """bool (n,): which images a model of this accuracy answers right, given how hard each is (standard normal)."""
     ease = np.sqrt(SHARED) * difficulty + np.sqrt(1 - SHARED) * rng.normal(size=len(difficulty))
     return ease < norm.ppf(accuracy)
@@ -83,7 +83,7 @@ def _verdicts(gain: float, images: int, gates: int, rng: np.random.Generator) ->
     found: Counter[str] = Counter()
     for _ in range(gates):
         difficulty = rng.normal(size=images)
-        challenger, champion = answers(ACCURACY + gain, difficulty, rng), answers(ACCURACY, difficulty, rng)
+        challenger, champion = predictions(ACCURACY + gain, difficulty, rng), predictions(ACCURACY, difficulty, rng)
         direct = compare("holdout", challenger, champion, 1, holdout=True)
         found[decide(contender(2, challenger), contender(1, champion), (direct,), 0.1).outcome] += 1
     return {name: found[name] / gates for name in ("promote", "inconclusive", "reject")}
@@ -105,10 +105,10 @@ def generations(count: int, remembers: bool, loss: float = 0.004, images: int = 
     with the best champion ever as a bar, or with the champion of the day alone."""
     rng = np.random.default_rng(15)
     difficulty = rng.normal(size=images)
-    truth, kept, lost = 0.85, [answers(0.85, difficulty, rng)], [0.0]
+    truth, kept, lost = 0.85, [predictions(0.85, difficulty, rng)], [0.0]
     fresh = np.repeat([True, False, True], [100, 40, 860]), np.repeat([False, True, True], [100, 40, 860])
     for _ in range(count):
-        challenger, champion = answers(truth - loss, difficulty, rng), kept[-1]
+        challenger, champion = predictions(truth - loss, difficulty, rng), kept[-1]
         comparisons = [compare("holdout", challenger, champion, 1, holdout=True), compare("fresh", *fresh, 1, holdout=False)]
         if remembers:
             comparisons.append(compare("holdout", challenger, max(kept, key=np.sum), 0, holdout=True))

@@ -134,8 +134,8 @@ USE_CASE = UseCase(
     fit=fit,
     served=served,
     decode=decode,
-    show=classifier.show,
-    answer=classifier.answer,
+    to_model_input=classifier.to_model_input,
+    to_predictions=classifier.to_predictions,
     features=classifier.features,
     sample=sample,
 )

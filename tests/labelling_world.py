@@ -92,12 +92,12 @@ class World:
 
 def classified(home: Path, n: int = 6) -> World:
     """n images of 32x32, answered with classes 0, 1, 2, ... in turn, the first least surely."""
-    answers = np.full((n, 10), 0.0, np.float32)
+    predictions = np.full((n, 10), 0.0, np.float32)
     for row in range(n):
         sure = 0.2 + 0.7 * row / n
-        answers[row] = (1 - sure) / 9
-        answers[row, row % 10] = sure
-    return _world(_workspace(home, "cifar10"), _images(n, 32, 32), answers, CLASSES)
+        predictions[row] = (1 - sure) / 9
+        predictions[row, row % 10] = sure
+    return _world(_workspace(home, "cifar10"), _images(n, 32, 32), predictions, CLASSES)
 
 
 def detected(home: Path, n: int = 3) -> World:
@@ -110,9 +110,9 @@ def scenes(home: Path, n: int = 6) -> tuple[World, list[np.ndarray]]:
     found = _workspace(home, "person")
     assert found.use_case.field is not None
     images, labels = found.use_case.field(n, 0)
-    answers = [np.insert(boxes[1:], 4, 0.8, axis=1) for boxes in labels]
+    predictions = [np.insert(boxes[1:], 4, 0.8, axis=1) for boxes in labels]
     wrong = np.array([[4, 4, 60, 70, 0.4, 0]], np.float32)
-    answered = objects([np.concatenate([boxes, wrong]) for boxes in answers])
+    answered = objects([np.concatenate([boxes, wrong]) for boxes in predictions])
     return _world(found, list(images), answered, ("person",)), [boxes[:1] for boxes in labels]
 
 
@@ -130,7 +130,7 @@ def _images(n: int, height: int, width: int) -> list[np.ndarray]:
     return list(np.random.default_rng(n).integers(0, 256, (n, height, width, 3), dtype=np.uint8))
 
 
-def _world(found: Workspace, images: Sequence[np.ndarray], answers: np.ndarray, classes: tuple[str, ...]) -> World:
+def _world(found: Workspace, images: Sequence[np.ndarray], predictions: np.ndarray, classes: tuple[str, ...]) -> World:
     ids = tuple(f"00000000-0000-0000-0000-{row:012d}" for row in range(len(images)))
     found.inference_log.write(
         [
@@ -142,7 +142,7 @@ def _world(found: Workspace, images: Sequence[np.ndarray], answers: np.ndarray, 
                 at=[NOON + timedelta(seconds=row) for row in range(len(images))],
                 input_sha256=[_keep(found, image) for image in images],
                 features=np.array([[image.mean()] for image in images], np.float32),
-                answers=found.use_case.task.pack(answers),
+                predictions=found.use_case.task.pack(predictions),
                 latency_ms=[1.0] * len(images),
             )
         ]

@@ -34,7 +34,7 @@ def password() -> str:
 def process(
     command: list[str | Path],
     log: Path,
-    answers: Callable[[], bool],
+    predictions: Callable[[], bool],
     environment: Mapping[str, str] | None = None,
     user: str = "",
     ended_by: signal.Signals = signal.SIGTERM,
@@ -48,7 +48,7 @@ def process(
         given = {"env": {**os.environ, **(environment or {})}, "cwd": folder, **demoted(user)}
         started = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True, **given)
     try:
-        _wait(started, answers, log)
+        _wait(started, predictions, log)
         yield started
     finally:
         end(started, ended_by)
@@ -72,9 +72,9 @@ def end(started: subprocess.Popen[bytes], first: signal.Signals = signal.SIGTERM
             return
 
 
-def _wait(started: subprocess.Popen[bytes], answers: Callable[[], bool], log: Path) -> None:
+def _wait(started: subprocess.Popen[bytes], predictions: Callable[[], bool], log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while not answers():
+    while not predictions():
         assert started.poll() is None, f"{started.args} ended at once: {log.read_text()[-1500:]}"
         assert time.monotonic() < deadline, f"{started.args} did not answer: {log.read_text()[-1500:]}"
         time.sleep(0.1)

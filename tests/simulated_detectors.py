@@ -9,7 +9,7 @@ def boxes(*rows, columns=5):
     return np.array(rows, np.float32).reshape(-1, columns)
 
 
-def answered(*rows):
+def predicted(*rows):
     return boxes(*rows, columns=6)
 
 
@@ -33,7 +33,7 @@ def difficulty(labels, rng):
 def detect(labels, hard, skill, rng, classes=1):
     """A detector that finds true boxes by its skill and their difficulty, which detectors share, not quite in place, sometimes
     twice or of the wrong class, and sees one thing an image that is not there."""
-    answers = []
+    predictions = []
     for true, shared in zip(labels, hard, strict=True):
         ease = skill - np.sqrt(0.8) * shared - np.sqrt(0.2) * rng.normal(size=len(true))
         seen = np.repeat(np.flatnonzero(ease > 0), 1 + (rng.random((ease > 0).sum()) < 0.1))
@@ -44,8 +44,8 @@ def detect(labels, hard, skill, rng, classes=1):
         ghosts = rng.poisson(1)
         real = np.column_stack([place, 1 / (1 + np.exp(-ease[seen] - rng.normal(0, 0.1, len(seen)))), kind])
         ghost = np.column_stack([corners(ghosts, rng), rng.uniform(0.05, 0.7, ghosts), rng.integers(0, classes, ghosts)])
-        answers.append(np.vstack([real, ghost]).astype(np.float32))
-    return objects([found[np.argsort(-found[:, 4])] for found in answers])
+        predictions.append(np.vstack([real, ghost]).astype(np.float32))
+    return objects([found[np.argsort(-found[:, 4])] for found in predictions])
 
 
 def detected(n, seed, classes=1, skill=0.8):

@@ -81,22 +81,24 @@ def send(
     found: Workspace, model: ModelRef, images: np.ndarray, at: datetime = NOON, corruption: tuple[str, int] | None = None
 ) -> list[str]:
     """Answer images and log them as the server does, an answer a second; the predictions' ids."""
-    shown = corrupt(images, *corruption, seed=1) if corruption else images
+    model_input = corrupt(images, *corruption, seed=1) if corruption else images
     folder = found.registry.fetch(model)
-    answers, features = inference.answers_and_features(found.use_case, inference.exported(found.use_case, folder), shown)
+    predictions, features = inference.predict_with_features(
+        found.use_case, inference.load_exported(found.use_case, folder), model_input
+    )
     names = model_card.Description.read(folder / "model.json").classes
     first = found.inference_log.count(model.name, model.version)
-    ids = [f"{model.version}-{first + row}" for row in range(len(shown))]
+    ids = [f"{model.version}-{first + row}" for row in range(len(model_input))]
     entries = Entries(
         model=model.name,
         version=model.version,
         layout=Layout(tuple(features), names),
         ids=ids,
-        at=[at + timedelta(seconds=row) for row in range(len(shown))],
-        input_sha256=[keep(found, image) for image in shown],
+        at=[at + timedelta(seconds=row) for row in range(len(model_input))],
+        input_sha256=[keep(found, image) for image in model_input],
         features=np.stack(list(features.values()), axis=1),
-        answers=found.use_case.task.pack(answers),
-        latency_ms=[1.0] * len(shown),
+        predictions=found.use_case.task.pack(predictions),
+        latency_ms=[1.0] * len(model_input),
     )
     found.inference_log.write([entries])
     return ids

@@ -72,10 +72,10 @@ def test_the_notebook_and_its_tables_tell_what_happened(world: Workspace, tmp_pa
     assert scores[["answers", "labels"]].values.tolist() == [[240, 120], [0, 0]]
     assert scores["value"].isna().tolist() == [False, True]
 
-    answers = frames.predictions(world, 1)
-    labelled = answers.dropna(subset="label")
+    predictions = frames.predictions(world, 1)
+    labelled = predictions.dropna(subset="label")
     assert (labelled["prediction"] == labelled["label"]).mean() == pytest.approx(scores.loc[1, "value"])
-    assert answers["at"].is_monotonic_increasing
+    assert predictions["at"].is_monotonic_increasing
 
     with world.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE ledger SET actor = 'somebody else' WHERE sequence = 1")

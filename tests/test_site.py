@@ -119,7 +119,7 @@ def test_the_reference_has_every_command_setting_route_and_module(site: Path, pa
         "core.gate.decide",
         "core.policy.Policy.cooldown_hours",
         "adapters.ledger.Ledger.append",
-        "usecases.base.UseCase.show",
+        "usecases.base.UseCase.to_model_input",
     )
     assert {f"openmlops.{name}" for name in (*named, "core.drift.measure", "operations.workspace.Workspace.open")} <= python
 

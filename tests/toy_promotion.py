@@ -17,7 +17,7 @@ from openmlops.operations.data import datasets
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings
 from openmlops.usecases.base import Outputs, Rows, UseCase
-from openmlops.usecases.classifier import show
+from openmlops.usecases.classifier import to_model_input
 
 NAME = "toy"
 CLASSES = 10
@@ -49,7 +49,7 @@ def split(rows: Rows, seed: int) -> dict[str, np.ndarray]:
     return {"train": none, "validation": none, "test": np.flatnonzero(rows.test)}
 
 
-def answer(tensors, shown) -> Outputs:
+def to_predictions(tensors, model_input) -> Outputs:
     return Outputs(tensors["probabilities"], tensors["embedding"])
 
 
@@ -87,8 +87,8 @@ def unused(*arguments):
 
 USE_CASE = UseCase(
     name=NAME, model_name=NAME, folder="toy", about="", task=CLASSIFICATION, config=unused, read=read, check=unused,
-    split=split, preprocess=unused, build=unused, fit=unused, served=unused, decode=unused, show=show, answer=answer,
-    features=unused, sample=unused,
+    split=split, preprocess=unused, build=unused, fit=unused, served=unused, decode=unused,
+    to_model_input=to_model_input, to_predictions=to_predictions, features=unused, sample=unused,
 )  # fmt: skip
 
 

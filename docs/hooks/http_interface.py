@@ -49,11 +49,11 @@ def _operation(path: str, method: str, said: dict[str, Any]) -> str:
         lines += ["| parameter | in | what | kind |", "|---|---|---|---|", *rows, ""]
     if body := said.get("requestBody"):
         lines += [f"Body: {', '.join(_content(body))}", ""]
-    answers = [
+    predictions = [
         f"| {status} | {answer.get('description', '')} | {', '.join(_content(answer))} |"
         for status, answer in sorted(said["responses"].items())
     ]
-    return "\n".join([*lines, "| answer | when | what |", "|---|---|---|", *answers, ""])
+    return "\n".join([*lines, "| answer | when | what |", "|---|---|---|", *predictions, ""])
 
 
 def _parameter(parameter: dict[str, Any]) -> str:

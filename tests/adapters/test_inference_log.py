@@ -48,7 +48,7 @@ def entries(names: list[str], version: int = 1, layout: Layout = LAYOUT, seed: i
         at=[START + timedelta(seconds=i) for i in range(n)],
         input_sha256=[f"{i:064x}" for i in range(n)],
         features=rng.normal(size=(n, len(layout.columns))).astype(np.float32),
-        answers=CLASSIFICATION.pack(rng.dirichlet(np.ones(len(layout.classes)), n)),
+        predictions=CLASSIFICATION.pack(rng.dirichlet(np.ones(len(layout.classes)), n)),
         latency_ms=[1.5] * n,
     )
 
@@ -65,7 +65,7 @@ def test_a_window_is_what_was_written_bit_for_bit_and_oldest_first(log):
     assert read.at == tuple(written.at[1:])
     assert read.layout == LAYOUT
     assert (read.features == written.features[1:]).all()
-    assert read.answers == tuple(written.answers[1:])
+    assert read.predictions == tuple(written.predictions[1:])
     assert (read.columns()["logprob.0"] == written.features[1:, 1]).all()
     assert read.labels == (None,) * 3
 
@@ -80,7 +80,7 @@ def test_a_version_without_predictions_has_an_empty_window(log):
     window = log.window("pets", 1)
     assert len(window) == 0
     assert window.features.shape == (0, 0)
-    assert window.answers == ()
+    assert window.predictions == ()
 
 
 def test_an_id_is_written_once_and_a_group_wholly_or_not_at_all(log):
@@ -160,7 +160,7 @@ def test_of_labels_that_race_one_joins(log):
 def export(log: InferenceLog, path: Path) -> np.ndarray:
     """Write the window of version 1 as monitoring does; its probabilities."""
     window = log.window("pets", 1)
-    probabilities = CLASSIFICATION.unpack(window.answers, len(window.layout.classes))
+    probabilities = CLASSIFICATION.unpack(window.predictions, len(window.layout.classes))
     labels = CLASSIFICATION.label_column(window.labels)
     write_parquet(path, window, {**CLASSIFICATION.columns(probabilities, window.layout.classes), "label": labels}, 1)
     return probabilities
@@ -209,7 +209,11 @@ def test_the_oldest_entries_come_back_as_they_were_written_and_can_be_taken_out(
     ]
     for one, written in zip(found, groups[:3], strict=True):
         assert np.array_equal(one.features, written.features)
-        assert (one.answers, one.at, one.latency_ms) == (list(written.answers), list(written.at), list(written.latency_ms))
+        assert (one.predictions, one.at, one.latency_ms) == (
+            list(written.predictions),
+            list(written.at),
+            list(written.latency_ms),
+        )
     log.remove(found)
     assert log.total() == 1
     assert log.holds("e")

@@ -80,8 +80,8 @@ def test_each_row_holds_the_hash_of_the_one_before(ledger):
 def test_who_was_champion_at_an_instant_is_answered_from_then_on(ledger):
     for version in (1, 2):
         append(ledger, version=version, at=NOON + timedelta(hours=version))
-    asked = [NOON, NOON + timedelta(hours=1), NOON + timedelta(minutes=119), NOON + timedelta(hours=9)]
-    assert [ledger.champion_at(MODEL, instant) for instant in asked] == [None, 1, 1, 2]
+    response = [NOON, NOON + timedelta(hours=1), NOON + timedelta(minutes=119), NOON + timedelta(hours=9)]
+    assert [ledger.champion_at(MODEL, instant) for instant in response] == [None, 1, 1, 2]
 
 
 def test_models_do_not_see_each_other(ledger):

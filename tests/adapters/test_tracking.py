@@ -170,6 +170,6 @@ def test_processes_that_start_at_once_on_a_fresh_folder_all_get_a_run(tmp_path: 
         )
         for _ in range(4)
     ]
-    answers = [process.communicate(timeout=200) for process in running]
-    assert [process.returncode for process in running] == [0, 0, 0, 0], answers
-    assert len({out.strip() for out, _ in answers}) == 4
+    predictions = [process.communicate(timeout=200) for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0, 0], predictions
+    assert len({out.strip() for out, _ in predictions}) == 4

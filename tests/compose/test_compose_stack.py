@@ -122,7 +122,7 @@ def test_the_second_stack_trains_and_serves_people_on_mysql(trained: Stack) -> N
 
 @pytest.mark.slow
 def test_a_backup_restored_into_an_empty_stack_has_the_same_history_and_serves_the_same_champion(trained: Stack) -> None:
-    before, answers, people = recorded(trained), logged(trained), trained.ask("person", "history", PEOPLE)
+    before, predictions, people = recorded(trained), logged(trained), trained.ask("person", "history", PEOPLE)
     champion = before["history"][-1]["champion"]
     with trained.timed("save and restore"):
         trained.run("deploy/backup.sh", "save", "backup")
@@ -131,7 +131,7 @@ def test_a_backup_restored_into_an_empty_stack_has_the_same_history_and_serves_t
     assert trained.ask("person", "history", PEOPLE) == people
     trained.serves("SERVE_PERSON_PORT", 1)
     assert recorded(trained) == before
-    assert logged(trained) == answers
+    assert logged(trained) == predictions
     trained.serves("SERVE_PORT", champion)
     assert trained.ask("app", "data", "status")["differences"] == []
     trained.inside("app", "openmlops", "stack", "check")

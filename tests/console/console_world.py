@@ -23,7 +23,7 @@ NAME = toy.NAME
 FIRST, CHAMPION, EQUAL, BAD, BEST = 1, 2, 3, 4, 5
 RECORDED = {FIRST: 0.70, CHAMPION: 0.76, EQUAL: 0.76, BAD: 0.60, BEST: 0.80}
 BRIGHTNESS, CONTRAST = "image.brightness", "image.contrast"
-ANSWERS = 90
+RESPONSE_FORMATS = 90
 
 
 def workspace(home: Path, **settings: object) -> Workspace:
@@ -48,7 +48,7 @@ def make(home: Path) -> Workspace:
     splits = datasets.split(found, dataset, seed=0)
     for version in (FIRST, CHAMPION, BAD, EQUAL):
         promotion.decide(found, found.registry.version(NAME, version), splits)
-    answer(found, datetime.now(UTC))
+    predicted(found, datetime.now(UTC))
     decide(found, "no_drift")
     return found
 
@@ -64,7 +64,7 @@ def register(found: Workspace, version: int, dataset: DatasetRef) -> None:
     found.registry.register(NAME, run_id, folder, {DATASET_TAG: dataset.fingerprint})
 
 
-def answer(found: Workspace, until: datetime, n: int = ANSWERS) -> None:
+def predicted(found: Workspace, until: datetime, n: int = RESPONSE_FORMATS) -> None:
     """Log answers of the champion, one each ten seconds until an instant, and a label for every third."""
     first, rng = found.inference_log.total(), np.random.default_rng(0)
     version = found.ledger.champion(NAME)
@@ -77,7 +77,7 @@ def answer(found: Workspace, until: datetime, n: int = ANSWERS) -> None:
         at=[until - timedelta(seconds=10 * (n - row)) for row in range(n)],
         input_sha256=["0" * 64] * n,
         features=rng.normal(size=(n, 2)).astype(np.float32),
-        answers=[np.full(toy.CLASSES, 0.1, "<f4").tobytes()] * n,
+        predictions=[np.full(toy.CLASSES, 0.1, "<f4").tobytes()] * n,
         latency_ms=rng.gamma(4.0, 1.0, n).tolist(),
     )
     found.inference_log.write([entries])

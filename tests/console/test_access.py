@@ -63,9 +63,9 @@ def test_a_session_of_the_reading_token_looks_and_does_not_act(guarded) -> None:
 def test_a_session_of_the_token_acts_and_only_on_the_console(guarded) -> None:
     actor = visitor(guarded, TOKEN)
     assert "data-opens" in actor.get(PAGE).text
-    answer = actor.post(f"{PAGE}/rollback", data={"reason": "a try"})
-    assert answer.status_code == 200
-    assert "has nothing to roll back to" in answer.text
+    predicted = actor.post(f"{PAGE}/rollback", data={"reason": "a try"})
+    assert predicted.status_code == 200
+    assert "has nothing to roll back to" in predicted.text
     access, cookie = guarded.state.console.access, {"cookie": f"{COOKIE}={actor.cookies[COOKIE]}"}
     assert access.write_refusal("/predict", Headers(cookie))[0] == 401
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from console_world import BEST, CHAMPION, NAME, answer, decide
+from console_world import BEST, CHAMPION, NAME, decide, predicted
 from playwright.sync_api import Browser
 
 from browser import Visit, chromium, is_installed, visit
@@ -122,7 +122,7 @@ def test_nothing_is_cut_off_on_a_small_screen(browser: Browser, address: str, pi
 def test_new_answers_are_counted_without_a_reload(page: Visit, toys: Workspace) -> None:
     page.reads("last answer")
     mark_page(page)
-    answer(toys, datetime.now(UTC), n=60)
+    predicted(toys, datetime.now(UTC), n=60)
     page.page.locator("#now", has_text="ms of the last 150").wait_for()
     assert is_marked(page)
 

@@ -9,7 +9,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
-from console_world import ANSWERS, BAD, BEST, CHAMPION, CONTRAST, EQUAL, FIRST, NAME, decide, fresh, workspace
+from console_world import BAD, BEST, CHAMPION, CONTRAST, EQUAL, FIRST, NAME, RESPONSE_FORMATS, decide, fresh, workspace
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
@@ -37,9 +37,9 @@ def part(client: TestClient, name: str) -> str:
 
 
 def test_the_one_model_is_shown_at_once_and_all_its_parts_are_there(client: TestClient) -> None:
-    answer = client.get("/")
-    assert (answer.url.path, answer.status_code) == (PAGE, 200)
-    assert all(f'id="{name}"' in answer.text for name in PARTS)
+    predicted = client.get("/")
+    assert (predicted.url.path, predicted.status_code) == (PAGE, 200)
+    assert all(f'id="{name}"' in predicted.text for name in PARTS)
 
 
 def test_who_reigns_since_when_and_why(client: TestClient, toys: Workspace) -> None:
@@ -49,7 +49,7 @@ def test_who_reigns_since_when_and_why(client: TestClient, toys: Workspace) -> N
     assert reign.reasons[0] in found
     assert "No drift statistic 21.2, threshold 64.0, 400 answers" in found
     assert "75.0 % accuracy on 200 labels of production (95 %: 70.0 to 80.0)" in found
-    assert f"{len(range(0, ANSWERS, 3))} of 500 labels that a retraining needs" in found
+    assert f"{len(range(0, RESPONSE_FORMATS, 3))} of 500 labels that a retraining needs" in found
 
 
 def test_the_ledger_tells_every_verdict_with_its_comparisons(client: TestClient) -> None:
@@ -149,9 +149,9 @@ def test_a_broken_ledger_is_told_and_not_shown(toys: Workspace, tmp_path: Path) 
     with copy.engine.begin() as connection:
         connection.execute(text("UPDATE ledger SET actor = 'nobody'"))
     with TestClient(create_app(copy), base_url="http://127.0.0.1") as opened:
-        answer = opened.get(PAGE)
-    assert answer.status_code == 500
-    assert "The ledger of toy is broken: row 1 has another content" in words(answer.text)
+        predicted = opened.get(PAGE)
+    assert predicted.status_code == 500
+    assert "The ledger of toy is broken: row 1 has another content" in words(predicted.text)
 
 
 def test_what_others_wrote_is_text_and_never_markup(client: TestClient, toys: Workspace) -> None:
@@ -166,9 +166,9 @@ def test_what_others_wrote_is_text_and_never_markup(client: TestClient, toys: Wo
 
 @pytest.mark.parametrize("path", ["no-such", f"{NAME}/parts/secrets", f"{NAME}/decisions/..%2f/report"])
 def test_what_is_not_there_is_a_page_that_says_so(client: TestClient, path: str) -> None:
-    answer = client.get(f"/console/models/{path}")
-    assert answer.status_code == 404
-    assert "Traceback" not in answer.text
+    predicted = client.get(f"/console/models/{path}")
+    assert predicted.status_code == 404
+    assert "Traceback" not in predicted.text
 
 
 def test_the_report_of_the_last_window_is_shown_in_a_sandbox_and_nothing_else_of_the_folder(
@@ -177,21 +177,21 @@ def test_the_report_of_the_last_window_is_shown_in_a_sandbox_and_nothing_else_of
     toys.monitoring.mkdir(exist_ok=True)
     (toys.monitoring / HTML).write_text("<h1>Drift</h1>")
     (toys.monitoring / OUTCOME_FILE).write_text(json.dumps({"decision": {"id": "abc"}, "model": {"name": NAME}}))
-    answer = client.get(f"{PAGE}/decisions/abc/report")
-    assert (answer.status_code, answer.text) == (200, "<h1>Drift</h1>")
-    policy = answer.headers["content-security-policy"]
+    predicted = client.get(f"{PAGE}/decisions/abc/report")
+    assert (predicted.status_code, predicted.text) == (200, "<h1>Drift</h1>")
+    policy = predicted.headers["content-security-policy"]
     assert policy.startswith("sandbox allow-scripts; default-src 'none'")
     assert "allow-same-origin" not in policy
     assert client.get(f"{PAGE}/decisions/other/report").status_code == 404
 
 
 def test_no_answer_lets_a_browser_reach_another_host(client: TestClient) -> None:
-    answer = client.get(PAGE)
-    policy = answer.headers["content-security-policy"]
+    predicted = client.get(PAGE)
+    policy = predicted.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; connect-src 'self'")
     assert "http:" not in policy
     assert "https:" not in policy
-    assert not re.search(r'(src|href|action)="(https?:)?//', answer.text)
+    assert not re.search(r'(src|href|action)="(https?:)?//', predicted.text)
 
 
 def test_the_vendored_scripts_are_those_that_are_named() -> None:

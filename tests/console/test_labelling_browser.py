@@ -211,7 +211,7 @@ def test_two_browsers_at_once_store_each_label_once(pets: World, opened: Open):
     cats, dogs = opened(pets, pets.ids[0]), opened(pets, pets.ids[0])
     statuses: list[int] = []
     for page in (cats, dogs):
-        page.on("response", lambda answer: statuses.append(answer.status) if answer.request.method == "POST" else None)
+        page.on("response", lambda predicted: statuses.append(predicted.status) if predicted.request.method == "POST" else None)
     at_work = [(cats, "4"), (dogs, "6")]
     while at_work:
         asked = [page.locator("[name=prediction]").input_value() for page, _ in at_work]

@@ -24,11 +24,11 @@ def place(world: World, rest: str) -> str:
 
 def test_an_image_leaves_as_a_png_of_our_own_making(people: World):
     sent = people.workspace.inputs.read(people.workspace.inference_log.named(people.model, people.ids[:1]).input_sha256[0])
-    answer = visitor(people).get(place(people, f"images/{people.ids[0]}"))
-    assert answer.headers["content-type"] == "image/png"
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.content != sent
-    with Image.open(io.BytesIO(answer.content)) as ours, Image.open(io.BytesIO(sent)) as theirs:
+    predicted = visitor(people).get(place(people, f"images/{people.ids[0]}"))
+    assert predicted.headers["content-type"] == "image/png"
+    assert predicted.headers["x-content-type-options"] == "nosniff"
+    assert predicted.content != sent
+    with Image.open(io.BytesIO(predicted.content)) as ours, Image.open(io.BytesIO(sent)) as theirs:
         assert np.array_equal(np.asarray(ours), np.asarray(theirs))
 
 
@@ -42,10 +42,10 @@ def test_a_large_image_is_made_smaller_and_what_is_hidden_in_a_file_stays_there(
     with pets.workspace.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE inference SET input_sha256 = ? WHERE id = ?", (other, pets.ids[0]))
     for size, side in SIDES.items():
-        answer = visitor(pets).get(place(pets, f"images/{pets.ids[0]}?size={size}"))
-        with Image.open(io.BytesIO(answer.content)) as found:
+        predicted = visitor(pets).get(place(pets, f"images/{pets.ids[0]}?size={size}"))
+        with Image.open(io.BytesIO(predicted.content)) as found:
             assert found.size == (side, round(side / 6))
-        assert b"script" not in answer.content
+        assert b"script" not in predicted.content
 
 
 def _stored(world: World, content: bytes) -> str:
@@ -58,9 +58,9 @@ def _stored(world: World, content: bytes) -> str:
 def test_an_image_that_is_not_there_is_a_404_in_one_line(pets: World):
     pets.lose(pets.ids[0])
     for path in (f"images/{pets.ids[0]}", "images/unknown", "images/..%2f..%2fopenmlops.db"):
-        answer = visitor(pets).get(place(pets, path))
-        assert answer.status_code == 404, path
-        assert "\n" not in answer.text.strip()
+        predicted = visitor(pets).get(place(pets, path))
+        assert predicted.status_code == 404, path
+        assert "\n" not in predicted.text.strip()
     other = visitor(pets).get(f"/console/models/another/images/{pets.ids[1]}")
     assert other.status_code == 404
 
@@ -79,9 +79,9 @@ def test_a_form_without_scripts_labels_one_image_after_the_other(pets: World):
     pets.request(pets.ids[:2], ())
     client = visitor(pets)
     told = {"prediction": pets.ids[0], "next": pets.ids[1], "label": "3"}
-    answer = client.post(place(pets, "labels"), data=told)
-    assert answer.status_code == 303
-    page = client.get(answer.headers["location"]).text
+    predicted = client.post(place(pets, "labels"), data=told)
+    assert predicted.status_code == 303
+    page = client.get(predicted.headers["location"]).text
     assert "Saved: cat." in page
     assert "1 of 2" in page
     assert pets.ids[1] in page
@@ -111,9 +111,9 @@ def test_accepted_and_drawn_boxes_become_the_label_and_nothing_else(people: Worl
     people.request(people.ids[:2], ())
     drawn = '{"class": 0, "box": [1, 2, 30.5, 40]}'
     told = {"prediction": people.ids[0], "next": people.ids[1], "box": ["1"], "drawn": [drawn]}
-    answer = visitor(people, **HTMX).post(place(people, "labels"), data=told)
-    assert answer.status_code == 200
-    assert "Saved: 2 boxes." in answer.text
+    predicted = visitor(people, **HTMX).post(place(people, "labels"), data=told)
+    assert predicted.status_code == 200
+    assert "Saved: 2 boxes." in predicted.text
     assert people.boxes_of(people.ids[0]) == [[*BOXES[1, :4].tolist(), 0], [1, 2, 30.5, 40, 0]]
 
 
@@ -121,11 +121,11 @@ def test_a_label_from_elsewhere_is_shown_and_the_page_goes_on(pets: World):
     pets.request(pets.ids[:2], ())
     pets.tell(pets.ids[0], "dog")
     told = {"prediction": pets.ids[0], "next": pets.ids[1], "label": "3"}
-    answer = visitor(pets, **HTMX).post(place(pets, "labels"), data=told)
-    assert answer.status_code == 409
-    assert "labelled elsewhere meanwhile" in answer.text
-    assert "It has dog." in answer.text
-    assert f'value="{pets.ids[1]}"' in answer.text
+    predicted = visitor(pets, **HTMX).post(place(pets, "labels"), data=told)
+    assert predicted.status_code == 409
+    assert "labelled elsewhere meanwhile" in predicted.text
+    assert "It has dog." in predicted.text
+    assert f'value="{pets.ids[1]}"' in predicted.text
     assert pets.label_of(pets.ids[0]) == "5"
 
 
@@ -139,10 +139,10 @@ def test_a_label_from_elsewhere_is_shown_and_the_page_goes_on(pets: World):
 )
 def test_what_is_no_class_is_refused_and_the_image_stays(pets: World, told: dict[str, str]):
     pets.request(pets.ids[:2], ())
-    answer = visitor(pets, **HTMX).post(place(pets, "labels"), data={"prediction": pets.ids[0], **told})
-    assert answer.status_code == 422
-    assert "Not saved." in answer.text
-    assert f'value="{pets.ids[0]}"' in answer.text
+    predicted = visitor(pets, **HTMX).post(place(pets, "labels"), data={"prediction": pets.ids[0], **told})
+    assert predicted.status_code == 422
+    assert "Not saved." in predicted.text
+    assert f'value="{pets.ids[0]}"' in predicted.text
     assert pets.label_of(pets.ids[0]) is None
 
 
@@ -160,8 +160,8 @@ def test_what_is_no_class_is_refused_and_the_image_stays(pets: World, told: dict
 )
 def test_what_are_no_boxes_of_the_image_is_refused(people: World, told: dict[str, list[str]]):
     people.request(people.ids[:2], ())
-    answer = visitor(people, **HTMX).post(place(people, "labels"), data={"prediction": people.ids[0], **told})
-    assert answer.status_code == 422
+    predicted = visitor(people, **HTMX).post(place(people, "labels"), data={"prediction": people.ids[0], **told})
+    assert predicted.status_code == 422
     assert people.label_of(people.ids[0]) is None
 
 

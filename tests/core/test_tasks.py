@@ -29,7 +29,7 @@ FOUND = objects(
     ]
 )
 BOTH = pytest.mark.parametrize(
-    ("task", "labels", "answers"),
+    ("task", "labels", "predictions"),
     [(CLASSIFICATION, CLASSES, PROBABILITIES), (DETECTION, BOXES, FOUND)],
     ids=["classes", "boxes"],
 )
@@ -56,18 +56,18 @@ def as_json(task: Task, labels: np.ndarray) -> list[str]:
 
 
 @BOTH
-def test_labels_come_back_from_json(task, labels, answers):
+def test_labels_come_back_from_json(task, labels, predictions):
     assert same(task.labels(as_json(task, labels)), labels)
 
 
 @BOTH
-def test_what_a_client_is_told_to_send_is_read_as_the_same_label(task, labels, answers):
-    sent = [json.loads(json.dumps(task.told(label))) for label in labels]
+def test_what_a_client_is_told_to_send_is_read_as_the_same_label(task, labels, predictions):
+    sent = [json.loads(json.dumps(task.as_feedback(label))) for label in labels]
     assert [task.read_label(told, NAMES) for told in sent] == as_json(task, labels)
 
 
 @BOTH
-def test_labels_come_back_from_a_column_that_has_gaps(task, labels, answers):
+def test_labels_come_back_from_a_column_that_has_gaps(task, labels, predictions):
     texts = as_json(task, labels)
     column = task.label_column([None, *texts, None])
     assert column[0] is column[-1] is None
@@ -75,38 +75,38 @@ def test_labels_come_back_from_a_column_that_has_gaps(task, labels, answers):
 
 
 @BOTH
-def test_answers_come_back_bit_for_bit_from_the_log(task, labels, answers):
-    rows = task.pack(answers)
-    assert [type(row) for row in rows] == [bytes] * len(answers)
-    assert same(task.unpack(rows, len(NAMES)), answers)
+def test_answers_come_back_bit_for_bit_from_the_log(task, labels, predictions):
+    rows = task.pack(predictions)
+    assert [type(row) for row in rows] == [bytes] * len(predictions)
+    assert same(task.unpack(rows, len(NAMES)), predictions)
 
 
 @BOTH
-def test_answers_come_back_from_the_columns_of_a_table(task, labels, answers):
-    columns = task.columns(answers, NAMES)
-    assert {len(column) for column in columns.values()} == {len(answers)}
-    assert same(task.from_columns(columns, NAMES), answers, atol=1e-4)
+def test_answers_come_back_from_the_columns_of_a_table(task, labels, predictions):
+    columns = task.columns(predictions, NAMES)
+    assert {len(column) for column in columns.values()} == {len(predictions)}
+    assert same(task.from_columns(columns, NAMES), predictions, atol=1e-4)
 
 
 @BOTH
-def test_no_images_are_no_trouble(task, labels, answers):
+def test_no_images_are_no_trouble(task, labels, predictions):
     assert same(task.labels([]), labels[:0])
-    assert task.pack(answers[:0]) == []
-    assert same(task.unpack([], len(NAMES)), answers[:0])
-    assert {len(column) for column in task.columns(answers[:0], NAMES).values()} == {0}
-    assert same(task.from_columns(task.columns(answers[:0], NAMES), NAMES), answers[:0])
+    assert task.pack(predictions[:0]) == []
+    assert same(task.unpack([], len(NAMES)), predictions[:0])
+    assert {len(column) for column in task.columns(predictions[:0], NAMES).values()} == {0}
+    assert same(task.from_columns(task.columns(predictions[:0], NAMES), NAMES), predictions[:0])
     assert task.label_column([]) == []
 
 
 @BOTH
-def test_a_row_alone_is_packed_as_among_others(task, labels, answers):
-    assert [task.pack(answers[row : row + 1])[0] for row in range(len(answers))] == task.pack(answers)
+def test_a_row_alone_is_packed_as_among_others(task, labels, predictions):
+    assert [task.pack(predictions[row : row + 1])[0] for row in range(len(predictions))] == task.pack(predictions)
 
 
 @BOTH
-def test_every_answer_has_a_margin_that_is_no_nan(task, labels, answers):
-    margins = task.margin(answers)
-    assert margins.shape == (len(answers),)
+def test_every_answer_has_a_margin_that_is_no_nan(task, labels, predictions):
+    margins = task.margin(predictions)
+    assert margins.shape == (len(predictions),)
     assert (margins >= 0).all()
 
 
@@ -135,7 +135,7 @@ def test_no_boxes_have_no_class_that_could_be_unknown():
 
 
 @BOTH
-def test_renaming_to_the_same_names_changes_nothing(task, labels, answers):
+def test_renaming_to_the_same_names_changes_nothing(task, labels, predictions):
     texts = [task.renamed(text, NAMES, NAMES) for text in as_json(task, labels)]
     assert same(task.labels(texts), labels)
 
@@ -279,7 +279,7 @@ def test_labels_without_any_box_give_a_detector_no_score():
 
 
 def test_a_detector_is_scored_on_labels_that_came_as_json():
-    truths = DETECTION.labels([DETECTION.read_label(DETECTION.told(label), NAMES) for label in BOXES])
+    truths = DETECTION.labels([DETECTION.read_label(DETECTION.as_feedback(label), NAMES) for label in BOXES])
     scored = DETECTION.labelled(FOUND, truths, len(NAMES), None)
     assert scored is not None
     assert (scored.n, scored.metric) == (3, "mAP@50")

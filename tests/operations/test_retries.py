@@ -7,7 +7,7 @@ import pytest
 
 from openmlops.errors import DataError, ServiceRefused, ServiceUnavailable
 from openmlops.operations import retries
-from openmlops.operations.retries import patiently, require_services
+from openmlops.operations.retries import require_services, retry
 from openmlops.operations.workspace import Workspace
 from small_loop import workspace as small_workspace
 
@@ -36,7 +36,7 @@ class Service:
 
 def test_what_failed_for_want_of_a_service_is_done_when_it_is_back(workspace: Workspace, capsys: pytest.CaptureFixture) -> None:
     service = Service(3)
-    assert patiently(service.ask, workspace, "there") == "there!"
+    assert retry(service.ask, workspace, "there") == "there!"
     assert service.asked == 4
     assert capsys.readouterr().err.splitlines() == [
         "The store on [host] did not answer. Waiting for it, for up to 600 s.",
@@ -48,7 +48,7 @@ def test_patience_ends_with_the_error_itself(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
     service, began = Service(1000), time.monotonic()
     with pytest.raises(ServiceUnavailable, match="did not answer"):
-        patiently(service.ask, small_workspace(tmp_path, service_patience_seconds="0.3"), "there")
+        retry(service.ask, small_workspace(tmp_path, service_patience_seconds="0.3"), "there")
     assert 0.3 <= time.monotonic() - began < 30
     assert service.asked > 3
 
@@ -56,7 +56,7 @@ def test_patience_ends_with_the_error_itself(tmp_path: Path, monkeypatch: pytest
 def test_a_patience_of_zero_is_none(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     service = Service(1)
     with pytest.raises(ServiceUnavailable):
-        patiently(service.ask, small_workspace(tmp_path, service_patience_seconds="0"), "there")
+        retry(service.ask, small_workspace(tmp_path, service_patience_seconds="0"), "there")
     assert (service.asked, capsys.readouterr().err) == (1, "")
 
 
@@ -64,7 +64,7 @@ def test_a_patience_of_zero_is_none(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_what_no_waiting_changes_is_told_at_once(workspace: Workspace, error: Exception) -> None:
     service = Service(1, error)
     with pytest.raises(type(error)):
-        patiently(service.ask, workspace, "there")
+        retry(service.ask, workspace, "there")
     assert service.asked == 1
 
 

@@ -17,7 +17,7 @@ from openmlops.adapters.leases import Leases
 from openmlops.errors import ServiceUnavailable
 from openmlops.files import Manifest, sha256_of
 from openmlops.operations.data import datasets
-from openmlops.operations.retries import patiently
+from openmlops.operations.retries import retry
 from openmlops.operations.workspace import Workspace
 from postgres import Postgres, postgres
 from small_loop import NOON
@@ -61,7 +61,7 @@ def test_an_upload_that_was_cut_off_is_finished_with_the_right_content(
     workspace = on(store, s3_server, tmp_path, f"upload-{outage}")
     dataset = datasets.make_sample(workspace)
     take_away(store, outage)
-    report = patiently(datasets.upload, workspace, dataset)
+    report = retry(datasets.upload, workspace, dataset)
     assert "Waiting for it" in capsys.readouterr().err
     kept = {Path(key).name: workspace.object_store.get_file(key, tmp_path / "back" / Path(key).name) for key in report.keys}
     manifest = Manifest.of(Path(dataset.path))
@@ -78,7 +78,7 @@ def test_data_whose_pull_was_cut_off_is_whole_afterwards(
     shutil.rmtree(workspace.home / "dvc-cache")
     shutil.rmtree(dataset.path)
     take_away(store, outage)
-    assert patiently(datasets.ingest, workspace) == dataset
+    assert retry(datasets.ingest, workspace) == dataset
     assert "Waiting for it" in capsys.readouterr().err
     assert Manifest.of(Path(dataset.path)).fingerprint == dataset.fingerprint
 

@@ -18,7 +18,7 @@ from openmlops.core.types import ModelRef, TrainedRef
 from openmlops.errors import ServiceUnavailable
 from openmlops.operations.data import datasets
 from openmlops.operations.release import exporting, registration, scoring
-from openmlops.operations.retries import patiently
+from openmlops.operations.retries import retry
 from openmlops.operations.training import train as training
 from openmlops.operations.workspace import Workspace
 from small_loop import workspace as small_workspace
@@ -39,9 +39,9 @@ def train(workspace: Workspace, **changes: Any) -> TrainedRef:
 
 def finish(workspace: Workspace, trained: TrainedRef) -> ModelRef:
     """What follows a training, as the steps do it."""
-    evaluation = patiently(scoring.evaluate, workspace, trained)
-    exported = patiently(exporting.export, workspace, trained, evaluation)
-    return patiently(registration.register, workspace, exported, trained, evaluation)
+    evaluation = retry(scoring.evaluate, workspace, trained)
+    exported = retry(exporting.export, workspace, trained, evaluation)
+    return retry(registration.register, workspace, exported, trained, evaluation)
 
 
 def noted(workspace: Workspace) -> dict[int, float]:
@@ -162,7 +162,7 @@ def test_a_run_whose_creation_was_answered_by_a_cut_is_there_once(mlflow_port: i
         workspace.tracking.ready()
         once = f"start-{tmp_path.name}-{times}"
         start = lambda workspace: workspace.tracking.start("cut", {"lr": 0.1}, {}, once)  # noqa: E731
-        run_id = patiently(start, workspace)
+        run_id = retry(start, workspace)
         assert cutter.cut == times
     client = MlflowClient(f"http://127.0.0.1:{mlflow_port}")
     experiment = client.get_run(run_id).info.experiment_id
@@ -187,7 +187,7 @@ def test_what_is_told_of_an_outage_is_one_line_and_one_when_it_ends(
     workspace.tracking.ready()
     mlflow.refuse()
     threading.Timer(20, mlflow.forward).start()
-    patiently(lambda workspace: workspace.tracking.ready(), workspace)
+    retry(lambda workspace: workspace.tracking.ready(), workspace)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     assert said[0].startswith(f"MLflow at http://127.0.0.1:{mlflow.port} did not do what it was asked")

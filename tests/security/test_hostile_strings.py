@@ -323,9 +323,9 @@ def test_no_path_is_led_astray(place: Place, client: TestClient, path: str) -> N
     def use(text: str) -> str:
         once = quote(text.encode("utf-8", "surrogatepass"), safe="")
         paths = [path.replace("{}", part) for part in (once, quote(once, safe=""))]
-        answers = [sent(client, method, found) for found in paths for method in ("GET", "POST")]
-        assert {status for status, _ in answers} <= {404, 405}
-        return "".join(" ".join(body.split()) for _, body in answers)[:5000]
+        predictions = [sent(client, method, found) for found in paths for method in ("GET", "POST")]
+        assert {status for status, _ in predictions} <= {404, 405}
+        return "".join(" ".join(body.split()) for _, body in predictions)[:5000]
 
     assert place.escapes(use) == {}
 

@@ -149,7 +149,7 @@ def test_the_log_holds_all_boxes_also_the_less_sure_and_what_was_sent(server, sh
     answer = server.predict(content).json()
     window = person_log.window(MODEL, 1, last=1)
     assert window.ids == (answer["prediction_id"],)
-    (found,) = DETECTION.unpack(window.answers, 1)
+    (found,) = DETECTION.unpack(window.predictions, 1)
     sure = found[found[:, 4] >= OPERATING]
     assert 0 < len(sure) < len(found), "the grey cell is logged, not shown"
     np.testing.assert_allclose(sure[:, :4], answer["boxes"], atol=0.01)
@@ -190,8 +190,8 @@ def test_a_picture_has_the_images_own_size_and_its_boxes_in_red(server, person_l
 
 def test_draw_0_is_as_without(server):
     content = png(painted((100, 80)))
-    answers = [server.predict(content, params=params).json() for params in ({}, {"draw": "0"}, {"draw": ""})]
-    assert all(answer["boxes"] == answers[0]["boxes"] != [] for answer in answers)
+    predictions = [server.predict(content, params=params).json() for params in ({}, {"draw": "0"}, {"draw": ""})]
+    assert all(answer["boxes"] == predictions[0]["boxes"] != [] for answer in predictions)
 
 
 @pytest.mark.parametrize("left", [40, 90, 140, 155])
@@ -237,19 +237,19 @@ def one(box: object = (1, 2, 30, 40), name: object = "person") -> dict[str, obje
 def test_boxes_join_their_prediction_once(server, person_log):
     prediction = server.predict(png(painted((60, 80)))).json()["prediction_id"]
     same = [[one(), one((0, 0, 5.5, 6))], [one(name=0), one((0.0, 0, 5.5, 6.0), name=0)]]
-    answers = [told(server, label, prediction) for label in (same[0], same[0], same[1], [one()], [])]
-    assert [answer.status_code for answer in answers] == [200, 200, 200, 409, 409]
-    assert [answer.json()["recorded"] for answer in answers[:3]] == [True, False, False]
+    predictions = [told(server, label, prediction) for label in (same[0], same[0], same[1], [one()], [])]
+    assert [answer.status_code for answer in predictions] == [200, 200, 200, 409, 409]
+    assert [answer.json()["recorded"] for answer in predictions[:3]] == [True, False, False]
     (kept,) = DETECTION.labels(person_log.window(MODEL, 1, last=1).labels)
     np.testing.assert_array_equal(kept, [[1, 2, 30, 40, 0], [0, 0, 5.5, 6, 0]])
 
 
 def test_no_boxes_are_a_label_too(server, person_log):
     prediction = server.predict(png(painted((60, 80)))).json()["prediction_id"]
-    answers = [told(server, label, prediction) for label in ([], [], [one()])]
-    assert [answer.status_code for answer in answers] == [200, 200, 409]
-    assert answers[0].json()["recorded"]
-    assert not answers[1].json()["recorded"]
+    predictions = [told(server, label, prediction) for label in ([], [], [one()])]
+    assert [answer.status_code for answer in predictions] == [200, 200, 409]
+    assert predictions[0].json()["recorded"]
+    assert not predictions[1].json()["recorded"]
     assert DETECTION.labels(person_log.window(MODEL, 1, last=1).labels)[0].shape == (0, 5)
 
 
@@ -475,23 +475,23 @@ def test_a_raw_tensor_of_the_size_before_a_swap_fails_alone_in_its_batch(two_siz
         commit = GroupCommit(beginning(log), InputStore(two_sizes.home / "inputs"), metrics.commit)
         batcher = Batcher(lambda: after, commit, Limits(), metrics)
         asked = [
-            asyncio.ensure_future(batcher.predict(before.show([image]), [sent], 0.0))
+            asyncio.ensure_future(batcher.predict(before.to_model_input([image]), [sent], 0.0))
             for image, sent in ((content, png(content)), (tensor, tensor), (content, png(content)))
         ]
         await asyncio.sleep(0)
         commit.start()
         batcher.start()
-        answers = await asyncio.gather(*asked, return_exceptions=True)
+        predictions = await asyncio.gather(*asked, return_exceptions=True)
         batcher.stop()
         commit.stop()
-        return answers
+        return predictions
 
     first, refused, last = asyncio.run(ask())
     assert isinstance(refused, HTTPException)
     assert refused.status_code == 503
-    expected = after.answer(after.show([content])).outputs.answers[0]
+    expected = after.predict(after.to_model_input([content])).outputs.predictions[0]
     for prediction in (first, last):
-        np.testing.assert_allclose(prediction.outputs.answers[0], expected, atol=1e-4)
+        np.testing.assert_allclose(prediction.outputs.predictions[0], expected, atol=1e-4)
     assert two_sizes.logged(2) == {first.ids[0]: 2, last.ids[0]: 2}
 
 
@@ -500,10 +500,10 @@ def test_images_are_prepared_anew_for_another_size_one_after_the_other(two_sizes
     two_sizes.add(2)
     before, after = loaded(two_sizes, 1), loaded(two_sizes, 2)
     image = np.zeros((2000, 2000, 3), np.uint8)
-    shown, sent = before.show([image] * 6), [png(image)] * 6
+    shown, sent = before.to_model_input([image] * 6), [png(image)] * 6
     tracemalloc.start()
     try:
-        assert after.shown(shown, sent).pixels.shape == (6, LARGER, LARGER, 3)
+        assert after.adapt(shown, sent).pixels.shape == (6, LARGER, LARGER, 3)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

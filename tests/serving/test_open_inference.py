@@ -65,7 +65,7 @@ def test_what_the_client_was_answered_is_in_the_log(client, log):
     ids = [name.decode() for name in result.as_numpy("prediction_id")]
     window = log.window(MODEL, 1, last=4)
     assert list(window.ids) == ids
-    assert np.allclose(CLASSIFICATION.unpack(window.answers, 10), result.as_numpy("probabilities"))
+    assert np.allclose(CLASSIFICATION.unpack(window.predictions, 10), result.as_numpy("probabilities"))
 
 
 def test_a_version_that_is_not_in_service_is_refused_by_name(client):

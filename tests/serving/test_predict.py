@@ -47,7 +47,7 @@ def test_the_log_holds_what_was_answered(server, log, shared_world):
     answer = server.predict(content).json()
     window = log.window(MODEL, 1, last=1)
     assert window.ids == (answer["prediction_id"],)
-    assert np.allclose(np.frombuffer(window.answers[0], np.float32), list(answer["probabilities"].values()), atol=1e-7)
+    assert np.allclose(np.frombuffer(window.predictions[0], np.float32), list(answer["probabilities"].values()), atol=1e-7)
     assert window.layout.classes == CLASSES
     assert {"image.brightness", "logprob.0", "embedding.0"} <= set(window.columns())
     assert 0 < window.latency_ms[0] < 10_000

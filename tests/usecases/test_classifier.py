@@ -2,19 +2,19 @@
 
 import numpy as np
 
-from openmlops.usecases.base import Outputs, Shown
-from openmlops.usecases.classifier import answer, features, show
+from openmlops.usecases.base import ModelInput, Outputs
+from openmlops.usecases.classifier import features, to_model_input, to_predictions
 
 
 def outputs(logits: np.ndarray, width: int = 12) -> Outputs:
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     embedding = np.arange(len(logits) * width, dtype=np.float32).reshape(len(logits), width)
     probabilities = shifted / shifted.sum(axis=1, keepdims=True)
-    return answer({"logits": logits, "probabilities": probabilities, "embedding": embedding}, images(len(logits)))
+    return to_predictions({"logits": logits, "probabilities": probabilities, "embedding": embedding}, images(len(logits)))
 
 
-def images(n: int) -> Shown:
-    return show(np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8), (32, 32))
+def images(n: int) -> ModelInput:
+    return to_model_input(np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8), (32, 32))
 
 
 def test_columns_are_named_by_what_they_are():
@@ -32,7 +32,7 @@ def test_every_column_is_float32_and_one_value_an_image():
 def test_log_probabilities_are_those_of_the_model():
     answered = outputs(np.random.default_rng(1).normal(size=(5, 10)).astype(np.float32))
     found = np.stack([features(images(5), answered)[f"logprob.{i}"] for i in range(10)], axis=1)
-    np.testing.assert_allclose(np.exp(found), answered.answers, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(found), answered.predictions, rtol=1e-5)
 
 
 def test_a_certain_model_has_finite_log_probabilities():

@@ -50,9 +50,9 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     epochs: list[object] = []
     result = use_case.fit(model, rows, few, config, folder=folder / "fit", key="k", on_epoch=epochs.append)
     served, task = use_case.served(model), use_case.task
-    golden = use_case.show(rows.images[splits["validation"][:8]], served.image_shape[:2]).pixels
+    golden = use_case.to_model_input(rows.images[splits["validation"][:8]], served.image_shape[:2]).pixels
     export(served, task.outputs, task.compared, folder / "export", golden, 1e-4)
-    onnx = inference.exported(use_case, folder / "export")
+    onnx = inference.load_exported(use_case, folder / "export")
     eager = Eager(served, task.outputs)
     return SimpleNamespace(
         use_case=use_case, data=data, rows=rows, splits=splits, epochs=epochs, onnx=onnx, eager=eager, result=result
@@ -97,8 +97,8 @@ def test_an_image_is_answered_alike_from_bytes_and_from_memory(made: SimpleNames
     Image.fromarray(image).save(png, "PNG")
     decoded = made.use_case.decode(png.getvalue())
     assert np.array_equal(decoded, image)
-    (from_bytes,) = inference.answers(made.use_case, made.onnx, objects([decoded]) if _is_ragged(made) else decoded[None])
-    (from_memory,) = inference.answers(made.use_case, made.onnx, made.rows.images[made.splits["test"][:1]])
+    (from_bytes,) = inference.predict(made.use_case, made.onnx, objects([decoded]) if _is_ragged(made) else decoded[None])
+    (from_memory,) = inference.predict(made.use_case, made.onnx, made.rows.images[made.splits["test"][:1]])
     assert np.array_equal(from_bytes, from_memory)
 
 
@@ -108,7 +108,7 @@ def _is_ragged(made: SimpleNamespace) -> bool:
 
 def test_the_exported_model_answers_as_the_trained_one_through_the_same_path(made: SimpleNamespace) -> None:
     images = made.rows.images[made.splits["test"][:20]]
-    ours, theirs = (inference.answers(made.use_case, model, images) for model in (made.onnx, made.eager))
+    ours, theirs = (inference.predict(made.use_case, model, images) for model in (made.onnx, made.eager))
     for exported, trained in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(exported, trained, rtol=1e-3, atol=1e-3)
 
@@ -121,32 +121,32 @@ def test_what_is_no_image_is_refused(made: SimpleNamespace, rubbish: bytes) -> N
 
 def test_the_exported_model_is_evaluated_on_the_test_split(made: SimpleNamespace) -> None:
     test, task = made.splits["test"], made.use_case.task
-    answers = inference.answers(made.use_case, made.onnx, made.rows.images[test])
-    found = task.evaluate(made.rows.labels[test], answers, made.rows.names, "test", "f" * 64)
+    predictions = inference.predict(made.use_case, made.onnx, made.rows.images[test])
+    found = task.evaluate(made.rows.labels[test], predictions, made.rows.names, "test", "f" * 64)
     name, interval = found.headline()
     assert name == task.score
     assert 0 <= interval.low <= interval.value <= interval.high <= 1
     assert found.n == len(test)
-    assert interval == task.score_of(made.rows.labels[test], answers, len(made.rows.names))
+    assert interval == task.score_of(made.rows.labels[test], predictions, len(made.rows.names))
     assert f"test_{name}" in {f"test_{metric}" for metric in found.metrics()}
 
 
 def test_answers_and_labels_come_back_from_the_log_and_from_a_table_as_they_were(made: SimpleNamespace) -> None:
     task, rows = made.use_case.task, made.splits["test"][:10]
-    labels, answers = made.rows.labels[rows], inference.answers(made.use_case, made.onnx, made.rows.images[rows])
-    logged = task.unpack(task.pack(answers), len(made.rows.names))
-    tabled = task.from_columns(task.columns(answers, made.rows.names), made.rows.names)
-    told = [task.read_label(task.told(label), made.rows.names) for label in labels]
+    labels, predictions = made.rows.labels[rows], inference.predict(made.use_case, made.onnx, made.rows.images[rows])
+    logged = task.unpack(task.pack(predictions), len(made.rows.names))
+    tabled = task.from_columns(task.columns(predictions, made.rows.names), made.rows.names)
+    told = [task.read_label(task.as_feedback(label), made.rows.names) for label in labels]
     for index in range(len(rows)):
-        np.testing.assert_array_equal(logged[index], answers[index])
-        np.testing.assert_allclose(tabled[index], answers[index], atol=1e-3)
+        np.testing.assert_array_equal(logged[index], predictions[index])
+        np.testing.assert_allclose(tabled[index], predictions[index], atol=1e-3)
         np.testing.assert_allclose(task.labels(told)[index], labels[index], atol=1e-3)
     assert task.renamed(told[0], made.rows.names, made.rows.names) == told[0]
 
 
 def test_a_window_of_test_images_is_measured_and_a_dark_one_is_found(made: SimpleNamespace) -> None:
     def frame(images: np.ndarray) -> dict[str, np.ndarray]:
-        return inference.answers_and_features(made.use_case, made.onnx, images)[1]
+        return inference.predict_with_features(made.use_case, made.onnx, images)[1]
 
     reference = calibrate(frame(made.rows.images[made.splits["validation"]]), sizes=(50, 100), seed=0)
     window = made.rows.images[made.splits["test"][:60]]

@@ -19,10 +19,10 @@ class Mark(Value):
 
     ledger: int
     decisions: tuple[tuple[int, str | None], ...]
-    answers: int
+    predictions: int
 
 
-class Answered(Value):
+class LoggedPrediction(Value):
     """One answer of production: when, by which version, and how long it took."""
 
     at: datetime
@@ -45,13 +45,13 @@ class Activity:
             return Mark(
                 ledger=connection.scalar(ledger) or 0,
                 decisions=tuple((row[0], row[1]) for row in latest),
-                answers=connection.scalar(select(func.max(INFERENCE.c.sequence))) or 0,
+                predictions=connection.scalar(select(func.max(INFERENCE.c.sequence))) or 0,
             )
 
-    def latest(self, model: str, last: int) -> tuple[Answered, ...]:
+    def latest(self, model: str, last: int) -> tuple[LoggedPrediction, ...]:
         """The `last` answers of a model, oldest first."""
         columns = (INFERENCE.c.at, INFERENCE.c.version, INFERENCE.c.latency_ms)
         found = select(*columns).where(INFERENCE.c.model == model).order_by(INFERENCE.c.sequence.desc()).limit(last)
         with self._engine.connect() as connection:
             rows = connection.execute(found).all()
-        return tuple(Answered(at=at, version=version, latency_ms=latency) for at, version, latency in reversed(rows))
+        return tuple(LoggedPrediction(at=at, version=version, latency_ms=latency) for at, version, latency in reversed(rows))

@@ -65,7 +65,7 @@ def connect(url: str) -> Engine:
     return engine
 
 
-def connect_patiently(url: str) -> Engine:
+def connect_with_retries(url: str) -> Engine:
     """The same engine, a database server not asked yet: whoever needs its first connection gets what `connect` raises."""
     if is_embedded(url):
         return connect(url)

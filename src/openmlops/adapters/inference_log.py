@@ -51,14 +51,14 @@ class Entries:
     input_sha256: Sequence[str]
     features: np.ndarray
     """float32 (n, columns)"""
-    answers: Sequence[bytes]
+    predictions: Sequence[bytes]
     """n, as the task packs them"""
     latency_ms: Sequence[float]
 
     def without(self, ids: Set[str]) -> "Entries":
         """Those whose id is not among `ids`."""
         rows = [row for row, name in enumerate(self.ids) if name not in ids]
-        columns = ("ids", "at", "input_sha256", "answers", "latency_ms")
+        columns = ("ids", "at", "input_sha256", "predictions", "latency_ms")
         kept: dict[str, Any] = {name: [getattr(self, name)[row] for row in rows] for name in columns}
         return replace(self, features=self.features[rows], **kept)
 
@@ -73,7 +73,7 @@ class Window:
     input_sha256: tuple[str, ...]
     features: np.ndarray
     """float32 (n, columns)"""
-    answers: tuple[bytes, ...]
+    predictions: tuple[bytes, ...]
     """n, as the task packs them"""
     labels: tuple[str | None, ...]
     """n, as JSON; None where none has joined"""
@@ -126,12 +126,12 @@ class InferenceLog:
         with writing(self._engine) as connection:
             connection.execute(delete(INFERENCE).where(INFERENCE.c.id.in_([name for group in groups for name in group.ids])))
 
-    def label(self, prediction: str, told: Any, read: ReadLabel, at: datetime) -> bool:
+    def label(self, prediction: str, reported: Any, read: ReadLabel, at: datetime) -> bool:
         """Join a label to a prediction; whether it was new. `read` makes it JSON, given the classes of the version.
 
         Raises PredictionNotFound, what `read` raises, and LabelConflict if the prediction has another label already.
         """
-        truth = read(told, self._classes(prediction))
+        truth = read(reported, self._classes(prediction))
         try:
             with writing(self._engine) as connection:
                 connection.execute(insert(LABEL), {"inference": prediction, "truth": truth, "at": at})
@@ -205,17 +205,17 @@ class InferenceLog:
 
         Those of another layout than the newest are left out: a version has one, unless its use case was changed under it.
         """
-        asked = _answered(INFERENCE.c.model == model, INFERENCE.c.version == version)
-        return self._window((asked if until is None else asked.where(INFERENCE.c.at <= until)).limit(last))
+        query = _select(INFERENCE.c.model == model, INFERENCE.c.version == version)
+        return self._window((query if until is None else query.where(INFERENCE.c.at <= until)).limit(last))
 
     def named(self, model: str, ids: Sequence[str]) -> Window:
         """Those predictions of a model that have these ids, oldest first; of several layouts only those of the newest."""
-        return self._window(_answered(INFERENCE.c.model == model, INFERENCE.c.id.in_(ids)))
+        return self._window(_select(INFERENCE.c.model == model, INFERENCE.c.id.in_(ids)))
 
-    def _window(self, asked: Select) -> Window:
+    def _window(self, query: Select) -> Window:
         """`asked` finds rows newest first."""
         with self._engine.connect() as connection:
-            found = list(connection.execute(asked).mappings())[::-1]
+            found = list(connection.execute(query).mappings())[::-1]
             layout = _read_layout(connection.execute(_layout(found[-1]["layout"])).one()) if found else Layout((), ())
         rows = [row for row in found if row["layout"] == layout.id]
         return Window(
@@ -224,7 +224,7 @@ class InferenceLog:
             at=tuple(row["at"] for row in rows),
             input_sha256=tuple(row["input_sha256"] for row in rows),
             features=_matrix([row["features"] for row in rows], len(layout.columns)),
-            answers=tuple(row["answer"] for row in rows),
+            predictions=tuple(row["answer"] for row in rows),
             labels=tuple(row["truth"] for row in rows),
             latency_ms=np.array([row["latency_ms"] for row in rows], np.float64),
         )
@@ -240,7 +240,7 @@ def _rows(group: Entries) -> list[dict[str, object]]:
             "at": group.at[i],
             "input_sha256": group.input_sha256[i],
             "features": features[i].tobytes(),
-            "answer": group.answers[i],
+            "answer": group.predictions[i],
             "latency_ms": group.latency_ms[i],
         }
         for i in range(len(group.ids))
@@ -259,12 +259,12 @@ def _entries(rows: Sequence[RowMapping]) -> Entries:
         at=[row["at"] for row in rows],
         input_sha256=[row["input_sha256"] for row in rows],
         features=_matrix([row["features"] for row in rows], len(layout.columns)),
-        answers=[row["answer"] for row in rows],
+        predictions=[row["answer"] for row in rows],
         latency_ms=[row["latency_ms"] for row in rows],
     )
 
 
-def _answered(*conditions: ColumnElement[bool]) -> Select:
+def _select(*conditions: ColumnElement[bool]) -> Select:
     """Predictions with their labels, newest first."""
     joined = INFERENCE.outerjoin(LABEL, LABEL.c.inference == INFERENCE.c.id)
     found = select(INFERENCE, LABEL.c.truth).select_from(joined)

@@ -42,26 +42,26 @@ class LabelledInputs:
 
     def new(self, model: str) -> tuple[LabelledInput, ...]:
         """Those inputs, newest first."""
-        return self._read(_new(_asked(), model))
+        return self._read(_new(_query(), model))
 
     def all(self, model: str) -> tuple[LabelledInput, ...]:
         """Every labelled input of a model, used or not, newest first."""
-        return self._read(_asked().where(INFERENCE.c.model == model))
+        return self._read(_query().where(INFERENCE.c.model == model))
 
     def mark_used(self, predictions: Sequence[str], dataset: str, at: datetime) -> None:
         """Note that the labels of these predictions went into a data version, all or none; those noted before stay."""
         with writing(self._engine) as connection:
             known: set[str] = set()
             for start in range(0, len(predictions), CHUNK):
-                asked = select(LABEL_USE.c.inference).where(LABEL_USE.c.inference.in_(predictions[start : start + CHUNK]))
-                known |= set(connection.scalars(asked))
+                query = select(LABEL_USE.c.inference).where(LABEL_USE.c.inference.in_(predictions[start : start + CHUNK]))
+                known |= set(connection.scalars(query))
             rows = [{"inference": name, "dataset": dataset, "at": at} for name in predictions if name not in known]
             if rows:
                 connection.execute(insert(LABEL_USE), rows)
 
-    def _read(self, asked: Select) -> tuple[LabelledInput, ...]:
+    def _read(self, query: Select) -> tuple[LabelledInput, ...]:
         with self._engine.connect() as connection:
-            rows = connection.execute(asked.order_by(INFERENCE.c.sequence.desc())).all()
+            rows = connection.execute(query.order_by(INFERENCE.c.sequence.desc())).all()
             classes = {row.id: tuple(json.loads(row.classes)) for row in connection.execute(_LAYOUTS)}
         return tuple(_labelled(row, classes[row.layout]) for row in rows)
 
@@ -74,13 +74,13 @@ def _joined():  # type: ignore[no-untyped-def]  # a Join
     return used.join(INFERENCE, INFERENCE.c.id == LABEL.c.inference)
 
 
-def _asked() -> Select:
+def _query() -> Select:
     columns = (INFERENCE.c.id, INFERENCE.c.at, INFERENCE.c.input_sha256, INFERENCE.c.layout, LABEL.c.truth)
     return select(*columns).select_from(_joined())
 
 
-def _new(asked: Select, model: str) -> Select:
-    return asked.where(INFERENCE.c.model == model, LABEL_USE.c.inference.is_(None))
+def _new(query: Select, model: str) -> Select:
+    return query.where(INFERENCE.c.model == model, LABEL_USE.c.inference.is_(None))
 
 
 def _labelled(row: Row, classes: tuple[str, ...]) -> LabelledInput:

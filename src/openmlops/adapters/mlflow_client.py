@@ -32,7 +32,7 @@ def hide_password(text: str, uri: str) -> str:
 
 
 @contextmanager
-def answering(uri: str) -> Iterator[None]:
+def translating_errors(uri: str) -> Iterator[None]:
     """Turn what MLflow, its database and its server raise inside the block into ServiceUnavailable, password hidden.
 
     What MLflow understood and refused is a ServiceRefused.
@@ -61,11 +61,11 @@ def connect(uri: str) -> MlflowClient:
     """
     if not uri.startswith(EMBEDDED):
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # each retry is a warning; the end is ours to tell
-        with answering(uri):
+        with translating_errors(uri):
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     database = Path(uri.removeprefix(EMBEDDED))
-    with answering(uri):
+    with translating_errors(uri):
         database.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{database}.lock"):
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -81,21 +81,21 @@ def server_version(uri: str, user: str = "", password: str = "") -> str:
     where, remedy = hide_password(f"The MLflow server {uri}", uri), "Start it, or correct MLFLOW_TRACKING_URI"
     credentials = (user, password) if user else None
     try:
-        asked = requests.get(f"{uri.rstrip('/')}/version", timeout=PROBE_SECONDS, auth=credentials)
-        if asked.ok:
+        response = requests.get(f"{uri.rstrip('/')}/version", timeout=PROBE_SECONDS, auth=credentials)
+        if response.ok:
             body = {"max_results": 1}
             found = requests.post(f"{uri.rstrip('/')}{SEARCH}", json=body, timeout=PROBE_SECONDS, auth=credentials)
             if found.ok and "experiments" in found.json():
-                return asked.text.strip()[:40]
-            asked = found
+                return response.text.strip()[:40]
+            response = found
     except (requests.RequestException, ValueError) as error:
         raise ServiceUnavailable(f"{where} did not answer ({type(error).__name__})", remedy) from None
-    if asked.status_code == requests.codes.unauthorized:
-        problem = f"{where} refused the credentials ({asked.status_code})"
+    if response.status_code == requests.codes.unauthorized:
+        problem = f"{where} refused the credentials ({response.status_code})"
         raise ServiceUnavailable(
             problem, "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of one of its users"
         )
-    if asked.status_code == requests.codes.forbidden:
-        problem = f"{where} refused to answer under this name ({asked.status_code})"
+    if response.status_code == requests.codes.forbidden:
+        problem = f"{where} refused to answer under this name ({response.status_code})"
         raise ServiceUnavailable(problem, "Start it with this host among its --allowed-hosts, or give the user permissions")
-    raise ServiceUnavailable(f"{where} answered with {asked.status_code}, as no MLflow server does", remedy)
+    raise ServiceUnavailable(f"{where} answered with {response.status_code}, as no MLflow server does", remedy)

@@ -50,12 +50,12 @@ class OnnxModel:
         if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
             expected = f"uint8 (n, {', '.join(map(str, self.image_shape))})"
             raise DataError(f"The model was given {images.dtype} {images.shape}", f"Give it images as {expected}")
-        parts = [self._answer(images[start : start + batch]) for start in range(0, max(len(images), 1), batch)]
+        parts = [self._run(images[start : start + batch]) for start in range(0, max(len(images), 1), batch)]
         return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
 
-    def _answer(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        answers = self._session.run(list(self._outputs), {INPUT: np.ascontiguousarray(images)})
-        return dict(zip(self._outputs, answers, strict=True))
+    def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = self._session.run(list(self._outputs), {INPUT: np.ascontiguousarray(images)})
+        return dict(zip(self._outputs, outputs, strict=True))
 
 
 def _open(path: Path, threads: int | None) -> onnxruntime.InferenceSession:

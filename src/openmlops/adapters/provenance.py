@@ -50,16 +50,16 @@ def _user() -> str:
 def _git() -> dict[str, str]:
     """Commit of the repository that this code, or else the current folder, belongs to."""
     for folder in (Path(__file__).parent, Path.cwd()):
-        commit = _ask_git(folder, "rev-parse", "HEAD")
+        commit = _run_git(folder, "rev-parse", "HEAD")
         if commit:
-            changed = _ask_git(folder, "status", "--porcelain", "--untracked-files=no")
+            changed = _run_git(folder, "status", "--porcelain", "--untracked-files=no")
             return {"mlflow.source.git.commit": commit, "git.dirty": "true" if changed else "false"}
     return {}
 
 
-def _ask_git(folder: Path, *question: str) -> str:
+def _run_git(folder: Path, *question: str) -> str:
     try:
-        answer = subprocess.run(["git", "-C", str(folder), *question], capture_output=True, text=True, timeout=20)
+        response = subprocess.run(["git", "-C", str(folder), *question], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return answer.stdout.strip() if answer.returncode == 0 else ""
+    return response.stdout.strip() if response.returncode == 0 else ""

@@ -19,7 +19,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from openmlops.adapters.mlflow_client import answering, connect
+from openmlops.adapters.mlflow_client import connect, translating_errors
 from openmlops.core.types import ModelRef, Value
 from openmlops.errors import DataCorrupt, ModelCorrupt, ModelNotFound, RegistryError
 from openmlops.files import MANIFEST, Manifest
@@ -69,14 +69,14 @@ class Registry:
         """
         sha256 = _sealed(folder)
         self._require_test_metrics(run_id)
-        with answering(self._uri):
+        with translating_errors(self._uri):
             _create_model(self._client, name, about_all)
             if registered := self._only_version(name, run_id):
                 return _ref(registered)
             self._client.log_artifacts(run_id, str(folder), _folder(sha256))
         self._copy(_files(run_id, sha256), sha256)
         source = self._source(run_id, sha256)
-        with answering(self._uri):
+        with translating_errors(self._uri):
             labels = {**tags, SHA256_TAG: sha256}
             made = self._client.create_model_version(name, source, run_id, tags=labels, description=about)
             return _ref(self._only_version(name, run_id) or made)
@@ -98,12 +98,12 @@ class Registry:
 
     def versions(self, name: str) -> tuple[ModelRef, ...]:
         """All versions of a model, oldest first; none if there is no such model."""
-        with answering(self._uri):
+        with translating_errors(self._uri):
             return tuple(sorted(map(_ref, _pages(self._client, name)), key=lambda ref: ref.version))
 
     def models(self) -> tuple[str, ...]:
         """Names of the registered models, in alphabetical order."""
-        with answering(self._uri):
+        with translating_errors(self._uri):
             return tuple(sorted(model.name for model in self._client.search_registered_models(max_results=1000)))
 
     def details(self, ref: ModelRef) -> VersionDetails:
@@ -119,12 +119,12 @@ class Registry:
 
     def run_metrics(self, run_id: str) -> dict[str, float]:
         """Last value of each metric of a run. Raises RegistryError if there is no such run."""
-        with answering(self._uri), _absent_as(RegistryError(f"There is no MLflow run '{run_id}'", "Train first")):
+        with translating_errors(self._uri), _absent_as(RegistryError(f"There is no MLflow run '{run_id}'", "Train first")):
             return dict(self._client.get_run(run_id).data.metrics)
 
     def experiment_of(self, run_id: str) -> str:
         """The id of the MLflow experiment that a run belongs to. Raises RegistryError if there is no such run."""
-        with answering(self._uri), _absent_as(RegistryError(f"There is no MLflow run '{run_id}'", "Train first")):
+        with translating_errors(self._uri), _absent_as(RegistryError(f"There is no MLflow run '{run_id}'", "Train first")):
             return str(self._client.get_run(run_id).info.experiment_id)
 
     # Files
@@ -162,12 +162,12 @@ class Registry:
 
     def _source(self, run_id: str, sha256: str) -> str:
         """`_files`, as MLflow's own pages need it: a server that passes artifacts on does not find `runs:/` itself."""
-        with answering(self._uri), _absent_as(RegistryError(f"There is no MLflow run '{run_id}'", "Train first")):
+        with translating_errors(self._uri), _absent_as(RegistryError(f"There is no MLflow run '{run_id}'", "Train first")):
             root = str(self._client.get_run(run_id).info.artifact_uri)
         return f"{root}/{_folder(sha256)}" if root.startswith(_PASSED_ON) else _files(run_id, sha256)
 
     def _download(self, source: str, folder: Path) -> None:
-        with answering(self._uri), tempfile.TemporaryDirectory(dir=self._cache, prefix=".download.") as scratch:
+        with translating_errors(self._uri), tempfile.TemporaryDirectory(dir=self._cache, prefix=".download.") as scratch:
             place = {"tracking_uri": self._uri, "registry_uri": self._uri}
             found = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=scratch, **place)
             for path in Path(found).iterdir():
@@ -182,23 +182,23 @@ class Registry:
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Let `alias` stand for a version, taking it from any other. Raises ModelNotFound."""
         self._version(name, version)
-        with answering(self._uri):
+        with translating_errors(self._uri):
             self._client.set_registered_model_alias(name, alias, str(version))
 
     def delete_alias(self, name: str, alias: str) -> None:
         """Take an alias away; nothing happens if no version carries it."""
         if self.alias(name, alias) is not None:
-            with answering(self._uri):
+            with translating_errors(self._uri):
                 self._client.delete_registered_model_alias(name, alias)
 
     def _aliases(self, name: str) -> dict[str, int]:
-        with answering(self._uri):
+        with translating_errors(self._uri):
             found = self._client.search_registered_models(_named(name))
         return {alias: int(number) for model in found for alias, number in model.aliases.items()}
 
     def _version(self, name: str, version: int) -> ModelVersion:
         missing = ModelNotFound(f"The model '{name}' has no version {version}", "List the versions with `openmlops models`")
-        with answering(self._uri), _absent_as(missing):
+        with translating_errors(self._uri), _absent_as(missing):
             return self._client.get_model_version(name, str(version))
 
     def _only_version(self, name: str, run_id: str) -> ModelVersion | None:

@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH, MAX_TAG_VAL_LENGTH
 
-from openmlops.adapters.mlflow_client import EMBEDDED, answering, connect
+from openmlops.adapters.mlflow_client import EMBEDDED, connect, translating_errors
 from openmlops.adapters.mlflow_values import cut, finite, flat, valid_name
 from openmlops.adapters.provenance import environment, provenance
 from openmlops.core.quality import EpochMetrics
@@ -68,7 +68,7 @@ class Tracking:
 
     def ready(self) -> None:
         """Make sure that MLflow answers and that the experiment is there. Raises ServiceUnavailable."""
-        with answering(self._uri):
+        with translating_errors(self._uri):
             self._experiment_id()
 
     def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], once: str = "") -> str:
@@ -79,7 +79,7 @@ class Tracking:
         entered = flat(params)
         once = once or uuid.uuid4().hex
         labels = {**provenance(), **tags, START_TAG: once}
-        with answering(self._uri):
+        with translating_errors(self._uri):
             run_id = self._create(name, cut(labels, MAX_TAG_VAL_LENGTH), once)
             entries = [Param(key, value) for key, value in cut(entered, MAX_PARAM_VAL_LENGTH).items()]
             for start in range(0, len(entries), MAX_PARAMS_TAGS_PER_BATCH):
@@ -90,7 +90,7 @@ class Tracking:
     def log_dataset(self, run_id: str, name: str, fingerprint: str) -> None:
         """Show on the run what it was trained on: the name, the beginning of the fingerprint, all of it as the source."""
         data = Dataset(name, fingerprint[:12], "dvc", json.dumps({"fingerprint": fingerprint}))
-        with answering(self._uri):
+        with translating_errors(self._uri):
             self._client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
     def log_epochs(self, run_id: str, epochs: Iterable[Epoch]) -> None:
@@ -102,7 +102,7 @@ class Tracking:
 
     def logged_epochs(self, run_id: str) -> frozenset[int]:
         """The epochs whose metrics the run holds."""
-        with answering(self._uri):
+        with translating_errors(self._uri):
             return frozenset(point.step for point in self._client.get_metric_history(run_id, EVERY_EPOCH))
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], at: datetime) -> None:
@@ -115,17 +115,17 @@ class Tracking:
     def log_files(self, run_id: str, source: Path, path: str = "") -> None:
         """Keep a file, or all files of a folder, below `path` among the run's artifacts."""
         log = self._client.log_artifacts if source.is_dir() else self._client.log_artifact
-        with answering(self._uri):
+        with translating_errors(self._uri):
             log(run_id, str(source), path or None)
 
     def log_text(self, run_id: str, text: str, path: str) -> None:
         """Keep a text as the artifact `path`."""
-        with answering(self._uri):
+        with translating_errors(self._uri):
             self._client.log_text(run_id, text, path)
 
     def read_files(self, run_id: str, folder: str) -> dict[str, bytes]:
         """The files that a run keeps directly below `folder`, by name; none if there is no such folder."""
-        with answering(self._uri), tempfile.TemporaryDirectory() as scratch:
+        with translating_errors(self._uri), tempfile.TemporaryDirectory() as scratch:
             if not self._client.list_artifacts(run_id, folder):
                 return {}
             found = Path(self._client.download_artifacts(run_id, folder, scratch))
@@ -133,18 +133,18 @@ class Tracking:
 
     def tags(self, run_id: str) -> dict[str, str]:
         """The tags of a run: what it was made from, where and by what."""
-        with answering(self._uri):
+        with translating_errors(self._uri):
             return dict(self._client.get_run(run_id).data.tags)
 
     def finish(self, run_id: str) -> None:
         """Close the run as finished."""
-        with answering(self._uri):
+        with translating_errors(self._uri):
             self._client.set_terminated(run_id, _FINISHED)
             self._forget_abandonment(self._client.get_run(run_id))
 
     def fail(self, run_id: str, reason: str) -> None:
         """Close the run as failed, with the reason as a tag."""
-        with answering(self._uri):
+        with translating_errors(self._uri):
             self._client.log_batch(run_id, tags=[RunTag(FAILURE_TAG, reason[:MAX_TAG_VAL_LENGTH])])
             self._client.set_terminated(run_id, _FAILED)
 
@@ -166,7 +166,7 @@ class Tracking:
         """Close what `start` opened with this `once` as failed, if it is open, so that it can still be gone on with; the
         run's id, if it was.
         """
-        with answering(self._uri):
+        with translating_errors(self._uri):
             closed = [str(run.info.run_id) for run in self._started(once) if run.info.status == _RUNNING]
             for run_id in closed:
                 tags = [RunTag(FAILURE_TAG, reason[:MAX_TAG_VAL_LENGTH]), RunTag(ABANDONED_TAG, "true")]
@@ -176,13 +176,13 @@ class Tracking:
 
     def can_go_on(self, run_id: str) -> bool:
         """Is there such a run, open or abandoned?"""
-        with answering(self._uri):
+        with translating_errors(self._uri):
             run = self._found(run_id)
         return run is not None and _can_go_on(run)
 
     def resume(self, run_id: str) -> None:
         """Open the run again if it was abandoned."""
-        with answering(self._uri):
+        with translating_errors(self._uri):
             run = self._client.get_run(run_id)
             if ABANDONED_TAG in run.data.tags:
                 self._client.update_run(run_id, _RUNNING)
@@ -190,13 +190,13 @@ class Tracking:
 
     def run_is_open(self, run_id: str) -> bool:
         """True while the run exists and was neither finished nor failed; a killed process leaves its run open."""
-        with answering(self._uri):
+        with translating_errors(self._uri):
             run = self._found(run_id)
         return run is not None and run.info.status == _RUNNING
 
     def drop_twins(self, run_id: str) -> None:
         """Delete other open runs of this run's start: MLflow's client repeats a request whose answer was cut off."""
-        with answering(self._uri):
+        with translating_errors(self._uri):
             once = self._client.get_run(run_id).data.tags.get(START_TAG)
             for twin in self._started(once) if once else ():
                 if twin.info.run_id != run_id:
@@ -239,7 +239,7 @@ class Tracking:
     def _log(self, run_id: str, metrics: Mapping[str, float], at: datetime, step: int) -> None:
         stamp = int(at.timestamp() * 1000)
         entries = [Metric(name, value, stamp, step) for name, value in finite(metrics).items()]
-        with answering(self._uri):
+        with translating_errors(self._uri):
             self._client.log_batch(run_id, metrics=entries)
 
     def _experiment_id(self) -> str:

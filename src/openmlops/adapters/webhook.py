@@ -25,11 +25,11 @@ def post(url: str, content: Mapping[str, Any], allowed_hosts: Sequence[str]) -> 
     host = _allowed(str(request.url), allowed_hosts)
     try:
         with requests.Session() as session:
-            answer = session.send(request, timeout=SECONDS, allow_redirects=False)
+            response = session.send(request, timeout=SECONDS, allow_redirects=False)
     except (requests.RequestException, ValueError) as error:
         raise NotificationError(f"{host} did not take the notification ({type(error).__name__})", "Check the webhook") from None
-    if not 200 <= answer.status_code < 300:
-        raise NotificationError(f"{host} answered the notification with {answer.status_code}", "Check the webhook")
+    if not 200 <= response.status_code < 300:
+        raise NotificationError(f"{host} answered the notification with {response.status_code}", "Check the webhook")
 
 
 def _prepared(url: str, content: Mapping[str, Any]) -> requests.PreparedRequest:

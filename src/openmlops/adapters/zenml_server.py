@@ -11,9 +11,9 @@ REMEDY = "Start it, or correct ZENML_STORE_URL"
 def version_of(url: str) -> str:
     """The version of the server at `url`. Raises ServiceUnavailable for none, or for something that is no ZenML server."""
     try:
-        answer = requests.get(f"{url.rstrip('/')}/api/v1/info", timeout=SECONDS)
-        answer.raise_for_status()
-        return str(answer.json()["version"])
+        response = requests.get(f"{url.rstrip('/')}/api/v1/info", timeout=SECONDS)
+        response.raise_for_status()
+        return str(response.json()["version"])
     except requests.RequestException as error:
         raise ServiceUnavailable(f"The ZenML server {url} did not answer ({type(error).__name__})", REMEDY) from None
     except (ValueError, KeyError, TypeError):
@@ -25,8 +25,8 @@ def log_in(url: str, user: str, password: str, api_key: str = "") -> None:
     form = {"password": api_key} if api_key else {"username": user, "password": password}
     names = "ZENML_STORE_API_KEY" if api_key else "ZENML_STORE_USERNAME and ZENML_STORE_PASSWORD"
     try:
-        answer = requests.post(f"{url.rstrip('/')}/api/v1/login", data=form, timeout=SECONDS)
+        response = requests.post(f"{url.rstrip('/')}/api/v1/login", data=form, timeout=SECONDS)
     except requests.RequestException as error:
         raise ServiceUnavailable(f"The ZenML server {url} did not answer ({type(error).__name__})", REMEDY) from None
-    if not answer.ok:
-        raise ServiceUnavailable(f"The ZenML server {url} refused the login ({answer.status_code})", f"Correct {names}")
+    if not response.ok:
+        raise ServiceUnavailable(f"The ZenML server {url} refused the login ({response.status_code})", f"Correct {names}")

@@ -17,12 +17,12 @@ def print_report(report: Report, json: bool) -> None:
     if json:
         print_json(report)
     else:
-        _tell(report)
+        _report(report)
     if report.defects:
         raise typer.Exit(1)
 
 
-def _tell(report: Report) -> None:
+def _report(report: Report) -> None:
     for _, group in groupby(report.findings, key=lambda one: (one.certainty, one.rule)):
         _tell_rule(list(group))
     looks = len(report.findings) - report.defects

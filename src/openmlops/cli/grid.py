@@ -42,13 +42,13 @@ def grid(
     print_json(found) if json else _print(found, use_case)
 
 
-def _run(workspace: Workspace, asked: Any) -> Any:
+def _run(workspace: Workspace, grid: Any) -> Any:
     from openmlops.settings import embed_zenml
 
     embed_zenml(workspace.home)
     from openmlops.pipelines.person_grid import run_grid
 
-    return run_grid(asked)
+    return run_grid(grid)
 
 
 def _print(found: Any, use_case: str | None = None) -> None:

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from openmlops.console.pages import asked_model
+from openmlops.console.pages import requested_model
 from openmlops.console.rendering import page
 from openmlops.console.services import Console, console
 from openmlops.core.types import LedgerEntry
@@ -25,7 +25,7 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 
 async def promote(request: Request) -> Response:
     """Send a version to the gate; with a reason it is promoted whatever the gate says."""
-    found, model = console(request), await run_in_threadpool(asked_model, request)
+    found, model = console(request), await run_in_threadpool(requested_model, request)
     version, reason = await _field(request, "version"), await _field(request, "reason")
     if not _NUMBER.fullmatch(version):
         raise HTTPException(422, f"'{version[:20]}' is no version: give its number")
@@ -40,14 +40,14 @@ async def promote(request: Request) -> Response:
 
 async def roll_back(request: Request) -> Response:
     """Put the champion before this one back."""
-    found, model = console(request), await run_in_threadpool(asked_model, request)
+    found, model = console(request), await run_in_threadpool(requested_model, request)
     reason = await _field(request, "reason")
     return await _done(request, found, model, lambda: promotion.rollback(found.workspace, model, reason or None))
 
 
 async def run_cycle(request: Request) -> Response:
     """Start a cycle; what it says is shown while it runs."""
-    found, model = console(request), await run_in_threadpool(asked_model, request)
+    found, model = console(request), await run_in_threadpool(requested_model, request)
     mode = await _field(request, "mode")
     if mode not in ("suggest", "auto"):
         raise HTTPException(422, f"'{mode[:20]}' is no mode: suggest or auto")
@@ -58,7 +58,7 @@ async def run_cycle(request: Request) -> Response:
     except OpenMLOpsError as error:
         problem = str(error)
     said = () if problem else (f"A cycle in the mode {mode} has begun; its lines are on the page.",)
-    return _told(request, problem, None, said)
+    return _outcome_page(request, problem, None, said)
 
 
 async def _done(request: Request, found: Console, model: str, act: Callable[[], LedgerEntry]) -> Response:
@@ -66,16 +66,16 @@ async def _done(request: Request, found: Console, model: str, act: Callable[[], 
     try:
         entry = await run_in_threadpool(act)
     except OpenMLOpsError as error:
-        return _told(request, str(error), None, ())
+        return _outcome_page(request, str(error), None, ())
     finally:
         found.registry_cache.forget(model)
-    return _told(request, "", entry, entry.reasons)
+    return _outcome_page(request, "", entry, entry.reasons)
 
 
-def _told(request: Request, problem: str, entry: LedgerEntry | None, reasons: tuple[str, ...]) -> Response:
-    answer = page(request, "outcome.html", problem=problem, entry=entry, reasons=reasons)
-    answer.headers["HX-Trigger"] = "acted"
-    return answer
+def _outcome_page(request: Request, problem: str, entry: LedgerEntry | None, reasons: tuple[str, ...]) -> Response:
+    response = page(request, "outcome.html", problem=problem, entry=entry, reasons=reasons)
+    response.headers["HX-Trigger"] = "acted"
+    return response
 
 
 async def _field(request: Request, name: str) -> str:

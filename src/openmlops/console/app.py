@@ -38,30 +38,30 @@ def create_app(workspace: Workspace, host: str = "127.0.0.1") -> Starlette:
 def routes() -> list[Route]:
     """All routes of the console; `app.state.console` is what they need."""
     return [
-        Route("/", told(pages.index)),
-        Route(MODEL, told(pages.model)),
-        Route(f"{MODEL}/parts/{{part}}", told(pages.part)),
-        Route(f"{MODEL}/events", told(pages.events)),
-        Route(f"{MODEL}/decisions/{{decision}}/report", told(report)),
-        Route(f"{MODEL}/promote", told(actions.promote), methods=["POST"]),
-        Route(f"{MODEL}/rollback", told(actions.roll_back), methods=["POST"]),
-        Route(f"{MODEL}/cycle", told(actions.run_cycle), methods=["POST"]),
-        Route("/console/login", told(login.form)),
-        Route("/console/login", told(login.log_in), methods=["POST"]),
-        Route("/console/logout", told(login.log_out), methods=["POST"]),
+        Route("/", with_error_pages(pages.index)),
+        Route(MODEL, with_error_pages(pages.model)),
+        Route(f"{MODEL}/parts/{{part}}", with_error_pages(pages.part)),
+        Route(f"{MODEL}/events", with_error_pages(pages.events)),
+        Route(f"{MODEL}/decisions/{{decision}}/report", with_error_pages(report)),
+        Route(f"{MODEL}/promote", with_error_pages(actions.promote), methods=["POST"]),
+        Route(f"{MODEL}/rollback", with_error_pages(actions.roll_back), methods=["POST"]),
+        Route(f"{MODEL}/cycle", with_error_pages(actions.run_cycle), methods=["POST"]),
+        Route("/console/login", with_error_pages(login.form)),
+        Route("/console/login", with_error_pages(login.log_in), methods=["POST"]),
+        Route("/console/logout", with_error_pages(login.log_out), methods=["POST"]),
         Route("/console/static/{path:path}", static),
-        *(_told(route) for route in (*labelling.ROUTES, *examples.ROUTES)),
+        *(_with_error_pages(route) for route in (*labelling.ROUTES, *examples.ROUTES)),
     ]
 
 
-def _told(route: Route) -> Route:
-    return Route(route.path, told(route.endpoint), methods=list(route.methods or ()))
+def _with_error_pages(route: Route) -> Route:
+    return Route(route.path, with_error_pages(route.endpoint), methods=list(route.methods or ()))
 
 
-def told(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+def with_error_pages(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     """An endpoint whose errors are pages that say what was wrong and what would be right; a plain function gets a thread."""
 
-    async def answer(request: Request) -> Response:
+    async def response(request: Request) -> Response:
         try:
             if inspect.iscoroutinefunction(endpoint):
                 return await endpoint(request)
@@ -72,7 +72,7 @@ def told(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         except HTTPException as error:
             return HTMLResponse(error_page(error.status_code, str(error.detail)), error.status_code, PAGE_HEADERS)
 
-    return answer
+    return response
 
 
 _STATUS = {ModelNotFound: HTTPStatus.NOT_FOUND, ServiceUnavailable: HTTPStatus.SERVICE_UNAVAILABLE}

@@ -104,7 +104,7 @@ def accuracy(state: ModelState, test: Interval | None) -> Chart:
     )
 
 
-def answers(bins: Sequence[Bin]) -> Chart:
+def predictions(bins: Sequence[Bin]) -> Chart:
     """Answers a minute."""
     about = "Answers a minute, by when they were given."
     chart = Chart(id="answers", title="Traffic", about=about)

@@ -44,7 +44,7 @@ class ChangeFeed:
     """Looks while somebody watches, and rests else."""
 
     def __init__(self, workspace: Workspace, cycle_runs: CycleRuns) -> None:
-        self._workspace, self._turns = workspace, cycle_runs
+        self._workspace, self._cycle_runs = workspace, cycle_runs
         self._watchers: dict[asyncio.Queue[str], str] = {}
         self._seen: dict[str, Seen] = {}
         self._task: asyncio.Task[None] | None = None
@@ -54,46 +54,46 @@ class ChangeFeed:
         if len(self._watchers) >= MOST_WATCHERS:
             raise HTTPException(503, f"{MOST_WATCHERS} pages are watching, which is the most; reload to see what is new")
         ended = anyio.Event()
-        told = self._stream(model, ended)
-        return EventSourceResponse(told, ping=PING_SECONDS, shutdown_event=ended, shutdown_grace_period=2 * LISTEN_SECONDS)
+        queue = self._stream(model, ended)
+        return EventSourceResponse(queue, ping=PING_SECONDS, shutdown_event=ended, shutdown_grace_period=2 * LISTEN_SECONDS)
 
     async def _stream(self, model: str, ended: anyio.Event) -> AsyncIterator[ServerSentEvent]:
-        told: asyncio.Queue[str] = asyncio.Queue()
-        self._watchers[told] = model
+        queue: asyncio.Queue[str] = asyncio.Queue()
+        self._watchers[queue] = model
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look())
         try:
             yield ServerSentEvent(event="hello", data=model)
             while not ended.is_set():
                 with contextlib.suppress(TimeoutError):
-                    name = await asyncio.wait_for(told.get(), LISTEN_SECONDS)
+                    name = await asyncio.wait_for(queue.get(), LISTEN_SECONDS)
                     yield ServerSentEvent(event=name, data=model)
         finally:
-            del self._watchers[told]
+            del self._watchers[queue]
 
     async def _look(self) -> None:
         count = 0
         while self._watchers:
             for model in set(self._watchers.values()):
                 with contextlib.suppress(OpenMLOpsError):  # a database that is away: the page says so when it is loaded
-                    self._tell(model, await run_in_threadpool(self._see, model, count % EVERY_LABELS == 0))
+                    self._notify(model, await run_in_threadpool(self._see, model, count % EVERY_LABELS == 0))
             count += 1
             await asyncio.sleep(POLL_SECONDS)
         self._seen.clear()
 
     def _see(self, model: str, counts_labels: bool) -> Seen:
-        before, turn = self._seen.get(model), self._turns.last(model)
+        before, turn = self._seen.get(model), self._cycle_runs.last(model)
         labels = before.labels if before and not counts_labels else self._workspace.labelled_inputs.count_new(model)
-        told = f"{turn.started} {turn.ended} {turn.is_running} {turn.lines}" if turn else ""
-        return Seen(mark=self._workspace.activity.mark(model), labels=labels, turn=told)
+        queue = f"{turn.started} {turn.ended} {turn.is_running} {turn.lines}" if turn else ""
+        return Seen(mark=self._workspace.activity.mark(model), labels=labels, turn=queue)
 
-    def _tell(self, model: str, seen: Seen) -> None:
+    def _notify(self, model: str, seen: Seen) -> None:
         before = self._seen.get(model)
         self._seen[model] = seen
         for name in changed(before, seen) if before else ():
-            for told, watched in self._watchers.items():
+            for queue, watched in self._watchers.items():
                 if watched == model:
-                    told.put_nowait(name)
+                    queue.put_nowait(name)
 
 
 def changed(before: Seen, after: Seen) -> list[str]:
@@ -101,7 +101,7 @@ def changed(before: Seen, after: Seen) -> list[str]:
     pairs = {
         "ledger": (before.mark.ledger, after.mark.ledger),
         "decisions": ((before.mark.decisions, before.labels), (after.mark.decisions, after.labels)),
-        "flow": (before.mark.answers, after.mark.answers),
+        "flow": (before.mark.predictions, after.mark.predictions),
         "turn": (before.turn, after.turn),
     }
     return [name for name, (old, new) in pairs.items() if old != new]

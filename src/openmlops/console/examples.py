@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from openmlops.console import images
-from openmlops.console.images import Box, answer_in_words, answered_model, boxes_of, label_in_words, png
+from openmlops.console.images import Box, boxes_of, label_text, model_with_predictions, png, prediction_text
 from openmlops.console.rendering import page
 from openmlops.console.services import console
 from openmlops.core.images.decoding import image_size
@@ -33,7 +33,7 @@ class Picture(NamedTuple):
     source: str
     width: int
     height: int
-    answer: str
+    predicted: str
     label: str
     boxes: list[Box]
 
@@ -47,7 +47,7 @@ def show(request: Request) -> Response:
 
 
 def _found(request: Request) -> dict[str, Any]:
-    workspace, model = console(request).workspace, answered_model(request)
+    workspace, model = console(request).workspace, model_with_predictions(request)
     version = workspace.ledger.champion(model)
     if version is None:
         raise ModelNotFound(f"The model '{model}' has no champion yet, so nothing was answered")
@@ -57,7 +57,7 @@ def _found(request: Request) -> dict[str, Any]:
         "found": found,
         "drawn": [_logged(workspace, model, each) for each in found.drawn],
         "farthest": [_logged(workspace, model, each) for each in found.farthest],
-        "reference": [_reference(task, each.image, each.answer, found.classes) for each in found.reference],
+        "reference": [_reference(task, each.image, each.predicted, found.classes) for each in found.reference],
     }
 
 
@@ -68,22 +68,22 @@ def _logged(workspace: Workspace, model: str, found: Logged) -> Picture:
         source=f"/console/models/{model}/images/{found.prediction}?size=small",
         width=width,
         height=height,
-        answer=answer_in_words(task, found.answer, found.classes),
-        label=label_in_words(task, found.label, found.classes) if found.label else "",
-        boxes=boxes_of(task, found.answer, found.classes),
+        predicted=prediction_text(task, found.predicted, found.classes),
+        label=label_text(task, found.label, found.classes) if found.label else "",
+        boxes=boxes_of(task, found.predicted, found.classes),
     )
 
 
-def _reference(task: Task, pixels: np.ndarray, answer: np.ndarray, classes: Sequence[str]) -> Picture:
+def _reference(task: Task, pixels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> Picture:
     """Its image travels with the page: it belongs to a version, and to no prediction."""
     content = base64.b64encode(png(pixels, SIDE)).decode()
     return Picture(
         source=f"data:image/png;base64,{content}",
         width=pixels.shape[1],
         height=pixels.shape[0],
-        answer=answer_in_words(task, answer, classes),
+        predicted=prediction_text(task, predicted, classes),
         label="",
-        boxes=boxes_of(task, answer, classes),
+        boxes=boxes_of(task, predicted, classes),
     )
 
 

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from openmlops.console.pages import asked_model
+from openmlops.console.pages import requested_model
 from openmlops.console.services import console
 from openmlops.core.tasks import Task
 from openmlops.errors import DataError, ModelNotFound, PredictionNotFound
@@ -49,9 +49,9 @@ class Box(NamedTuple):
         return self.width * self.height
 
 
-def answered_model(request: Request) -> str:
+def model_with_predictions(request: Request) -> str:
     """The model that the address names, whose images and answers this console can read. Raises ModelNotFound."""
-    model, workspace = asked_model(request), console(request).workspace
+    model, workspace = requested_model(request), console(request).workspace
     if model != workspace.model_name:
         problem = f"This console reads images and answers of the use case {workspace.use_case.name}, not of {model}"
         raise ModelNotFound(problem, "Start one with the USE_CASE and MODEL_NAME of that model")
@@ -62,7 +62,7 @@ def image(request: Request) -> Response:
     """The image of one prediction."""
     size = request.query_params.get("size", "")
     try:
-        workspace, model = console(request).workspace, answered_model(request)
+        workspace, model = console(request).workspace, model_with_predictions(request)
         found = queue.logged(workspace, model, request.path_params["prediction"])
         with DECODERS:
             content = png(queue.image_of(workspace, found), SIDES.get(size, SIDES[""]))
@@ -79,18 +79,18 @@ def png(pixels: np.ndarray, side: int) -> bytes:
     return buffer.getvalue()
 
 
-def answer_in_words(task: Task, answer: np.ndarray, classes: Sequence[str]) -> str:
+def prediction_text(task: Task, predicted: np.ndarray, classes: Sequence[str]) -> str:
     """`cat, 41 %`, or `2 boxes, the surest 90 %`"""
     if task.kind == "classification":
-        return f"{classes[int(answer.argmax())]}, {100 * float(answer.max()):.0f} %"
-    boxes = queue.answered_boxes(answer)
+        return f"{classes[int(predicted.argmax())]}, {100 * float(predicted.max()):.0f} %"
+    boxes = queue.predicted_boxes(predicted)
     return f"{count(len(boxes))}, the surest {100 * float(boxes[0, 4]):.0f} %" if len(boxes) else count(0)
 
 
-def label_in_words(task: Task, label: str, classes: Sequence[str]) -> str:
+def label_text(task: Task, label: str, classes: Sequence[str]) -> str:
     """A label as JSON -> `cat`, or `2 boxes`"""
-    told = json.loads(label)
-    return classes[told] if task.kind == "classification" else count(len(told))
+    value = json.loads(label)
+    return classes[value] if task.kind == "classification" else count(len(value))
 
 
 def count(boxes: int) -> str:
@@ -98,9 +98,9 @@ def count(boxes: int) -> str:
     return {0: "no box", 1: "1 box"}.get(boxes, f"{boxes} boxes")
 
 
-def boxes_of(task: Task, answer: np.ndarray, classes: Sequence[str]) -> list[Box]:
+def boxes_of(task: Task, predicted: np.ndarray, classes: Sequence[str]) -> list[Box]:
     """What a detector found, the surest first; none of a classifier."""
-    return [_box(row, box, classes) for row, box in enumerate(queue.answered_boxes(answer))] if is_detector(task) else []
+    return [_box(row, box, classes) for row, box in enumerate(queue.predicted_boxes(predicted))] if is_detector(task) else []
 
 
 def is_detector(task: Task) -> bool:

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from openmlops.console.images import Box, answer_in_words, answered_model, boxes_of, is_detector, label_in_words
+from openmlops.console.images import Box, boxes_of, is_detector, label_text, model_with_predictions, prediction_text
 from openmlops.console.rendering import page
 from openmlops.console.services import console
 from openmlops.core.types import Value
@@ -39,13 +39,13 @@ class DrawnBox(Value):
     box: tuple[float, float, float, float]
 
 
-class Shown(NamedTuple):
+class Item(NamedTuple):
     """The image that is asked about."""
 
     wanted: Wanted
     classes: tuple[str, ...]
     keys: str
-    answer: str
+    predicted: str
     boxes: list[Box]
     height: int
     width: int
@@ -57,7 +57,7 @@ class Last(NamedTuple):
 
     prediction: str
     label: str
-    answer: str
+    predicted: str
 
 
 def show(request: Request) -> Response:
@@ -67,7 +67,7 @@ def show(request: Request) -> Response:
 
 def ask(request: Request) -> Response:
     """Make a request for labels, unless one has open images."""
-    workspace, model = console(request).workspace, answered_model(request)
+    workspace, model = console(request).workspace, model_with_predictions(request)
     found = queue.request(workspace, model)
     try:
         if found is None or not found.open:
@@ -83,11 +83,11 @@ async def save(request: Request) -> Response:
 
 
 def _save(request: Request, form: FormData) -> Response:
-    workspace, model = console(request).workspace, answered_model(request)
+    workspace, model = console(request).workspace, model_with_predictions(request)
     prediction, following = str(form.get("prediction", "")), str(form.get("next", ""))
     try:
         found = queue.logged(workspace, model, prediction)
-        new = queue.give(workspace, model, prediction, _told(workspace, found, form), datetime.now(UTC))
+        new = queue.give(workspace, model, prediction, _label_of(workspace, found, form), datetime.now(UTC))
     except LabelConflict as error:  # somebody else is at the same place: go on at another
         return _panel(request, "", prediction, HTTPStatus.CONFLICT, str(error))
     except DataError as error:
@@ -100,7 +100,7 @@ def _save(request: Request, form: FormData) -> Response:
     return RedirectResponse(_address(model, image=following, last=prediction), HTTPStatus.SEE_OTHER)
 
 
-def _told(workspace: Workspace, found: Logged, form: FormData) -> Any:
+def _label_of(workspace: Workspace, found: Logged, form: FormData) -> Any:
     """What the form says, as the task reads labels. Raises DataError."""
     try:
         if not is_detector(workspace.use_case.task):
@@ -115,47 +115,47 @@ def _told(workspace: Workspace, found: Logged, form: FormData) -> Any:
 
 def _panel(request: Request, image: str, last: str, status: int = HTTPStatus.OK, refused: str = "", note: str = "") -> Response:
     """The page, or for htmx the part of it that changes, with the address that shows the same again."""
-    workspace, model = console(request).workspace, answered_model(request)
+    workspace, model = console(request).workspace, model_with_predictions(request)
     todo = queue.request(workspace, model)
-    shown = _shown(workspace, model, todo, image)
-    answer = page(
+    item = _item(workspace, model, todo, image)
+    response = page(
         request,
         "labelling_panel.html" if _is_htmx(request) else "labelling.html",
         status,
         model=model,
         kind=workspace.use_case.task.kind,
         todo=todo,
-        shown=shown,
+        item=item,
         last=_last(workspace, model, last),
         refused=refused,
         note=note,
         window=queue.WINDOW,
     )
-    answer.headers["HX-Replace-Url"] = _address(model, image=shown.wanted.prediction if shown else "", last=last)
-    answer.headers["Vary"] = "HX-Request"
-    return answer
+    response.headers["HX-Replace-Url"] = _address(model, image=item.wanted.prediction if item else "", last=last)
+    response.headers["Vary"] = "HX-Request"
+    return response
 
 
-def _shown(workspace: Workspace, model: str, todo: ToLabel | None, image: str) -> Shown | None:
+def _item(workspace: Workspace, model: str, todo: ToLabel | None, image: str) -> Item | None:
     """The open image with this id, else any that is open and can be read: two people at once then rarely meet."""
     open_ = list(todo.open) if todo else []
     random.shuffle(open_)
     for wanted in sorted(open_, key=lambda each: each.prediction != image):
         with suppress(DataError):  # damaged or removed just now: nobody can look at it
             assert todo is not None
-            return _seen(workspace, model, wanted, todo.after(wanted.prediction))
+            return _item_of(workspace, model, wanted, todo.after(wanted.prediction))
     return None
 
 
-def _seen(workspace: Workspace, model: str, wanted: Wanted, following: Wanted | None) -> Shown:
+def _item_of(workspace: Workspace, model: str, wanted: Wanted, following: Wanted | None) -> Item:
     found, task = queue.logged(workspace, model, wanted.prediction), workspace.use_case.task
     height, width = queue.size_of(workspace, found)
-    return Shown(
+    return Item(
         wanted=wanted,
         classes=found.classes,
         keys=KEYS,
-        answer=answer_in_words(task, found.answer, found.classes),
-        boxes=boxes_of(task, found.answer, found.classes),
+        predicted=prediction_text(task, found.predicted, found.classes),
+        boxes=boxes_of(task, found.predicted, found.classes),
         height=height,
         width=width,
         next=following.prediction if following else "",
@@ -171,8 +171,8 @@ def _last(workspace: Workspace, model: str, prediction: str) -> Last | None:
     if found is None:
         return None
     task = workspace.use_case.task
-    label = label_in_words(task, found.label, found.classes) if found.label else ""
-    return Last(prediction, label, answer_in_words(task, found.answer, found.classes))
+    label = label_text(task, found.label, found.classes) if found.label else ""
+    return Last(prediction, label, prediction_text(task, found.predicted, found.classes))
 
 
 def _address(model: str, **query: str) -> str:

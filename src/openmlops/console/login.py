@@ -22,17 +22,17 @@ async def log_in(request: Request) -> Response:
         return page(
             request, "login.html", 401, problem="That is neither API_TOKEN nor API_READ_TOKEN of this server.", next=where
         )
-    answer = RedirectResponse(where, 303)
+    response = RedirectResponse(where, 303)
     cookie, is_secure = console(request).access.sessions.begin(role), request.url.scheme == "https"
-    answer.set_cookie(COOKIE, cookie, SECONDS, httponly=True, samesite="strict", secure=is_secure)
-    return answer
+    response.set_cookie(COOKIE, cookie, SECONDS, httponly=True, samesite="strict", secure=is_secure)
+    return response
 
 
 def log_out(request: Request) -> Response:
     """Forget the session."""
-    answer = RedirectResponse("/console/login", 303)
-    answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
-    return answer
+    response = RedirectResponse("/console/login", 303)
+    response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    return response
 
 
 def _inside(path: str) -> str:

@@ -9,7 +9,7 @@ from openmlops.core.monitoring.policy import Observation
 from openmlops.core.types import Comparison, Interval, LedgerEntry
 from openmlops.operations.workspace import Workspace
 
-REMEMBERED = 200
+HISTORY_LENGTH = 200
 """decisions that a page looks back at"""
 
 
@@ -22,7 +22,7 @@ class ModelState:
     records: tuple[DecisionRecord, ...]
 
     @cached_property
-    def reign(self) -> LedgerEntry | None:
+    def promotion(self) -> LedgerEntry | None:
         """The row that made the champion of now; None if there is no champion."""
         made = [entry for entry in self.entries if entry.kind in ("promote", "rollback")]
         return made[-1] if made else None
@@ -30,12 +30,12 @@ class ModelState:
     @property
     def champion(self) -> int | None:
         """The version in production."""
-        return self.reign.version if self.reign else None
+        return self.promotion.version if self.promotion else None
 
     @property
     def since(self) -> datetime | None:
         """Since when it has been."""
-        return self.reign.at if self.reign else None
+        return self.promotion.at if self.promotion else None
 
     @cached_property
     def observations(self) -> tuple[tuple[DecisionRecord, Observation], ...]:
@@ -58,7 +58,7 @@ class ModelState:
         """Every version that came to the gate, in order of number."""
         return tuple(sorted({entry.version for entry in self.entries}))
 
-    def judged(self, version: int) -> LedgerEntry | None:
+    def gate_entry(self, version: int) -> LedgerEntry | None:
         """The gate's last verdict on a version."""
         found = [entry for entry in self.entries if entry.version == version and entry.verdict]
         return found[-1] if found else None
@@ -69,13 +69,13 @@ class ModelState:
             return "champion"
         if any(entry.champion == version for entry in self.entries):
             return "former champion"
-        entry = self.judged(version)
+        entry = self.gate_entry(version)
         return {"reject": "rejected", "inconclusive": "inconclusive"}.get(entry.kind, "") if entry else "never at the gate"
 
 
 def read(workspace: Workspace, model: str) -> ModelState:
     """Raises LedgerCorrupt, ServiceUnavailable."""
-    return ModelState(model, workspace.ledger.history(model), workspace.decisions.list(model, REMEMBERED))
+    return ModelState(model, workspace.ledger.history(model), workspace.decisions.list(model, HISTORY_LENGTH))
 
 
 def gate_score(entry: LedgerEntry) -> tuple[float, Comparison] | None:

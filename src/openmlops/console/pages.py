@@ -28,7 +28,7 @@ def models(request: Request) -> tuple[str, ...]:
     return tuple(sorted({workspace.model_name, *workspace.ledger.models()}))
 
 
-def asked_model(request: Request) -> str:
+def requested_model(request: Request) -> str:
     """The model that the address names. Raises ModelNotFound."""
     name = request.path_params["model"]
     if name not in models(request):
@@ -38,14 +38,14 @@ def asked_model(request: Request) -> str:
 
 def model(request: Request) -> Response:
     """The page of one model."""
-    name, found = asked_model(request), console(request)
+    name, found = requested_model(request), console(request)
     rendered = {part: _rendered(request, name, part) for part in PARTS}
     return page(request, "model.html", model=name, rendered=rendered, layout=LAYOUT, **whole(found, name))
 
 
 def part(request: Request) -> Response:
     """One part of it, anew. Raises HTTPException for no such part."""
-    name, which = asked_model(request), request.path_params["part"]
+    name, which = requested_model(request), request.path_params["part"]
     if which not in PARTS:
         raise HTTPException(404, f"The page has no part '{which[:40]}'")
     return HTMLResponse(_rendered(request, name, which), headers=PAGE_HEADERS)
@@ -57,4 +57,4 @@ def _rendered(request: Request, model: str, which: str) -> Markup:
 
 async def events(request: Request) -> Response:
     """The stream of what changes."""
-    return console(request).changes.watch(await run_in_threadpool(asked_model, request))
+    return console(request).changes.watch(await run_in_threadpool(requested_model, request))

@@ -13,7 +13,7 @@ from openmlops.operations.workspace import Workspace
 
 FRESH_SECONDS = 10.0
 """how long an answer is taken for the newest"""
-PATIENCE_SECONDS = 2.0
+WAIT_SECONDS = 2.0
 """how long a page waits for the first one"""
 MOST = 50
 """versions whose figures are shown, the newest ones"""
@@ -45,14 +45,14 @@ class RegistryCache:
         self._workspace, self._clock = workspace, clock
         self._threads = ThreadPoolExecutor(1, "registered")
         self._alone = threading.Lock()
-        self._asked: dict[str, tuple[float, Future[Listing]]] = {}
+        self._queried: dict[str, tuple[float, Future[Listing]]] = {}
         self._known: dict[str, Listing] = {}
         self._figures: dict[str, Figures] = {}
 
     def look(self, model: str) -> Listing:
         """The versions as they are known `PATIENCE_SECONDS` after they were asked for first."""
-        at, found = self._ask(model)
-        wait([found], timeout=max(0.0, at + PATIENCE_SECONDS - self._clock()))
+        at, found = self._query(model)
+        wait([found], timeout=max(0.0, at + WAIT_SECONDS - self._clock()))
         if found.done():
             self._known[model] = found.result()
         return self._known.get(model) or Listing(problem="MLflow has not answered yet", is_late=True)
@@ -60,14 +60,14 @@ class RegistryCache:
     def forget(self, model: str) -> None:
         """Ask anew next time: something was changed."""
         with self._alone:
-            self._asked.pop(model, None)
+            self._queried.pop(model, None)
 
-    def _ask(self, model: str) -> tuple[float, Future[Listing]]:
+    def _query(self, model: str) -> tuple[float, Future[Listing]]:
         with self._alone:
-            at, found = self._asked.get(model, (0.0, None))
+            at, found = self._queried.get(model, (0.0, None))
             if found is None or (found.done() and self._clock() - at > FRESH_SECONDS):
                 at, found = self._clock(), self._threads.submit(self._read, model)
-                self._asked[model] = (at, found)
+                self._queried[model] = (at, found)
             return at, found
 
     def _read(self, model: str) -> Listing:

@@ -25,16 +25,16 @@ RECENT = timedelta(minutes=5)
 def now(console: Console, model: str) -> dict[str, Any]:
     """The loop at a glance: who answers, whether the world moved, how good the answers are, and what comes next."""
     state, at = read(console.workspace, model), datetime.now(UTC)
-    answered = console.workspace.activity.latest(model, traffic.LATEST)
+    logged = console.workspace.activity.latest(model, traffic.LATEST)
     situation = _situation(console, model, at)
     decided = state.records[-1] if state.records else None
     return {
         "state": state,
         "test": _test_score(console, state),
         "is_late": console.registry_cache.look(model).is_late,
-        "answered": answered,
-        "recent": traffic.since(answered, at, RECENT),
-        "times": traffic.percentiles([a.latency_ms for a in answered]) if answered else None,
+        "answered": logged,
+        "recent": traffic.since(logged, at, RECENT),
+        "times": traffic.percentiles([a.latency_ms for a in logged]) if logged else None,
         "errors": console.errors(),
         "decided": decided,
         "waits": waiting_text(decided, situation) if decided and not decided.outcome else "",
@@ -67,7 +67,7 @@ def accuracy(console: Console, model: str) -> dict[str, Any]:
 def flow(console: Console, model: str) -> dict[str, Any]:
     """Traffic and latency."""
     bins = traffic.binned(console.workspace.activity.latest(model, traffic.LATEST))
-    return {"charts": (charts.answers(bins), charts.latency(bins)), "n": sum(b.n for b in bins), "most": traffic.LATEST}
+    return {"charts": (charts.predictions(bins), charts.latency(bins)), "n": sum(b.n for b in bins), "most": traffic.LATEST}
 
 
 def ledger(console: Console, model: str) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def versions(console: Console, model: str) -> dict[str, Any]:
     state, listing = read(console.workspace, model), console.registry_cache.look(model)
     figures = {found.version: found for found in listing.versions}
     numbers = sorted({*figures, *state.versions()}, reverse=True)
-    rows = [(n, state.stands_as(n), figures.get(n), _judged(state, n)) for n in numbers]
+    rows = [(n, state.stands_as(n), figures.get(n), _gate_score_of(state, n)) for n in numbers]
     return {"rows": rows, "listing": listing}
 
 
@@ -118,10 +118,10 @@ _NOW = (
     ("turn", "sse:turn"),
 )
 _STATE = (("drift", "sse:decisions, sse:ledger"), ("ledger", "sse:ledger"))
-_ANSWERS = (("accuracy", "sse:decisions, sse:ledger"), ("decisions", "sse:decisions"))
+_PREDICTIONS = (("accuracy", "sse:decisions, sse:ledger"), ("decisions", "sse:decisions"))
 _REST = (("versions", "sse:ledger"), ("flow", "sse:flow throttle:5s"), ("examples", "sse:ledger, sse:decisions"))
 
-LAYOUT = ((_NOW,), (_STATE, _ANSWERS), (_REST,))
+LAYOUT = ((_NOW,), (_STATE, _PREDICTIONS), (_REST,))
 """groups of columns of parts, in the order of the page, and the events upon which each part is rendered anew"""
 
 
@@ -151,8 +151,8 @@ def _test_score(console: Console, state: ModelState) -> Figures | None:
     return next((each for each in found if each.version == state.champion and each.score), None)
 
 
-def _judged(state: ModelState, version: int) -> tuple[float, str] | None:
+def _gate_score_of(state: ModelState, version: int) -> tuple[float, str] | None:
     """The gate's own score of a version on the holdout, and who it was compared with."""
-    entry = state.judged(version)
+    entry = state.gate_entry(version)
     found = gate_score(entry) if entry else None
     return (found[0], f"against version {found[1].opponent}, {found[1].n:,} images") if found else None

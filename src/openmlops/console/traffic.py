@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from statistics import quantiles
 
-from openmlops.adapters.activity import Answered
+from openmlops.adapters.activity import LoggedPrediction
 from openmlops.core.types import Value
 
 LATEST = 5000
@@ -30,7 +30,7 @@ class Bin(Value):
         return 60 * self.n / self.seconds
 
 
-def binned(found: Sequence[Answered]) -> tuple[Bin, ...]:
+def binned(found: Sequence[LoggedPrediction]) -> tuple[Bin, ...]:
     """Answers, oldest first, in at most `MOST_BINS` bins of one width; those without answers too."""
     if not found:
         return ()
@@ -52,7 +52,7 @@ def percentiles(latencies: Sequence[float]) -> tuple[float, float]:
     return cut[49], cut[98]
 
 
-def since(found: Sequence[Answered], now: datetime, length: timedelta) -> int:
+def since(found: Sequence[LoggedPrediction], now: datetime, length: timedelta) -> int:
     """How many of these answers were given in the last `length`."""
     return sum(now - each.at <= length for each in found)
 

@@ -2,7 +2,7 @@
 
 The two are in `classification_task` and `detection_task`. A task is functions of arrays; labels and answers are arrays of n
 images, dense or, where images differ in length, object arrays, so that both are indexed alike.
-What is not here: images and models (a use case), and how answers are shown over HTTP (`serving.answers`).
+What is not here: images and models (a use case), and how answers are shown over HTTP (`serving.responses`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from openmlops.core.quality import Evaluation
 from openmlops.core.types import Comparison, Interval
 
 Labels = np.ndarray
-Answers = np.ndarray
+Predictions = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Task:
     compared: tuple[str, ...]
     """those in which an exported model must answer as the trained one does"""
 
-    evaluate: Callable[[Labels, Answers, tuple[str, ...], str, str], Evaluation]
+    evaluate: Callable[[Labels, Predictions, tuple[str, ...], str, str], Evaluation]
     """labels, answers, class names, split name, split fingerprint -> evaluation. Raises EvaluationError"""
-    score_of: Callable[[Labels, Answers, int], Interval]
+    score_of: Callable[[Labels, Predictions, int], Interval]
     """labels, answers, number of classes -> the score, with its interval at 95 %"""
     floor: Callable[[np.ndarray, Labels, int], float]
     """images, labels, number of classes -> the score of the best answer that looks at no image"""
@@ -43,20 +43,20 @@ class Task:
     """what that answer is, in words"""
     compare: Callable[..., Comparison]
     """(name, labels, challenger's answers, opponent's answers, opponent's version, holdout) -> comparison on the same images"""
-    confidence: Callable[[Answers, Labels], ConfidenceTable]
+    confidence: Callable[[Predictions, Labels], ConfidenceTable]
     """validation answers, labels -> how often answers of each confidence are right. Raises DataError where none can be said"""
-    labelled: Callable[[Answers, Labels, int, AccuracyEstimate | None], LabelledAccuracy | None]
+    labelled: Callable[[Predictions, Labels, int, AccuracyEstimate | None], LabelledAccuracy | None]
     """answers, the labels that came for them, number of classes, the estimate -> the real score; None where they do not say"""
-    margin: Callable[[Answers], np.ndarray]
+    margin: Callable[[Predictions], np.ndarray]
     """answers -> float (n,), how decided each is; the smallest are worth labelling"""
 
-    pack: Callable[[Answers], list[bytes]]
+    pack: Callable[[Predictions], list[bytes]]
     """answers -> one row of bytes each, for the log"""
-    unpack: Callable[[Sequence[bytes], int], Answers]
+    unpack: Callable[[Sequence[bytes], int], Predictions]
     """rows of bytes, number of classes -> answers"""
-    columns: Callable[[Answers, Sequence[str]], dict[str, Any]]
+    columns: Callable[[Predictions, Sequence[str]], dict[str, Any]]
     """answers, class names -> columns of a table, for people and for `from_columns`"""
-    from_columns: Callable[[Mapping[str, Any], Sequence[str]], Answers]
+    from_columns: Callable[[Mapping[str, Any], Sequence[str]], Predictions]
     """columns of a table, class names -> answers"""
 
     read_label: Callable[[Any, Sequence[str]], str]
@@ -69,7 +69,7 @@ class Task:
     """labels as JSON -> labels"""
     as_json: Callable[[Any], str]
     """one label -> JSON"""
-    told: Callable[[Any], Any]
+    as_feedback: Callable[[Any], Any]
     """one label -> what a client sends for it, and `read_label` reads"""
     within: Callable[[Any, np.ndarray], Any]
     """one label as somebody told it, its image -> the label cut to it; None if it speaks of what lies outside"""

@@ -57,11 +57,11 @@ class Eager:
 
     def run(self, images: np.ndarray, batch: int = 250) -> dict[str, np.ndarray]:
         """uint8 (n, height, width, 3), `batch` at a time -> the outputs by name, float32, n rows each."""
-        parts = [self._answer(images[start : start + batch]) for start in range(0, max(len(images), 1), batch)]
+        parts = [self._run(images[start : start + batch]) for start in range(0, max(len(images), 1), batch)]
         return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
 
-    def _answer(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        return _answers(self._served, images, self._outputs)
+    def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return _outputs(self._served, images, self._outputs)
 
 
 def export(
@@ -81,13 +81,13 @@ def export(
     written. The same module gives the same bytes, but for TorchScript, which numbers its classes within a process.
     """
     served = copy.deepcopy(served).cpu().eval().requires_grad_(False)
-    eager = _answers(served, golden_images, outputs)
+    eager = _outputs(served, golden_images, outputs)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / ONNX_FILE) as onnx, replacing(folder / TORCHSCRIPT_FILE) as torchscript:
         scripted = _write_graphs(served, outputs, golden_images, onnx, torchscript)
         parity = max(
-            _parity("ONNX", compared, eager, _onnx_answers(onnx, golden_images, outputs), bound),
-            _parity("TorchScript", compared, eager, _answers(scripted, golden_images, outputs), bound),
+            _parity("ONNX", compared, eager, _onnx_outputs(onnx, golden_images, outputs), bound),
+            _parity("TorchScript", compared, eager, _outputs(scripted, golden_images, outputs), bound),
         )
     with replacing(folder / WEIGHTS_FILE) as weights, replacing(folder / GOLDEN_FILE) as golden:
         network: nn.Module = served.model  # type: ignore[assignment]
@@ -97,7 +97,7 @@ def export(
     return parity
 
 
-def _answers(model: nn.Module, images: np.ndarray, outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _outputs(model: nn.Module, images: np.ndarray, outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
     """What a served module, eager or scripted, answers for uint8 (n, height, width, 3), by name, float32."""
     with torch.inference_mode():
         found = model(torch.from_numpy(images))
@@ -126,7 +126,7 @@ def _write_graphs(served: nn.Module, outputs: tuple[str, ...], images: np.ndarra
         return torch.jit.load(torchscript)
 
 
-def _onnx_answers(path: Path, images: np.ndarray, outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _onnx_outputs(path: Path, images: np.ndarray, outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return dict(zip(outputs, session.run(list(outputs), {"images": images}), strict=True))
 

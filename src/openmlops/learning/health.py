@@ -32,7 +32,7 @@ def require_finite(loss: float, step: int, lr: float) -> None:
         )
 
 
-def require_learning(late_loss: float, chance: float, answers: np.ndarray, truth: np.ndarray, step: int, lr: float) -> None:
+def require_learning(late_loss: float, chance: float, predictions: np.ndarray, truth: np.ndarray, step: int, lr: float) -> None:
     """Raise TrainingError if the mean loss of an epoch's second half is at chance level, or every one of `answers` (n,)
     is the same while `truth` (n,) is not."""
     remedy = "Check that the labels belong to the images, and lower the learning rate (--lr)"
@@ -44,9 +44,9 @@ def require_learning(late_loss: float, chance: float, answers: np.ndarray, truth
             f"(learning rate {lr:.3g})",
             remedy,
         )
-    if len(np.unique(answers)) == 1 < len(np.unique(truth)):
+    if len(np.unique(predictions)) == 1 < len(np.unique(truth)):
         raise TrainingError(
-            f"At step {step} the model answers class {answers[0]} for every validation image: the training loss is "
+            f"At step {step} the model answers class {predictions[0]} for every validation image: the training loss is "
             f"{late_loss:.4g} (learning rate {lr:.3g})",
             remedy,
         )

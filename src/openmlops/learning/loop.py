@@ -199,17 +199,17 @@ class _Training:
             hits += accuracy
             left = seconds / len(losses) * (self.total - self.step)
             on_step(Progress(self.step, self.total, float(np.mean(losses)), left, hits / len(losses)))
-        validation_loss, answers = self._validate()
+        validation_loss, predictions = self._validate()
         truth = self.validation[1].cpu().numpy()
         if len(losses) >= min(self.steps_per_epoch, health.PATIENCE):
             late = float(np.mean(losses[len(losses) // 2 :]))
-            health.require_learning(late, self.chance, answers, truth, self.step, lr)
+            health.require_learning(late, self.chance, predictions, truth, self.step, lr)
         return ClassifierEpoch(
             epoch=len(self.history) + 1,
             loss=float(np.mean(losses)),
             train_accuracy=hits / len(losses),
             validation_loss=validation_loss,
-            validation_accuracy=float(np.mean(answers == truth)),
+            validation_accuracy=float(np.mean(predictions == truth)),
             learning_rate=lr,
             seconds=seconds,
         )

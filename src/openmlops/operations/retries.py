@@ -19,7 +19,7 @@ Given = ParamSpec("Given")
 Made = TypeVar("Made")
 
 
-def patiently(
+def retry(
     operation: Callable[Concatenate[Workspace, Given], Made],
     workspace: Workspace,
     *values: Given.args,

@@ -12,7 +12,7 @@ from zenml import pipeline
 from openmlops.operations.monitoring import cycle
 from openmlops.operations.monitoring.cycle import CycleOutcome, Mode, Plan
 from openmlops.operations.monitoring.windows import Source
-from openmlops.operations.retries import patiently
+from openmlops.operations.retries import retry
 from openmlops.operations.workspace import Workspace
 from openmlops.pipelines.monitoring_pipeline import WINDOW, monitoring_pipeline
 from openmlops.pipelines.outputs import outputs_of
@@ -42,9 +42,9 @@ def run_cycle(
     `config` is by default the champion's own. Raises LeaseTaken when another process has the turn, and what a step raised.
     """
     by = f"cycle {uuid.uuid4().hex[:12]}"
-    with cycle.turn(workspace) as check, cycle.closing_what_fails(workspace):
-        chosen = config or patiently(cycle.training_config, workspace)
+    with cycle.cycle_lease(workspace) as check, cycle.closing_what_fails(workspace):
+        chosen = config or retry(cycle.training_config, workspace)
         output = outputs_of(cycle_pipeline, window=window, source=source, by=by, mode=mode, config=chosen)
         check()
     plan: Plan = output("plan_act")
-    return patiently(cycle.outcome_of, workspace, plan, mode)
+    return retry(cycle.outcome_of, workspace, plan, mode)

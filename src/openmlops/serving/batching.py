@@ -18,12 +18,12 @@ from uuid import UUID
 
 import numpy as np
 
-from openmlops.serving.commit import Answered, GroupCommit
+from openmlops.serving.commit import GroupCommit, PredictionBatch
 from openmlops.serving.config import Limits
 from openmlops.serving.metrics import Metrics
 from openmlops.serving.predictor import Predictor
 from openmlops.serving.problems import unavailable
-from openmlops.usecases.base import Outputs, Shown
+from openmlops.usecases.base import ModelInput, Outputs
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Prediction:
 class Job:
     """One request's images as they will be shown, and what was sent (see `Answered.inputs`)."""
 
-    shown: Shown
+    model_input: ModelInput
     inputs: Sequence[bytes | np.ndarray]
     arrived: float
     """time.perf_counter() when the request came"""
@@ -69,9 +69,9 @@ class Batcher:
         self._queue.put(None)
         self._thread.join()
 
-    async def predict(self, shown: Shown, inputs: Sequence[bytes | np.ndarray], arrived: float) -> Prediction:
+    async def predict(self, model_input: ModelInput, inputs: Sequence[bytes | np.ndarray], arrived: float) -> Prediction:
         """Answer one request; returns after its entries are committed. Raises a 503 when that cannot be in time."""
-        job = Job(shown, inputs, arrived, self._loop.create_future())
+        job = Job(model_input, inputs, arrived, self._loop.create_future())
         self._queue.put(job)
         self._waiting += 1
         late = self._loop.call_later(self._limits.log_seconds, self._give_up, job)
@@ -96,45 +96,45 @@ class Batcher:
 
     def _gather(self, first: Job) -> tuple[list[Job], bool]:
         """The next jobs that somebody still waits for: no more than fill a batch, unless one alone does."""
-        jobs, room = [first], self._limits.batch - len(first.shown)
+        jobs, room = [first], self._limits.batch - len(first.model_input)
         if self._waiting > 1 and room > 0 and self._queue.empty():
             time.sleep(self._limits.wait_seconds)
         while room > 0 and not self._queue.empty():
             if (job := self._queue.get()) is None:
                 return _wanted(jobs), True
             jobs.append(job)
-            room -= len(job.shown)
+            room -= len(job.model_input)
         return _wanted(jobs), False
 
     def _process(self, jobs: Sequence[Job]) -> None:
         if (predictor := self._current()) is None:
             self._loop.call_soon_threadsafe(_fail, jobs, unavailable("No version is in service yet"))
             return
-        prepared = [(job, shown) for job in jobs if (shown := self._prepared(predictor, job)) is not None]
+        prepared = [(job, model_input) for job in jobs if (model_input := self._prepared(predictor, job)) is not None]
         if not prepared:
             return
         jobs = [job for job, _ in prepared]
         try:
-            answered = self._answer(predictor, jobs, Shown.joined([shown for _, shown in prepared]))
+            batch = self._predict(predictor, jobs, ModelInput.joined([model_input for _, model_input in prepared]))
         except Exception as error:  # noqa: BLE001 - becomes the failure of every request in the batch
             self._loop.call_soon_threadsafe(_fail, jobs, error)
             return
-        self._commit.submit(answered).add_done_callback(partial(self._committed, jobs, answered))
+        self._commit.submit(batch).add_done_callback(partial(self._committed, jobs, batch))
 
-    def _prepared(self, predictor: Predictor, job: Job) -> Shown | None:
+    def _prepared(self, predictor: Predictor, job: Job) -> ModelInput | None:
         """What the version is shown of a job; None if that cannot be, which fails this job and no other."""
         try:
-            return predictor.shown(job.shown, job.inputs)
+            return predictor.adapt(job.model_input, job.inputs)
         except Exception as error:  # noqa: BLE001 - becomes the failure of the request
             self._loop.call_soon_threadsafe(_fail, [job], error)
             return None
 
-    def _answer(self, predictor: Predictor, jobs: Sequence[Job], shown: Shown) -> Answered:
-        answers = predictor.answer(shown)
+    def _predict(self, predictor: Predictor, jobs: Sequence[Job], model_input: ModelInput) -> PredictionBatch:
+        predictions = predictor.predict(model_input)
         now = time.perf_counter()
-        return Answered(
+        return PredictionBatch(
             predictor=predictor,
-            answers=answers,
+            predictions=predictions,
             inputs=[sent for job in jobs for sent in job.inputs],
             ids=[new_id(job.at) for job in jobs for _ in job.inputs],
             at=[job.at for job in jobs for _ in job.inputs],
@@ -143,21 +143,21 @@ class Batcher:
 
     # In the committing thread, then in the event loop
 
-    def _committed(self, jobs: Sequence[Job], answered: Answered, done: Future[None]) -> None:
-        self._loop.call_soon_threadsafe(self._hand_out, jobs, answered, done.exception())
+    def _committed(self, jobs: Sequence[Job], batch: PredictionBatch, done: Future[None]) -> None:
+        self._loop.call_soon_threadsafe(self._hand_out, jobs, batch, done.exception())
 
-    def _hand_out(self, jobs: Sequence[Job], answered: Answered, error: BaseException | None) -> None:
+    def _hand_out(self, jobs: Sequence[Job], batch: PredictionBatch, error: BaseException | None) -> None:
         if error is not None:
             _fail(jobs, error)
             return
-        self._metrics.batch.observe(len(answered.ids))
-        self._metrics.predictions.labels(answered.predictor.version).inc(len(answered.ids))
+        self._metrics.batch.observe(len(batch.ids))
+        self._metrics.predictions.labels(batch.predictor.version).inc(len(batch.ids))
         start = 0
         for job in jobs:
-            rows = slice(start, start + len(job.shown))
+            rows = slice(start, start + len(job.model_input))
             start = rows.stop
             if not job.result.done():
-                job.result.set_result(Prediction(answered.predictor, answered.ids[rows], answered.answers.outputs.part(rows)))
+                job.result.set_result(Prediction(batch.predictor, batch.ids[rows], batch.predictions.outputs.part(rows)))
 
 
 def new_id(at: datetime) -> str:

@@ -18,7 +18,7 @@ from prometheus_client import Histogram
 from openmlops.adapters.inference_log import Entries, InferenceLog
 from openmlops.adapters.input_store import InputStore, sha256_of
 from openmlops.core.images.decoding import png
-from openmlops.serving.predictor import Answers, Predictor
+from openmlops.serving.predictor import Predictions, Predictor
 
 GROUP = 64
 """most batches of one transaction"""
@@ -28,11 +28,11 @@ Begin = Callable[[Sequence[Entries]], Callable[[], None]]
 
 
 @dataclass(frozen=True)
-class Answered:
+class PredictionBatch:
     """n answered images on their way into the log. `inputs` holds what was sent: bytes of a file, or pixels."""
 
     predictor: Predictor
-    answers: Answers
+    predictions: Predictions
     inputs: Sequence[bytes | np.ndarray]
     ids: Sequence[str]
     at: Sequence[datetime]
@@ -47,7 +47,7 @@ class GroupCommit:
         self._begin = begin
         self._inputs = inputs
         self._seconds = seconds
-        self._queue: queue.SimpleQueue[Answered | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[PredictionBatch | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="inference-log", daemon=True)
 
     def start(self) -> None:
@@ -59,19 +59,19 @@ class GroupCommit:
         self._queue.put(None)
         self._thread.join()
 
-    def submit(self, answered: Answered) -> Future[None]:
+    def submit(self, batch: PredictionBatch) -> Future[None]:
         """Hand over; the future is done when the entries are committed, or holds why they are not."""
-        self._queue.put(answered)
-        return answered.committed
+        self._queue.put(batch)
+        return batch.committed
 
     def _run(self) -> None:
         while (first := self._queue.get()) is not None:
             group, ended = self._gather(first)
-            self._commit([answered for answered in group if answered.committed.set_running_or_notify_cancel()])
+            self._commit([batch for batch in group if batch.committed.set_running_or_notify_cancel()])
             if ended:
                 return
 
-    def _gather(self, first: Answered) -> tuple[list[Answered], bool]:
+    def _gather(self, first: PredictionBatch) -> tuple[list[PredictionBatch], bool]:
         group = [first]
         while len(group) < GROUP and not self._queue.empty():
             if (following := self._queue.get()) is None:
@@ -79,22 +79,22 @@ class GroupCommit:
             group.append(following)
         return group, False
 
-    def _commit(self, group: list[Answered]) -> None:
+    def _commit(self, group: list[PredictionBatch]) -> None:
         try:
             with self._seconds.time():
                 self._keep_and_write(group)
         except Exception as error:  # noqa: BLE001 - becomes the failure of every request in the group
-            for answered in group:
-                answered.committed.set_exception(error)
+            for batch in group:
+                batch.committed.set_exception(error)
         else:
-            for answered in group:
-                answered.committed.set_result(None)
+            for batch in group:
+                batch.committed.set_result(None)
 
-    def _keep_and_write(self, group: list[Answered]) -> None:
+    def _keep_and_write(self, group: list[PredictionBatch]) -> None:
         """The files are written while the database waits for its disk."""
-        files = [[sent if isinstance(sent, bytes) else png(sent) for sent in answered.inputs] for answered in group]
+        files = [[sent if isinstance(sent, bytes) else png(sent) for sent in batch.inputs] for batch in group]
         names = [[sha256_of(content) for content in contents] for contents in files]
-        committed = self._begin([_entries(answered, hashes) for answered, hashes in zip(group, names, strict=True)])
+        committed = self._begin([_entries(batch, hashes) for batch, hashes in zip(group, names, strict=True)])
         self._keep(chain(*files), chain(*names))
         committed()
 
@@ -109,15 +109,15 @@ def beginning(log: InferenceLog) -> Begin:
     return lambda entries: thread.submit(log.write, entries).result
 
 
-def _entries(answered: Answered, hashes: Sequence[str]) -> Entries:
+def _entries(batch: PredictionBatch, hashes: Sequence[str]) -> Entries:
     return Entries(
-        model=answered.predictor.name,
-        version=answered.predictor.version,
-        layout=answered.predictor.layout,
-        ids=answered.ids,
-        at=answered.at,
+        model=batch.predictor.name,
+        version=batch.predictor.version,
+        layout=batch.predictor.layout,
+        ids=batch.ids,
+        at=batch.at,
         input_sha256=hashes,
-        features=answered.answers.features,
-        answers=answered.answers.packed,
-        latency_ms=answered.latency_ms,
+        features=batch.predictions.features,
+        predictions=batch.predictions.packed,
+        latency_ms=batch.latency_ms,
     )

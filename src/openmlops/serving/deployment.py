@@ -109,10 +109,10 @@ class Deployment:
             self._reached = True
         except OpenMLOpsError as error:
             self._reached = not isinstance(error, ServiceUnavailable)
-            self._tell(str(error))
+            self._report(str(error))
         except Exception as error:  # noqa: BLE001 - whatever a driver makes of an answer that is cut: the ledger is asked again
             self._reached = False
-            self._tell(f"The ledger cannot be read: {error!r}")
+            self._report(f"The ledger cannot be read: {error!r}")
 
     def _entry(self) -> LedgerEntry:
         """The row that made the champion of now champion: it knows the SHA-256 of what must be served."""
@@ -159,11 +159,11 @@ class Deployment:
         self._refused = entry.hash
         self._metrics.load_failures.inc()
         is_known = isinstance(error, OpenMLOpsError)
-        self._tell(f"{entry.model} version {entry.version} is refused: {error if is_known else repr(error)}")
+        self._report(f"{entry.model} version {entry.version} is refused: {error if is_known else repr(error)}")
         if not is_known:
             log.exception("a challenger failed in a way that nobody foresaw", exc_info=error)
 
-    def _tell(self, problem: str) -> None:
+    def _report(self, problem: str) -> None:
         if problem != self.problem:
             log.error("%s", problem)
         self.problem = problem

@@ -51,11 +51,11 @@ def main() -> None:
     quiet_libraries()
     from openmlops.adapters.registry import Registry
 
-    asked = json.load(sys.stdin)
-    registry = Registry(asked["uri"], Path(asked["cache"]))
+    request = json.load(sys.stdin)
+    registry = Registry(request["uri"], Path(request["cache"]))
     try:
-        model = registry.version(asked["name"], asked["version"])
-        registry.fetch(model.model_copy(update={"sha256": asked["sha256"]}))
+        model = registry.version(request["name"], request["version"])
+        registry.fetch(model.model_copy(update={"sha256": request["sha256"]}))
     except OpenMLOpsError as error:
         sys.exit(str(error))
 

@@ -96,13 +96,13 @@ class Guard:
     def _answering(self, scope: Scope, send: Send) -> Send:
         """`send`, with each answer counted, and marked as nothing but what it says it is."""
 
-        async def answering(message: Message) -> None:
+        async def translating_errors(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._answered(scope["method"], message["status"]).inc()
                 message["headers"] = [*message.get("headers", ()), NOSNIFF]
             await send(message)
 
-        return answering
+        return translating_errors
 
     async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
         """Tell a program with problem details, a person with a page."""

@@ -38,6 +38,6 @@ def _routes(openapi: dict[str, Any]) -> Iterator[str]:
             yield f'<h2><span class="method">{method.upper()}</span> {escape(path)}</h2>'
             yield f"<p>{escape(route.get('description', ''))}</p>"
             types = ", ".join(route.get("requestBody", {}).get("content", {}))
-            answers = ", ".join(route["responses"])
+            predictions = ", ".join(route["responses"])
             body = f"Body: {escape(types)}. " if types else ""
-            yield f'<p class="types">{body}Answers: {escape(answers)}.</p>'
+            yield f'<p class="types">{body}Answers: {escape(predictions)}.</p>'

@@ -19,7 +19,7 @@ from openmlops.core.tasks import Task
 from openmlops.errors import DataCorrupt, ModelCorrupt
 from openmlops.files import MANIFEST, Manifest
 from openmlops.serving.problems import unavailable
-from openmlops.usecases.base import Outputs, Shown, UseCase
+from openmlops.usecases.base import ModelInput, Outputs, UseCase
 
 TOLERANCE = 1e-3
 """How far an output may be from what the trained model answered: other cores and threads round differently."""
@@ -28,7 +28,7 @@ _REMEDY = "Train and register it again; the version that was served before stays
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """What one version answered for n images, with the columns that drift is looked for in."""
 
     outputs: Outputs
@@ -64,27 +64,29 @@ class Predictor:
         """What it answers."""
         return self._use_case.task
 
-    def show(self, images: Sequence[np.ndarray] | np.ndarray) -> Shown:
+    def to_model_input(self, images: Sequence[np.ndarray] | np.ndarray) -> ModelInput:
         """Images uint8 (h, w, 3) as the model takes them."""
-        return self._use_case.show(images, self.image_shape[:2])
+        return self._use_case.to_model_input(images, self.image_shape[:2])
 
-    def shown(self, shown: Shown, inputs: Sequence[bytes | np.ndarray]) -> Shown:
+    def adapt(self, model_input: ModelInput, inputs: Sequence[bytes | np.ndarray]) -> ModelInput:
         """What was prepared for a request, or prepared anew from what was sent where that was for a version of another size.
 
         One after the other, because a decoded image may be a hundred times as large as what is shown of it. Raises a 503 for
         raw tensors of another size: they cannot be.
         """
-        if shown.pixels.shape[1:] == self.image_shape:
-            return shown
+        if model_input.pixels.shape[1:] == self.image_shape:
+            return model_input
         if not all(isinstance(sent, bytes) for sent in inputs):
             raise unavailable(f"Version {self.version} has just been put into service and takes images of {self.image_shape}")
-        return Shown.joined([self.show([self._use_case.decode(sent)]) for sent in inputs if isinstance(sent, bytes)])
+        return ModelInput.joined(
+            [self.to_model_input([self._use_case.decode(sent)]) for sent in inputs if isinstance(sent, bytes)]
+        )
 
-    def answer(self, shown: Shown) -> Answers:
+    def predict(self, model_input: ModelInput) -> Predictions:
         """n >= 1 images -> answers."""
-        outputs = self._use_case.answer(self._model.run(shown.pixels), shown)
-        features = _matrix(self._use_case.features(shown, outputs))
-        return Answers(outputs, features, self._use_case.task.pack(outputs.answers))
+        outputs = self._use_case.to_predictions(self._model.run(model_input.pixels), model_input)
+        features = _matrix(self._use_case.features(model_input, outputs))
+        return Predictions(outputs, features, self._use_case.task.pack(outputs.predictions))
 
 
 def load(folder: Path, sha256: str, name: str, version: int, use_case: UseCase, threads: int, batch: int) -> Predictor:
@@ -101,9 +103,9 @@ def load(folder: Path, sha256: str, name: str, version: int, use_case: UseCase, 
     _require_takes(model, images, use_case)
     tensors = model.run(images)
     _require_equal(tensors, golden, use_case.task, classes)
-    shown = use_case.show(images, (images.shape[1], images.shape[2]))
-    outputs = use_case.answer(tensors, shown)
-    columns = use_case.features(shown, outputs)
+    model_input = use_case.to_model_input(images, (images.shape[1], images.shape[2]))
+    outputs = use_case.to_predictions(tensors, model_input)
+    columns = use_case.features(model_input, outputs)
     if not np.isfinite(_matrix(columns)).all():
         raise ModelCorrupt(f"{name}/{version} has features of its golden batch that are not finite", _REMEDY)
     _, height, width, channels = images.shape
@@ -159,7 +161,7 @@ def _golden(path: Path, task: Task) -> dict[str, np.ndarray]:
 
 def _require_takes(model: OnnxModel, images: np.ndarray, use_case: UseCase) -> None:
     """What the use case decodes must be what the model takes: a version of another use case is not served."""
-    decoded = use_case.show([use_case.decode(png(images[0]))], images.shape[1:3]).pixels.shape[1:]
+    decoded = use_case.to_model_input([use_case.decode(png(images[0]))], images.shape[1:3]).pixels.shape[1:]
     if decoded != images.shape[1:] or decoded != tuple(model.image_shape):
         shapes = f"the model takes {model.image_shape}, its golden batch is {images.shape[1:]}"
         raise ModelCorrupt(f"The use case {use_case.name} decodes images to {decoded}, but {shapes}", _REMEDY)
@@ -187,7 +189,7 @@ def _require_close(name: str, found: np.ndarray, expected: np.ndarray) -> None:
 
 def _warm_up(predictor: Predictor, images: np.ndarray, batch: int) -> None:
     for size in (1, batch):
-        predictor.answer(predictor.show(np.resize(images, (size, *images.shape[1:]))))
+        predictor.predict(predictor.to_model_input(np.resize(images, (size, *images.shape[1:]))))
 
 
 def _matrix(columns: Mapping[str, Any]) -> np.ndarray:

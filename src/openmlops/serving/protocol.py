@@ -12,8 +12,8 @@ import numpy as np
 import orjson
 
 from openmlops.errors import OpenMLOpsError
-from openmlops.serving.answers import ANSWERS
 from openmlops.serving.predictor import Predictor
+from openmlops.serving.responses import RESPONSE_FORMATS
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 INPUT = "images"
@@ -36,8 +36,8 @@ class InferRequest:
 
 def output_shapes(predictor: Predictor) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Name -> (datatype, shape of one row) of what can be asked for."""
-    answers = ANSWERS[predictor.task.kind]
-    return {"prediction_id": ("BYTES", ()), **answers.shapes(len(predictor.classes), predictor.embedding)}
+    predictions = RESPONSE_FORMATS[predictor.task.kind]
+    return {"prediction_id": ("BYTES", ()), **predictions.shapes(len(predictor.classes), predictor.embedding)}
 
 
 def metadata(predictor: Predictor) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from openmlops.core.images.decoding import image_pixels
 from openmlops.errors import DataError
-from openmlops.usecases.base import Shown, UseCase
+from openmlops.usecases.base import ModelInput, UseCase
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SMALL_PIXELS = 128 * 128
@@ -33,12 +33,12 @@ class ImageReader:
         self._use_case = use_case
         self._threads = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
 
-    async def read(self, contents: Sequence[bytes], shape: tuple[int, int]) -> Shown:
+    async def read(self, contents: Sequence[bytes], shape: tuple[int, int]) -> ModelInput:
         """PNG or JPEG files -> what a model that takes (height, width) is shown. Raises DataError.
 
         Only that is kept of an image: what it was decoded to may be a hundred times as large.
         """
-        return Shown.joined([await self._beside(content, self._show, content, shape) for content in contents])
+        return ModelInput.joined([await self._beside(content, self._show, content, shape) for content in contents])
 
     async def decode(self, content: bytes, work: Callable[[np.ndarray], Read]) -> Read:
         """A PNG or JPEG file -> what `work` makes of uint8 (h, w, 3), in the same thread. Raises DataError."""
@@ -49,8 +49,8 @@ class ImageReader:
             return work(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
-    def _show(self, content: bytes, shape: tuple[int, int]) -> Shown:
-        return self._use_case.show([self._use_case.decode(content)], shape)
+    def _show(self, content: bytes, shape: tuple[int, int]) -> ModelInput:
+        return self._use_case.to_model_input([self._use_case.decode(content)], shape)
 
     def stop(self) -> None:
         """End the threads."""

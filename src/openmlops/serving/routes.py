@@ -19,20 +19,20 @@ from openmlops.core.images.drawing import with_boxes
 from openmlops.core.types import Value
 from openmlops.errors import LabelConflict, PredictionNotFound
 from openmlops.serving import schemas
-from openmlops.serving.answers import ANSWERS, shown_boxes
 from openmlops.serving.batching import Prediction
 from openmlops.serving.deployment import State
 from openmlops.serving.predictor import Predictor
 from openmlops.serving.problems import unavailable
 from openmlops.serving.reading import files, is_multipart
+from openmlops.serving.responses import RESPONSE_FORMATS, reported_boxes
 from openmlops.serving.services import Services, services
 
-TOLD_BYTES = 2**20
+BODY_BYTES = 2**20
 """largest JSON that is read: a thousand boxes need a fifth of it, and rubbish of 16 MB would need gigabytes to refuse"""
 
 router = APIRouter()
 
-Told = TypeVar("Told", bound=Value)
+Schema = TypeVar("Schema", bound=Value)
 
 
 @router.post(
@@ -48,19 +48,19 @@ async def predict(request: Request) -> Response:
     several, drawn = is_multipart(request), _wants_picture(request)
     served = _served(here, drawn, several)
     contents = await files(request, here.config.limits.images) if several else [await request.body()]
-    shown = await here.reader.read(contents, served.image_shape[:2])
-    prediction = await here.batcher.predict(shown, contents, arrived)
+    model_input = await here.reader.read(contents, served.image_shape[:2])
+    prediction = await here.batcher.predict(model_input, contents, arrived)
     if drawn:
         return await _picture(here, prediction, contents[0])
-    answers = [_answer(prediction, row) for row in range(len(shown))]
-    return _json({"predictions": answers} if several else answers[0])
+    predictions = [_answer(prediction, row) for row in range(len(model_input))]
+    return _json({"predictions": predictions} if several else predictions[0])
 
 
 def _wants_picture(request: Request) -> bool:
-    asked = request.query_params.get("draw", "0")
-    if asked not in ("0", "1", ""):
-        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"draw is {asked[:80]!r}, which is neither 0 nor 1")
-    return asked == "1"
+    draw = request.query_params.get("draw", "0")
+    if draw not in ("0", "1", ""):
+        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"draw is {draw[:80]!r}, which is neither 0 nor 1")
+    return draw == "1"
 
 
 def _served(here: Services, drawn: bool, several: bool) -> Predictor:
@@ -79,13 +79,13 @@ def _answer(prediction: Prediction, row: int) -> dict[str, Any]:
     return {
         "prediction_id": prediction.ids[row],
         "model": {"name": served.name, "version": served.version},
-        **ANSWERS[served.task.kind].as_json(prediction.outputs, row, served.classes),
+        **RESPONSE_FORMATS[served.task.kind].as_json(prediction.outputs, row, served.classes),
     }
 
 
 async def _picture(here: Services, prediction: Prediction, content: bytes) -> Response:
     """The image with the boxes that count as an answer; who answered stands in the headers."""
-    served, boxes = prediction.predictor, shown_boxes(prediction.outputs, 0)
+    served, boxes = prediction.predictor, reported_boxes(prediction.outputs, 0)
     drawn = await here.reader.decode(content, lambda image: png(np.asarray(with_boxes(image, boxes, served.classes))))
     headers = {"X-Prediction-Id": prediction.ids[0], "X-Model-Version": str(served.version)}
     return Response(drawn, media_type="image/png", headers=headers)
@@ -100,16 +100,16 @@ async def _picture(here: Services, prediction: Prediction, content: bytes) -> Re
 async def feedback(request: Request) -> Response:
     """Tell the true label of a prediction, once: a class, or all true boxes. Another label for it is a conflict."""
     here = services(request)
-    told = _told(schemas.Feedback, await request.body())
-    label, read = told.plain_label(), here.use_case.task.read_label
+    feedback_ = _parsed(schemas.Feedback, await request.body())
+    label, read = feedback_.plain_label(), here.use_case.task.read_label
     try:
-        new = await here.calls.run(here.log.label, told.prediction_id, label, read, datetime.now(UTC))
+        new = await here.calls.run(here.log.label, feedback_.prediction_id, label, read, datetime.now(UTC))
     except PredictionNotFound as error:
         raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from error
     except LabelConflict as error:
         raise HTTPException(HTTPStatus.CONFLICT, str(error)) from error
     here.metrics.labels.inc(new)
-    return _json({"prediction_id": told.prediction_id, "recorded": new})
+    return _json({"prediction_id": feedback_.prediction_id, "recorded": new})
 
 
 @router.post(
@@ -122,7 +122,7 @@ async def feedback(request: Request) -> Response:
 async def trigger(request: Request) -> Response:
     """Ask the watchers (`openmlops watch`) for a turn of the loop: for webhooks of other systems. Kept among the decisions."""
     here = services(request)
-    reason = _told(schemas.Trigger, await request.body()).reason
+    reason = _parsed(schemas.Trigger, await request.body()).reason
     served = here.deployment.current
     if served is None:
         raise unavailable("No version is in service, so there is nothing to watch")
@@ -131,10 +131,10 @@ async def trigger(request: Request) -> Response:
     return _json({"decision_id": record.id}, HTTPStatus.ACCEPTED)
 
 
-def _told(schema: type[Told], body: bytes) -> Told:
+def _parsed(schema: type[Schema], body: bytes) -> Schema:
     """Raises HTTPException for a body that is not of the schema; of several readings, it tells of that which got farthest."""
-    if len(body) > TOLD_BYTES:
-        problem = f"The body has {len(body)} bytes, more than {TOLD_BYTES}"
+    if len(body) > BODY_BYTES:
+        problem = f"The body has {len(body)} bytes, more than {BODY_BYTES}"
         raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, problem)
     try:
         return schema.model_validate_json(body)

@@ -11,10 +11,10 @@ from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
 from openmlops.serving import protocol, schemas
-from openmlops.serving.answers import ANSWERS
 from openmlops.serving.batching import Prediction
 from openmlops.serving.predictor import Predictor
 from openmlops.serving.problems import unavailable
+from openmlops.serving.responses import RESPONSE_FORMATS
 from openmlops.serving.services import Services, services
 
 router = APIRouter(prefix="/v2", responses=schemas.refusals(400, 404))
@@ -63,11 +63,13 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     """Answer a batch of raw images, uint8 (n, height, width, 3), given as JSON or as bytes behind it."""
     arrived, here = time.perf_counter(), services(request)
     served = _served(here, name, version)
-    asked = await _read(request, served, here.config.limits.images)
-    prediction = await here.batcher.predict(served.show(list(asked.images)), list(asked.images), arrived)
+    inference_request = await _read(request, served, here.config.limits.images)
+    prediction = await here.batcher.predict(
+        served.to_model_input(list(inference_request.images)), list(inference_request.images), arrived
+    )
     if version is not None:
         _require_version(prediction.predictor, version)
-    body, headers = protocol.write(prediction.predictor, asked, _tensors(prediction))
+    body, headers = protocol.write(prediction.predictor, inference_request, _tensors(prediction))
     return Response(body, headers=headers)
 
 
@@ -83,7 +85,7 @@ async def _read(request: Request, served: Predictor, most: int) -> protocol.Infe
 
 
 def _tensors(prediction: Prediction) -> dict[str, np.ndarray]:
-    tensors = ANSWERS[prediction.predictor.task.kind].tensors(prediction.outputs)
+    tensors = RESPONSE_FORMATS[prediction.predictor.task.kind].tensors(prediction.outputs)
     return {"prediction_id": np.array(prediction.ids), **tensors}
 
 

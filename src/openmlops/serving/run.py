@@ -7,7 +7,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
-from openmlops.adapters.database import connect_patiently
+from openmlops.adapters.database import connect_with_retries
 from openmlops.serving.app import create_app
 from openmlops.serving.config import ServingConfig
 from openmlops.serving.metrics import share
@@ -24,7 +24,7 @@ def serve(config: ServingConfig) -> None:
     ServiceUnavailable for an SQLite file that cannot be used. A database server that is away is waited for.
     """
     config.tokens.require_for(config.host)
-    connect_patiently(config.database_url.get_secret_value()).dispose()
+    connect_with_retries(config.database_url.get_secret_value()).dispose()
     _log_to_standard_error()
     if config.metrics_folder:
         share(config.metrics_folder)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from openmlops.adapters.database import connect_patiently, is_embedded
+from openmlops.adapters.database import connect_with_retries, is_embedded
 from openmlops.adapters.decisions import Decisions
 from openmlops.adapters.inference_log import InferenceLog
 from openmlops.adapters.input_store import InputStore
@@ -52,7 +52,7 @@ def services(request: Request) -> Services:
 async def running(config: ServingConfig, metrics: Metrics) -> AsyncIterator[Services]:
     """Start everything, the champion in service if there is one; at the end, write what is left in the log."""
     url = config.database_url.get_secret_value()
-    engine = connect_patiently(url)
+    engine = connect_with_retries(url)
     use_case = load_use_case(config.use_case)
     central, inputs = InferenceLog(engine), InputStore(config.inputs)
     spool = None if is_embedded(url) else _spool(config, central, metrics)

@@ -71,12 +71,12 @@ class SpooledLog:
         self._attempts.put((attempt, groups))
         return partial(self._end, attempt, groups)
 
-    def label(self, prediction: str, told: Any, read: ReadLabel, at: datetime) -> bool:
+    def label(self, prediction: str, reported: Any, read: ReadLabel, at: datetime) -> bool:
         """As `InferenceLog.label`; raises ServiceUnavailable too while the prediction waits in the spool."""
         if self._spool.holds(prediction):  # asked first: an entry leaves the spool only when it has arrived
             problem = f"The prediction '{prediction}' still waits on this machine for the database"
             raise ServiceUnavailable(problem, "Send the label again later")
-        return self._central.label(prediction, told, read, at)
+        return self._central.label(prediction, reported, read, at)
 
     def waiting(self) -> int:
         """How many entries are in the spool, those of other workers included."""

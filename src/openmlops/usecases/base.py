@@ -38,7 +38,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ModelInput:
     """Images as a model is shown them."""
 
     pixels: np.ndarray
@@ -50,7 +50,7 @@ class Shown:
         return len(self.sizes)
 
     @classmethod
-    def joined(cls, parts: "Sequence[Shown]") -> "Shown":
+    def joined(cls, parts: "Sequence[ModelInput]") -> "ModelInput":
         """Several, one after the other."""
         return cls(np.concatenate([part.pixels for part in parts]), np.concatenate([part.sizes for part in parts]))
 
@@ -59,7 +59,7 @@ class Shown:
 class Outputs:
     """What an exported model answers for n images."""
 
-    answers: np.ndarray
+    predictions: np.ndarray
     """(n, ...) what the task calls an answer: probabilities float32 (n, classes), or an object array of boxes (k, 6)"""
     embedding: np.ndarray
     """float32 (n, d)"""
@@ -68,7 +68,9 @@ class Outputs:
 
     def part(self, rows: slice) -> "Outputs":
         """Some of the images."""
-        return Outputs(self.answers[rows], self.embedding[rows], {name: found[rows] for name, found in self.tensors.items()})
+        return Outputs(
+            self.predictions[rows], self.embedding[rows], {name: found[rows] for name, found in self.tensors.items()}
+        )
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,11 @@ class UseCase:
     """trained module -> module on raw uint8 (n, height, width, 3) with the outputs that the task names, in that order"""
     decode: Callable[[bytes], np.ndarray]
     """PNG or JPEG bytes -> one image uint8 (h, w, 3), RGB. Raises DataError"""
-    show: Callable[[Sequence[np.ndarray] | np.ndarray, tuple[int, int]], Shown]
+    to_model_input: Callable[[Sequence[np.ndarray] | np.ndarray, tuple[int, int]], ModelInput]
     """images, (height, width) that the model takes -> what it is shown: the one way in training, serving and monitoring"""
-    answer: Callable[[Mapping[str, np.ndarray], Shown], Outputs]
+    to_predictions: Callable[[Mapping[str, np.ndarray], ModelInput], Outputs]
     """a served model's outputs by name, what it was shown -> outputs; numpy only"""
-    features: Callable[[Shown, Outputs], dict[str, np.ndarray]]
+    features: Callable[[ModelInput, Outputs], dict[str, np.ndarray]]
     """what it was shown, outputs -> columns (n,) by name, float32, finite: what drift is looked for in"""
     sample: Callable[[Path], Path]
     """folder -> writes a small deterministic data set into it in the same layout, offline, and returns it"""

@@ -9,7 +9,7 @@ import numpy as np
 from openmlops.core.images.statistics import image_statistics
 from openmlops.core.types import Preprocessing
 from openmlops.usecases import splitting
-from openmlops.usecases.base import Outputs, Rows, Shown
+from openmlops.usecases.base import ModelInput, Outputs, Rows
 
 VALIDATION_SHARE = 0.1
 """Share of each class's train images that is held back for validation."""
@@ -34,23 +34,23 @@ def _moments(histogram: np.ndarray) -> tuple[float, float]:
     return total / n, ((squares * n - total**2) ** 0.5) / n
 
 
-def show(images: Sequence[np.ndarray] | np.ndarray, shape: tuple[int, int]) -> Shown:
+def to_model_input(images: Sequence[np.ndarray] | np.ndarray, shape: tuple[int, int]) -> ModelInput:
     """Images as they are: `decode` and `read` give them the size that the model takes."""
     pixels = images if isinstance(images, np.ndarray) else np.stack(images)
-    return Shown(pixels, np.broadcast_to(np.array(pixels.shape[1:3], np.int64), (len(pixels), 2)))
+    return ModelInput(pixels, np.broadcast_to(np.array(pixels.shape[1:3], np.int64), (len(pixels), 2)))
 
 
-def answer(tensors: Mapping[str, np.ndarray], shown: Shown) -> Outputs:
+def to_predictions(tensors: Mapping[str, np.ndarray], model_input: ModelInput) -> Outputs:
     """The model's outputs by name -> outputs. Probabilities are the model's own: softmax is part of the exported graph."""
     return Outputs(tensors["probabilities"], tensors["embedding"], {"logits": tensors["logits"]})
 
 
-def features(shown: Shown, outputs: Outputs) -> dict[str, np.ndarray]:
+def features(model_input: ModelInput, outputs: Outputs) -> dict[str, np.ndarray]:
     """What the model was shown and its outputs -> float32 (n,) columns.
 
     `image.brightness` and the other image statistics, `logprob.3` (natural logarithm, one a class), `embedding.07`.
     """
-    statistics = {f"image.{name}": column for name, column in image_statistics(shown.pixels).items()}
+    statistics = {f"image.{name}": column for name, column in image_statistics(model_input.pixels).items()}
     logprobs = _log_softmax(outputs.tensors["logits"])
     return {**statistics, **_columns("logprob", logprobs), **_columns("embedding", outputs.embedding)}
 

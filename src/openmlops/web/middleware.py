@@ -31,8 +31,8 @@ class AccessMiddleware:
             refusal = self._access.read_refusal(path, headers)
         else:
             refusal = self._access.write_refusal(path, headers) or _too_large(headers)
-        answer = refusal_response(refusal, scope, self._error_page) if refusal else self._app
-        return await answer(scope, receive, _with_nosniff(send))
+        response = refusal_response(refusal, scope, self._error_page) if refusal else self._app
+        return await response(scope, receive, _with_nosniff(send))
 
 
 def refusal_response(refusal: Refusal, scope: Scope, error_page: ErrorPage) -> Response:

@@ -19,7 +19,7 @@ NAMES = ("aeroplane", "bird", "cat", "dog", "ship")
 
 
 @pytest.fixture
-def answers():
+def predictions():
     """Labels and float32 probabilities of 700 images; `ship` is never the truth and `dog` never the answer."""
     rng = np.random.default_rng(7)
     labels = rng.integers(0, 4, 700)
@@ -33,9 +33,9 @@ def evaluate(labels, probabilities, names=NAMES):
     return evaluate_classification(labels, probabilities, names, "test", "f" * 64)
 
 
-def test_scores_agree_with_scikit_learn(answers):
-    labels, probabilities = answers
-    found, predicted = evaluate(*answers), probabilities.argmax(axis=1)
+def test_scores_agree_with_scikit_learn(predictions):
+    labels, probabilities = predictions
+    found, predicted = evaluate(*predictions), probabilities.argmax(axis=1)
     expected = sk.precision_recall_fscore_support(labels, predicted, labels=range(5), zero_division=0)
     np.testing.assert_allclose([(c.precision, c.recall, c.f1, c.n) for c in found.classes], np.transpose(expected))
     assert found.accuracy == sk.accuracy_score(labels, predicted)
@@ -69,15 +69,15 @@ def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
     assert expected_calibration_error(labels, probabilities) == pytest.approx(0.3)
 
 
-def test_calibration_error_agrees_with_a_count_bin_by_bin(answers):
-    labels, probabilities = answers
+def test_calibration_error_agrees_with_a_count_bin_by_bin(predictions):
+    labels, probabilities = predictions
     confidence, right = probabilities.max(axis=1).astype(float), probabilities.argmax(axis=1) == labels
     expected = 0.0
     for low, high in zip(np.linspace(0, 1, 16)[:-1], np.linspace(0, 1, 16)[1:], strict=True):
         inside = (confidence > low) & (confidence <= high)
         if inside.any():
             expected += inside.mean() * abs(confidence[inside].mean() - right[inside].mean())
-    assert evaluate(*answers).calibration_error == pytest.approx(expected)
+    assert evaluate(*predictions).calibration_error == pytest.approx(expected)
 
 
 def test_a_model_that_knows_its_own_odds_has_a_small_calibration_error():
@@ -92,8 +92,8 @@ def test_a_certain_and_wrong_answer_costs_a_finite_loss():
     assert log_loss(np.array([1]), certain) == pytest.approx(-np.log(np.finfo(np.float32).eps))
 
 
-def test_every_class_is_in_the_report_with_its_intervals(answers):
-    evaluation = evaluate(*answers)
+def test_every_class_is_in_the_report_with_its_intervals(predictions):
+    evaluation = evaluate(*predictions)
     report = classification_report(evaluation)
     cat = evaluation.classes[2]
     line = next(line for line in report.splitlines() if line.strip().startswith("cat"))
@@ -104,8 +104,8 @@ def test_every_class_is_in_the_report_with_its_intervals(answers):
     assert f"{evaluation.accuracy:.3f} [{evaluation.accuracy_low:.3f}, {evaluation.accuracy_high:.3f}]" in report
 
 
-def test_missing_metrics_are_an_error_and_never_made_up(answers):
-    labels, probabilities = answers
+def test_missing_metrics_are_an_error_and_never_made_up(predictions):
+    labels, probabilities = predictions
     for value in (np.nan, np.inf):
         broken = probabilities.copy()
         broken[3, 1] = value
@@ -129,6 +129,6 @@ def test_missing_metrics_are_an_error_and_never_made_up(answers):
         (lambda y, p: (y, p * 0.9), "do not sum to 1"),
     ],
 )
-def test_what_cannot_be_measured_is_named(answers, change, problem):
+def test_what_cannot_be_measured_is_named(predictions, change, problem):
     with pytest.raises(EvaluationError, match=problem):
-        evaluate(*change(*answers))
+        evaluate(*change(*predictions))

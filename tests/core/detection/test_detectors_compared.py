@@ -7,7 +7,7 @@ from openmlops.core.detection.evaluation import compare_detections, map50
 from openmlops.core.gate.rules import RULES, Contender, decide
 from openmlops.core.images.boxes import objects
 from openmlops.errors import EvaluationError, GateError
-from simulated_detectors import answered, boxes, detected, two_detectors
+from simulated_detectors import boxes, detected, predicted, two_detectors
 
 
 def compared(labels, challenger, opponent):
@@ -54,8 +54,8 @@ def test_a_worse_detector_is_never_found_better():
 def verdict(labels, challenger, opponent):
     """Of version 2 against the champion, version 1."""
     two, one = (
-        Contender(version=version, sha256=f"{version:064d}", score=map50(labels, answers, 1))
-        for version, answers in ((2, challenger), (1, opponent))
+        Contender(version=version, sha256=f"{version:064d}", score=map50(labels, predictions, 1))
+        for version, predictions in ((2, challenger), (1, opponent))
     )
     return decide(two, one, (compared(labels, challenger, opponent),), 0.1)
 
@@ -78,8 +78,8 @@ def test_a_difference_is_challenger_minus_opponent():
 
 
 def test_identical_answers_are_no_lead():
-    labels, answers = detected(40, 26)
-    found = compared(labels, answers, answers)
+    labels, predictions = detected(40, 26)
+    found = compared(labels, predictions, predictions)
     assert (found.difference, found.low, found.high, found.p_better, found.more_labels) == (0, 0, 0, 1, None)
 
 
@@ -92,15 +92,15 @@ def test_more_labels_are_asked_for_only_while_it_is_open():
 
 
 def test_cannot_compare_if_not_all_images_were_answered_by_both():
-    labels, answers = detected(5, 29)
-    for first, second in ((answers[:4], answers), (answers, answers[:4])):
+    labels, predictions = detected(5, 29)
+    for first, second in ((predictions[:4], predictions), (predictions, predictions[:4])):
         with pytest.raises(GateError, match="answer the same images"):
             compared(labels, first, second)
     with pytest.raises(GateError, match="at least one"):
-        compared(labels[:0], answers[:0], answers[:0])
+        compared(labels[:0], predictions[:0], predictions[:0])
 
 
 def test_cannot_compare_if_a_number_is_not_finite():
-    labels, nothing = objects([boxes([0, 0, 1, 1, 0])]), objects([answered()])
+    labels, nothing = objects([boxes([0, 0, 1, 1, 0])]), objects([predicted()])
     with pytest.raises(EvaluationError, match="NaN or infinite"):
-        compared(labels, objects([answered([0, 0, 1, 1, 0.5, np.inf])]), nothing)
+        compared(labels, objects([predicted([0, 0, 1, 1, 0.5, np.inf])]), nothing)

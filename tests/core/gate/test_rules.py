@@ -13,7 +13,7 @@ SHARED = 0.8
 """correlation of two models' difficulties: at 80 % accuracy they disagree on about 13 % of the images"""
 
 
-def answers(accuracy: float, difficulty: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def predictions(accuracy: float, difficulty: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Which images a model of this accuracy answers right, given how hard each is for every model (standard normal)."""
     ease = np.sqrt(SHARED) * difficulty + np.sqrt(1 - SHARED) * rng.normal(size=len(difficulty))
     return ease < norm.ppf(accuracy)
@@ -40,7 +40,7 @@ def outcomes(gain: float, n: int, gates: int, seed: int, fresh: int = 0) -> list
     rng, found = np.random.default_rng(seed), []
     for _ in range(gates):
         difficulty = rng.normal(size=n + fresh)
-        challenger, champion = answers(0.8 + gain, difficulty, rng), answers(0.8, difficulty, rng)
+        challenger, champion = predictions(0.8 + gain, difficulty, rng), predictions(0.8, difficulty, rng)
         slices = (compare("fresh", challenger[n:], champion[n:], 1, holdout=False),) if fresh else ()
         found.append(judge(challenger[:n], champion[:n], *slices).outcome)
     return found
@@ -199,9 +199,9 @@ def generations(count: int, loss: float, remembers: bool) -> tuple[int, float]:
     """
     rng = np.random.default_rng(15)
     difficulty = rng.normal(size=40_000)
-    truth, kept = 0.85, [answers(0.85, difficulty, rng)]
+    truth, kept = 0.85, [predictions(0.85, difficulty, rng)]
     for _ in range(count):
-        challenger, champion = answers(truth - loss, difficulty, rng), kept[-1]
+        challenger, champion = predictions(truth - loss, difficulty, rng), kept[-1]
         comparisons = [compare("holdout", challenger, champion, 1, holdout=True)]
         comparisons += [compare("fresh", *counted(100, 40, 1000, both=700), 1, holdout=False)]
         if remembers:

@@ -19,7 +19,7 @@ DRIFTED = CLEAR.model_copy(update={"outcome": "drift", "columns": (MOVED,)})
 UNKNOWN = CLEAR.model_copy(update={"outcome": "not_measurable", "reasons": ("too few rows",)})
 
 
-def answers(n: int, rng: np.random.Generator, hardness: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def predictions(n: int, rng: np.random.Generator, hardness: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (n, 10) of an overconfident model, and labels drawn from cooler ones, hence its real accuracy."""
     logits = rng.normal(size=(n, 10)) * 2.5 * rng.uniform(0.3, 1.5, size=(n, 1)) / hardness
     truth = softmax(logits)
@@ -34,14 +34,14 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def table() -> ConfidenceTable:
-    return fit_confidence(*answers(3000, np.random.default_rng(0)))
+    return fit_confidence(*predictions(3000, np.random.default_rng(0)))
 
 
 def test_the_interval_covers_the_real_accuracy_of_95_percent_of_windows(table: ConfidenceTable) -> None:
     rng = np.random.default_rng(1)
     covered = 0
     for i in range(300):
-        probabilities, labels = answers(200, rng)
+        probabilities, labels = predictions(200, rng)
         interval = estimate_accuracy(probabilities, table, CLEAR, seed=i).accuracy
         assert interval
         covered += interval.low <= (probabilities.argmax(axis=1) == labels).mean() <= interval.high
@@ -49,7 +49,7 @@ def test_the_interval_covers_the_real_accuracy_of_95_percent_of_windows(table: C
 
 
 def test_the_estimate_corrects_an_overconfident_model(table: ConfidenceTable) -> None:
-    probabilities, labels = answers(5000, np.random.default_rng(2))
+    probabilities, labels = predictions(5000, np.random.default_rng(2))
     real = (probabilities.argmax(axis=1) == labels).mean()
     estimate = estimate_accuracy(probabilities, table, CLEAR)
     assert estimate.trustworthy
@@ -59,7 +59,7 @@ def test_the_estimate_corrects_an_overconfident_model(table: ConfidenceTable) ->
 
 
 def test_harder_images_lower_the_estimate(table: ConfidenceTable) -> None:
-    probabilities, labels = answers(5000, np.random.default_rng(3), hardness=1.5)
+    probabilities, labels = predictions(5000, np.random.default_rng(3), hardness=1.5)
     estimate = estimate_accuracy(probabilities, table, CLEAR).accuracy
     assert estimate
     assert abs(estimate.value - (probabilities.argmax(axis=1) == labels).mean()) < 0.04
@@ -67,14 +67,14 @@ def test_harder_images_lower_the_estimate(table: ConfidenceTable) -> None:
 
 @pytest.mark.parametrize(("drift", "words"), [(DRIFTED, "embedding.3"), (UNKNOWN, "too few rows")])
 def test_an_estimate_under_drift_is_not_trustworthy(table: ConfidenceTable, drift: DriftReport, words: str) -> None:
-    probabilities, _ = answers(500, np.random.default_rng(4))
+    probabilities, _ = predictions(500, np.random.default_rng(4))
     estimate = estimate_accuracy(probabilities, table, drift)
     assert not estimate.trustworthy
     assert words in estimate.reasons[0]
 
 
 def test_few_answers_or_unheard_of_confidence_are_not_trusted(table: ConfidenceTable) -> None:
-    few, _ = answers(49, np.random.default_rng(5))
+    few, _ = predictions(49, np.random.default_rng(5))
     flat = np.full((500, 10), 0.1)
     assert "49 answers" in estimate_accuracy(few, table, CLEAR).reasons[0]
     assert "100% of the answers" in estimate_accuracy(flat, table, CLEAR).reasons[0]
@@ -92,7 +92,7 @@ def test_rubbish_gives_no_number_and_no_trust(table: ConfidenceTable, rubbish: o
 
 
 def test_delayed_labels_give_the_real_accuracy_and_the_error_of_the_estimate(table: ConfidenceTable) -> None:
-    probabilities, labels = answers(1000, np.random.default_rng(6))
+    probabilities, labels = predictions(1000, np.random.default_rng(6))
     estimate = estimate_accuracy(probabilities, table, CLEAR)
     real = check_against_labels(probabilities.argmax(axis=1), labels, estimate)
     assert estimate.accuracy

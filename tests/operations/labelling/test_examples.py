@@ -58,7 +58,7 @@ def test_reference_images_are_the_versions_own_with_what_it_answers(loop: Worksp
         images, probabilities = golden["images"], golden["probabilities"]
     for each in chosen(loop, model).reference:
         (row,) = [row for row, image in enumerate(images) if np.array_equal(image, each.image)]
-        assert np.array_equal(each.answer, probabilities[row])
+        assert np.array_equal(each.predicted, probabilities[row])
 
 
 def test_what_is_not_there_is_said_to_be_missing(loop: Workspace, model: ModelRef):
@@ -78,7 +78,7 @@ def test_what_is_not_there_is_said_to_be_missing(loop: Workspace, model: ModelRe
 def test_without_the_versions_files_its_answers_are_shown_all_the_same(loop: Workspace, model: ModelRef):
     found = loop.inference_log.named(model.name, send(loop, model, fresh_images(5, 1)[0]))
     ids = [f"99-{name}" for name in found.ids]
-    columns = {"features": found.features, "answers": found.answers, "latency_ms": found.latency_ms.tolist()}
+    columns = {"features": found.features, "predictions": found.predictions, "latency_ms": found.latency_ms.tolist()}
     kept = Entries(model.name, 99, found.layout, ids, found.at, found.input_sha256, **columns)
     loop.inference_log.write([kept])
     other = examples(loop, model.name, 99)

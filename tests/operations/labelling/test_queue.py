@@ -34,7 +34,7 @@ def test_a_request_names_uncertain_and_random_images_in_turn(pets: World):
     pets.request([third, first], [second])
     found = request(pets)
     assert [(w.prediction, w.why) for w in found.open] == [(third, "uncertain"), (second, "random"), (first, "uncertain")]
-    assert (found.asked, found.labelled, found.not_kept, found.needed) == (3, 0, 0, 500)
+    assert (found.requested, found.labelled, found.not_kept, found.needed) == (3, 0, 0, 500)
 
 
 def test_what_is_labelled_or_not_kept_is_counted_and_not_offered(pets: World):
@@ -43,7 +43,7 @@ def test_what_is_labelled_or_not_kept_is_counted_and_not_offered(pets: World):
     pets.lose(pets.ids[2])
     found = request(pets)
     assert [w.prediction for w in found.open] == [pets.ids[1], pets.ids[3]]
-    assert (found.asked, found.labelled, found.not_kept, found.new_labels) == (4, 1, 1, 1)
+    assert (found.requested, found.labelled, found.not_kept, found.new_labels) == (4, 1, 1, 1)
 
 
 def test_skipping_goes_round_and_comes_back(pets: World):
@@ -59,7 +59,7 @@ def test_skipping_goes_round_and_comes_back(pets: World):
 def test_a_request_is_over_once_a_later_decision_acts(pets: World, action: str):
     pets.request(pets.ids[:2], ())
     pets.decide("nothing")
-    assert request(pets).asked == 2
+    assert request(pets).requested == 2
     pets.decide(action)
     assert queue.request(pets.workspace, pets.model) is None
 
@@ -124,7 +124,7 @@ def test_what_is_no_class_or_cannot_be_seen_any_more_is_refused(pets: World):
 
 def test_accepted_boxes_are_stored_exactly_as_they_were_answered(people: World):
     found = queue.logged(people.workspace, people.model, people.ids[0])
-    assert len(queue.answered_boxes(found.answer)) == 2
+    assert len(queue.predicted_boxes(found.predicted)) == 2
     drawn = {"class": "person", "box": [1, 2, 3.5, 4]}
     give(people, people.ids[0], queue.with_drawn(found, [1], [drawn]))
     assert json.loads(people.label_of(people.ids[0]) or "") == [[*BOXES[1, :4].tolist(), 0], [1, 2, 3.5, 4, 0]]

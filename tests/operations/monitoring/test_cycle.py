@@ -60,7 +60,7 @@ def test_a_retraining_that_has_begun_is_in_the_history_at_once(loop: Workspace):
 
 def test_an_act_that_fails_is_closed_as_failed_with_the_reason(loop: Workspace):
     record = keep(loop, "retrain")
-    with pytest.raises(ZeroDivisionError), cycle.turn(loop), cycle.closing_what_fails(loop):
+    with pytest.raises(ZeroDivisionError), cycle.cycle_lease(loop), cycle.closing_what_fails(loop):
         cycle.plan(loop, "test", "auto", NOON)
         raise ZeroDivisionError("by zero")
     outcome = loop.decisions.get(record.id).outcome
@@ -70,19 +70,23 @@ def test_an_act_that_fails_is_closed_as_failed_with_the_reason(loop: Workspace):
 def test_an_act_that_a_killed_process_had_begun_is_closed_by_the_next_turn(loop: Workspace):
     record = keep(loop, "retrain")
     cycle.plan(loop, "test", "auto", NOON)
-    with cycle.turn(loop):
+    with cycle.cycle_lease(loop):
         assert loop.decisions.get(record.id).outcome.kind == "failed"
 
 
 def test_while_one_process_has_the_turn_no_other_gets_it(loop: Workspace):
-    with cycle.turn(loop), pytest.raises(LeaseTaken, match="holds the lease 'cycle/cifar10_cnn'"), cycle.turn(loop):
+    with (
+        cycle.cycle_lease(loop),
+        pytest.raises(LeaseTaken, match="holds the lease 'cycle/cifar10_cnn'"),
+        cycle.cycle_lease(loop),
+    ):
         pytest.fail("two had the turn")
 
 
 def test_without_a_usable_label_the_decision_says_so_and_stays_closed(loop: Workspace):
     record = keep(loop, "retrain")
     planned = cycle.plan(loop, "test", "auto", NOON)
-    with cycle.turn(loop), pytest.raises(DataError), cycle.closing_what_fails(loop):
+    with cycle.cycle_lease(loop), pytest.raises(DataError), cycle.closing_what_fails(loop):
         loop.decisions.outcome(record.id, cycle.Outcome(at=NOON, kind="started"))
         cycle.add_new_data(loop, planned)
     assert loop.decisions.get(record.id).outcome.kind == "no_data"
@@ -130,7 +134,7 @@ def rounds_of_eight(reigning: Workspace, folder: Path, rounds: int) -> list[int]
         loop, now = watchers[number], NOON + timedelta(days=day, seconds=1)
         ready.wait()
         try:
-            with cycle.turn(loop):
+            with cycle.cycle_lease(loop):
                 records = records_of(loop, loop.model_name)
                 past = History(
                     champion=champion,

@@ -7,7 +7,7 @@ import pytest
 from openmlops.adapters.decisions import DecisionRecord, Outcome, Span
 from openmlops.core.monitoring.drift import DriftReport
 from openmlops.core.monitoring.policy import Observation, Policy, WorthLabelling
-from openmlops.operations.monitoring.history import actions_of, asked_for, observations_of, policy_of, span_of
+from openmlops.operations.monitoring.history import actions_of, observations_of, policy_of, requested_labels, span_of
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings
 
@@ -92,7 +92,7 @@ def test_a_retraining_counts_once_it_was_started_and_a_suggestion_does_not(actio
 
 
 def test_only_the_uncertain_half_of_a_request_is_left_out_of_the_accuracy():
-    assert asked_for([record("a", labels=WorthLabelling(uncertain=("u",), random=("r",)))]) == {"u"}
+    assert requested_labels([record("a", labels=WorthLabelling(uncertain=("u",), random=("r",)))]) == {"u"}
 
 
 def test_the_settings_default_to_the_policys_own_numbers():

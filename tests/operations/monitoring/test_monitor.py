@@ -135,12 +135,12 @@ def test_labels_that_were_asked_for_out_of_doubt_say_nothing_of_the_accuracy(loo
     eager = branch(loop, tmp_path / "eager", policy_alarmed_windows="1", policy_labels_to_request="100")
     images, labels = fresh_images(200, seed=8)
     ids = send(eager, load_latest_model(eager), images, corruption=DARK)
-    asked = decide(eager).labels
+    requested = decide(eager).labels
     truth = dict(zip(ids, labels, strict=True))
-    label(eager, list(asked.uncertain), np.array([truth[name] for name in asked.uncertain]))
+    label(eager, list(requested.uncertain), np.array([truth[name] for name in requested.uncertain]))
     assert decide(eager).observation.labelled is None
-    label(eager, list(asked.random), np.array([truth[name] for name in asked.random]))
-    assert decide(eager).observation.labelled.n == len(asked.random) == 50
+    label(eager, list(requested.random), np.array([truth[name] for name in requested.random]))
+    assert decide(eager).observation.labelled.n == len(requested.random) == 50
 
 
 def test_a_handful_of_labels_is_no_accuracy(loop: Workspace):

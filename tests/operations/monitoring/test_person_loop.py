@@ -96,14 +96,14 @@ def test_the_window_is_a_table_that_a_person_can_read_and_that_gives_back_the_bo
     window = windows.collect_inference_data(loop, champion(loop), 60, "log", LATER)
     frame = pd.read_parquet(window.path)
     logged = loop.inference_log.window(window.model.name, window.model.version, 60)
-    expected = DETECTION.unpack(logged.answers, 1)
+    expected = DETECTION.unpack(logged.predictions, 1)
     for found, boxes in zip(DETECTION.from_columns({"boxes": frame["boxes"]}, ()), expected, strict=True):
         np.testing.assert_allclose(found, boxes, atol=1e-3)
     assert frame["label"].notna().sum() == 40
 
 
 def _labels(loop: Workspace, labels: np.ndarray) -> "Told":
-    return Told([DETECTION.told(boxes) for boxes in labels])
+    return Told([DETECTION.logged(boxes) for boxes in labels])
 
 
 class Told(list):

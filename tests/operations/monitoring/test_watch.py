@@ -17,7 +17,7 @@ from openmlops.operations.workspace import Workspace
 from small_loop import NOON, branch, fresh_images, label, send
 
 HOUR = timedelta(hours=1)
-LAST = Seen(at=NOON, version=1, answers=1000, labels=10)
+LAST = Seen(at=NOON, version=1, predictions=1000, labels=10)
 
 
 def is_due(requests: tuple[str, ...] = (), **changed) -> str:
@@ -34,12 +34,12 @@ def test_the_watch_begins_with_a_turn():
     [
         ({}, ""),
         ({"at": NOON + HOUR}, "1:00:00 have passed"),
-        ({"answers": 1499}, ""),
-        ({"answers": 1500}, "500 new answers"),
+        ({"predictions": 1499}, ""),
+        ({"predictions": 1500}, "500 new answers"),
         ({"labels": 99}, ""),
         ({"labels": 100}, "100 new labels"),
-        ({"version": 2, "answers": 400}, ""),
-        ({"version": 2, "answers": 500}, "500 new answers"),
+        ({"version": 2, "predictions": 400}, ""),
+        ({"version": 2, "predictions": 500}, "500 new answers"),
     ],
 )
 def test_a_turn_is_due_by_schedule_answers_and_labels(changed: dict, why: str):
@@ -60,7 +60,7 @@ def test_answers_and_labels_are_counted_where_they_are_logged(loop: Workspace):
     model = load_latest_model(loop)
     images, labels = fresh_images(30, seed=50)
     label(loop, send(loop, model, images)[:20], labels[:20])
-    assert look(loop, NOON) == Seen(at=NOON, version=model.version, answers=30, labels=20)
+    assert look(loop, NOON) == Seen(at=NOON, version=model.version, predictions=30, labels=20)
 
 
 def outcome(loop: Workspace, decision: str, action: str, mode: str = "suggest") -> CycleOutcome:
@@ -78,11 +78,11 @@ def test_the_watch_takes_turns_until_it_is_ended(loop: Workspace, caplog: pytest
     caplog.set_level(logging.INFO)
     ended, taken = threading.Event(), []
 
-    def turn() -> CycleOutcome:
+    def run_cycle() -> CycleOutcome:
         taken.append(keep(loop, "nothing", by=str(len(taken))))
         return outcome(loop, taken[-1].id, "nothing")
 
-    for _ in watch.watch(loop, turn, timedelta(seconds=0.02), 500, ended):
+    for _ in watch.watch(loop, run_cycle, timedelta(seconds=0.02), 500, ended):
         if len(taken) == 3:
             ended.set()
     assert len(taken) == 3
@@ -92,27 +92,27 @@ def test_the_watch_takes_turns_until_it_is_ended(loop: Workspace, caplog: pytest
 def test_a_turn_that_another_watcher_has_is_left_to_it(loop: Workspace):
     ended, tried = threading.Event(), []
 
-    def turn() -> CycleOutcome:
+    def run_cycle() -> CycleOutcome:
         tried.append(len(tried))
         if len(tried) == 2:
             ended.set()
         raise LeaseTaken("host-b process 7 holds the lease", "Wait for it")
 
-    assert list(watch.watch(loop, turn, timedelta(seconds=0.02), 500, ended)) == []
+    assert list(watch.watch(loop, run_cycle, timedelta(seconds=0.02), 500, ended)) == []
     assert tried == [0, 1]
 
 
 def test_what_fails_again_in_the_same_way_is_logged_once(loop: Workspace, caplog: pytest.LogCaptureFixture):
     ended, holders = threading.Event(), ["host-b", "host-b", "host-c", "host-c", "host-b"]
 
-    def turn() -> CycleOutcome:
+    def run_cycle() -> CycleOutcome:
         holder = holders.pop(0)
         if not holders:
             ended.set()
         raise LeaseTaken(f"{holder} holds it", "Wait for it")
 
     caplog.set_level(logging.INFO)
-    assert list(watch.watch(loop, turn, timedelta(seconds=0.02), 500, ended)) == []
+    assert list(watch.watch(loop, run_cycle, timedelta(seconds=0.02), 500, ended)) == []
     said = [record.message.split(" holds")[0] for record in caplog.records if "holds it" in record.message]
     assert said == ["host-b", "host-c", "host-b"]
 
@@ -120,7 +120,7 @@ def test_what_fails_again_in_the_same_way_is_logged_once(loop: Workspace, caplog
 def test_a_watcher_takes_up_a_request_from_another_process(loop: Workspace):
     ended, taken = threading.Event(), []
 
-    def turn() -> CycleOutcome:
+    def run_cycle() -> CycleOutcome:
         taken.append(keep(loop, "nothing", by=str(len(taken))))
         return outcome(loop, taken[-1].id, "nothing")
 
@@ -129,14 +129,14 @@ def test_a_watcher_takes_up_a_request_from_another_process(loop: Workspace):
 
     watch.POLL, before = 0.05, watch.POLL
     try:
-        for _ in watch.watch(loop, turn, timedelta(days=1), 500, ended):
+        for _ in watch.watch(loop, run_cycle, timedelta(days=1), 500, ended):
             ask() if len(taken) == 1 else ended.set()
     finally:
         watch.POLL = before
     assert len(taken) == 2
 
 
-def told(loop: Workspace, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+def logged(loop: Workspace, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     sent: list[dict] = []
     monkeypatch.setattr(notification.webhook, "post", lambda url, content, hosts: sent.append({**content, "hosts": hosts}))
     return sent
@@ -149,7 +149,7 @@ def test_a_decision_is_told_once_and_nothing_is_told_of_nothing(loop: Workspace,
         notify_webhook_url="http://hooks.example/x",
         notify_allowed_hosts="hooks.example, b.example",
     )
-    sent = told(listened, monkeypatch)
+    sent = logged(listened, monkeypatch)
     for by, action in (("1", "nothing"), ("2", "retrain"), ("3", "retrain"), ("4", "nothing"), ("5", "retrain")):
         record = keep(listened, action, by=by)
         notification.notify(listened, outcome(listened, record.id, action))
@@ -160,7 +160,7 @@ def test_a_decision_is_told_once_and_nothing_is_told_of_nothing(loop: Workspace,
 
 def test_the_mode_manual_tells_nobody_outside(loop: Workspace, tmp_path, monkeypatch):
     listened = branch(loop, tmp_path / "listened", notify_webhook_url="http://hooks.example/x")
-    sent = told(listened, monkeypatch)
+    sent = logged(listened, monkeypatch)
     assert not notification.notify(listened, outcome(listened, keep(listened, "retrain").id, "retrain", "manual"))
     assert sent == []
 

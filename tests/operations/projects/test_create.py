@@ -145,7 +145,7 @@ def test_a_detector_of_ones_own_classes_is_trained_and_answers(pets: Path, monke
     config = use_case.config(epochs=1, imgsz=32, threads=1, pretrained="none")
     model = use_case.build(config, use_case.preprocess(rows, splits["train"]), rows, splits["train"])
     use_case.fit(model, rows, splits, config, folder=pets / "fit", key="k", on_epoch=lambda metrics: None)
-    answers = inference.answers(use_case, Eager(use_case.served(model), use_case.task.outputs), rows.images[splits["test"]])
+    predictions = inference.predict(use_case, Eager(use_case.served(model), use_case.task.outputs), rows.images[splits["test"]])
     assert rows.names == ("cat", "dog")
-    assert len(answers) == len(splits["test"])
-    assert set(np.concatenate(list(answers))[:, 5].tolist()) <= {0.0, 1.0}
+    assert len(predictions) == len(splits["test"])
+    assert set(np.concatenate(list(predictions))[:, 5].tolist()) <= {0.0, 1.0}

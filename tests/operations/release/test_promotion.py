@@ -15,7 +15,7 @@ from openmlops.adapters.registry import DATASET_TAG
 from openmlops.errors import EvaluationError, GateError, LedgerConflict, LedgerCorrupt, ModelNotFound
 from openmlops.files import MANIFEST, Manifest
 from openmlops.operations.release import promotion
-from openmlops.operations.release.cached_predictions import answers_of
+from openmlops.operations.release.cached_predictions import cached_predictions
 from openmlops.operations.workspace import Workspace
 
 POOR, GOOD, EQUAL, BAD, BEST, BROKEN = 1, 2, 3, 4, 5, 6
@@ -152,23 +152,23 @@ def test_answers_are_given_once_and_damaged_ones_again(workspace, monkeypatch):
     (kept,) = (workspace.home / "answers").iterdir()
     content = kept.read_bytes()
     model, images = workspace.registry.version(toy.NAME, GOOD), toy.read(workspace.data_folder).images
-    whole = answers_of(workspace, model, images, toy.CLASSES)
+    whole = cached_predictions(workspace, model, images, toy.CLASSES)
     middle = len(content) // 2
     kept.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
-    np.testing.assert_array_equal(answers_of(workspace, model, images, toy.CLASSES), whole)
+    np.testing.assert_array_equal(cached_predictions(workspace, model, images, toy.CLASSES), whole)
     monkeypatch.setattr(type(workspace.registry), "fetch", lambda *_: pytest.fail("the model was asked again"))
-    np.testing.assert_array_equal(answers_of(workspace, model, images, toy.CLASSES), whole)
+    np.testing.assert_array_equal(cached_predictions(workspace, model, images, toy.CLASSES), whole)
 
 
 def test_other_images_are_other_answers(workspace):
     model, images = workspace.registry.version(toy.NAME, GOOD), toy.read(workspace.data_folder).images
-    before = answers_of(workspace, model, images, toy.CLASSES)
-    np.testing.assert_array_equal(answers_of(workspace, model, images[::-1], toy.CLASSES), before[::-1])
+    before = cached_predictions(workspace, model, images, toy.CLASSES)
+    np.testing.assert_array_equal(cached_predictions(workspace, model, images[::-1], toy.CLASSES), before[::-1])
 
 
 def test_a_training_that_lost_the_race_is_judged_against_the_winner(workspace, monkeypatch):
     decide(workspace, POOR)
-    judged, original = [], promotion.judge
+    judged, original = [], promotion.run_gate
 
     def judge_while_another_wins(*arguments):
         verdict = original(*arguments)
@@ -212,7 +212,7 @@ def test_an_empty_reason_forces_nothing(workspace):
 
 def test_a_promotion_by_hand_that_others_overtook_is_a_conflict(workspace, monkeypatch):
     decide(workspace, POOR)
-    original = promotion.judge
+    original = promotion.run_gate
 
     def judge_while_another_wins(*arguments):
         monkeypatch.setattr(promotion, "judge", original)

@@ -9,7 +9,7 @@ from openmlops.adapters.ledger import Ledger
 from openmlops.adapters.registry import DATASET_TAG
 from openmlops.files import MANIFEST, Manifest
 from openmlops.operations.release import promotion
-from openmlops.operations.retries import patiently
+from openmlops.operations.retries import retry
 from postgres import postgres
 from small_loop import NOON
 
@@ -28,7 +28,7 @@ def test_a_verdict_whose_commit_was_answered_by_a_cut_is_one_row(tmp_path: Path)
         database = server.create()
         workspace.__dict__["ledger"] = Ledger(connect(server.url(database, cutter.port)))
         cutter.left = 1
-        entry = patiently(promotion.decide, workspace, model, splits)
+        entry = retry(promotion.decide, workspace, model, splits)
         assert cutter.cut == 1
         assert Ledger(connect(server.url(database))).history(toy.NAME) == (entry,)
     assert (entry.kind, entry.champion) == ("promote", model.version)

@@ -132,9 +132,9 @@ def test_the_reference_is_the_features_of_the_validation_images_through_the_expo
     images = rows.images[datasets.indices_of(made.trained.splits)["validation"]]
     use_case = made.workspace.use_case
     tensors = OnnxModel(made.folder / "model.onnx", CLASSIFICATION.outputs).run(images)
-    shown = use_case.show(images, (32, 32))
+    shown = use_case.to_model_input(images, (32, 32))
     reference = pd.read_parquet(made.folder / "reference.parquet")
-    expected = use_case.features(shown, use_case.answer(tensors, shown))
+    expected = use_case.features(shown, use_case.to_predictions(tensors, shown))
     assert list(reference.columns) == list(expected)
     for name, column in expected.items():
         np.testing.assert_allclose(reference[name], column, rtol=1e-3, atol=1e-4, err_msg=name)

@@ -28,7 +28,7 @@ from openmlops.operations.data.datasets import indices_of
 from openmlops.operations.release.aliases import STAGING
 from openmlops.operations.run_leases import close_orphans
 from openmlops.operations.training import grid_run
-from openmlops.operations.training.grid import Grid, GridRef, grid_of, keep_answers, train_all, within_noise
+from openmlops.operations.training.grid import Grid, GridRef, grid_of, save_predictions, train_all, within_noise
 from openmlops.operations.training.grid_jobs import PARENT_TAG, RunResult
 from openmlops.operations.training.grid_report import FILE, Experiment, summarize_grid
 from openmlops.operations.workspace import Workspace
@@ -406,7 +406,7 @@ def test_a_grid_that_was_killed_ends_with_the_numbers_and_weights_of_one_left_al
     for run in interrupted.whole.runs:
         other = alone[str(run.config)]
         assert (run.validation, run.test) == (other.validation, other.test)
-        assert Path(run.answers).read_text() == Path(other.answers).read_text()
+        assert Path(run.predictions).read_text() == Path(other.predictions).read_text()
         assert run.trained is not None
         assert other.trained is not None
         assert sha256_of(Path(run.trained.path)) == sha256_of(Path(other.trained.path))
@@ -443,9 +443,9 @@ class ByHand:
         made = {}
         for split, missing in (("validation", validation), ("test", test)):
             labels = rows.labels[indices[split]]
-            answers = answers_missing(labels, missing)
-            made[split] = workspace.use_case.task.evaluate(labels, answers, rows.names, split, splits.fingerprint)
-            keep_answers(workspace, self.folder / f"{number}.{split}", answers)
+            predictions = answers_missing(labels, missing)
+            made[split] = workspace.use_case.task.evaluate(labels, predictions, rows.names, split, splits.fingerprint)
+            save_predictions(workspace, self.folder / f"{number}.{split}", predictions)
         trained = TrainedRef(
             path="",
             run_id=f"run{number}",
@@ -456,7 +456,7 @@ class ByHand:
             ended_at=datetime.now(UTC),
         )
         path = str(self.folder / f"{number}.validation")
-        return RunResult(config={"seed": number}, run_id=f"run{number}", trained=trained, answers=path, **made)
+        return RunResult(config={"seed": number}, run_id=f"run{number}", trained=trained, predictions=path, **made)
 
     def table(self, grid: GridRef) -> tuple[Experiment, str]:
         places = self.done.workspace.settings.model_copy(update={"artifacts_dir": self.folder})

@@ -58,11 +58,11 @@ def test_there_is_one_logit_for_each_class_name_and_one_embedding_for_each_image
 def test_the_first_layer_whitens_the_patches_of_the_training_images() -> None:
     rows = _rows()
     network = _built(rows=rows)
-    answers = network.whiten(network.normalize(_batch(rows, 150))).transpose(0, 1).flatten(1)
-    strong = answers[:12] @ answers[:12].T / answers.shape[1]
+    predictions = network.whiten(network.normalize(_batch(rows, 150))).transpose(0, 1).flatten(1)
+    strong = predictions[:12] @ predictions[:12].T / predictions.shape[1]
     assert (strong - torch.diag(strong.diag())).abs().max() < 0.01
     assert 0.5 < strong.diag()[-3:].min() <= strong.diag()[-3:].max() < 1.05
-    torch.testing.assert_close(answers[:12], -answers[12:])
+    torch.testing.assert_close(predictions[:12], -predictions[12:])
     assert not network.whiten.weight.requires_grad
 
 
@@ -144,8 +144,8 @@ def test_the_default_recipe_learns_the_sample_to_more_than_nine_in_ten(tmp_path:
     network = model.build(TrainConfig(), classifier.preprocess(rows, train), rows, train)
     model.fit(network, rows, splits, TrainConfig(), folder=tmp_path / "fit", key="k", on_epoch=lambda metrics: None)
     with torch.inference_mode():
-        answers = network(torch.from_numpy(rows.images[test]).permute(0, 3, 1, 2))[0].argmax(1).numpy()
-    assert np.mean(answers == rows.labels[test]) > 0.9
+        predictions = network(torch.from_numpy(rows.images[test]).permute(0, 3, 1, 2))[0].argmax(1).numpy()
+    assert np.mean(predictions == rows.labels[test]) > 0.9
 
 
 def test_every_number_may_be_given_as_text_as_the_command_line_does() -> None:

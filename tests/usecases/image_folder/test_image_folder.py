@@ -10,7 +10,7 @@ from PIL import Image
 from openmlops.core.images.decoding import png
 from openmlops.core.types import Problem
 from openmlops.usecases.image_folder.arrange import arrange
-from openmlops.usecases.image_folder.data import ImageFolder, preprocess, show, split
+from openmlops.usecases.image_folder.data import ImageFolder, preprocess, split, to_model_input
 from shapes import NAMES, folders, pictures
 
 SHAPES = ImageFolder(NAMES, 32)
@@ -216,8 +216,8 @@ def test_the_checks_find_copies_across_splits_contradictions_and_unknown_classes
 
 def test_a_model_of_another_size_is_still_shown_what_it_takes() -> None:
     images = np.stack(pictures(2, 0)["disc"])
-    assert show(images, (32, 32)).pixels is images
-    scaled = show(images, (64, 64))
+    assert to_model_input(images, (32, 32)).pixels is images
+    scaled = to_model_input(images, (64, 64))
     assert (scaled.pixels.shape, scaled.sizes.tolist()) == ((2, 64, 64, 3), [[32, 32], [32, 32]])
 
 

@@ -8,8 +8,8 @@ from openmlops.core.images.boxes import objects, place, to_canvas
 from openmlops.core.images.corruptions import all_moved, corrupt
 from openmlops.core.monitoring.drift import DriftReference, calibrate, measure
 from openmlops.usecases.base import Outputs
-from openmlops.usecases.yolo_folder.answering import answer, show
 from openmlops.usecases.yolo_folder.features import features
+from openmlops.usecases.yolo_folder.inference import to_model_input, to_predictions
 
 CANVAS = (160, 160)
 
@@ -18,13 +18,13 @@ def row(*box: float, score: float = 0.9) -> list[float]:
     return [*box, score, 0.0]
 
 
-def described(*answers: list[list[float]], size: tuple[int, int] = (100, 200), classes: int = 1) -> dict[str, np.ndarray]:
+def described(*predictions: list[list[float]], size: tuple[int, int] = (100, 200), classes: int = 1) -> dict[str, np.ndarray]:
     """The columns of blank images of `size` (height, width) with these answers."""
-    found = objects([np.array(rows, dtype=np.float32).reshape(-1, 6) for rows in answers])
-    shown = show(objects([np.full((*size, 3), 90, dtype=np.uint8)] * len(answers)), CANVAS)
-    n = len(answers)
+    found = objects([np.array(rows, dtype=np.float32).reshape(-1, 6) for rows in predictions])
+    model_input = to_model_input(objects([np.full((*size, 3), 90, dtype=np.uint8)] * len(predictions)), CANVAS)
+    n = len(predictions)
     return features(
-        shown, Outputs(found, np.zeros((n, 12), np.float32), {"class_scores": np.full((n, classes), 0.5, np.float32)})
+        model_input, Outputs(found, np.zeros((n, 12), np.float32), {"class_scores": np.full((n, classes), 0.5, np.float32)})
     )
 
 
@@ -50,7 +50,7 @@ def _scene(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 def watched(images: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """The columns of a detector that finds the true boxes, small ones with less confidence, and some that are not there."""
-    rng, shown = np.random.default_rng(seed), show(images, CANVAS)
+    rng, model_input = np.random.default_rng(seed), to_model_input(images, CANVAS)
     boxes, scores = np.zeros((len(images), 30, 4), np.float32), np.zeros((len(images), 30, 1), np.float32)
     for i, (image, true) in enumerate(zip(images, labels, strict=True)):
         k = len(true)
@@ -61,7 +61,7 @@ def watched(images: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, np.n
         boxes[i, k:] = np.hstack([corner, corner + rng.uniform(5, 40, corner.shape)])
         scores[i, k:, 0] = rng.exponential(0.02, 30 - k).clip(0, 1)
     raw = {"boxes": boxes, "scores": scores, "embedding": rng.normal(size=(len(images), 4)).astype(np.float32)}
-    return features(shown, answer(raw, shown))
+    return features(model_input, to_predictions(raw, model_input))
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_versions_with_other_inputs_have_comparable_image_columns():
     images, _ = street(20, seed=5)
     large = objects([image.repeat(4, axis=0).repeat(4, axis=1) for image in images])
     empty = Outputs(objects([np.empty((0, 6), np.float32)] * 20), np.zeros((20, 2)), {"class_scores": np.zeros((20, 1))})
-    small, big = (features(show(large, canvas), empty) for canvas in ((160, 160), (320, 320)))
+    small, big = (features(to_model_input(large, canvas), empty) for canvas in ((160, 160), (320, 320)))
     for name in (name for name in small if name.startswith("image.")):
         scatter = max(small[name].std(), 0.5)
         assert abs(small[name].mean() - big[name].mean()) < scatter, name
@@ -175,8 +175,8 @@ def test_the_same_world_is_no_drift(reference: DriftReference):
 
 def test_a_detector_that_finds_nothing_any_more_is_drift_not_unmeasurable(reference: DriftReference):
     images, _ = street(100, seed=7)
-    shown = show(images, CANVAS)
+    model_input = to_model_input(images, CANVAS)
     nothing = {"boxes": np.zeros((100, 30, 4), np.float32), "scores": np.zeros((100, 30, 1), np.float32)}
     embedding = np.random.default_rng(7).normal(size=(100, 4)).astype(np.float32)
-    found = measure(features(shown, answer(nothing | {"embedding": embedding}, shown)), reference)
+    found = measure(features(model_input, to_predictions(nothing | {"embedding": embedding}, model_input)), reference)
     assert found.outcome == "drift", found.reasons

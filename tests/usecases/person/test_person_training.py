@@ -485,6 +485,6 @@ def test_the_default_recipe_finds_four_people_in_five_on_the_sample_within_two_m
     model = use_case.build(config, use_case.preprocess(rows, splits["train"]), rows, splits["train"])
     result = use_case.fit(model, rows, splits, config, folder=tmp_path, key="k", on_epoch=lambda metrics: None)
     eager = Eager(use_case.served(model), use_case.task.outputs)
-    answers = inference.answers(use_case, eager, rows.images[splits["test"]])
-    assert use_case.task.score_of(rows.labels[splits["test"]], answers, 1).value >= 0.8
+    predictions = inference.predict(use_case, eager, rows.images[splits["test"]])
+    assert use_case.task.score_of(rows.labels[splits["test"]], predictions, 1).value >= 0.8
     assert result.seconds <= 120

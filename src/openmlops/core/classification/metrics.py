@@ -36,9 +36,9 @@ def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 def class_scores(confusion: np.ndarray, names: tuple[str, ...]) -> tuple[ClassScore, ...]:
     """Precision, recall and F1 of each class; as usual 0 where nothing was answered so, or nothing truly is so (n = 0)."""
-    right, answered, truly = np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
-    precision, recall = right / np.maximum(answered, 1), right / np.maximum(truly, 1)
-    f1 = 2 * right / np.maximum(answered + truly, 1)
+    right, predicted, truly = np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
+    precision, recall = right / np.maximum(predicted, 1), right / np.maximum(truly, 1)
+    f1 = 2 * right / np.maximum(predicted + truly, 1)
     columns = zip(names, precision, recall, f1, truly, strict=True)
     return tuple(ClassScore(name=name, precision=p, recall=r, f1=f, n=n) for name, p, r, f, n in columns)
 
@@ -74,11 +74,11 @@ def evaluate_classification(
 def classification_report(evaluation: ClassificationEvaluation) -> str:
     """The evaluation as a table of text; brackets are Wilson intervals at 95 %."""
     confusion = np.array(evaluation.confusion)
-    right, answered, truly = np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
+    right, predicted, truly = np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
     width = max(len("accuracy"), *(len(score.name) for score in evaluation.classes))
     lines = [f"{'':>{width}}  {'precision':^20}  {'recall':^20}  f1-score  support", ""]
     for i, score in enumerate(evaluation.classes):
-        shares = f"{_bracketed(right[i], answered[i])}  {_bracketed(right[i], truly[i])}"
+        shares = f"{_bracketed(right[i], predicted[i])}  {_bracketed(right[i], truly[i])}"
         lines.append(f"{score.name:>{width}}  {shares}  {score.f1:8.3f}  {score.n:7d}")
     accuracy = _bracketed(int(right.sum()), evaluation.n)
     lines += ["", f"{'accuracy':>{width}}  {'':20}  {accuracy}  {'':8}  {evaluation.n:7d}"]

@@ -69,13 +69,13 @@ def from_columns(found: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
     return np.stack([np.asarray(found[f"probability_{name}"], np.float32) for name in names], axis=1)
 
 
-def read_label(told: Any, names: Sequence[str]) -> str:
+def read_label(reported: Any, names: Sequence[str]) -> str:
     """A class by index or name. Raises DataError."""
-    if isinstance(told, str) and told in names:
-        return json.dumps(names.index(told))
-    if type(told) is int and 0 <= told < len(names):
-        return json.dumps(told)
-    problem = f"The label {str(told)[:80]!r} is no class of the model"
+    if isinstance(reported, str) and reported in names:
+        return json.dumps(names.index(reported))
+    if type(reported) is int and 0 <= reported < len(names):
+        return json.dumps(reported)
+    problem = f"The label {str(reported)[:80]!r} is no class of the model"
     raise DataError(problem, f"Use 0 to {len(names) - 1}, or one of {', '.join(names)}")
 
 
@@ -113,7 +113,7 @@ CLASSIFICATION = Task(
     from_label_column=lambda found: np.asarray(found, np.int64),
     labels=labels_of,
     as_json=lambda label: json.dumps(int(label)),
-    told=int,
+    as_feedback=int,
     within=lambda label, image: label,
     moved=lambda labels, images, kind, severity, seed: labels,
     renamed=renamed,

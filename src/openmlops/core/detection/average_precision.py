@@ -64,8 +64,8 @@ def _curves(matched: Matched, kind: int, weights: np.ndarray) -> np.ndarray:
     """(d, t, 101) of one class."""
     boxes, true = matched.kind == kind, weights @ matched.truths[:, kind]
     drawn = np.take(weights, matched.image[boxes], axis=1)
-    answered, needed = np.maximum(drawn.cumsum(axis=1), 1), _hits_beyond_recalls(true)
-    curves = [_curve(drawn, answered, np.flatnonzero(hit), needed) for hit in matched.hit[boxes].T]
+    predicted, needed = np.maximum(drawn.cumsum(axis=1), 1), _hits_beyond_recalls(true)
+    curves = [_curve(drawn, predicted, np.flatnonzero(hit), needed) for hit in matched.hit[boxes].T]
     return np.where(true[:, None, None] > 0, np.stack(curves, axis=1), np.nan)
 
 
@@ -78,14 +78,14 @@ def _hits_beyond_recalls(true: np.ndarray) -> np.ndarray:
     return hits
 
 
-def _curve(drawn: np.ndarray, answered: np.ndarray, hits: np.ndarray, needed: np.ndarray) -> np.ndarray:
+def _curve(drawn: np.ndarray, predicted: np.ndarray, hits: np.ndarray, needed: np.ndarray) -> np.ndarray:
     """The best precision from each recall on, (d, 101), of one class at one threshold.
 
     How often each answer is drawn, and answers up to each (d, k); which are hits (h,); hits needed for each recall (d, 101).
     """
     found = np.take(drawn, hits, axis=1).cumsum(axis=1)
     precision = np.zeros((len(found), len(hits) + 1))
-    np.divide(found, np.take(answered, hits, axis=1), out=precision[:, :-1])
+    np.divide(found, np.take(predicted, hits, axis=1), out=precision[:, :-1])
     first = np.array([row.searchsorted(number) for row, number in zip(found, needed, strict=True)])
     starts = first + np.arange(len(found))[:, None] * precision.shape[1]
     best = np.maximum.reduceat(precision.ravel(), starts.ravel()).reshape(starts.shape)

@@ -45,7 +45,7 @@ _AT_50 = THRESHOLDS[:1]
 
 
 def evaluate_detection(
-    labels: np.ndarray, answers: np.ndarray, names: tuple[str, ...], split: str, split_fingerprint: str
+    labels: np.ndarray, predictions: np.ndarray, names: tuple[str, ...], split: str, split_fingerprint: str
 ) -> DetectionEvaluation:
     """Labels (n,) and answers (n,) -> everything that is measured on one split.
 
@@ -54,7 +54,7 @@ def evaluate_detection(
     class without true boxes. Draws without a true box are left out of the intervals. Raises EvaluationError for an empty
     split, no true box in it, class indices that `names` does not have, and numbers that are not finite.
     """
-    matched = match(labels, answers, len(names))
+    matched = match(labels, predictions, len(names))
     every, draws = np.ones((1, len(labels))), bootstrap(len(labels))
     maps, map_draws = mean_average_precision(matched, every)[0], mean_average_precision(matched, draws)
     shares, share_draws = _precision_recall(matched, every)[0], _precision_recall(matched, draws)
@@ -70,31 +70,31 @@ def evaluate_detection(
         precision=_interval(shares[0], share_draws[:, 0]),
         recall=_interval(shares[1], share_draws[:, 1]),
         classes=_class_scores(matched, names),
-        confusion=tuple(map(tuple, confusion_matrix(labels, answers, len(names)).tolist())),
+        confusion=tuple(map(tuple, confusion_matrix(labels, predictions, len(names)).tolist())),
         curve=tuple(np.nanmean(curves, axis=0).tolist()),
     )
 
 
-def map50(labels: np.ndarray, answers: np.ndarray, classes: int | None = None) -> Interval:
+def map50(labels: np.ndarray, predictions: np.ndarray, classes: int | None = None) -> Interval:
     """mAP at IoU 0.5 alone, the same figures as in `evaluate_detection`. Raises EvaluationError as that does.
 
     Without `classes` any class index is taken for one that exists.
     """
-    matched = match(labels, answers, classes or classes_of(labels, answers), _AT_50)
+    matched = match(labels, predictions, classes or classes_of(labels, predictions), _AT_50)
     value = mean_average_precision(matched, np.ones((1, len(labels))))[0, 0]
     return _interval(value, mean_average_precision(matched, bootstrap(len(labels)))[:, 0])
 
 
-def confusion_matrix(labels: np.ndarray, answers: np.ndarray, classes: int) -> np.ndarray:
+def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
     """int64 (classes + 1, classes + 1): how many true boxes of the row's class were answered as the column's.
 
     The last row and column are background: boxes answered where nothing is, and true boxes missed. Of the answers of at
     least OPERATING, those that find their class at IoU 0.5 are on the diagonal; then the rest find what is left of other
     classes. Raises EvaluationError as `evaluate_detection` does.
     """
-    require_boxes(labels, answers, classes)
+    require_boxes(labels, predictions, classes)
     counts = np.zeros((classes + 1, classes + 1), dtype=np.int64)
-    for true, found in zip(labels, answers, strict=True):
+    for true, found in zip(labels, predictions, strict=True):
         np.add.at(counts, _confused(true, found[found[:, 4] >= OPERATING], classes), 1)
     return counts
 
@@ -121,7 +121,9 @@ def compare_detections(
     if not len(labels) == len(challenger) == len(opponent) > 0:
         problem = f"{name}: {len(challenger)} answers of the challenger against {len(opponent)} to {len(labels)} images"
         raise GateError(problem, "Let both models answer the same images, at least one")
-    matched = [match(labels, answers, classes_of(labels, challenger, opponent), _AT_50) for answers in (challenger, opponent)]
+    matched = [
+        match(labels, predictions, classes_of(labels, challenger, opponent), _AT_50) for predictions in (challenger, opponent)
+    ]
     first, second = (float(mean_average_precision(each, np.ones((1, len(labels))))[0, 0]) for each in matched)
     draws = bootstrap(len(labels))
     leads = np.subtract(*(mean_average_precision(each, draws)[:, 0] for each in matched))
@@ -152,14 +154,14 @@ def floor(images: Sequence[np.ndarray] | np.ndarray, labels: np.ndarray, classes
     return float(mean_average_precision(matched, np.ones((1, len(labels))))[0, 0])
 
 
-def margin(answers: np.ndarray) -> np.ndarray:
+def margin(predictions: np.ndarray) -> np.ndarray:
     """float64 (n,): distance of the least decided score from OPERATING, infinite without boxes. Small: worth a label."""
-    return np.array([np.abs(found[:, 4].astype(np.float64) - OPERATING).min(initial=np.inf) for found in answers])
+    return np.array([np.abs(found[:, 4].astype(np.float64) - OPERATING).min(initial=np.inf) for found in predictions])
 
 
-def pack(answers: np.ndarray) -> list[bytes]:
+def pack(predictions: np.ndarray) -> list[bytes]:
     """Answers (n,) -> bytes for each: rows of six float32, little-endian."""
-    return [np.ascontiguousarray(found, dtype=_ROW).tobytes() for found in answers]
+    return [np.ascontiguousarray(found, dtype=_ROW).tobytes() for found in predictions]
 
 
 def unpack(packed: Sequence[bytes]) -> np.ndarray:
@@ -181,29 +183,29 @@ def _confused(true: np.ndarray, found: np.ndarray, classes: int) -> tuple[np.nda
     takes = np.where(takes >= 0, takes, taken(others * (takes < 0), found[:, 4], _AT_50)[:, 0])
     missed = np.setdiff1d(np.arange(len(true)), takes)
     kinds = np.append(true[:, 4], classes).astype(np.int64)
-    answered = np.append(found[:, 5], np.full(len(missed), classes)).astype(np.int64)
-    return kinds[np.append(takes, missed)], answered
+    predicted = np.append(found[:, 5], np.full(len(missed), classes)).astype(np.int64)
+    return kinds[np.append(takes, missed)], predicted
 
 
 def _precision_recall(matched: Matched, weights: np.ndarray) -> np.ndarray:
     """Weights (d, n) of the images -> (d, 2): precision (0 without answers) and recall (NaN without true boxes)."""
     operating, n = matched.score >= OPERATING, weights.shape[1]
-    answered = weights @ np.bincount(matched.image[operating], minlength=n)
+    predicted = weights @ np.bincount(matched.image[operating], minlength=n)
     found = weights @ np.bincount(matched.image[operating & matched.hit[:, 0]], minlength=n)
     true = weights @ matched.truths.sum(axis=1)
-    return np.stack([found / np.maximum(answered, 1), found / np.where(true > 0, true, np.nan)], axis=1)
+    return np.stack([found / np.maximum(predicted, 1), found / np.where(true > 0, true, np.nan)], axis=1)
 
 
 def _class_scores(matched: Matched, names: tuple[str, ...]) -> tuple[DetectionScore, ...]:
     operating, classes = matched.score >= OPERATING, len(names)
     maps = np.nan_to_num(average_precision(matched, np.ones((1, len(matched.truths))))[0])
-    answered = np.bincount(matched.kind[operating], minlength=classes)
+    predicted = np.bincount(matched.kind[operating], minlength=classes)
     found = np.bincount(matched.kind[operating & matched.hit[:, 0]], minlength=classes)
     true = matched.truths.sum(axis=0)
     return tuple(
         DetectionScore(name=name, map50=ap[0], map50_95=ap.mean(), precision=p, recall=r, boxes=boxes)
         for name, ap, p, r, boxes in zip(
-            names, maps, found / np.maximum(answered, 1), found / np.maximum(true, 1), true, strict=True
+            names, maps, found / np.maximum(predicted, 1), found / np.maximum(true, 1), true, strict=True
         )
     )
 

@@ -35,20 +35,20 @@ class Matched:
     """bool (k, t): has found a true box of its class, at each threshold"""
 
 
-def match(labels: np.ndarray, answers: np.ndarray, classes: int, thresholds: np.ndarray = THRESHOLDS) -> Matched:
+def match(labels: np.ndarray, predictions: np.ndarray, classes: int, thresholds: np.ndarray = THRESHOLDS) -> Matched:
     """Labels and answers of n images -> their matches, image by image and class by class, the highest score first.
 
     A box takes the true box that it overlaps most of those not yet taken, if their IoU is at least the threshold.
     Raises EvaluationError as `require_boxes` does.
     """
-    require_boxes(labels, answers, classes)
+    require_boxes(labels, predictions, classes)
     truths = np.array([np.bincount(_kinds(true), minlength=classes) for true in labels])
     hits = [
         taken(same_class_overlap(true, found), found[:, 4], thresholds) >= 0
-        for true, found in zip(labels, answers, strict=True)
+        for true, found in zip(labels, predictions, strict=True)
     ]
-    image = np.repeat(np.arange(len(answers)), [len(found) for found in answers])
-    boxes, hit = np.concatenate(list(answers)), np.concatenate(hits)
+    image = np.repeat(np.arange(len(predictions)), [len(found) for found in predictions])
+    boxes, hit = np.concatenate(list(predictions)), np.concatenate(hits)
     order = np.argsort(-boxes[:, 4], kind="stable")
     score, kind = boxes[order, 4].astype(np.float64), _kinds(boxes[order])
     return Matched(truths=truths, image=image[order], score=score, kind=kind, hit=hit[order])
@@ -102,21 +102,21 @@ def classes_of(*boxes: np.ndarray) -> int:
     return 1 + int(kinds[(kinds >= 0) & (kinds < _MOST_CLASSES)].max())
 
 
-def require_boxes(labels: np.ndarray, answers: np.ndarray, classes: int) -> None:
+def require_boxes(labels: np.ndarray, predictions: np.ndarray, classes: int) -> None:
     """Raise EvaluationError unless there is an image, a true box, an answer to each image, and all boxes are sound.
 
     Sound: rows of 5 and 6 finite numbers, whole class indices below `classes`, scores from 0 to 1.
     """
-    for problem in _problems(labels, answers, classes):
+    for problem in _problems(labels, predictions, classes):
         raise EvaluationError(f"Boxes cannot be measured: {problem}", "Check the split and the model's outputs")
 
 
-def _problems(labels: np.ndarray, answers: np.ndarray, classes: int) -> Iterator[str]:
-    if not len(labels) or len(labels) != len(answers):
-        yield f"there are {len(answers)} answers to {len(labels)} images"
+def _problems(labels: np.ndarray, predictions: np.ndarray, classes: int) -> Iterator[str]:
+    if not len(labels) or len(labels) != len(predictions):
+        yield f"there are {len(predictions)} answers to {len(labels)} images"
     if not any(len(true) for true in labels):
         yield f"there is no true box in {len(labels)} images"
-    for row, (true, found) in enumerate(zip(labels, answers, strict=True)):
+    for row, (true, found) in enumerate(zip(labels, predictions, strict=True)):
         yield from (f"label of image {row}: {problem}" for problem in _unsound(true, 5, classes))
         yield from (f"answer to image {row}: {problem}" for problem in _unsound(found, 6, classes))
         if len(found) and (found[:, 4].min() < 0 or found[:, 4].max() > 1):

@@ -21,25 +21,25 @@ MOST_BOXES = 1000
 _REMEDY = 'Send a list of boxes as {"class": "person", "box": [x1, y1, x2, y2]}, in pixels of the image; [] where nothing is'
 
 
-def confidence(answers: np.ndarray, labels: np.ndarray) -> ConfidenceTable:
+def confidence(predictions: np.ndarray, labels: np.ndarray) -> ConfidenceTable:
     """No confidence says how many boxes were overlooked, so there is no estimate without labels: raises DataError."""
     raise DataError("the accuracy of a detector is not estimated from its confidence", "Send labels to /feedback")
 
 
 def labelled(
-    answers: np.ndarray, labels: np.ndarray, classes: int, estimate: AccuracyEstimate | None
+    predictions: np.ndarray, labels: np.ndarray, classes: int, estimate: AccuracyEstimate | None
 ) -> LabelledAccuracy | None:
     """The mAP@50 on labelled answers; None if their labels hold no box at all."""
     try:
-        found = evaluation.map50(labels, answers, classes)
+        found = evaluation.map50(labels, predictions, classes)
     except EvaluationError:
         return None
     return LabelledAccuracy(metric=SCORE, accuracy=found, n=len(labels), error=None, covered=None)
 
 
-def columns(answers: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+def columns(predictions: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     """`boxes`: JSON, [[x1, y1, x2, y2, score, class index], ...]."""
-    return {"boxes": [json.dumps(boxes.astype(np.float64).round(4).tolist()) for boxes in answers]}
+    return {"boxes": [json.dumps(boxes.astype(np.float64).round(4).tolist()) for boxes in predictions]}
 
 
 def from_columns(found: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
@@ -47,21 +47,21 @@ def from_columns(found: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
     return objects([np.array(json.loads(text), np.float32).reshape(-1, 6) for text in found["boxes"]])
 
 
-def read_label(told: Any, names: Sequence[str]) -> str:
+def read_label(reported: Any, names: Sequence[str]) -> str:
     """A list of boxes, each an object with `class` (index or name) and `box`. Raises DataError."""
-    if not isinstance(told, list) or len(told) > MOST_BOXES:
-        raise DataError(f"The label {str(told)[:80]!r} is no list of at most {MOST_BOXES} boxes", _REMEDY)
-    return json.dumps([_read_box(box, names) for box in told])
+    if not isinstance(reported, list) or len(reported) > MOST_BOXES:
+        raise DataError(f"The label {str(reported)[:80]!r} is no list of at most {MOST_BOXES} boxes", _REMEDY)
+    return json.dumps([_read_box(box, names) for box in reported])
 
 
-def _read_box(told: Any, names: Sequence[str]) -> list[float]:
-    box = told.get("box") if isinstance(told, dict) else None
+def _read_box(reported: Any, names: Sequence[str]) -> list[float]:
+    box = reported.get("box") if isinstance(reported, dict) else None
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
-        raise DataError(f"The box {str(told)[:80]!r} has no four numbers", _REMEDY)
+        raise DataError(f"The box {str(reported)[:80]!r} has no four numbers", _REMEDY)
     x1, y1, x2, y2 = (float(value) for value in box)
     if not (min(x1, y1) >= 0 and np.float32(x1) < np.float32(x2) and np.float32(y1) < np.float32(y2)):
         raise DataError(f"The box {str(box)[:80]} has no area within an image", _REMEDY)
-    return [x1, y1, x2, y2, _class_index(told.get("class"), names)]
+    return [x1, y1, x2, y2, _class_index(reported.get("class"), names)]
 
 
 def _is_number(value: Any) -> bool:
@@ -69,12 +69,12 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1e6
 
 
-def _class_index(told: Any, names: Sequence[str]) -> int:
-    if isinstance(told, str) and told in names:
-        return names.index(told)
-    if type(told) is int and 0 <= told < len(names):
-        return told
-    raise DataError(f"The class {str(told)[:80]!r} is none of the model's ({', '.join(names)})", _REMEDY)
+def _class_index(reported: Any, names: Sequence[str]) -> int:
+    if isinstance(reported, str) and reported in names:
+        return names.index(reported)
+    if type(reported) is int and 0 <= reported < len(names):
+        return reported
+    raise DataError(f"The class {str(reported)[:80]!r} is none of the model's ({', '.join(names)})", _REMEDY)
 
 
 def labels_of(texts: Sequence[str]) -> np.ndarray:
@@ -88,7 +88,7 @@ def as_json(boxes: np.ndarray) -> str:
     return json.dumps([[*corners, int(kind)] for *corners, kind in rows])
 
 
-def told(boxes: np.ndarray) -> list[dict[str, Any]]:
+def as_feedback(boxes: np.ndarray) -> list[dict[str, Any]]:
     """float32 (m, 5) -> a list of boxes."""
     return [{"class": int(box[4]), "box": box[:4].astype(np.float64).round(3).tolist()} for box in boxes]
 
@@ -132,7 +132,7 @@ DETECTION = Task(
     from_label_column=lambda found: labels_of(list(found)),
     labels=labels_of,
     as_json=as_json,
-    told=told,
+    as_feedback=as_feedback,
     within=within,
     moved=lambda labels, images, kind, severity, seed: all_moved(list(labels), images, kind, severity, seed),
     renamed=renamed,

@@ -109,10 +109,10 @@ def decide(
     Raises GateError if the challenger is the champion, or if the comparisons are not those that the rules need.
     """
     if champion is None:
-        finding = _judge_first(challenger, floor, floor_of)
+        finding = _decide_first(challenger, floor, floor_of)
     else:
         _require_honest(challenger, champion, comparisons)
-        finding = _judge(challenger, champion, comparisons, rules)
+        finding = _decide_against_champion(challenger, champion, comparisons, rules)
     return Verdict(
         outcome=finding.outcome,
         reasons=(finding.reason, *(_sentence(challenger, compared) for compared in comparisons)),
@@ -123,7 +123,7 @@ def decide(
     )
 
 
-def _judge_first(challenger: Contender, floor: float, floor_of: str) -> _Finding:
+def _decide_first(challenger: Contender, floor: float, floor_of: str) -> _Finding:
     score, is_above = challenger.score, challenger.score.low > floor
     reason = (
         f"There is no champion yet, and version {challenger.version} scores {_percent(score.value)}, at least "
@@ -132,19 +132,21 @@ def _judge_first(challenger: Contender, floor: float, floor_of: str) -> _Finding
     return _Finding("promote" if is_above else "reject", reason)
 
 
-def _judge(challenger: Contender, champion: Contender, comparisons: Sequence[Comparison], rules: GateRules) -> _Finding:
-    arenas = [compared for compared in comparisons if compared.opponent == champion.version]
+def _decide_against_champion(
+    challenger: Contender, champion: Contender, comparisons: Sequence[Comparison], rules: GateRules
+) -> _Finding:
+    evaluation_sets = [compared for compared in comparisons if compared.opponent == champion.version]
     bars = [compared for compared in comparisons if compared.holdout]
-    if worse := [c for c in bars if c.high < -rules.margin] or [c for c in arenas if not c.holdout and c.high < 0]:
+    if worse := [c for c in bars if c.high < -rules.margin] or [c for c in evaluation_sets if not c.holdout and c.high < 0]:
         lost = f"{_difference(worse[0])} against version {worse[0].opponent} on {worse[0].name}"
         return _Finding("reject", f"Version {challenger.version} is worse: {lost}.")
-    open_arenas = [compared for compared in arenas if compared.high >= rules.worthwhile]
-    if not open_arenas:
+    open_sets = [compared for compared in evaluation_sets if compared.high >= rules.worthwhile]
+    if not open_sets:
         gain = f"A gain of {_points(rules.worthwhile)} over version {champion.version}"
         return _Finding("reject", f"{gain}, the least worth a promotion, is ruled out.")
-    better = _better(arenas, rules.alpha)
+    better = _better(evaluation_sets, rules.alpha)
     if not better:
-        more = min(_to_show_gain(compared, rules, rules.alpha / len(arenas)) for compared in open_arenas)
+        more = min(_to_show_gain(compared, rules, rules.alpha / len(evaluation_sets)) for compared in open_sets)
         return _Finding("inconclusive", f"Neither a gain nor its absence is shown; {_labels(more)}.", more)
     if undecided := [compared for compared in bars if compared.low <= -rules.margin]:
         more = max(_to_exclude_loss(compared, rules) for compared in undecided)
@@ -172,11 +174,11 @@ def _require_honest(challenger: Contender, champion: Contender, comparisons: Seq
         raise GateError(problem, "Give challenger and champion in this order, scored on the same answers")
 
 
-def _better(arenas: Sequence[Comparison], alpha: float) -> list[Comparison]:
+def _better(evaluation_sets: Sequence[Comparison], alpha: float) -> list[Comparison]:
     """The arenas on which the challenger is better, with a probability of at most `alpha` that any is so by luck (Holm)."""
     better: list[Comparison] = []
-    for rank, compared in enumerate(sorted(arenas, key=lambda c: c.p_better)):
-        if compared.p_better > alpha / (len(arenas) - rank):
+    for rank, compared in enumerate(sorted(evaluation_sets, key=lambda c: c.p_better)):
+        if compared.p_better > alpha / (len(evaluation_sets) - rank):
             break
         better.append(compared)
     return better

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-TRUE, ANSWERED = "#16a34a", "#dc2626"
+TRUE, PREDICTED = "#16a34a", "#dc2626"
 
 
 def with_boxes(
-    image: np.ndarray, answer: np.ndarray, names: Sequence[str], truth: np.ndarray | None = None, scale: float = 1.0
+    image: np.ndarray, predicted: np.ndarray, names: Sequence[str], truth: np.ndarray | None = None, scale: float = 1.0
 ) -> Image.Image:
     """uint8 (h, w, 3), answered boxes float32 (k, 6) and true boxes (m, 5) in its pixels -> the image, enlarged by `scale`."""
     page = Image.fromarray(image)
@@ -19,9 +19,9 @@ def with_boxes(
     width = max(1, round(max(page.size) / 250))
     for box in () if truth is None else truth:
         pen.rectangle(_corners(box, scale), outline=TRUE, width=width)
-    for box in answer[::-1]:  # the surest last, on top
+    for box in predicted[::-1]:  # the surest last, on top
         corners = _corners(box, scale)
-        pen.rectangle(corners, outline=ANSWERED, width=width)
+        pen.rectangle(corners, outline=PREDICTED, width=width)
         _name(pen, corners, f"{names[int(box[5])]} {box[4]:.2f}", page.width)
     return page
 
@@ -36,5 +36,5 @@ def _name(pen: ImageDraw.ImageDraw, corners: tuple[float, float, float, float], 
     _, _, right, bottom = pen.textbbox((0, 0), text)
     left, top = max(0, min(corners[0], width - right - 4)), corners[1]
     at = (left, top - bottom - 2) if top > bottom + 2 else (left, top)
-    pen.rectangle((at[0], at[1], at[0] + right + 3, at[1] + bottom + 2), fill=ANSWERED)
+    pen.rectangle((at[0], at[1], at[0] + right + 3, at[1] + bottom + 2), fill=PREDICTED)
     pen.text((at[0] + 2, at[1]), text, fill="white")

@@ -79,8 +79,8 @@ def estimate_accuracy(probabilities: object, table: ConfidenceTable, drift: Drif
         return AccuracyEstimate(accuracy=None, n=0, trustworthy=False, reasons=found)
     confidence = np.asarray(probabilities).max(axis=1)
     n, edges = len(confidence), np.array(table.edges)
-    answers = np.bincount(_bins(confidence, edges), minlength=len(edges) - 1)
-    drawn = _draw_accuracies(answers, np.array(table.correct), np.array(table.counts), np.random.default_rng(seed))
+    predictions = np.bincount(_bins(confidence, edges), minlength=len(edges) - 1)
+    drawn = _draw_accuracies(predictions, np.array(table.correct), np.array(table.counts), np.random.default_rng(seed))
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     doubts = _doubts(n, float((confidence < edges[0]).mean()), drift)
     return AccuracyEstimate(
@@ -105,10 +105,10 @@ def check_against_labels(predicted: np.ndarray, labels: np.ndarray, estimate: Ac
     )
 
 
-def _draw_accuracies(answers: np.ndarray, correct: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _draw_accuracies(predictions: np.ndarray, correct: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Accuracies (DRAWS,) of a window with `answers` answers in each bin of the table (Jeffreys' prior)."""
-    rates = rng.beta(correct + 0.5, counts - correct + 0.5, size=(DRAWS, len(answers)))
-    return rng.binomial(answers, rates).sum(axis=1) / answers.sum()
+    rates = rng.beta(correct + 0.5, counts - correct + 0.5, size=(DRAWS, len(predictions)))
+    return rng.binomial(predictions, rates).sum(axis=1) / predictions.sum()
 
 
 def _bins(confidence: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -87,18 +87,18 @@ def _fetch(url: str, part: Path, on_progress: Progress) -> None:
 def _append(url: str, part: Path, on_progress: Progress) -> None:
     """One attempt: ask for what is missing, append it. A server without ranges sends all of it again."""
     done = part.stat().st_size if part.exists() else 0
-    with _answer(url, {"Range": f"bytes={done}-"} if done else {}) as answer:
-        if answer.status_code == 416:  # nothing is missing, or what is there is longer than the file
-            if answer.headers.get("Content-Range", "").endswith(f"/{done}"):
+    with _response(url, {"Range": f"bytes={done}-"} if done else {}) as response:
+        if response.status_code == 416:  # nothing is missing, or what is there is longer than the file
+            if response.headers.get("Content-Range", "").endswith(f"/{done}"):
                 return
             part.unlink()
             raise _Interrupted("the part on disk is longer than the file")
-        if answer.status_code != 206:
+        if response.status_code != 206:
             done = 0
-        length = answer.headers.get("Content-Length")
+        length = response.headers.get("Content-Length")
         total = done + int(length) if length else None
         with part.open("ab" if done else "wb") as file:
-            for piece in answer.iter_content(PIECE_BYTES):
+            for piece in response.iter_content(PIECE_BYTES):
                 file.write(piece)
                 done += len(piece)
                 on_progress(done, total)
@@ -107,20 +107,22 @@ def _append(url: str, part: Path, on_progress: Progress) -> None:
 
 
 @contextmanager
-def _answer(url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
+def _response(url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
     try:
-        answer = requests.get(url, headers=headers | {"Accept-Encoding": "identity"}, stream=True, timeout=TIMEOUT_SECONDS)
+        response = requests.get(url, headers=headers | {"Accept-Encoding": "identity"}, stream=True, timeout=TIMEOUT_SECONDS)
     except (
         ValueError,
         requests.TooManyRedirects,
     ) as error:  # requests' own errors of URLs are some, and what urllib3 and the codec of names raise
         raise DataError(f"'{url[:200]}' is not an address to download from", "Give an http or https address") from error
-    with answer:
-        if answer.status_code >= 500 or answer.status_code in (408, 429):
-            raise _Interrupted(f"the server answered {answer.status_code}")
-        if answer.status_code not in (200, 206, 416):
-            raise DataError(f"{url} answered {answer.status_code} ({answer.reason})", "Pass a mirror with --url, or --archive")
-        yield answer
+    with response:
+        if response.status_code >= 500 or response.status_code in (408, 429):
+            raise _Interrupted(f"the server answered {response.status_code}")
+        if response.status_code not in (200, 206, 416):
+            raise DataError(
+                f"{url} answered {response.status_code} ({response.reason})", "Pass a mirror with --url, or --archive"
+            )
+        yield response
 
 
 def unpack(archive: Path, folder: Path) -> Path:

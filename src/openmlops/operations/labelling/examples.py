@@ -21,7 +21,7 @@ from openmlops.operations.release.aliases import version_of
 from openmlops.operations.release.drift_references import read_references
 from openmlops.operations.release.model_card import Description
 from openmlops.operations.workspace import Workspace
-from openmlops.usecases.base import Shown
+from openmlops.usecases.base import ModelInput
 
 DRAWN, FARTHEST, OF_REFERENCE = 8, 4, 8
 """images of each kind"""
@@ -35,7 +35,7 @@ class Reference(NamedTuple):
     """A validation image of the version, as its model is shown it: uint8 (h, w, 3), and what the model answered."""
 
     image: np.ndarray
-    answer: np.ndarray
+    predicted: np.ndarray
 
 
 class Examples(NamedTuple):
@@ -105,8 +105,8 @@ def _why_few(record: DecisionRecord | None, window: Window, kept: list[int]) -> 
 
 
 def _rows(workspace: Workspace, window: Window) -> list[Logged]:
-    answers = workspace.use_case.task.unpack(window.answers, len(window.layout.classes))
-    columns = (window.ids, window.at, window.input_sha256, answers, window.labels)
+    predictions = workspace.use_case.task.unpack(window.predictions, len(window.layout.classes))
+    columns = (window.ids, window.at, window.input_sha256, predictions, window.labels)
     return [Logged(*row, window.layout.classes) for row in zip(*columns, strict=True)]
 
 
@@ -140,9 +140,9 @@ def _reference(workspace: Workspace, folder: Path) -> tuple[tuple[Reference, ...
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         return (), f"The version's own validation images cannot be read ({type(error).__name__})."
     sizes = np.array([image.shape[:2] for image in images], np.int64)
-    answers = use_case.answer(tensors, Shown(images, sizes)).answers
+    predictions = use_case.to_predictions(tensors, ModelInput(images, sizes)).predictions
     chosen = np.unique(np.linspace(0, len(images) - 1, OF_REFERENCE).astype(int))
-    return tuple(Reference(images[row], answers[row]) for row in chosen), ""
+    return tuple(Reference(images[row], predictions[row]) for row in chosen), ""
 
 
 def _classes(folder: Path) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ class ToLabel(Value):
     needed: int
 
     @property
-    def asked(self) -> int:
+    def requested(self) -> int:
         """How many images it names."""
         return self.labelled + self.not_kept + len(self.open)
 
@@ -71,7 +71,7 @@ class Logged(NamedTuple):
     prediction: str
     at: datetime
     sha256: str
-    answer: np.ndarray
+    predicted: np.ndarray
     label: str | None
     classes: tuple[str, ...]
 
@@ -110,8 +110,8 @@ def logged(workspace: Workspace, model: str, prediction: str) -> Logged:
     if not len(found):
         raise PredictionNotFound(f"The log has no prediction '{prediction[:80]}' of the model '{model}'", "Open the page again")
     classes = found.layout.classes
-    (answer,) = workspace.use_case.task.unpack(found.answers, len(classes))
-    return Logged(found.ids[0], found.at[0], found.input_sha256[0], answer, found.labels[0], classes)
+    (predicted,) = workspace.use_case.task.unpack(found.predictions, len(classes))
+    return Logged(found.ids[0], found.at[0], found.input_sha256[0], predicted, found.labels[0], classes)
 
 
 def image_of(workspace: Workspace, found: Logged) -> np.ndarray:
@@ -124,47 +124,47 @@ def size_of(workspace: Workspace, found: Logged) -> tuple[int, int]:
     return image_size(workspace.inputs.read(found.sha256))
 
 
-def answered_boxes(answer: np.ndarray) -> np.ndarray:
+def predicted_boxes(predicted: np.ndarray) -> np.ndarray:
     """A detector's answer float32 (k, 6) -> the boxes that count, at least a pixel wide and high: (m, 6), the surest first."""
-    sides = answer[:, 2:4] - answer[:, :2]
-    boxes: np.ndarray = answer[(answer[:, 4] >= OPERATING) & (sides >= 1).all(axis=1)]
+    sides = predicted[:, 2:4] - predicted[:, :2]
+    boxes: np.ndarray = predicted[(predicted[:, 4] >= OPERATING) & (sides >= 1).all(axis=1)]
     return boxes
 
 
 def with_drawn(found: Logged, accepted: Sequence[int], drawn: Sequence[Any]) -> list[Any]:
     """What a client would tell of a detector's image: the boxes of `answered_boxes` in these rows as they were answered, then
     the drawn ones, {"class": ..., "box": [x1, y1, x2, y2]}. Raises DataError for a row that there is not."""
-    boxes = answered_boxes(found.answer)
+    boxes = predicted_boxes(found.predicted)
     if bad := [row for row in accepted if not 0 <= row < len(boxes)]:
         raise DataError(f"The answer has {len(boxes)} boxes, none in row {bad[0]}", "Open the page again")
     kept = [{"class": int(box[5]), "box": box[:4].astype(np.float64).tolist()} for box in boxes[sorted(set(accepted))]]
     return [*kept, *drawn]
 
 
-def give(workspace: Workspace, model: str, prediction: str, told: Any, now: datetime) -> bool:
+def give(workspace: Workspace, model: str, prediction: str, reported: Any, now: datetime) -> bool:
     """Join a label to a prediction of this model, as POST /feedback does; False if the very same label had joined before.
 
     `told` is a class by index or name, or a list of boxes. Raises PredictionNotFound, DataError for what is no label of this
     image, LabelConflict if it has another label already: labels join once.
     """
     found, task = logged(workspace, model, prediction), workspace.use_case.task
-    (label,) = task.labels([task.read_label(told, found.classes)])
+    (label,) = task.labels([task.read_label(reported, found.classes)])
     if task.within(label, image_of(workspace, found)) is None:
         raise DataError("A box of the label lies outside of its image", "Draw it on the image")
     try:
-        return workspace.inference_log.label(prediction, told, task.read_label, now)
+        return workspace.inference_log.label(prediction, reported, task.read_label, now)
     except LabelConflict as error:
         raise LabelConflict("This image was labelled elsewhere meanwhile", "That label stays, yours was not kept") from error
 
 
 def _left(workspace: Workspace, record: DecisionRecord) -> ToLabel:
-    answers = workspace.inference_log.named(record.model, (*record.labels.uncertain, *record.labels.random))
-    rows = {name: row for row, name in enumerate(answers.ids)}
-    unlabelled = {name: row for name, row in rows.items() if answers.labels[row] is None}
+    predictions = workspace.inference_log.named(record.model, (*record.labels.uncertain, *record.labels.random))
+    rows = {name: row for row, name in enumerate(predictions.ids)}
+    unlabelled = {name: row for name, row in rows.items() if predictions.labels[row] is None}
     open_ = tuple(
-        Wanted(prediction=name, sha256=answers.input_sha256[row], at=answers.at[row], why=why)
+        Wanted(prediction=name, sha256=predictions.input_sha256[row], at=predictions.at[row], why=why)
         for name, why in _in_turn(record.labels)
-        if (row := unlabelled.get(name)) is not None and workspace.inputs.holds(answers.input_sha256[row])
+        if (row := unlabelled.get(name)) is not None and workspace.inputs.holds(predictions.input_sha256[row])
     )
     return ToLabel(
         decision=record.id,
@@ -195,5 +195,5 @@ def _worth(workspace: Workspace, model: str, version: int) -> WorthLabelling:
     if not rows:
         return WorthLabelling()
     task = workspace.use_case.task
-    margins = task.margin(task.unpack([window.answers[row] for row in rows], len(window.layout.classes)))
+    margins = task.margin(task.unpack([window.predictions[row] for row in rows], len(window.layout.classes)))
     return worth_labelling([window.ids[row] for row in rows], margins, workspace.settings.policy_labels_to_request)

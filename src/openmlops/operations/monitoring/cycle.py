@@ -53,7 +53,7 @@ class CycleOutcome(Value):
 
 
 @contextmanager
-def turn(workspace: Workspace) -> Iterator[Callable[[], None]]:
+def cycle_lease(workspace: Workspace) -> Iterator[Callable[[], None]]:
     """The one right to act on the model. Yields a check that raises LeaseLost. Raises LeaseTaken if another process has it.
 
     Acts that a killed process left begun are closed as failed first.

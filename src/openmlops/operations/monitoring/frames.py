@@ -7,7 +7,7 @@ by chance alone, and a version without enough of them has none.
 import numpy as np
 import pandas as pd
 
-from openmlops.operations.monitoring.history import asked_for, records_of
+from openmlops.operations.monitoring.history import records_of, requested_labels
 from openmlops.operations.monitoring.monitor import FEWEST_LABELS
 from openmlops.operations.workspace import Workspace
 
@@ -63,12 +63,12 @@ def predictions(workspace: Workspace, version: int, last: int = 10_000) -> pd.Da
     """The last answers of a version, oldest first: the task's columns, the label where one has come, latency_ms, features."""
     window, task = workspace.inference_log.window(workspace.model_name, version, last), workspace.use_case.task
     names = window.layout.classes
-    answers = task.columns(task.unpack(window.answers, len(names)), names) if len(window) else {}
+    predictions = task.columns(task.unpack(window.predictions, len(names)), names) if len(window) else {}
     columns = {
         "id": window.ids,
         "at": window.at,
         "version": np.full(len(window), version),
-        **answers,
+        **predictions,
         "label": task.label_column(window.labels),
         "latency_ms": window.latency_ms,
         **window.columns(),
@@ -82,17 +82,17 @@ def scores(workspace: Workspace, last: int = 10_000) -> pd.DataFrame:
     Labels that were asked for because the model was unsure are left out; below 30 there is no score.
     """
     name, task = workspace.model_name, workspace.use_case.task
-    asked = asked_for(records_of(workspace, name))
+    requested = requested_labels(records_of(workspace, name))
     rows = []
     for version in workspace.ledger.champions(name):
         window = workspace.inference_log.window(name, version, last)
-        told = zip(window.ids, window.answers, window.labels, strict=True)
-        known = [(answer, label) for id_, answer, label in told if label is not None and id_ not in asked]
+        logged = zip(window.ids, window.predictions, window.labels, strict=True)
+        known = [(predicted, label) for id_, predicted, label in logged if label is not None and id_ not in requested]
         row: dict[str, float] = {"version": version, "answers": len(window), "labels": len(known)}
         if len(known) >= FEWEST_LABELS:
             classes = len(window.layout.classes)
-            answers = task.unpack([answer for answer, _ in known], classes)
-            row |= task.score_of(task.labels([label for _, label in known]), answers, classes).model_dump()
+            predictions = task.unpack([predicted for predicted, _ in known], classes)
+            row |= task.score_of(task.labels([label for _, label in known]), predictions, classes).model_dump()
         rows.append(row)
     return pd.DataFrame(rows, columns=["version", "answers", "labels", "value", "low", "high"]).set_index("version")
 

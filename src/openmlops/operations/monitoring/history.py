@@ -17,7 +17,7 @@ from openmlops.operations.release import promotion
 from openmlops.operations.release.model_card import Description
 from openmlops.operations.workspace import Workspace
 
-REMEMBERED = 1000
+HISTORY_LENGTH = 1000
 """records that are looked back at: more than a month of hourly ones"""
 _GATE = ("promote", "reject", "inconclusive", "failed")
 
@@ -30,7 +30,7 @@ def policy_of(workspace: Workspace) -> Policy:
 
 def records_of(workspace: Workspace, model: str) -> tuple[DecisionRecord, ...]:
     """The model's latest records, oldest first."""
-    return workspace.decisions.list(model, REMEMBERED)
+    return workspace.decisions.list(model, HISTORY_LENGTH)
 
 
 def history_of(workspace: Workspace, model: ModelRef, records: Sequence[DecisionRecord], source: Source) -> History:
@@ -73,7 +73,7 @@ def observations_of(records: Sequence[DecisionRecord], source: Source) -> tuple[
     return tuple(latest.values())
 
 
-def asked_for(records: Sequence[DecisionRecord]) -> frozenset[str]:
+def requested_labels(records: Sequence[DecisionRecord]) -> frozenset[str]:
     """Predictions whose label was asked for because the model was unsure: they say nothing of how accurate it is."""
     return frozenset(name for record in records for name in record.labels.uncertain)
 

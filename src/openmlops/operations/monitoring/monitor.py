@@ -14,10 +14,10 @@ from openmlops.adapters.evidently_report import EvidentlyReport, write_report
 from openmlops.core.monitoring.accuracy_estimate import AccuracyEstimate, LabelledAccuracy, estimate_accuracy
 from openmlops.core.monitoring.drift import DriftReport, measure
 from openmlops.core.monitoring.policy import Action, Labels, Observation, WorthLabelling, decide, worth_labelling
-from openmlops.core.tasks import Answers, Task
+from openmlops.core.tasks import Predictions, Task
 from openmlops.core.types import ModelRef, Value
 from openmlops.files import write_text
-from openmlops.operations.monitoring.history import asked_for, history_of, policy_of, records_of, span_of
+from openmlops.operations.monitoring.history import history_of, policy_of, records_of, requested_labels, span_of
 from openmlops.operations.monitoring.windows import Source, WindowRef
 from openmlops.operations.release.drift_references import read_references
 from openmlops.operations.release.exporting import REFERENCE_FILE
@@ -80,7 +80,7 @@ def trigger_decision(
         return kept
     frame = pd.read_parquet(window.path)
     records = records_of(workspace, window.model.name)
-    observation = _observe(workspace, window, frame, report, now, asked_for(records))
+    observation = _observe(workspace, window, frame, report, now, requested_labels(records))
     span = span_of([at.to_pydatetime() for at in frame["at"]], window.source, records, window.model.version)
     record = DecisionRecord(
         id=id_ or new_id(),
@@ -104,7 +104,12 @@ def trigger_decision(
 
 
 def _observe(
-    workspace: Workspace, window: WindowRef, frame: pd.DataFrame, report: EvidentlyReport, now: datetime, asked: frozenset[str]
+    workspace: Workspace,
+    window: WindowRef,
+    frame: pd.DataFrame,
+    report: EvidentlyReport,
+    now: datetime,
+    requested: frozenset[str],
 ) -> Observation:
     reference, notes = read_references(workspace.registry.fetch(window.model))
     if reference is None or not window.n:
@@ -113,31 +118,31 @@ def _observe(
     else:
         drift = measure({name: frame[name].to_numpy() for name in window.columns}, reference)
     task = workspace.use_case.task
-    answers = _answers(task, frame, window) if window.n else None
-    estimate = estimate_accuracy(answers, notes.confidence, drift) if notes.confidence else None
+    predictions = _answers(task, frame, window) if window.n else None
+    estimate = estimate_accuracy(predictions, notes.confidence, drift) if notes.confidence else None
     return Observation(
         at=now,
         version=window.model.version,
         drift=drift,
         share_of_drifted_columns=report.share_of_drifted_columns,
         estimate=estimate,
-        labelled=_labelled(task, window, frame, asked, estimate),
+        labelled=_labelled(task, window, frame, requested, estimate),
     )
 
 
-def _answers(task: Task, frame: pd.DataFrame, window: WindowRef) -> Answers:
+def _answers(task: Task, frame: pd.DataFrame, window: WindowRef) -> Predictions:
     return task.from_columns({str(name): frame[name] for name in frame}, window.classes)
 
 
 def _labelled(
-    task: Task, window: WindowRef, frame: pd.DataFrame, asked: frozenset[str], estimate: AccuracyEstimate | None
+    task: Task, window: WindowRef, frame: pd.DataFrame, requested: frozenset[str], estimate: AccuracyEstimate | None
 ) -> LabelledAccuracy | None:
     """The score on the answers whose label has come, but for those that were asked for because the model was unsure."""
-    known = frame[frame["label"].notna() & ~frame["id"].isin(asked)]
+    known = frame[frame["label"].notna() & ~frame["id"].isin(requested)]
     if len(known) < FEWEST_LABELS:
         return None
-    answers = _answers(task, known, window)
-    return task.labelled(answers, task.from_label_column(known["label"]), len(window.classes), estimate)
+    predictions = _answers(task, known, window)
+    return task.labelled(predictions, task.from_label_column(known["label"]), len(window.classes), estimate)
 
 
 def _wanted(task: Task, window: WindowRef, frame: pd.DataFrame, k: int) -> WorthLabelling:

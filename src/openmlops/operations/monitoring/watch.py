@@ -34,16 +34,16 @@ class Seen(Value):
 
     at: datetime
     version: int
-    answers: int
+    predictions: int
     labels: int
 
 
 def look(workspace: Workspace, now: datetime) -> Seen:
     """How things stand. Raises ModelNotFound if there is no champion."""
     model = load_latest_model(workspace)
-    answers = workspace.inference_log.count(model.name, model.version)
+    predictions = workspace.inference_log.count(model.name, model.version)
     labels = workspace.labelled_inputs.count_new(model.name)
-    return Seen(at=now, version=model.version, answers=answers, labels=labels)
+    return Seen(at=now, version=model.version, predictions=predictions, labels=labels)
 
 
 def due(last: Seen | None, seen: Seen, every: timedelta, window: int, labels: int, requests: tuple[str, ...]) -> str:
@@ -54,9 +54,9 @@ def due(last: Seen | None, seen: Seen, every: timedelta, window: int, labels: in
         return f"requested: {requests[-1]}"
     if seen.at - last.at >= every:
         return f"{every} have passed"
-    answers = seen.answers if seen.version != last.version else seen.answers - last.answers
-    if answers >= window:
-        return f"{answers} new answers"
+    predictions = seen.predictions if seen.version != last.version else seen.predictions - last.predictions
+    if predictions >= window:
+        return f"{predictions} new answers"
     if seen.labels >= labels > last.labels:
         return f"{seen.labels} new labels"
     return ""
@@ -76,7 +76,7 @@ def reset_breaker(workspace: Workspace, reason: str, now: datetime) -> DecisionR
 
 
 def watch(
-    workspace: Workspace, turn: Callable[[], CycleOutcome], every: timedelta, window: int, ended: threading.Event
+    workspace: Workspace, run_cycle: Callable[[], CycleOutcome], every: timedelta, window: int, ended: threading.Event
 ) -> Iterator[CycleOutcome]:
     """Take a turn whenever one is due, and yield what came of it, until `ended` is set. What fails is logged, and tried anew.
 
@@ -93,7 +93,7 @@ def watch(
             if why := due(last, seen, every, window, labels, _requests(workspace, last)):
                 last = seen
                 log.info("a turn is due: %s", why)
-                found = turn()
+                found = run_cycle()
                 notify(workspace, found)
                 yield found
         except OpenMLOpsError as error:

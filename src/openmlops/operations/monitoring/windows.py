@@ -70,7 +70,7 @@ def collect_inference_data(workspace: Workspace, model: ModelRef, last: int, sou
         window, left_out = _test_window(workspace, model, last, now), 0
     else:
         window = workspace.inference_log.window(model.name, model.version, last)
-        window, left_out = _answered_again(workspace, model, window) if simulated else (window, 0)
+        window, left_out = _predicted_again(workspace, model, window) if simulated else (window, 0)
     path = workspace.monitoring / WINDOW_FILE
     _write(workspace, path, window, model)
     return WindowRef(
@@ -101,14 +101,14 @@ def _test_window(workspace: Workspace, model: ModelRef, last: int, now: datetime
         at=(now,) * len(chosen),
         input_sha256=tuple(hashlib.sha256(rows.images[row].tobytes()).hexdigest() for row in chosen),
         features=np.zeros((len(chosen), 0), np.float32),
-        answers=(b"",) * len(chosen),
+        predictions=(b"",) * len(chosen),
         labels=tuple(workspace.use_case.task.as_json(label) for label in rows.labels[chosen]),
         latency_ms=np.zeros(len(chosen)),
     )
-    return _answer(workspace, model, window, _seen(workspace, rows.images[chosen])) if len(chosen) else window
+    return _predict(workspace, model, window, _seen(workspace, rows.images[chosen])) if len(chosen) else window
 
 
-def _answered_again(workspace: Workspace, model: ModelRef, window: Window) -> tuple[Window, int]:
+def _predicted_again(workspace: Workspace, model: ModelRef, window: Window) -> tuple[Window, int]:
     """The same logged inputs, corrupted and answered anew by the same version, and how many are not kept any more."""
     images, kept = [], []
     for index, sha256 in enumerate(window.input_sha256):
@@ -119,7 +119,7 @@ def _answered_again(workspace: Workspace, model: ModelRef, window: Window) -> tu
         kept.append(index)
     found = _rows_of(window, kept)
     if kept:
-        found = _answer(workspace, model, found, _seen(workspace, _together(images)))
+        found = _predict(workspace, model, found, _seen(workspace, _together(images)))
     return found, len(window) - len(kept)
 
 
@@ -128,16 +128,16 @@ def _seen(workspace: Workspace, images: np.ndarray) -> np.ndarray:
     return corrupt(images, *SIMULATED, seed=0) if workspace.settings.simulate_drift else images
 
 
-def _answer(workspace: Workspace, model: ModelRef, window: Window, images: np.ndarray) -> Window:
+def _predict(workspace: Workspace, model: ModelRef, window: Window, images: np.ndarray) -> Window:
     """The window with what the version's exported file answers to n images."""
     use_case = workspace.use_case
-    onnx = inference.exported(use_case, workspace.registry.fetch(model))
-    answers, features = inference.answers_and_features(use_case, onnx, images)
+    onnx = inference.load_exported(use_case, workspace.registry.fetch(model))
+    predictions, features = inference.predict_with_features(use_case, onnx, images)
     return replace(
         window,
         layout=Layout(tuple(features), window.layout.classes),
         features=np.stack(list(features.values()), axis=1),
-        answers=tuple(use_case.task.pack(answers)),
+        predictions=tuple(use_case.task.pack(predictions)),
     )
 
 
@@ -148,8 +148,8 @@ def _together(images: Sequence[np.ndarray]) -> np.ndarray:
 
 def _write(workspace: Workspace, path: Path, window: Window, model: ModelRef) -> None:
     task, classes = workspace.use_case.task, window.layout.classes
-    answers = task.columns(task.unpack(window.answers, len(classes)), classes)
-    write_parquet(path, window, {**answers, "label": task.label_column(window.labels)}, model.version)
+    predictions = task.columns(task.unpack(window.predictions, len(classes)), classes)
+    write_parquet(path, window, {**predictions, "label": task.label_column(window.labels)}, model.version)
 
 
 def _rows_of(window: Window, rows: Sequence[int]) -> Window:
@@ -162,13 +162,13 @@ def _rows_of(window: Window, rows: Sequence[int]) -> Window:
         at=taken(window.at),
         input_sha256=taken(window.input_sha256),
         features=window.features[rows],
-        answers=taken(window.answers),
+        predictions=taken(window.predictions),
         labels=taken(window.labels),
         latency_ms=window.latency_ms[rows],
     )
 
 
-def write_parquet(path: Path, window: Window, answers: Mapping[str, Any], version: int) -> None:
+def write_parquet(path: Path, window: Window, predictions: Mapping[str, Any], version: int) -> None:
     """Write a window of a version as Parquet, whole or not at all.
 
     One row a prediction: id, at, version, input_sha256, the features by name, the columns that its task makes of `answers` and
@@ -177,10 +177,10 @@ def write_parquet(path: Path, window: Window, answers: Mapping[str, Any], versio
     import pyarrow.parquet
 
     with replacing(path) as beside:
-        pyarrow.parquet.write_table(_table(window, answers, version), beside)
+        pyarrow.parquet.write_table(_table(window, predictions, version), beside)
 
 
-def _table(window: Window, answers: Mapping[str, Any], version: int):  # type: ignore[no-untyped-def]  # pyarrow.Table
+def _table(window: Window, predictions: Mapping[str, Any], version: int):  # type: ignore[no-untyped-def]  # pyarrow.Table
     import pyarrow
 
     return pyarrow.table(
@@ -190,7 +190,7 @@ def _table(window: Window, answers: Mapping[str, Any], version: int):  # type: i
             "version": np.full(len(window), version, np.int64),
             "input_sha256": pyarrow.array(window.input_sha256, pyarrow.string()),
             **window.columns(),
-            **answers,
+            **predictions,
             "latency_ms": window.latency_ms,
         }
     )

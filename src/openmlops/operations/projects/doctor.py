@@ -149,8 +149,8 @@ def _zenml(workspace: Workspace) -> Finding:
 
 def _server(workspace: Workspace, url: str) -> Finding:
     try:
-        answer = requests.get(f"{url.rstrip('/')}/health/ready", timeout=SECONDS)
-        state = answer.json()
+        response = requests.get(f"{url.rstrip('/')}/health/ready", timeout=SECONDS)
+        state = response.json()
         serving, problem = state["serving"], (state.get("problem") or "").rstrip(".")
     except requests.ConnectionError:
         return Finding(service="server", status="ok", says=f"no prediction server runs at {url}")
@@ -160,7 +160,7 @@ def _server(workspace: Workspace, url: str) -> Finding:
     except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError):
         problem = f"what answers at {url} is no prediction server of ours"
         return Finding(service="server", status="warning", says=problem, remedy="Name the right one with --server")
-    if not answer.ok:
+    if not response.ok:
         remedy = f"See its log; {problem[0].lower()}{problem[1:]}" if problem else "See its log"
         return Finding(service="server", status="warning", says=f"{url} answers no predictions now", remedy=remedy)
     return Finding(service="server", status="ok", says=f"{url} serves version {serving}{f'; {problem}' if problem else ''}")

@@ -17,7 +17,7 @@ from openmlops.operations.release import inference
 from openmlops.operations.workspace import Workspace
 
 
-def answers_of(workspace: Workspace, model: ModelRef, images: np.ndarray, classes: int) -> np.ndarray:
+def cached_predictions(workspace: Workspace, model: ModelRef, images: np.ndarray, classes: int) -> np.ndarray:
     """n images -> what the version's exported file answers, as the task calls answers: (n, ...).
 
     Kept in OPENMLOPS_HOME/answers under the SHA-256 of model and images, so that a champion answers the same holdout once.
@@ -27,15 +27,15 @@ def answers_of(workspace: Workspace, model: ModelRef, images: np.ndarray, classe
     kept = _read(path)
     if kept is not None and len(kept) == len(images):
         return workspace.use_case.task.unpack(kept, classes)
-    found = _ask(workspace, model, images)
+    found = _predict(workspace, model, images)
     _keep(path, workspace.use_case.task.pack(found))
     return found
 
 
-def _ask(workspace: Workspace, model: ModelRef, images: np.ndarray) -> np.ndarray:
+def _predict(workspace: Workspace, model: ModelRef, images: np.ndarray) -> np.ndarray:
     use_case = workspace.use_case
-    found = inference.answers(use_case, inference.exported(use_case, workspace.registry.fetch(model)), images)
-    if bad := sum(not np.isfinite(answer).all() for answer in found):
+    found = inference.predict(use_case, inference.load_exported(use_case, workspace.registry.fetch(model)), images)
+    if bad := sum(not np.isfinite(predicted).all() for predicted in found):
         problem = f"{model.name}/{model.version} answers {bad} of {len(images)} images with NaN or infinity"
         raise EvaluationError(problem, "Train again; this version cannot be judged")
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from openmlops.core.detection.evaluation import OPERATING
-from openmlops.core.images.drawing import ANSWERED, TRUE, with_boxes
+from openmlops.core.images.drawing import PREDICTED, TRUE, with_boxes
 from openmlops.core.quality import DetectionEvaluation
 from openmlops.files import replacing
 from openmlops.operations.release import figures
@@ -35,12 +35,12 @@ def precision_recall(evaluation: DetectionEvaluation, path: Path) -> Path:
     return figures.save(figure, path)
 
 
-def sheet(images: np.ndarray, labels: np.ndarray, answers: np.ndarray, names: Sequence[str], path: Path) -> Path:
+def sheet(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], path: Path) -> Path:
     """Draw up to SHOWN images, evenly drawn from all, with true boxes and those answered at OPERATING and above."""
     from PIL import Image, ImageDraw, ImageFont
 
     rows = np.unique(np.linspace(0, len(images) - 1, min(SHOWN, len(images))).astype(int))
-    tiles = [_tile(images[row], labels[row], answers[row], names) for row in rows]
+    tiles = [_tile(images[row], labels[row], predictions[row], names) for row in rows]
     columns = min(COLUMNS, len(tiles))
     height, width = max(tile.height for tile in tiles), max(tile.width for tile in tiles)
     size = (columns * (width + GAP) + GAP, math.ceil(len(tiles) / columns) * (height + GAP) + GAP + HEAD)
@@ -48,7 +48,7 @@ def sheet(images: np.ndarray, labels: np.ndarray, answers: np.ndarray, names: Se
     pen = ImageDraw.Draw(page)
     font = ImageFont.load_default(HEAD - 10)
     pen.text((GAP, 6), f"true boxes, {len(tiles)} of {len(images)} images", fill=TRUE, font=font)
-    pen.text((GAP + 300, 6), f"answered, confidence {OPERATING:g} and above", fill=ANSWERED, font=font)
+    pen.text((GAP + 300, 6), f"answered, confidence {OPERATING:g} and above", fill=PREDICTED, font=font)
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
         page.paste(tile, (GAP + column * (width + GAP), HEAD + GAP + row * (height + GAP)))
@@ -57,7 +57,7 @@ def sheet(images: np.ndarray, labels: np.ndarray, answers: np.ndarray, names: Se
     return path
 
 
-def _tile(image: np.ndarray, label: np.ndarray, answer: np.ndarray, names: Sequence[str]):  # type: ignore[no-untyped-def]
+def _tile(image: np.ndarray, label: np.ndarray, predicted: np.ndarray, names: Sequence[str]):  # type: ignore[no-untyped-def]
     """A PIL image; small ones are enlarged so that boxes can be told apart."""
     scale = TILE / max(image.shape[:2])
-    return with_boxes(image, answer[answer[:, 4] >= OPERATING], names, truth=label, scale=scale)
+    return with_boxes(image, predicted[predicted[:, 4] >= OPERATING], names, truth=label, scale=scale)

@@ -20,7 +20,7 @@ class Evaluated:
     evaluation: Evaluation
     images: np.ndarray
     labels: np.ndarray
-    answers: np.ndarray
+    predictions: np.ndarray
 
 
 def write_reports(found: Evaluated, folder: Path) -> tuple[Path, ...]:
@@ -43,7 +43,7 @@ def _of_detector(found: Evaluated, folder: Path) -> tuple[Path, ...]:
     return (
         figures.confusion_matrix(found.evaluation, folder / "confusion_matrix.png"),
         detection_figures.precision_recall(found.evaluation, folder / "pr_curve.png"),
-        detection_figures.sheet(found.images, found.labels, found.answers, names, folder / "predictions.png"),
+        detection_figures.sheet(found.images, found.labels, found.predictions, names, folder / "predictions.png"),
         write_text(folder / "detection_report.txt", detection_report(found.evaluation)),
     )
 

@@ -68,8 +68,8 @@ def _write_reference(rebuilt: "RebuiltModel", folder: Path) -> None:
     import pyarrow.parquet
 
     use_case, images = rebuilt.workspace.use_case, rebuilt.images("validation")
-    answers, features = inference.answers_and_features(use_case, inference.exported(use_case, folder), images)
+    predictions, features = inference.predict_with_features(use_case, inference.load_exported(use_case, folder), images)
     with replacing(folder / REFERENCE_FILE) as beside:
         pyarrow.parquet.write_table(pyarrow.table(features), beside)
     labels = rebuilt.rows.labels[rebuilt.indices["validation"]]
-    write_references(folder, features, lambda: use_case.task.confidence(answers, labels))
+    write_references(folder, features, lambda: use_case.task.confidence(predictions, labels))

@@ -13,13 +13,13 @@ from openmlops.errors import EvaluationError, GateError, ModelCorrupt, ModelNotF
 from openmlops.operations.data.datasets import indices_of
 from openmlops.operations.data.production_labels import held_out
 from openmlops.operations.release.aliases import version_of
-from openmlops.operations.release.cached_predictions import answers_of
+from openmlops.operations.release.cached_predictions import cached_predictions
 from openmlops.operations.workspace import Workspace
 
 HOLDOUT = "holdout"
 
 
-def judge(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> Verdict:
+def run_gate(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> Verdict:
     """The gate's verdict on a version, from the answers of its exported file, the champion's and the best champion's ever.
 
     Raises GateError if the challenger is the champion, or if there are no test images; ModelNotFound or ModelCorrupt if one of
@@ -36,9 +36,9 @@ def judge(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> Verd
     best, notes = _best_former(holdout, challenger, champion)
     comparisons = [holdout.compare(challenger, opponent) for opponent in (champion, *best)]
     if fresh := held_out(workspace, challenger.name, holdout.rows):
-        arena = _Arena(workspace, "fresh", *fresh, holdout.rows.names)
+        evaluation_set = _EvaluationSet(workspace, "fresh", *fresh, holdout.rows.names)
         try:
-            comparisons.append(arena.compare(challenger, champion))
+            comparisons.append(evaluation_set.compare(challenger, champion))
         except EvaluationError as error:  # labels that hold no box
             notes = (*notes, f"The fresh images say nothing: {error}")
     verdict = decide(holdout.contender(challenger), holdout.contender(champion), comparisons, holdout.floor)
@@ -52,27 +52,27 @@ def _trained_again(challenger: ModelRef, champion: ModelRef) -> Verdict:
     return Verdict(outcome="reject", reasons=why, challenger=challenger.version, champion=champion.version)
 
 
-class _Arena:
+class _EvaluationSet:
     """Images with their labels that models answer, and how well each does."""
 
     def __init__(self, workspace: Workspace, name: str, images: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> None:
         self.workspace, self.name, self.images, self.labels, self.names = workspace, name, images, labels, names
         self.task = workspace.use_case.task
 
-    def answers(self, model: ModelRef) -> np.ndarray:
+    def predictions(self, model: ModelRef) -> np.ndarray:
         """What the version's exported file answers."""
-        return answers_of(self.workspace, model, self.images, len(self.names))
+        return cached_predictions(self.workspace, model, self.images, len(self.names))
 
     def contender(self, model: ModelRef) -> Contender:
-        score = self.task.score_of(self.labels, self.answers(model), len(self.names))
+        score = self.task.score_of(self.labels, self.predictions(model), len(self.names))
         return Contender(version=model.version, sha256=model.sha256, score=score)
 
     def compare(self, challenger: ModelRef, opponent: ModelRef) -> Comparison:
-        ours, theirs = self.answers(challenger), self.answers(opponent)
+        ours, theirs = self.predictions(challenger), self.predictions(opponent)
         return self.task.compare(self.name, self.labels, ours, theirs, opponent.version, self.name == HOLDOUT)
 
 
-class _Holdout(_Arena):
+class _Holdout(_EvaluationSet):
     """The frozen test split."""
 
     def __init__(self, workspace: Workspace, splits: SplitsRef) -> None:

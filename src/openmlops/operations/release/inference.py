@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from openmlops.adapters.onnx_model import OnnxModel
-from openmlops.usecases.base import Outputs, Shown, UseCase
+from openmlops.usecases.base import ModelInput, Outputs, UseCase
 
 BATCH = 250
 """images that are shown at once, unless they are large"""
@@ -29,28 +29,31 @@ class Model(Protocol):
         """uint8 (n, height, width, 3) -> its outputs by name, n rows each."""
 
 
-def exported(use_case: UseCase, folder: Path) -> OnnxModel:
+def load_exported(use_case: UseCase, folder: Path) -> OnnxModel:
     """The model file of a version's folder. Raises ModelCorrupt."""
     return OnnxModel(folder / "model.onnx", use_case.task.outputs)
 
 
-def answers(use_case: UseCase, model: Model, images: np.ndarray) -> np.ndarray:
+def predict(use_case: UseCase, model: Model, images: np.ndarray) -> np.ndarray:
     """What the model answers to n images, as the task calls answers: (n, ...)."""
-    return np.concatenate([outputs.answers for _, outputs in _asked(use_case, model, images)])
+    return np.concatenate([outputs.predictions for _, outputs in _batches(use_case, model, images)])
 
 
-def answers_and_features(use_case: UseCase, model: Model, images: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def predict_with_features(use_case: UseCase, model: Model, images: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The same, and the columns that drift is looked for in, (n,) by name."""
-    parts = [(outputs.answers, use_case.features(shown, outputs)) for shown, outputs in _asked(use_case, model, images)]
+    parts = [
+        (outputs.predictions, use_case.features(model_input, outputs))
+        for model_input, outputs in _batches(use_case, model, images)
+    ]
     names = parts[0][1]
     return np.concatenate([found for found, _ in parts]), {
         name: np.concatenate([columns[name] for _, columns in parts]) for name in names
     }
 
 
-def _asked(use_case: UseCase, model: Model, images: np.ndarray) -> Iterator[tuple[Shown, Outputs]]:
+def _batches(use_case: UseCase, model: Model, images: np.ndarray) -> Iterator[tuple[ModelInput, Outputs]]:
     height, width, channels = model.image_shape
     size = max(1, min(BATCH, BATCH_BYTES // (height * width * channels)))
     for start in range(0, max(len(images), 1), size):
-        shown = use_case.show(images[start : start + size], (height, width))
-        yield shown, use_case.answer(model.run(shown.pixels), shown)
+        model_input = use_case.to_model_input(images[start : start + size], (height, width))
+        yield model_input, use_case.to_predictions(model.run(model_input.pixels), model_input)

@@ -53,7 +53,7 @@ def model_card(found: Description) -> str:
 
 def _head(d: Description) -> str:
     height, width, _ = d.image_shape
-    answers = {
+    predictions = {
         "classification": ("one of {} out", "`logits`, `probabilities` and `embedding`, float32"),
         "detection": (
             "boxes of {} out",
@@ -61,7 +61,7 @@ def _head(d: Description) -> str:
             "  `embedding`, float32. Non-maximum suppression is not in the file: `/predict` does it",
         ),
     }
-    out, output = answers[d.evaluation.kind]
+    out, output = predictions[d.evaluation.kind]
     classes = "1 class" if len(d.classes) == 1 else f"{len(d.classes)} classes"
     return f"""# {d.model}
 

@@ -14,7 +14,7 @@ from openmlops.core.types import LedgerEntry, ModelRef, SplitsRef, Value, Verdic
 from openmlops.errors import GateError, LedgerConflict, ModelNotFound, RegistryError, one_line
 from openmlops.operations.data import datasets
 from openmlops.operations.release.aliases import CHAMPION, STAGING, find_version, repair, version_of
-from openmlops.operations.release.gate import judge
+from openmlops.operations.release.gate import run_gate
 from openmlops.operations.workspace import Workspace
 
 SCORES = tuple(f"test_{task.score}" for task in (CLASSIFICATION, DETECTION))
@@ -44,7 +44,7 @@ def decide(workspace: Workspace, model: ModelRef, splits: SplitsRef) -> LedgerEn
         if judged := [entry for entry in entries if _is_of(model, entry) and entry.verdict]:
             return judged[-1]
         seen = entries[-1].sequence if entries else 0
-        verdict = judge(workspace, model, splits)
+        verdict = run_gate(workspace, model, splits)
         try:
             return apply(workspace, model, verdict, seen)
         except LedgerConflict:
@@ -88,7 +88,7 @@ def promote(workspace: Workspace, version: str, reason: str | None = None, split
     model = find_version(workspace, version)
     repair(workspace, model.name)
     seen = _sequence(workspace, model.name)
-    verdict = judge(workspace, model, splits or _current_splits(workspace))
+    verdict = run_gate(workspace, model, splits or _current_splits(workspace))
     entry = apply(workspace, model, verdict, seen, one_line(reason or ""))
     if entry.kind != "promote":
         problem = f"The gate does not promote {model.name}/{model.version} ({verdict.outcome}): {' '.join(verdict.reasons)}"
@@ -102,18 +102,18 @@ def rollback(workspace: Workspace, model: str, reason: str | None = None) -> Led
     Raises ModelNotFound if there is no champion before this one.
     """
     entries = workspace.ledger.history(model_name(model))
-    reigns = _reigns(entries)
-    if len(reigns) < 2:
-        who = f"version {reigns[0]} was the first champion" if reigns else "it has no champion"
+    champions = _champions(entries)
+    if len(champions) < 2:
+        who = f"version {champions[0]} was the first champion" if champions else "it has no champion"
         raise ModelNotFound(f"The model '{model}' has nothing to roll back to: {who}", "Promote another version instead")
-    previous, why = version_of(workspace, model, reigns[-2]), one_line(reason or "") or "no reason given"
+    previous, why = version_of(workspace, model, champions[-2]), one_line(reason or "") or "no reason given"
     entry = workspace.ledger.append(
         model=model,
         expected_sequence=entries[-1].sequence,
         kind="rollback",
         version=previous.version,
         actor=_actor(),
-        reasons=(f"Rolled back from version {reigns[-1]} to version {previous.version}: {why}",),
+        reasons=(f"Rolled back from version {champions[-1]} to version {previous.version}: {why}",),
         dataset=previous.dataset,
         model_sha256=previous.sha256,
         verdict=None,
@@ -125,8 +125,8 @@ def rollback(workspace: Workspace, model: str, reason: str | None = None) -> Led
 
 def previous_champion(workspace: Workspace, model: str) -> int | None:
     """The version that a rollback would put back; None if there is none."""
-    reigns = _reigns(workspace.ledger.history(model))
-    return reigns[-2] if len(reigns) > 1 else None
+    champions = _champions(workspace.ledger.history(model))
+    return champions[-2] if len(champions) > 1 else None
 
 
 def history(workspace: Workspace, model: str) -> tuple[LedgerEntry, ...]:
@@ -174,15 +174,15 @@ def _current_splits(workspace: Workspace) -> SplitsRef:
     return datasets.split(workspace, datasets.ingest(workspace), seed=0)
 
 
-def _reigns(entries: tuple[LedgerEntry, ...]) -> list[int]:
+def _champions(entries: tuple[LedgerEntry, ...]) -> list[int]:
     """The champions that a rollback can go back to, the one of now last: a promotion adds one, a rollback takes one away."""
-    reigns: list[int] = []
+    champions: list[int] = []
     for entry in entries:
         if entry.kind == "promote":
-            reigns.append(entry.version)
+            champions.append(entry.version)
         elif entry.kind == "rollback":
-            reigns.pop()
-    return reigns
+            champions.pop()
+    return champions
 
 
 def _sequence(workspace: Workspace, model: str) -> int:

@@ -80,7 +80,7 @@ class RebuiltModel:
         (height, width, channels), images = self.eager.image_shape, self.images("validation")
         most = min(GOLDEN_IMAGES, max(FEWEST_GOLDEN, GOLDEN_BYTES // (height * width * channels)))
         spread = np.linspace(0, len(images) - 1, min(most, len(images))).astype(int)
-        return self.workspace.use_case.show(images[spread], (height, width)).pixels
+        return self.workspace.use_case.to_model_input(images[spread], (height, width)).pixels
 
     def describe(self, evaluation: Evaluation, parity: float) -> Description:
         """What the version says of itself."""

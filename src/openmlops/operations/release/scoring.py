@@ -33,9 +33,9 @@ def measure(workspace: Workspace, trained: TrainedRef, split: str) -> Evaluated:
     """What the trained model answers to a split, and how good that is. Nothing is recorded."""
     use_case, rebuilt = workspace.use_case, RebuiltModel(workspace, trained)
     images, labels = rebuilt.images(split), rebuilt.rows.labels[rebuilt.indices[split]]
-    answers = inference.answers(use_case, rebuilt.eager, images)
-    evaluation = use_case.task.evaluate(labels, answers, rebuilt.rows.names, split, trained.splits.fingerprint)
-    return Evaluated(evaluation, images, labels, answers)
+    predictions = inference.predict(use_case, rebuilt.eager, images)
+    evaluation = use_case.task.evaluate(labels, predictions, rebuilt.rows.names, split, trained.splits.fingerprint)
+    return Evaluated(evaluation, images, labels, predictions)
 
 
 def metrics_of(evaluation: Evaluation) -> dict[str, float]:
@@ -54,7 +54,7 @@ def evaluate_version(workspace: Workspace, spec: str) -> Evaluation:
     rows = workspace.use_case.read(Path(splits.dataset.path))
     _require_same_task(workspace, spec, description, rows)
     test = datasets.indices_of(splits)["test"]
-    found = inference.answers(workspace.use_case, inference.exported(workspace.use_case, folder), rows.images[test])
+    found = inference.predict(workspace.use_case, inference.load_exported(workspace.use_case, folder), rows.images[test])
     return workspace.use_case.task.evaluate(rows.labels[test], found, rows.names, "test", splits.fingerprint)
 
 

@@ -145,7 +145,7 @@ class _Tally:
     def __init__(self, stream: Stream) -> None:
         self._lock = threading.Lock()
         self.stream = stream
-        self.answers: list[tuple[int, np.ndarray]] = []
+        self.predictions: list[tuple[int, np.ndarray]] = []
         self.counts: Counter[str] = Counter()
         self.versions: Counter[int] = Counter()
         self.latencies: list[float] = []
@@ -175,13 +175,15 @@ class _Tally:
 
     def _score(self) -> float | None:
         """None where nothing was answered, or where the labels say nothing of it."""
-        if not self.answers:
+        if not self.predictions:
             return None
-        rows, answers = zip(*self.answers, strict=True)
+        rows, predictions = zip(*self.predictions, strict=True)
         labels, boxes = self.stream.labels[list(rows)], self.stream.task.kind == "detection"
-        classes = 1 + int(max(found[:, -1].max(initial=0) for found in (*labels, *answers))) if boxes else len(answers[0])
+        classes = (
+            1 + int(max(found[:, -1].max(initial=0) for found in (*labels, *predictions))) if boxes else len(predictions[0])
+        )
         try:
-            return self.stream.task.score_of(labels, objects(answers) if boxes else np.stack(answers), classes).value
+            return self.stream.task.score_of(labels, objects(predictions) if boxes else np.stack(predictions), classes).value
         except EvaluationError:
             return None
 
@@ -197,22 +199,22 @@ class _Client:
         """One image of the stream, and its label if asked for; whatever goes wrong is counted."""
         start = time.perf_counter()
         try:
-            answer = self._post("/predict", data=png, headers={"Content-Type": "image/png"})
+            response = self._post("/predict", data=png, headers={"Content-Type": "image/png"})
             taken = time.perf_counter() - start
             if self.labels:
-                label = self.tally.stream.task.told(self.tally.stream.labels[row])
-                self._post("/feedback", json={"prediction_id": answer["prediction_id"], "label": label})
+                label = self.tally.stream.task.as_feedback(self.tally.stream.labels[row])
+                self._post("/feedback", json={"prediction_id": response["prediction_id"], "label": label})
         except (requests.RequestException, ValueError, KeyError) as error:
             failure = one_line(f"{type(error).__name__}: {error}")[:300]
             self.tally.add(lambda tally: _failed(tally, failure))
             return
-        self.tally.add(lambda tally: _answered(tally, answer, row, 1000 * taken, self.labels))
+        self.tally.add(lambda tally: _count_answer(tally, response, row, 1000 * taken, self.labels))
 
     def _post(self, path: str, **what: Any) -> dict[str, Any]:
         headers = what.pop("headers", {}) | _authorisation(self.token)
-        answer = _session().post(self.url + path, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False, **what)
-        answer.raise_for_status()
-        return answer.json()
+        response = _session().post(self.url + path, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False, **what)
+        response.raise_for_status()
+        return response.json()
 
 
 def _failed(tally: _Tally, failure: str) -> None:
@@ -220,23 +222,26 @@ def _failed(tally: _Tally, failure: str) -> None:
     tally.failure = tally.failure or failure
 
 
-def _answered(tally: _Tally, answer: dict[str, Any], row: int, milliseconds: float, labelled: bool) -> None:
+def _count_answer(tally: _Tally, response: dict[str, Any], row: int, milliseconds: float, labelled: bool) -> None:
     tally.counts.update(("sent", "answered"))
-    tally.answers.append((row, _READ[tally.stream.task.kind](answer)))
+    tally.predictions.append((row, _READ[tally.stream.task.kind](response)))
     tally.counts["labelled"] += labelled
-    tally.versions[answer["model"]["version"]] += 1
+    tally.versions[response["model"]["version"]] += 1
     tally.latencies.append(milliseconds)
-    tally.ids.append(answer["prediction_id"])
+    tally.ids.append(response["prediction_id"])
 
 
-def _probabilities(answer: dict[str, Any]) -> np.ndarray:
+def _probabilities(response: dict[str, Any]) -> np.ndarray:
     """float32 (classes,)"""
-    return np.array(list(answer["probabilities"].values()), np.float32)
+    return np.array(list(response["probabilities"].values()), np.float32)
 
 
-def _boxes(answer: dict[str, Any]) -> np.ndarray:
+def _boxes(response: dict[str, Any]) -> np.ndarray:
     """float32 (k, 6)"""
-    rows = [(*box, score, label) for box, score, label in zip(answer["boxes"], answer["scores"], answer["labels"], strict=True)]
+    rows = [
+        (*box, score, label)
+        for box, score, label in zip(response["boxes"], response["scores"], response["labels"], strict=True)
+    ]
     return np.array(rows, np.float32).reshape(-1, 6)
 
 
@@ -259,9 +264,9 @@ def _require_server(url: str, token: str) -> None:
     """A redirect is no server: the token is meant for the one that was named."""
     headers = _authorisation(token)
     try:
-        answer = requests.get(f"{url}/health/ready", headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False)
-        answer.raise_for_status()
-        found = "" if answer.status_code == HTTPStatus.OK else str(answer.status_code)
+        response = requests.get(f"{url}/health/ready", headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False)
+        response.raise_for_status()
+        found = "" if response.status_code == HTTPStatus.OK else str(response.status_code)
     except (requests.RequestException, ValueError) as error:
         found = type(error).__name__
     if found:

@@ -28,7 +28,7 @@ class EpochLog:
         self._epochs = _FILE.validate_json(self._file.read_bytes()) if self._file.exists() else {}
         self._news, self._ended, self._run_id = threading.Event(), False, ""
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Forget the epochs of an earlier training."""
         self._file.unlink(missing_ok=True)
         self._epochs = {}

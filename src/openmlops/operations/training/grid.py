@@ -25,7 +25,7 @@ from openmlops.files import write_text
 from openmlops.operations.data.datasets import indices_of
 from openmlops.operations.release import promotion
 from openmlops.operations.release.aliases import STAGING
-from openmlops.operations.retries import patiently
+from openmlops.operations.retries import retry
 from openmlops.operations.run_leases import holding, starting, working_on
 from openmlops.operations.training import train
 from openmlops.operations.training.grid_jobs import GridJob, RunResult, run_all
@@ -75,20 +75,20 @@ def train_all(workspace: Workspace, splits: SplitsRef, grid: Grid) -> GridRef:
     key = hashlib.sha256("\n".join(sorted(job.key for job in jobs)).encode()).hexdigest()[:16]
     folder = workspace.home / "grids" / key
     with _alone(folder):
-        parent = patiently(_parent_run, workspace, folder, grid, splits)
+        parent = retry(_parent_run, workspace, folder, grid, splits)
         waiting = [job for job in jobs if job.read(folder) is None]
         with working_on(workspace, parent):
             ran = run_all(waiting, folder, parent, grid.jobs)
     failed = {
-        job.key: patiently(job.close, workspace, result, parent)
+        job.key: retry(job.close, workspace, result, parent)
         for job, result in zip(waiting, ran, strict=True)
         if result.trained is None
     }
     results = [failed.get(job.key) or job.read(folder) for job in jobs]
     runs = tuple(result for result in results if result is not None)
-    patiently(_close, workspace, runs)
+    retry(_close, workspace, runs)
     if not any(run.trained for run in runs):
-        patiently(_fail, workspace, parent, runs[0].reason)
+        retry(_fail, workspace, parent, runs[0].reason)
         problem = f"None of the {len(runs)} runs of the grid ended well; the first: {runs[0].reason}"
         raise TrainingError(problem, "Correct what it names and give the same command again")
     trained = sum(result.trained is not None for result in ran)
@@ -109,20 +109,20 @@ def within_noise(workspace: Workspace, grid: GridRef) -> tuple[int, Comparison |
     rows = workspace.use_case.read(Path(grid.splits.dataset.path))
     labels = rows.labels[indices_of(grid.splits)["validation"]]
     ranked = sorted((run for run in grid.runs if run.trained), key=lambda run: -run.score)
-    answers = [read_answers(workspace, run.answers, len(rows.names)) for run in ranked]
+    predictions = [load_predictions(workspace, run.predictions, len(rows.names)) for run in ranked]
     task, names = workspace.use_case.task, range(1, len(ranked))
-    compared = [task.compare("validation", labels, answers[0], answers[other], other, False) for other in names]
+    compared = [task.compare("validation", labels, predictions[0], predictions[other], other, False) for other in names]
     distinct = next((number for number, found in enumerate(compared) if found.low > 0), len(compared))
     return 1 + distinct, compared[0] if compared else None
 
 
-def keep_answers(workspace: Workspace, path: Path, answers: np.ndarray) -> None:
+def save_predictions(workspace: Workspace, path: Path, predictions: np.ndarray) -> None:
     """Write a run's answers, as the log keeps answers."""
-    packed = workspace.use_case.task.pack(answers)
+    packed = workspace.use_case.task.pack(predictions)
     write_text(path, json.dumps([row.hex() for row in packed]))
 
 
-def read_answers(workspace: Workspace, path: str, classes: int) -> np.ndarray:
+def load_predictions(workspace: Workspace, path: str, classes: int) -> np.ndarray:
     """What `keep_answers` wrote."""
     packed = [bytes.fromhex(row) for row in json.loads(Path(path).read_text())]
     return workspace.use_case.task.unpack(packed, classes)

@@ -40,7 +40,7 @@ class RunResult(Value):
     trained: TrainedRef | None = None
     validation: DetectionEvaluation | None = None
     test: DetectionEvaluation | None = None
-    answers: str = ""
+    predictions: str = ""
 
     @property
     def score(self) -> float:
@@ -52,9 +52,11 @@ def run_all(waiting: "list[GridJob]", folder: Path, parent: str, jobs: int) -> l
     """Run them, `jobs` at once. When this process is interrupted they end with it, and go on when the grid is given again."""
     with ThreadPoolExecutor(jobs, thread_name_prefix="grid") as pool:
         names = [f"{number}/{len(waiting)}" for number in range(1, len(waiting) + 1)]
-        asked = [pool.submit(job.run, folder, parent, jobs, name) for job, name in zip(waiting, names, strict=True)]
+        futures = [pool.submit(job.run, folder, parent, jobs, name) for job, name in zip(waiting, names, strict=True)]
         try:
-            while (state := wait(asked, WAKING_SECONDS, FIRST_EXCEPTION)).not_done:  # and hear a signal that another thread got
+            while (
+                state := wait(futures, WAKING_SECONDS, FIRST_EXCEPTION)
+            ).not_done:  # and hear a signal that another thread got
                 for done in state.done:
                     done.result()
         except BaseException:
@@ -62,7 +64,7 @@ def run_all(waiting: "list[GridJob]", folder: Path, parent: str, jobs: int) -> l
             for job in waiting:
                 job.end()
             raise
-    return [done.result() for done in asked]
+    return [done.result() for done in futures]
 
 
 class GridJob:
@@ -112,7 +114,7 @@ class GridJob:
             with suppress(BrokenPipeError):  # it ended at once: its exit code says so
                 process.stdin.write(json.dumps(request) + "\n")
                 process.stdin.flush()  # and left open: the run ends when this process does
-            reason = _told(process.stderr, f"run {number}")
+            reason = _reported(process.stderr, f"run {number}")
             code = process.wait()
         if self.ended:
             return RunResult(config=self.config, reason="interrupted")
@@ -155,7 +157,7 @@ class GridJob:
         return run_id
 
 
-def _told(lines: IO[str], prefix: str) -> str:
+def _reported(lines: IO[str], prefix: str) -> str:
     """Pass on what a run says; its error, if it says one."""
     reason = ""
     for line in map(str.strip, lines):

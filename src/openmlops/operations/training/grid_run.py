@@ -15,7 +15,7 @@ from openmlops.core.types import SplitsRef, TrainedRef
 from openmlops.errors import ServiceUnavailable, TrainingError
 from openmlops.files import write_text
 from openmlops.operations.release import scoring
-from openmlops.operations.retries import patiently
+from openmlops.operations.retries import retry
 from openmlops.operations.run_leases import working_on
 from openmlops.operations.training import grid, train
 from openmlops.operations.training.grid_jobs import PARENT_TAG, UNAVAILABLE, RunResult
@@ -27,13 +27,13 @@ ORPHANED = 3
 
 def main() -> None:
     """0 when the result is written, 1 after one line on standard error, UNAVAILABLE if a service stayed away."""
-    asked = json.loads(sys.stdin.readline())
+    request = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_asker, daemon=True).start()
     away = []
 
     def command() -> None:
         try:
-            run(Workspace.open(asked["use_case"]), asked)
+            run(Workspace.open(request["use_case"]), request)
         except ServiceUnavailable:
             away.append(True)
             raise
@@ -47,37 +47,37 @@ def _end_with_the_asker() -> None:
     os._exit(ORPHANED)
 
 
-def run(workspace: Workspace, asked: dict[str, Any]) -> None:
+def run(workspace: Workspace, request: dict[str, Any]) -> None:
     """Train or go on training, evaluate on both splits, and write the result, whole."""
     from openmlops.learning.device import cores
 
-    splits = SplitsRef.model_validate(asked["splits"])
-    config = dict(asked["config"])
-    if asked["jobs"] > 1:
-        config.setdefault("threads", max(1, cores() // asked["jobs"]))
+    splits = SplitsRef.model_validate(request["splits"])
+    config = dict(request["config"])
+    if request["jobs"] > 1:
+        config.setdefault("threads", max(1, cores() // request["jobs"]))
     preprocessing = train.preprocess(workspace, splits)
-    if train.training_key(workspace, splits, preprocessing, workspace.use_case.config(**config)) != asked["key"]:
+    if train.training_key(workspace, splits, preprocessing, workspace.use_case.config(**config)) != request["key"]:
         raise TrainingError("The code of the training was changed while the grid ran", "Give the same command again")
-    trained = train.train(workspace, splits, preprocessing, config, {PARENT_TAG: asked["parent"]})
-    patiently(_evaluate, workspace, trained, asked)
+    trained = train.train(workspace, splits, preprocessing, config, {PARENT_TAG: request["parent"]})
+    retry(_evaluate, workspace, trained, request)
 
 
-def _evaluate(workspace: Workspace, trained: TrainedRef, asked: dict[str, Any]) -> None:
-    result = Path(asked["result"])
+def _evaluate(workspace: Workspace, trained: TrainedRef, request: dict[str, Any]) -> None:
+    result = Path(request["result"])
     with working_on(workspace, trained.run_id):
         validation = scoring.measure(workspace, trained, "validation")
         test = scoring.evaluate(workspace, trained, result.with_suffix(""))
         selection = {"selection_map50": validation.evaluation.headline()[1].value}
         workspace.tracking.log_metrics(trained.run_id, selection, trained.ended_at)
-        answers = result.with_suffix(".answers")
-        grid.keep_answers(workspace, answers, validation.answers)
+        predictions = result.with_suffix(".answers")
+        grid.save_predictions(workspace, predictions, validation.predictions)
         found = RunResult(
-            config=asked["config"],
+            config=request["config"],
             run_id=trained.run_id,
             trained=trained,
             validation=validation.evaluation,
             test=test,
-            answers=str(answers),
+            predictions=str(predictions),
         )
         write_text(result, found.model_dump_json(indent=2))
         workspace.tracking.finish(trained.run_id)

@@ -21,7 +21,7 @@ from openmlops.core.quality import EpochMetrics
 from openmlops.core.types import Preprocessing, SplitsRef, TrainedRef, Value
 from openmlops.files import replacing, write_text
 from openmlops.operations.data.datasets import indices_of
-from openmlops.operations.retries import patiently
+from openmlops.operations.retries import retry
 from openmlops.operations.run_leases import holding, starting, working_on
 from openmlops.operations.training.epoch_log import EpochLog
 from openmlops.operations.workspace import Workspace
@@ -49,7 +49,7 @@ def train(
     key = training_key(workspace, splits, preprocessing, chosen)
     folder = workspace.home / "trainings" / key[:16]
     run = _Run(workspace, folder, tags)
-    if ended := patiently(run.ended, workspace):
+    if ended := retry(run.ended, workspace):
         return ended
     rows = workspace.use_case.read(Path(splits.dataset.path))
     indices = indices_of(splits)
@@ -67,12 +67,12 @@ def train(
             chosen,
             folder=folder,
             key=key,
-            on_start=lambda: patiently(run.open, workspace, splits, preprocessing, chosen),
+            on_start=lambda: retry(run.open, workspace, splits, preprocessing, chosen),
             on_epoch=on_epoch,
             on_step=progress.step,
         )
         trained = run.keep(model, result, splits)
-        patiently(run.complete, workspace, trained)
+        retry(run.complete, workspace, trained)
         return trained
 
 
@@ -132,7 +132,7 @@ class _Run:
             with starting(self.folder) as once:
                 self._hold(workspace, once)
                 self.id = self._start(workspace, splits, preprocessing, config, once)
-                self.epochs.begin_anew()
+                self.epochs.reset()
                 write_text(note, self.id)
         self._open.enter_context(workspace.tracking.failing(self.id))
         self.epochs.send_to(self.id)

@@ -10,29 +10,29 @@ from openmlops.core.types import LedgerEntry
 from openmlops.operations.data.from_production import NewData
 from openmlops.operations.monitoring import cycle
 from openmlops.operations.monitoring.cycle import Plan
-from openmlops.operations.retries import patiently
+from openmlops.operations.retries import retry
 from openmlops.pipelines.stack import open_workspace
 
 
 @step(enable_cache=False)
 def plan_act(by: str, mode: str) -> Annotated[Plan, "plan"]:
     """What the mode allows of what was decided."""
-    return patiently(cycle.plan, open_workspace(), by, mode, datetime.now(UTC))  # type: ignore[arg-type]
+    return retry(cycle.plan, open_workspace(), by, mode, datetime.now(UTC))  # type: ignore[arg-type]
 
 
 @step(enable_cache=False)
 def add_new_data(plan: Plan) -> Annotated[NewData, "new_data"]:
     """A data version with the new labelled production images."""
-    return patiently(cycle.add_new_data, open_workspace(), plan)
+    return retry(cycle.add_new_data, open_workspace(), plan)
 
 
 @step(enable_cache=False)
 def conclude(plan: Plan, new: NewData) -> Annotated[Outcome, "outcome"]:
     """Keep the gate's verdict with the decision."""
-    return patiently(cycle.conclude, open_workspace(), plan, new)
+    return retry(cycle.conclude, open_workspace(), plan, new)
 
 
 @step(enable_cache=False)
 def roll_back(plan: Plan) -> Annotated[LedgerEntry, "rollback"]:
     """Put the champion before back."""
-    return patiently(cycle.roll_back, open_workspace(), plan)
+    return retry(cycle.roll_back, open_workspace(), plan)

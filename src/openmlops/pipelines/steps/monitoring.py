@@ -14,32 +14,32 @@ from openmlops.core.types import ModelRef
 from openmlops.operations.monitoring import monitor, windows
 from openmlops.operations.monitoring.monitor import MonitoringOutcome
 from openmlops.operations.monitoring.windows import WindowRef
-from openmlops.operations.retries import patiently
+from openmlops.operations.retries import retry
 from openmlops.pipelines.stack import open_workspace
 
 
 @step(enable_cache=False)
 def load_latest_model() -> Annotated[ModelRef, "model"]:
     """The champion of now, by the ledger."""
-    return patiently(windows.load_latest_model, open_workspace())
+    return retry(windows.load_latest_model, open_workspace())
 
 
 @step(enable_cache=False)
 def collect_inference_data(model: ModelRef, window: int, source: str) -> Annotated[WindowRef, "window"]:
     """What the champion answered lately, or answers to the test set, in MONITORING_DIR/inference.parquet."""
-    return patiently(windows.collect_inference_data, open_workspace(), model, window, source, datetime.now(UTC))  # type: ignore[arg-type]
+    return retry(windows.collect_inference_data, open_workspace(), model, window, source, datetime.now(UTC))  # type: ignore[arg-type]
 
 
 @step(enable_cache=False)
 def run_evidently_report(window: WindowRef) -> Annotated[EvidentlyReport, "report"]:
     """Evidently's page of the window against the version's own reference."""
-    return patiently(monitor.run_evidently_report, open_workspace(), window)
+    return retry(monitor.run_evidently_report, open_workspace(), window)
 
 
 @step(enable_cache=False)
 def trigger_decision(window: WindowRef, report: EvidentlyReport, by: str) -> Annotated[DecisionRecord, "decision"]:
     """Measure drift and accuracy, look back, decide, and keep the decision."""
-    return patiently(monitor.trigger_decision, open_workspace(), window, report, datetime.now(UTC), by, new_id())
+    return retry(monitor.trigger_decision, open_workspace(), window, report, datetime.now(UTC), by, new_id())
 
 
 @step(enable_cache=False)
@@ -47,4 +47,4 @@ def store_monitoring_artifacts(
     window: WindowRef, report: EvidentlyReport, decision: DecisionRecord
 ) -> Annotated[MonitoringOutcome, "outcome"]:
     """Keep files and figures under the monitored version's MLflow run."""
-    return patiently(monitor.store_monitoring_artifacts, open_workspace(), window, report, decision)
+    return retry(monitor.store_monitoring_artifacts, open_workspace(), window, report, decision)

@@ -7,7 +7,7 @@ from zenml import step
 from openmlops.core.quality import DetectionEvaluation, Evaluation
 from openmlops.core.types import LedgerEntry, ModelRef, SplitsRef, TrainedRef
 from openmlops.operations.data import datasets
-from openmlops.operations.retries import patiently
+from openmlops.operations.retries import retry
 from openmlops.operations.training import grid, grid_report, train
 from openmlops.operations.training.grid import Grid, GridRef
 from openmlops.operations.training.grid_report import Experiment
@@ -18,8 +18,8 @@ from openmlops.pipelines.stack import open_workspace
 def prepare_tiny_coco_dataset(seed: int) -> Annotated[SplitsRef, "splits"]:
     """Bring the data version, send it to the object store, check it, and say which image is in which split."""
     workspace = open_workspace()
-    dataset = patiently(datasets.ingest, workspace)
-    patiently(datasets.upload, workspace, dataset)
+    dataset = retry(datasets.ingest, workspace)
+    retry(datasets.upload, workspace, dataset)
     return datasets.split(workspace, datasets.validate(workspace, dataset).dataset, seed)
 
 
@@ -35,7 +35,7 @@ def summarize_yolo_experiment(
     trained: TrainedRef, evaluation: DetectionEvaluation, model: ModelRef, decision: LedgerEntry
 ) -> Annotated[Experiment, "experiment"]:
     """The training as a table, in MLflow and in ARTIFACTS_DIR."""
-    return patiently(grid_report.summarize_run, open_workspace(), trained, evaluation, model, decision)
+    return retry(grid_report.summarize_run, open_workspace(), trained, evaluation, model, decision)
 
 
 @step(enable_cache=False)
@@ -56,10 +56,10 @@ def select_best(found: GridRef) -> tuple[Annotated[TrainedRef, "trained"], Annot
 @step(enable_cache=False)
 def gate_once(model: ModelRef, splits: SplitsRef) -> Annotated[LedgerEntry, "decision"]:
     """The gate's verdict on the winner; of a grid that is repeated, the one written before. It is staged either way."""
-    return patiently(grid.stage, open_workspace(), model, splits)
+    return retry(grid.stage, open_workspace(), model, splits)
 
 
 @step(name="summarize_yolo_experiment", enable_cache=False)
 def summarize_grid(found: GridRef, model: ModelRef, decision: LedgerEntry) -> Annotated[Experiment, "experiment"]:
     """The table of runs, in MLflow and in ARTIFACTS_DIR, with what was chosen and what the gate says of it."""
-    return patiently(grid_report.summarize_grid, open_workspace(), found, model, decision)
+    return retry(grid_report.summarize_grid, open_workspace(), found, model, decision)

@@ -22,7 +22,7 @@ from openmlops.core.types import (
 from openmlops.operations.data import datasets
 from openmlops.operations.data.datasets import UploadReport
 from openmlops.operations.release import exporting, promotion, registration, scoring
-from openmlops.operations.retries import patiently
+from openmlops.operations.retries import retry
 from openmlops.operations.training import train as training
 from openmlops.pipelines.stack import open_workspace
 
@@ -30,13 +30,13 @@ from openmlops.pipelines.stack import open_workspace
 @step(enable_cache=False)
 def ingest_data() -> Annotated[DatasetRef, "dataset"]:
     """Pull the data set from the DVC remote and check every file against its manifest."""
-    return patiently(datasets.ingest, open_workspace())
+    return retry(datasets.ingest, open_workspace())
 
 
 @step(enable_cache=False)
 def upload_data_to_minio(dataset: DatasetRef) -> Annotated[UploadReport, "upload"]:
     """Send to the object store what it does not hold yet."""
-    return patiently(datasets.upload, open_workspace(), dataset)
+    return retry(datasets.upload, open_workspace(), dataset)
 
 
 @step(enable_cache=False)
@@ -66,22 +66,22 @@ def train(splits: SplitsRef, preprocessing: Preprocessing, config: dict[str, Any
 @step(enable_cache=False)
 def evaluate(trained: TrainedRef) -> Annotated[Evaluation, "evaluation"]:
     """Judge the trained model on the test split, which nothing was selected on."""
-    return patiently(scoring.evaluate, open_workspace(), trained)
+    return retry(scoring.evaluate, open_workspace(), trained)
 
 
 @step(enable_cache=False)
 def export_model(trained: TrainedRef, evaluation: Evaluation) -> Annotated[ExportRef, "export"]:
     """Write the served files and check that they answer as the trained model does."""
-    return patiently(exporting.export, open_workspace(), trained, evaluation)
+    return retry(exporting.export, open_workspace(), trained, evaluation)
 
 
 @step(enable_cache=False)
 def register_model(export: ExportRef, trained: TrainedRef, evaluation: Evaluation) -> Annotated[ModelRef, "model"]:
     """Make the exported folder a version of the registered model, on its run."""
-    return patiently(registration.register, open_workspace(), export, trained, evaluation)
+    return retry(registration.register, open_workspace(), export, trained, evaluation)
 
 
 @step(enable_cache=False)
 def gate(model: ModelRef, splits: SplitsRef) -> Annotated[LedgerEntry, "decision"]:
     """Let champion and challenger answer the same images; write the verdict, and who is champion now, into the ledger."""
-    return patiently(promotion.decide, open_workspace(), model, splits)
+    return retry(promotion.decide, open_workspace(), model, splits)

@@ -25,7 +25,7 @@ from openmlops.errors import DataError
 from openmlops.files import write_bytes
 from openmlops.usecases import classifier, splitting
 from openmlops.usecases.arranging import SPLITS, VALIDATION_SHARE, entries
-from openmlops.usecases.base import Rows, Shown
+from openmlops.usecases.base import ModelInput, Rows
 from openmlops.usecases.copies import Seen, check_copies
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -186,12 +186,12 @@ def _contradictions(images: dict[File, np.ndarray]) -> list[Problem]:
     return [listed("images are in two classes", "images", pairs, True)] if pairs else []
 
 
-def show(images: Sequence[np.ndarray] | np.ndarray, shape: tuple[int, int]) -> Shown:
+def to_model_input(images: Sequence[np.ndarray] | np.ndarray, shape: tuple[int, int]) -> ModelInput:
     """Images as they are, but for a model of another size than the use case has now: those are scaled."""
     if all(image.shape[:2] == shape for image in images):
-        return classifier.show(images, shape)
+        return classifier.to_model_input(images, shape)
     scaled = [np.array(Image.fromarray(image).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)) for image in images]
-    return Shown(np.stack(scaled), np.array([image.shape[:2] for image in images], dtype=np.int64))
+    return ModelInput(np.stack(scaled), np.array([image.shape[:2] for image in images], dtype=np.int64))
 
 
 def split(rows: Rows, seed: int) -> dict[str, np.ndarray]:

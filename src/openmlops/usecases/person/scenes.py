@@ -115,8 +115,8 @@ def _paste(canvas: np.ndarray, thing: _Thing) -> None:
     dark = shadow.parts[inner, inner_across, None] > 0
     canvas[rows, across] -= np.where(dark, canvas[rows, across] * 3 // 10, 0)
     rows, across, inner, inner_across = thing.window(height, width)
-    shown = thing.sprite.parts[inner, inner_across, None] > 0
-    np.copyto(canvas[rows, across], thing.sprite.colours()[inner, inner_across], where=shown)
+    model_input = thing.sprite.parts[inner, inner_across, None] > 0
+    np.copyto(canvas[rows, across], thing.sprite.colours()[inner, inner_across], where=model_input)
 
 
 def _box(mask: np.ndarray) -> tuple[int, int, int, int]:

@@ -6,7 +6,7 @@ not. The functions that need torch or ultralytics are named, not imported: the s
 
 from openmlops.core.detection.task import DETECTION
 from openmlops.usecases.base import UseCase, no_sample, on_call
-from openmlops.usecases.yolo_folder import answering, data, features
+from openmlops.usecases.yolo_folder import data, features, inference
 from openmlops.usecases.yolo_folder.extend import extend
 from openmlops.usecases.yolo_folder.recipe import TrainConfig
 
@@ -36,8 +36,8 @@ def yolo_folder(name: str, config: type[TrainConfig] = TrainConfig, about: str =
         fit=on_call("openmlops.usecases.yolo_folder.training", "fit", NEEDS),
         served=on_call("openmlops.usecases.yolo_folder.model", "served", NEEDS),
         decode=data.decode,
-        show=answering.show,
-        answer=answering.answer,
+        to_model_input=inference.to_model_input,
+        to_predictions=inference.to_predictions,
         features=features.features,
         sample=no_sample,
         extend=extend,

@@ -25,8 +25,8 @@ class MemoryDataset(YOLODataset):
         self._placed = [boxes.place(size, canvas) for size in self._sizes]
         self._boxes = [rows.labels[row] for row in which]
         framed = [boxes.letterbox(rows.images[row], canvas) for row in which]
-        shown = [self._shown(image, at, augment) for image, at in zip(framed, self._placed, strict=True)]
-        self._images = [np.ascontiguousarray(image[..., ::-1]) for image in shown]
+        model_input = [self._shown(image, at, augment) for image, at in zip(framed, self._placed, strict=True)]
+        self._images = [np.ascontiguousarray(image[..., ::-1]) for image in model_input]
         data = {"names": dict(enumerate(rows.names)), "nc": len(rows.names), "channels": 3}
         super().__init__(img_path="", imgsz=imgsz, batch_size=batch_size, augment=augment, hyp=hyp, data=data, task="detect")
 

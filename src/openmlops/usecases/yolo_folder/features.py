@@ -4,7 +4,7 @@ numpy only, no torch. `core/drift` compares means, so a column is a number whose
 areas are sides, because a few large values would own their means. Every column of boxes is 0 where nothing was found and
 never below. 0 is then the end of its range: a window in which a blind camera finds nothing at all is drift to `core/drift`,
 where a constant in the middle of the range would be a window that cannot be measured.
-What is not here: the judgement (core/monitoring/drift.py) and how the boxes came about (answering.py).
+What is not here: the judgement (core/monitoring/drift.py) and how the boxes came about (inference.py).
 Cost: 0.8 cpu-ms an image with 44 boxes on a canvas of 160x160 (COCO128, n = 128, one core of an Intel Xeon, numpy 2.4).
 """
 
@@ -14,7 +14,7 @@ from PIL import Image
 from openmlops.core.detection.evaluation import OPERATING
 from openmlops.core.images.boxes import objects, place
 from openmlops.core.images.statistics import image_statistics, laplacian, luma_of
-from openmlops.usecases.base import Outputs, Shown
+from openmlops.usecases.base import ModelInput, Outputs
 
 SIDE = 160
 """Longest side in pixels at which images are described, so that versions with larger inputs have comparable columns: between
@@ -31,7 +31,7 @@ TILE = 8
 _LEAST_SIDE = TILE + 2
 
 
-def features(shown: Shown, outputs: Outputs) -> dict[str, np.ndarray]:
+def features(model_input: ModelInput, outputs: Outputs) -> dict[str, np.ndarray]:
     """Columns float32 (n,) by name, all finite.
 
     `image.NAME`: `core.images.image_statistics` of the image without border; `image.noise` and `image.clipped` (in per cent)
@@ -43,15 +43,19 @@ def features(shown: Shown, outputs: Outputs) -> dict[str, np.ndarray]:
     `boxes.wide` say how far the logarithm of height over width, in pixels, is above and below 0, and `boxes.edge` what share
     of boxes the image's edge cuts. `class.N.score`: the best score of a class, where there are several. `embedding.NN`.
     """
-    statistics = {f"image.{name}": column for name, column in _image_columns(shown).items()}
-    found = np.array([_box_row(boxes, size) for boxes, size in zip(outputs.answers, shown.sizes, strict=True)], np.float32)
+    statistics = {f"image.{name}": column for name, column in _image_columns(model_input).items()}
+    found = np.array(
+        [_box_row(boxes, size) for boxes, size in zip(outputs.predictions, model_input.sizes, strict=True)], np.float32
+    )
     boxes = dict(zip(_BOX_COLUMNS, np.ascontiguousarray(found.reshape(-1, len(_BOX_COLUMNS)).T), strict=True))
     return {**statistics, **boxes, **_class_columns(outputs), **_columns("embedding", "", outputs.embedding)}
 
 
-def _image_columns(shown: Shown) -> dict[str, np.ndarray]:
-    canvas = shown.pixels.shape[1:3]
-    contents = [_content(pixels, (int(h), int(w)), canvas) for pixels, (h, w) in zip(shown.pixels, shown.sizes, strict=True)]
+def _image_columns(model_input: ModelInput) -> dict[str, np.ndarray]:
+    canvas = model_input.pixels.shape[1:3]
+    contents = [
+        _content(pixels, (int(h), int(w)), canvas) for pixels, (h, w) in zip(model_input.pixels, model_input.sizes, strict=True)
+    ]
     columns = image_statistics(objects(contents))
     columns["flat"] = np.array([_flat(content) for content in contents], dtype=np.float32)
     return columns | {"noise": np.log1p(columns["noise"]), "clipped": np.log1p(100 * columns["clipped"])}

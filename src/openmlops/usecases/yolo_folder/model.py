@@ -92,7 +92,7 @@ class Served(nn.Module):
         for layer in self.layers[:-1]:
             x = layer(self._inputs(layer, x, seen))
             seen.append(x)
-        boxes, scores = self._answers(self._inputs(self.layers[-1], x, seen))
+        boxes, scores = self._outputs(self._inputs(self.layers[-1], x, seen))
         return boxes, scores, _pooled(seen[self.last])
 
     @staticmethod
@@ -102,7 +102,7 @@ class Served(nn.Module):
             return x if layer.f == -1 else seen[layer.f]
         return [x if source == -1 else seen[source] for source in layer.f]
 
-    def _answers(self, maps: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _outputs(self, maps: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         head: Any = self.layers[-1]
         sides = torch.cat([branch(x).flatten(2) for branch, x in zip(head.cv2, maps, strict=True)], 2)
         logits = torch.cat([branch(x).flatten(2) for branch, x in zip(head.cv3, maps, strict=True)], 2)

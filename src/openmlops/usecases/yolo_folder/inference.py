@@ -12,7 +12,7 @@ import numpy as np
 
 from openmlops.core.images.boxes import from_canvas, letterbox, non_maximum_suppression, objects, place
 from openmlops.errors import EvaluationError
-from openmlops.usecases.base import Outputs, Shown
+from openmlops.usecases.base import ModelInput, Outputs
 
 FLOOR = 0.01
 """Smallest score that is answered: low, because the precision-recall curve needs the doubtful boxes too."""
@@ -24,7 +24,7 @@ MOST = 100
 """Boxes answered for one image, over all classes."""
 
 
-def show(images: Sequence[np.ndarray] | np.ndarray, shape: tuple[int, int]) -> Shown:
+def to_model_input(images: Sequence[np.ndarray] | np.ndarray, shape: tuple[int, int]) -> ModelInput:
     """Images uint8 (h, w, 3) of any size, RGB -> their pixels on canvases of `shape` (height, width), and their own sizes.
 
     Raises DataError for an image of another dtype or shape.
@@ -32,10 +32,10 @@ def show(images: Sequence[np.ndarray] | np.ndarray, shape: tuple[int, int]) -> S
     pixels = np.empty((len(images), *shape, 3), dtype=np.uint8)
     for row, image in enumerate(images):
         pixels[row] = letterbox(image, shape)
-    return Shown(pixels=pixels, sizes=np.array([image.shape[:2] for image in images], dtype=np.int64).reshape(-1, 2))
+    return ModelInput(pixels=pixels, sizes=np.array([image.shape[:2] for image in images], dtype=np.int64).reshape(-1, 2))
 
 
-def answer(tensors: Mapping[str, np.ndarray], shown: Shown) -> Outputs:
+def to_predictions(tensors: Mapping[str, np.ndarray], model_input: ModelInput) -> Outputs:
     """ONNX outputs `boxes` (n, a, 4) in canvas pixels, `scores` (n, a, c), `embedding` (n, d) -> outputs.
 
     Answers are float32 (k, 6) in pixels of the image as it came, by falling score; boxes that lie in the border only are left
@@ -43,12 +43,14 @@ def answer(tensors: Mapping[str, np.ndarray], shown: Shown) -> Outputs:
     Raises EvaluationError for numbers that are not finite and for shapes that do not belong together.
     """
     boxes, scores, embedding = (tensors[name] for name in ("boxes", "scores", "embedding"))
-    _require_sound(boxes, scores, embedding, len(shown))
-    canvas = (shown.pixels.shape[1], shown.pixels.shape[2])
-    images = zip(boxes, scores, shown.sizes, strict=True)
-    answers = [_image(corners, found, (int(h), int(w)), canvas) for corners, found, (h, w) in images]
+    _require_sound(boxes, scores, embedding, len(model_input))
+    canvas = (model_input.pixels.shape[1], model_input.pixels.shape[2])
+    images = zip(boxes, scores, model_input.sizes, strict=True)
+    predictions = [_image(corners, found, (int(h), int(w)), canvas) for corners, found, (h, w) in images]
     best = scores.max(axis=1, initial=0)
-    return Outputs(answers=objects(answers), embedding=embedding, tensors={"class_scores": np.where(best >= FLOOR, best, 0)})
+    return Outputs(
+        predictions=objects(predictions), embedding=embedding, tensors={"class_scores": np.where(best >= FLOOR, best, 0)}
+    )
 
 
 def _image(boxes: np.ndarray, scores: np.ndarray, size: tuple[int, int], canvas: tuple[int, int]) -> np.ndarray:

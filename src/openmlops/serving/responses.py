@@ -1,4 +1,4 @@
-"""What answers look like to clients: as JSON of /predict, and as tensors of the Open Inference Protocol, one class a task."""
+"""Predictions as clients get them: JSON of /predict, and tensors of the Open Inference Protocol; one class a task."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,28 +13,28 @@ Shapes = dict[str, tuple[str, tuple[int, ...]]]
 """name -> (datatype, shape of one row; -1 where rows differ)"""
 
 
-class Answers(ABC):
-    """How the answers of one kind of model are told."""
+class ResponseFormat(ABC):
+    """How the predictions of one kind of model are sent."""
 
     @abstractmethod
     def as_json(self, outputs: Outputs, row: int, classes: Sequence[str]) -> dict[str, Any]:
-        """One image's answer."""
+        """One image's prediction."""
 
     @abstractmethod
     def shapes(self, classes: int, embedding: int) -> Shapes:
-        """The tensors that can be asked for, `prediction_id` apart."""
+        """The tensors that can be requested, `prediction_id` apart."""
 
     @abstractmethod
     def tensors(self, outputs: Outputs) -> dict[str, np.ndarray]:
         """Those tensors, n rows each."""
 
 
-class Classes(Answers):
+class ClassificationResponse(ResponseFormat):
     """Of a classifier."""
 
     def as_json(self, outputs: Outputs, row: int, classes: Sequence[str]) -> dict[str, Any]:
         """The most probable class, and the probabilities of all."""
-        probabilities = outputs.answers[row].tolist()
+        probabilities = outputs.predictions[row].tolist()
         label = max(range(len(probabilities)), key=probabilities.__getitem__)
         return {
             "label": label,
@@ -54,7 +54,7 @@ class Classes(Answers):
 
     def tensors(self, outputs: Outputs) -> dict[str, np.ndarray]:
         """Label, probabilities, logits, embedding."""
-        probabilities = outputs.answers
+        probabilities = outputs.predictions
         return {
             "label": probabilities.argmax(axis=1),
             "probabilities": probabilities,
@@ -63,12 +63,12 @@ class Classes(Answers):
         }
 
 
-class Boxes(Answers):
+class DetectionResponse(ResponseFormat):
     """Of a detector: boxes in pixels of the image, the surest first."""
 
     def as_json(self, outputs: Outputs, row: int, classes: Sequence[str]) -> dict[str, Any]:
         """The boxes of at least OPERATING, as lists of one length."""
-        found = shown_boxes(outputs, row)
+        found = reported_boxes(outputs, row)
         labels = found[:, 5].astype(int).tolist()
         return {
             "boxes": found[:, :4].astype(np.float64).round(2).tolist(),
@@ -89,7 +89,7 @@ class Boxes(Answers):
 
     def tensors(self, outputs: Outputs) -> dict[str, np.ndarray]:
         """The boxes of at least OPERATING, as many rows for each image as the one with most needs: `count` of them are real."""
-        found = [shown_boxes(outputs, row) for row in range(len(outputs.answers))]
+        found = [reported_boxes(outputs, row) for row in range(len(outputs.predictions))]
         padded = np.zeros((len(found), max(map(len, found)), 6), np.float32)
         padded[:, :, 5] = -1
         for row, boxes in enumerate(found):
@@ -103,11 +103,11 @@ class Boxes(Answers):
         }
 
 
-def shown_boxes(outputs: Outputs, row: int) -> np.ndarray:
-    """float32 (k, 6): the boxes of one image that count as an answer."""
-    boxes: np.ndarray = outputs.answers[row]
+def reported_boxes(outputs: Outputs, row: int) -> np.ndarray:
+    """float32 (k, 6): the boxes of one image that are reported."""
+    boxes: np.ndarray = outputs.predictions[row]
     return boxes[boxes[:, 4] >= OPERATING]
 
 
-ANSWERS: dict[str, Answers] = {"classification": Classes(), "detection": Boxes()}
+RESPONSE_FORMATS: dict[str, ResponseFormat] = {"classification": ClassificationResponse(), "detection": DetectionResponse()}
 """by the kind of task"""
