@@ -1,7 +1,7 @@
 """MLflow's empty tables, made once a machine, user and version of MLflow, and put where a test's home begins.
 
-MLflow makes a database by going through all its migrations, 4 cpu-s each time. What a user's first command does is claimed where
-a folder is really empty: the tutorial, the loop as a user runs it.
+MLflow makes a database by going through all its migrations, 4 cpu-s each time. What a user's first command does is claimed
+where a folder is really empty: the tutorial, the loop as a user runs it.
 """
 
 import getpass

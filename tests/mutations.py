@@ -1,13 +1,13 @@
 """Mutation testing: one-line mutations drawn by a seed, and how many of them the everyday tests notice.
 
     python tests/mutations.py draw --seed 0 -n 60 mutants.json
-    python tests/mutations.py probe mutants.json TREE          # then the tests in TREE with --junitxml=junit.xml: which test runs which line
-    python tests/mutations.py run mutants.json TREE junit.xml  # each mutant: the tests that run its line, cheapest first, until one fails
-    python tests/mutations.py follow mutants.json TREE moved.json   # the same mutants in a tree where lines have moved or been renamed
+    python tests/mutations.py probe mutants.json TREE           # then the tests in TREE, with --junitxml=junit.xml
+    python tests/mutations.py run mutants.json TREE junit.xml   # each mutant: the tests that run its line, cheapest first
+    python tests/mutations.py follow mutants.json TREE new.json # the same mutants where lines have moved or been renamed
 
-TREE is a copy of the repository with an environment of its own in `.venv`; never a tree that somebody works in. Tools of this kind on PyPI
-choose tests by coverage of one process; here lines also run in servers, workers and commands that tests start, so a probe in the line
-itself says which test it ran under (pytest names it in the environment, which processes inherit).
+TREE is a copy of the repository with an environment of its own in `.venv`; never a tree that somebody works in. Tools of this
+kind on PyPI choose tests by the coverage of one process; here lines also run in servers, workers and commands that tests start,
+so a probe in the line itself notes which test it ran under (pytest names it in the environment, which processes inherit).
 
 Not here: whether a mutant that survives matters. Some change nothing that can be seen.
 """
@@ -31,7 +31,8 @@ from typing import Any, NamedTuple
 PACKAGES = ("core", "operations", "serving", "adapters")
 SWAPS = {
     "==": "!=", "!=": "==", "<": "<=", "<=": "<", ">": ">=", ">=": ">", "+": "-", "-": "+", "*": "+", "/": "*", "//": "*",
-    "and": "or", "or": "and", "not": "", "True": "False", "False": "True", "min": "max", "max": "min", "any": "all", "all": "any",
+    "and": "or", "or": "and", "not": "", "True": "False", "False": "True", "min": "max", "max": "min",
+    "any": "all", "all": "any",
     "+=": "-=", "-=": "+=", "break": "pass", "continue": "pass",
 }  # fmt: skip
 BUDGET_SECONDS = 120
@@ -64,7 +65,7 @@ class Token(NamedTuple):
 
 
 def tokens_of(source: str) -> list[Token]:
-    """What of a module can be changed inside function bodies: operators, keywords, small functions, whole numbers, returned values."""
+    """What can be changed inside function bodies: operators, keywords, small functions, whole numbers, returned values."""
     found = []
     lines = _body_lines(ast.parse(source))
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -139,8 +140,8 @@ def _described(root: Path, path: Path, source: str, token: Token, number: int) -
     nth = [each for each in tokens_of(source) if each.row == token.row and each.text == token.text].index(token)
     around = lines[max(0, token.row - 3) : token.row + 2]
     return {
-        "number": number, "path": str(path.relative_to(root)), "row": token.row, "line": lines[token.row - 1].strip(), "around": around,
-        "text": token.text, "nth": nth, "into": mutated(source, token).splitlines()[token.row - 1].strip(),
+        "number": number, "path": str(path.relative_to(root)), "row": token.row,
+        "line": lines[token.row - 1].strip(), "around": around, "text": token.text, "nth": nth, "into": mutated(source, token).splitlines()[token.row - 1].strip(),
     }  # fmt: skip
 
 
@@ -150,7 +151,7 @@ def token_of(source: str, mutant: dict[str, Any]) -> Token:
 
 
 def follow(mutants: list[dict[str, Any]], root: Path) -> list[dict[str, Any]]:
-    """The same mutants in a tree where lines have moved: each where the lines around are most alike and the same token stands."""
+    """The same mutants in a tree where lines have moved: each where the lines around it are most alike."""
     sources = {
         path: path.read_text() for package in PACKAGES for path in sorted((root / "src/openmlops" / package).rglob("*.py"))
     }
@@ -210,9 +211,9 @@ def _statement(tree: ast.Module, row: int) -> int:
         if isinstance(node, ast.If) and len(node.orelse) == 1 and isinstance(node.orelse[0], ast.If)
     }
     for node in ast.walk(tree):
-        if isinstance(node, ast.stmt) and node.lineno <= row <= (node.end_lineno or 0) and id(node) not in chained:
-            if best is None or node.lineno >= best.lineno:
-                best = node
+        is_around = isinstance(node, ast.stmt) and node.lineno <= row <= (node.end_lineno or 0) and id(node) not in chained
+        if is_around and (best is None or node.lineno >= best.lineno):  # type: ignore[attr-defined]
+            best = node  # type: ignore[assignment]
     assert best is not None
     return best.lineno
 
