@@ -139,9 +139,10 @@ def _described(root: Path, path: Path, source: str, token: Token, number: int) -
     lines = source.splitlines()
     nth = [each for each in tokens_of(source) if each.row == token.row and each.text == token.text].index(token)
     around = lines[max(0, token.row - 3) : token.row + 2]
+    into = mutated(source, token).splitlines()[token.row - 1].strip()
     return {
         "number": number, "path": str(path.relative_to(root)), "row": token.row,
-        "line": lines[token.row - 1].strip(), "around": around, "text": token.text, "nth": nth, "into": mutated(source, token).splitlines()[token.row - 1].strip(),
+        "line": lines[token.row - 1].strip(), "around": around, "text": token.text, "nth": nth, "into": into,
     }  # fmt: skip
 
 
