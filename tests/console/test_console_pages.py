@@ -43,7 +43,7 @@ def test_the_one_model_is_shown_at_once_and_all_its_parts_are_there(client: Test
 
 
 def test_who_reigns_since_when_and_why(client: TestClient, toys: Workspace) -> None:
-    reign = read(toys, NAME).reign
+    reign = read(toys, NAME).promotion
     found = part(client, "now")
     assert f"version {CHAMPION} since {reign.at:%Y-%m-%d %H:%M}" in found
     assert reign.reasons[0] in found
