@@ -7,7 +7,7 @@ import time
 import numpy as np
 import psutil
 import pytest
-from servers import Server, jpeg, png, predictions, running, start
+from servers import Server, answers, jpeg, png, running, start
 from versions import images
 
 from openmlops.errors import SettingsError
@@ -259,7 +259,7 @@ def test_an_address_that_is_taken_is_told_in_one_line(server, world):
 def test_without_a_champion_the_server_lives_but_is_not_ready(world):
     server = start(world)
     try:
-        assert predictions(server)
+        assert answers(server)
         assert is_problem(server.predict(PNG), 503)
         ready = server.client.get("/health/ready")
         assert ready.status_code == 503
