@@ -66,6 +66,16 @@ def test_the_tree_in_the_architecture_page_is_the_tree() -> None:
     assert named - present == set(), "in the picture only"
 
 
+def test_every_term_of_the_glossary_is_defined_briefly_and_names_a_module_that_exists() -> None:
+    page = (ROOT / "docs" / "glossary.md").read_text()
+    entries = re.findall(r"^\| ([a-z][\w -]*) \| (.+) \| `([\w/]+\.py)` \|$", page, re.MULTILINE)
+    terms = [term for term, *_ in entries]
+    assert len(terms) == len(set(terms)) > 30
+    assert len(entries) == len(re.findall(r"^\| (?!term \|)", page, re.MULTILINE)), "a row is malformed"
+    assert [term for term, definition, _ in entries if not 1 <= len(re.findall(r"\.(?: |$)", definition)) <= 2] == []
+    assert [module for *_, module in entries if not (ROOT / "src" / "openmlops" / module).is_file()] == []
+
+
 def test_every_link_between_the_documents_leads_somewhere() -> None:
     for document in DOCUMENTS:
         for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text()):

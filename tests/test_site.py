@@ -116,12 +116,12 @@ def test_the_reference_has_every_command_setting_route_and_module(site: Path, pa
     assert [route for route in routes if route not in http] == []
     python = pages["reference/python.html"].ids
     named = (
-        "core.gate.decide",
-        "core.policy.Policy.cooldown_hours",
+        "core.gate.rules.decide",
+        "core.monitoring.policy.Policy.cooldown_hours",
         "adapters.ledger.Ledger.append",
         "usecases.base.UseCase.to_model_input",
     )
-    assert {f"openmlops.{name}" for name in (*named, "core.drift.measure", "operations.workspace.Workspace.open")} <= python
+    assert {f"openmlops.{name}" for name in (*named, "core.monitoring.drift.measure", "operations.workspace.Workspace.open")} <= python
 
 
 def test_each_diagram_is_the_one_of_its_readme(site: Path) -> None:
