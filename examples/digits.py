@@ -21,7 +21,7 @@ from openmlops.core.validation import check_balance, check_duplicates, check_lab
 from openmlops.errors import DataError
 from openmlops.files import replacing
 from openmlops.usecases import classifier
-from openmlops.usecases.base import Rows, UseCase, on_call
+from openmlops.usecases.base import Rows, UseCase, lazy
 
 FILE, SIDE, NAMES = "digits.npz", 16, tuple("0123456789")
 """the data set's only file; height and width of an image in pixels; its classes"""
@@ -117,7 +117,7 @@ def decode(content: bytes) -> np.ndarray:
     return decoding.decode_image(content, SIDE, SIDE)
 
 
-served: Callable[[Any], Any] = on_call("openmlops.learning.export", "ServedClassifier")
+served: Callable[[Any], Any] = lazy("openmlops.learning.export", "ServedClassifier")
 
 USE_CASE = UseCase(
     name="digits",

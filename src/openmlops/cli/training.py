@@ -82,9 +82,9 @@ def demo(
 def run(workspace: Workspace, config: "Value") -> "TrainingOutcome":
     """Start the training pipeline, with ZenML's store under OPENMLOPS_HOME unless the user has one of his own."""
     from openmlops.settings import embed_zenml
-    from openmlops.usecases.base import OnCall
+    from openmlops.usecases.base import LazyFunction
 
-    if isinstance(fit := workspace.use_case.fit, OnCall):
+    if isinstance(fit := workspace.use_case.fit, LazyFunction):
         fit.load()  # an extra that is missing is told before ZenML is started
     embed_zenml(workspace.home)
     if workspace.use_case.name == "person":

@@ -19,7 +19,10 @@ import numpy as np
 from openmlops.core.tasks import Task
 from openmlops.core.types import Preprocessing, Problem, Value
 from openmlops.errors import DataError, SettingsError
+from openmlops.renamed import fields, names
 from openmlops.usecases import BUILT_IN
+
+__getattr__ = names(__name__, Shown="ModelInput", OnCall="LazyFunction", on_call="lazy")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class ModelInput:
         return cls(np.concatenate([part.pixels for part in parts]), np.concatenate([part.sizes for part in parts]))
 
 
+@fields(answers="predictions")
 @dataclass(frozen=True)
 class Outputs:
     """What an exported model answers for n images."""
@@ -73,6 +77,7 @@ class Outputs:
         )
 
 
+@fields(show="to_model_input", answer="to_predictions")
 @dataclass(frozen=True)
 class UseCase:
     """The pieces of one use case, in the order of the loop."""
@@ -139,7 +144,7 @@ class Archive:
 
 
 @dataclass(frozen=True)
-class OnCall:
+class LazyFunction:
     """A function that is imported when it is first called or `load`ed: for what needs torch."""
 
     module: str
@@ -162,9 +167,9 @@ class OnCall:
         return self.load()(*args, **kwargs)
 
 
-def on_call(module: str, function: str, extras: Mapping[str, str] = MappingProxyType({})) -> OnCall:
+def lazy(module: str, function: str, extras: Mapping[str, str] = MappingProxyType({})) -> LazyFunction:
     """`module.function`, imported when it is first called."""
-    return OnCall(module, function, extras)
+    return LazyFunction(module, function, extras)
 
 
 def no_sample(folder: Path) -> Path:

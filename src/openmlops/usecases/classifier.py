@@ -8,8 +8,11 @@ import numpy as np
 
 from openmlops.core.images.statistics import image_statistics
 from openmlops.core.types import Preprocessing
+from openmlops.renamed import names
 from openmlops.usecases import splitting
 from openmlops.usecases.base import ModelInput, Outputs, Rows
+
+__getattr__ = names(__name__, show="to_model_input", answer="to_predictions")
 
 VALIDATION_SHARE = 0.1
 """Share of each class's train images that is held back for validation."""

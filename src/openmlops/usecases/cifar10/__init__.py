@@ -5,7 +5,7 @@ The functions that need torch are named, not imported: the server loads this use
 
 from openmlops.core.classification.task import CLASSIFICATION
 from openmlops.usecases import classifier
-from openmlops.usecases.base import UseCase, on_call
+from openmlops.usecases.base import UseCase, lazy
 from openmlops.usecases.cifar10 import data
 from openmlops.usecases.cifar10.extend import extend
 from openmlops.usecases.cifar10.recipe import TrainConfig
@@ -22,9 +22,9 @@ USE_CASE = UseCase(
     check=data.check,
     split=classifier.split,
     preprocess=classifier.preprocess,
-    build=on_call("openmlops.usecases.cifar10.model", "build"),
-    fit=on_call("openmlops.usecases.cifar10.model", "fit"),
-    served=on_call("openmlops.learning.export", "ServedClassifier"),
+    build=lazy("openmlops.usecases.cifar10.model", "build"),
+    fit=lazy("openmlops.usecases.cifar10.model", "fit"),
+    served=lazy("openmlops.learning.export", "ServedClassifier"),
     decode=data.decode,
     to_model_input=classifier.to_model_input,
     to_predictions=classifier.to_predictions,

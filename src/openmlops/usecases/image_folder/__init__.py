@@ -5,7 +5,7 @@ The functions that need torch are named, not imported: the server loads this use
 
 from openmlops.core.classification.task import CLASSIFICATION
 from openmlops.usecases import classifier
-from openmlops.usecases.base import UseCase, no_sample, on_call
+from openmlops.usecases.base import UseCase, lazy, no_sample
 from openmlops.usecases.image_folder import data
 from openmlops.usecases.image_folder.recipe import TrainConfig
 
@@ -36,9 +36,9 @@ def image_folder(
         check=layout.check,
         split=data.split,
         preprocess=data.preprocess,
-        build=on_call("openmlops.usecases.image_folder.model", "build"),
-        fit=on_call("openmlops.usecases.image_folder.model", "fit"),
-        served=on_call("openmlops.learning.export", "ServedClassifier"),
+        build=lazy("openmlops.usecases.image_folder.model", "build"),
+        fit=lazy("openmlops.usecases.image_folder.model", "fit"),
+        served=lazy("openmlops.learning.export", "ServedClassifier"),
         decode=layout.decode,
         to_model_input=data.to_model_input,
         to_predictions=classifier.to_predictions,

@@ -5,7 +5,7 @@ not. The functions that need torch or ultralytics are named, not imported: the s
 """
 
 from openmlops.core.detection.task import DETECTION
-from openmlops.usecases.base import UseCase, no_sample, on_call
+from openmlops.usecases.base import UseCase, lazy, no_sample
 from openmlops.usecases.yolo_folder import data, features, inference
 from openmlops.usecases.yolo_folder.extend import extend
 from openmlops.usecases.yolo_folder.recipe import TrainConfig
@@ -32,9 +32,9 @@ def yolo_folder(name: str, config: type[TrainConfig] = TrainConfig, about: str =
         check=data.check,
         split=data.split,
         preprocess=data.preprocess,
-        build=on_call("openmlops.usecases.yolo_folder.model", "build", NEEDS),
-        fit=on_call("openmlops.usecases.yolo_folder.training", "fit", NEEDS),
-        served=on_call("openmlops.usecases.yolo_folder.model", "served", NEEDS),
+        build=lazy("openmlops.usecases.yolo_folder.model", "build", NEEDS),
+        fit=lazy("openmlops.usecases.yolo_folder.training", "fit", NEEDS),
+        served=lazy("openmlops.usecases.yolo_folder.model", "served", NEEDS),
         decode=data.decode,
         to_model_input=inference.to_model_input,
         to_predictions=inference.to_predictions,
