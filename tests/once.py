@@ -1,6 +1,7 @@
 """What tests make once a run and share, whichever of the run's processes needs it first."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from filelock import FileLock
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """The folder `name` of this run, which `make` fills where no other process has; do not write into it."""
     run = factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.getbasetemp()
-    folder, part = run / "once" / name, run / "once" / f"{name}.part"
+    folder, made = run / "once" / name, run / "once" / f"{name}.made"
     folder.parent.mkdir(exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        if not folder.is_dir():
-            make(part)
-            part.rename(folder)
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            made.touch()
     return folder

@@ -1,20 +1,24 @@
-"""The console's tests look at one small world of toy models; each worker process makes it once."""
+"""The console's tests look at one small world of toy models, made once a run; each file has a copy of its own."""
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
 from starlette.testclient import TestClient
 
+from once import once
 from openmlops.console.app import create_app
 from openmlops.operations.workspace import Workspace
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def toys(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Five versions, four of them judged, traffic, labels and a decision. Tests of one file may go on from what others did."""
-    from console_world import make
+    from console_world import make, workspace
 
-    return make(tmp_path_factory.mktemp("toys"))
+    home = tmp_path_factory.mktemp("toys") / "home"
+    shutil.copytree(once(tmp_path_factory, "toys", make), home)
+    return workspace(home)
 
 
 @pytest.fixture

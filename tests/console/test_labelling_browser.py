@@ -14,7 +14,7 @@ import uvicorn
 from playwright.sync_api import Browser, Page
 
 from browser import Visit, chromium, is_installed, visit
-from labelling_world import BOXES, World, classified, detected, scenes
+from labelling_world import BOXES, World, scenes
 from openmlops.console.app import create_app
 from openmlops.web.sockets import bind
 
@@ -36,13 +36,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = Path(os.environ.get("SCREENSHOTS") or tmp_path_factory.mktemp("pictures"))
     found.mkdir(parents=True, exist_ok=True)
     return found
-
-
-@pytest.fixture(scope="module")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, World]:
-    """Made once, copied for each test."""
-    home = tmp_path_factory.mktemp("worlds")
-    return {"pets": classified(home / "pets"), "people": detected(home / "people")}
 
 
 @contextmanager
