@@ -15,7 +15,7 @@ from openmlops.adapters.mlflow_client import connect
 from openmlops.adapters.processes import Process
 from openmlops.adapters.tracking import ABANDONED_TAG, FAILURE_TAG
 from openmlops.core.quality import EpochMetrics
-from openmlops.operations.run_leases import GRACE, LEASE, PREFIX, close_orphans, holding, starting, working_on
+from openmlops.operations.run_leases import GRACE, LEASE, PREFIX, close_orphans, hold_run, next_start, run_lease
 from openmlops.operations.training.epoch_log import EpochLog
 from openmlops.operations.workspace import Workspace
 from small_loop import workspace as small_workspace
@@ -61,7 +61,7 @@ def test_the_run_of_a_dead_process_is_closed_as_failed_with_the_reason_and_can_b
     assert reason == f"Its process {process.pid} on {process.host} ended without closing it. The same command goes on with it."
     assert close_orphans(workspace) == ()
     assert workspace.tracking.can_go_on(run_id)
-    with working_on(workspace, run_id):
+    with hold_run(workspace, run_id):
         assert state(workspace, run_id) == ("RUNNING", "")
     workspace.tracking.finish(run_id)
     assert state(workspace, run_id) == ("FINISHED", "")
@@ -134,7 +134,7 @@ def test_finished_and_failed_runs_stay_as_they_are(workspace: Workspace) -> None
 def test_a_run_that_was_closed_wrongly_is_opened_again_by_its_own_process(workspace: Workspace, tmp_path: Path) -> None:
     """The database was away for so long that another machine took this one for dead."""
     once = uuid.uuid4().hex
-    with holding(workspace, once):
+    with run_lease(workspace, once):
         run_id, epochs = workspace.tracking.start("alive", {}, {}, once), EpochLog(workspace.tracking, tmp_path)
         epochs.send_to(run_id)
         workspace.tracking.abandon(once, "not heard of")
@@ -147,15 +147,15 @@ def test_a_run_that_was_closed_wrongly_is_opened_again_by_its_own_process(worksp
 
 
 def test_a_start_that_was_killed_goes_on_with_its_run_also_after_that_was_closed(workspace: Workspace, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), starting(tmp_path) as once:
+    with pytest.raises(KeyboardInterrupt), next_start(tmp_path) as once:
         first = workspace.tracking.start("killed", {}, {}, once)
         raise KeyboardInterrupt
     workspace.tracking.abandon(once, "ended")
-    with starting(tmp_path) as again:
+    with next_start(tmp_path) as again:
         second = workspace.tracking.start("killed", {}, {}, again)
     assert (again, second) == (once, first)
     assert state(workspace, first) == ("RUNNING", "")
-    with starting(tmp_path) as other:
+    with next_start(tmp_path) as other:
         assert other != once
 
 

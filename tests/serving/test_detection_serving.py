@@ -34,7 +34,7 @@ from openmlops.core.images.drawing import with_boxes
 from openmlops.errors import ModelCorrupt
 from openmlops.files import MANIFEST, Manifest
 from openmlops.serving.batching import Batcher
-from openmlops.serving.commit import GroupCommit, beginning
+from openmlops.serving.commit import GroupCommit, begin_in_thread
 from openmlops.serving.config import Limits
 from openmlops.serving.metrics import Metrics
 from openmlops.serving.predictor import Predictor, load
@@ -472,7 +472,7 @@ def test_a_raw_tensor_of_the_size_before_a_swap_fails_alone_in_its_batch(two_siz
 
     async def ask() -> list:
         metrics = Metrics.make(None)
-        commit = GroupCommit(beginning(log), InputStore(two_sizes.home / "inputs"), metrics.commit)
+        commit = GroupCommit(begin_in_thread(log), InputStore(two_sizes.home / "inputs"), metrics.commit)
         batcher = Batcher(lambda: after, commit, Limits(), metrics)
         asked = [
             asyncio.ensure_future(batcher.predict(before.to_model_input([image]), [sent], 0.0))

@@ -102,7 +102,7 @@ def ignored(project: Project) -> Iterator[Hit]:
     for path, command in _shell(project):
         if PULL.search(command.text) and (command.forgiven or re.search(rf"{PULL.pattern}[^|&;]*{FORGIVEN}", command.text)):
             yield Hit(path, command.line, "sure", f"'{command.text[:60]}' succeeds whether it did or not")
-    yield from _gone_on(project)
+    yield from _continues_after_pull(project)
 
 
 def _ignored_in_python(module: Module) -> Iterator[Hit]:
@@ -129,13 +129,13 @@ def _forgiving(module: Module, call: ast.Call) -> ast.ExceptHandler | None:
             return None
         if isinstance(up, ast.Try) and child in up.body:
             for handler in up.handlers:
-                if all(isinstance(node, ast.Pass | ast.Continue) or _only_tells(node) for node in handler.body):
+                if all(isinstance(node, ast.Pass | ast.Continue) or _only_reports(node) for node in handler.body):
                     return handler
         child = up
     return None
 
 
-def _only_tells(node: ast.stmt) -> bool:
+def _only_reports(node: ast.stmt) -> bool:
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Call)
@@ -143,7 +143,7 @@ def _only_tells(node: ast.stmt) -> bool:
     )
 
 
-def _gone_on(project: Project) -> Iterator[Hit]:
+def _continues_after_pull(project: Project) -> Iterator[Hit]:
     """A pull that is followed by other commands in a shell that does not stop at failures."""
     for text in project.named(".sh", ".bash"):
         lines = [command for command in logical_lines(text.lines) if command.text]

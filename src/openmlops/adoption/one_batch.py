@@ -19,7 +19,7 @@ SPLITTERS = {"train_test_split", "random_split"}
 REFERENCE = ("reference_data", "reference", "reference_dataset", "ref", "x_ref", "baseline", "reference_df", "ref_data")
 CURRENT = ("current_data", "current", "current_dataset", "cur", "x_cur", "production", "current_df", "cur_data")
 TESTS = {"ks_2samp", "wasserstein_distance", "mannwhitneyu", "anderson_ksamp", "jensenshannon", "population_stability_index"}
-SAID = {
+CUT_TEXTS = {
     "whole": "reference and current are the same data",
     "slice": "reference and current are slices of '{}'",
     "split": "reference and current are a random split of '{}'",
@@ -67,7 +67,7 @@ def look(project: Project) -> Iterator[Hit]:
         for call, reference, current in drift_checks(module):
             one, other = _piece(module, reference, ()), _piece(module, current, ())
             if certainty := _alike(one, other, _is_about_drift(module, call)):
-                says = SAID[one.cut if one.cut != "whole" else other.cut].format(one.root[0])
+                says = CUT_TEXTS[one.cut if one.cut != "whole" else other.cut].format(one.root[0])
                 yield Hit(module.path, module.line(call), certainty, says)
 
 

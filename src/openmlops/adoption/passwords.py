@@ -35,7 +35,7 @@ SECRET = re.compile(r"(passw(or)?d|_pwd|secret(_?key)?|secret_access_key|access_
 NAMES_ONE = re.compile(r"(_file|_path|_url|_name|_id)$", re.I)
 USER = re.compile(r"user$|access_key(_id)?$", re.I)
 URL = re.compile(r"\w+://([^\s:/@]+):([^\s/@]+)@(?!host\b|hostname\b|server\b|<)")
-TOLD = ("help", "description", "examples", "example", "epilog", "metavar")
+DOCUMENTATION_ARGUMENTS = ("help", "description", "examples", "example", "epilog", "metavar")
 OPEN = {"MYSQL_ALLOW_EMPTY_PASSWORD", "MARIADB_ALLOW_EMPTY_ROOT_PASSWORD", "ALLOW_EMPTY_PASSWORD", "ALLOW_ANONYMOUS_LOGIN"}
 STORES = re.compile(
     r"postgres|mysql|mariadb|mongo|redis|minio|mlflow|zenml|elastic|rabbitmq|kafka|influx|clickhouse|jupyter|airflow", re.I
@@ -97,7 +97,9 @@ def _in_python(module: Module) -> Iterator[Hit]:
             yield Hit(module.path, module.line(node), "look" if names_itself else "sure", says)
     for text in module.every(ast.Constant):
         match = URL.search(text.value) if isinstance(text.value, str) else None
-        told = isinstance(parent := module.parent(text), ast.Expr) or (isinstance(parent, ast.keyword) and parent.arg in TOLD)
+        told = isinstance(parent := module.parent(text), ast.Expr) or (
+            isinstance(parent, ast.keyword) and parent.arg in DOCUMENTATION_ARGUMENTS
+        )
         if match and is_known(match[2], match[1]) and not told:
             yield Hit(module.path, module.line(text), "sure", f"a URL has the default password '{match[2]}'")
 
@@ -109,7 +111,7 @@ def _settings(module: Module) -> Iterator[tuple[str, ast.expr, ast.AST]]:
         if isinstance(name, str) and value is not None and re.search(r"environ|getenv|config|settings", ast.unparse(call.func)):
             yield name, value, call
     for given in module.every(ast.keyword):
-        if given.arg and given.arg not in TOLD and isinstance(given.value, ast.Constant):
+        if given.arg and given.arg not in DOCUMENTATION_ARGUMENTS and isinstance(given.value, ast.Constant):
             yield given.arg, given.value, given.value
     for node in module.every(ast.Assign, ast.AnnAssign):
         for target in node.targets if isinstance(node, ast.Assign) else [node.target]:

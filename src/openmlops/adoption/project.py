@@ -37,11 +37,11 @@ SKIPPED = {
     *(".mypy_cache", ".ruff_cache", ".pytest_cache", ".cache", ".terraform", ".eggs"),
 }
 """folders that hold what tools made, not what somebody wrote"""
-MOST_FILES = 20_000
-MOST_IN_FOLDER = 2_000
+MAX_FILES = 20_000
+MAX_FOLDER_ENTRIES = 2_000
 """a folder with more entries holds data"""
-MOST_BYTES = 1_000_000
-MOST_NOTEBOOK_BYTES = 10_000_000
+MAX_BYTES = 1_000_000
+MAX_NOTEBOOK_BYTES = 10_000_000
 YAML = {".yml", ".yaml"}
 PLAIN = {*YAML, ".py", ".ipynb", ".md", ".rst", ".sh", ".bash", ".toml", ".txt", ".cfg", ".env", ".mk"}
 
@@ -133,8 +133,8 @@ def read_project(root: Path) -> Project:
         raise DataError(f"There is no folder {root}", "Name the folder of a project")
     project = Project(root)
     for path in _files(project, root):
-        if len(project.texts) >= MOST_FILES:
-            raise DataError(f"{root} holds more than {MOST_FILES:,} files to read", "Name one project in it")
+        if len(project.texts) >= MAX_FILES:
+            raise DataError(f"{root} holds more than {MAX_FILES:,} files to read", "Name one project in it")
         _read(project, path)
     return project
 
@@ -143,7 +143,7 @@ def _files(project: Project, root: Path) -> Iterator[Path]:
     """The regular files that may hold source, in a stable order."""
     for folder, folders, names in os.walk(root, onerror=lambda error: _unreadable(project, error)):
         here = Path(folder)
-        if here != root and (len(names) + len(folders) > MOST_IN_FOLDER or "pyvenv.cfg" in names):
+        if here != root and (len(names) + len(folders) > MAX_FOLDER_ENTRIES or "pyvenv.cfg" in names):
             project.left_out.append(f"{here.relative_to(root).as_posix()}/")
             folders.clear()
             continue
@@ -169,7 +169,7 @@ def _read(project: Project, path: Path) -> None:
         found = path.lstat()
         if not stat.S_ISREG(found.st_mode):
             return
-        if found.st_size > (MOST_NOTEBOOK_BYTES if path.suffix == ".ipynb" else MOST_BYTES):
+        if found.st_size > (MAX_NOTEBOOK_BYTES if path.suffix == ".ipynb" else MAX_BYTES):
             project.left_out.append(name)
             return
         project.texts.append(Text(name, _decoded(path)))

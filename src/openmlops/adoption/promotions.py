@@ -15,7 +15,7 @@ from openmlops.adoption.python_code import Function, Module, argument, inside, k
 LIVE = re.compile(r"^(prod|production|champion|live|serving|deployed?)$", re.I)
 TRAINS = re.compile(r"^(fit|train\w*|register_model|fine_?tune\w*)$")
 JUDGE = re.compile(r"gate|compar|verdict|approv|decide|decision|should_|is_better|validat|check|evaluat|judge", re.I)
-WEIGHS = re.compile(r"gate|compar|approv|decide|judge|^(max|min|sorted)$")
+COMPARES = re.compile(r"gate|compar|approv|decide|judge|^(max|min|sorted)$")
 MEASURES = {"log_metric", "log_metrics", "autolog", "evaluate", "log_batch", "log_model_metrics"}
 LOGGERS = re.compile(r"MLFlowLogger|MLflowCallback|MlflowCallback|MLflowLogger")
 
@@ -23,17 +23,17 @@ LOGGERS = re.compile(r"MLFlowLogger|MLflowCallback|MlflowCallback|MLflowLogger")
 def promotions(module: Module) -> Iterator[tuple[ast.Call, str]]:
     """Calls that make a version the one that is served, with what they call it; `?` where only running would tell."""
     for call in module.calls("set_registered_model_alias"):
-        yield call, _told(module, argument(call, 1, "alias"))
+        yield call, _stage_text(module, argument(call, 1, "alias"))
     for call in module.calls("transition_model_version_stage"):
-        yield call, _told(module, argument(call, 2, "stage"))
+        yield call, _stage_text(module, argument(call, 2, "stage"))
     for call in module.calls("set_stage"):
-        yield call, _told(module, argument(call, 0, "stage"))
+        yield call, _stage_text(module, argument(call, 0, "stage"))
     for call in module.calls("update_model_version"):
         if (stage := keyword(call, "stage")) is not None:
-            yield call, _told(module, stage)
+            yield call, _stage_text(module, stage)
 
 
-def _told(module: Module, node: ast.expr | None) -> str:
+def _stage_text(module: Module, node: ast.expr | None) -> str:
     if isinstance(node, ast.Attribute) and node.attr.isupper():  # ModelStages.PRODUCTION
         return node.attr if node.attr in ("PRODUCTION", "STAGING", "ARCHIVED", "NONE", "LATEST") else "?"
     found = module.constant(node)
@@ -54,7 +54,7 @@ def ungated(project: Project) -> Iterator[Hit]:
                 stage != "?"
                 and not module.is_notebook
                 and _follows_training(project, module, scope)
-                and not _weighs(project, scope)
+                and not _compares(project, scope)
             )
             what = f"'{stage}'" if stage != "?" else "what a variable says"
             yield Hit(
@@ -111,12 +111,12 @@ def _trains(scope: ast.AST) -> bool:
     return any(TRAINS.match(last_name(call.func)) or keyword(call, "registered_model_name") for call in inside(scope, ast.Call))
 
 
-def _weighs(project: Project, scope: ast.AST) -> bool:
+def _compares(project: Project, scope: ast.AST) -> bool:
     """Whether the function ranks something, or it or a caller calls what is named like a judgement, which may raise."""
     if inside(scope, ast.Lt, ast.LtE, ast.Gt, ast.GtE):
         return True
     scopes = [scope, *(module.scope(call) for module, call in _callers(project, getattr(scope, "name", "")))]
-    return any(WEIGHS.search(last_name(call.func)) for one in scopes for call in inside(one, ast.Call))
+    return any(COMPARES.search(last_name(call.func)) for one in scopes for call in inside(one, ast.Call))
 
 
 # Registered without a metric

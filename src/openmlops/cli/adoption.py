@@ -9,7 +9,7 @@ from openmlops.cli.show import print_json
 from openmlops.errors import one_line
 from openmlops.terminal import say
 
-MOST_NAMED = 3
+MAX_NAMED = 3
 
 
 def print_report(report: Report, json: bool) -> None:
@@ -24,7 +24,7 @@ def print_report(report: Report, json: bool) -> None:
 
 def _report(report: Report) -> None:
     for _, group in groupby(report.findings, key=lambda one: (one.certainty, one.rule)):
-        _tell_rule(list(group))
+        _print_rule(list(group))
     looks = len(report.findings) - report.defects
     counts = f"{_count(report.defects, 'defect')}, {_count(looks, 'place')} to look at, {report.silenced} silenced"
     say(f"{_count(report.files, 'file')} read: {counts}.")
@@ -36,7 +36,7 @@ def _report(report: Report) -> None:
         say(f"Not looked for: {DEFECTS[missing.defect]} ({missing.rule}), as {missing.why} was found.")
 
 
-def _tell_rule(findings: list[Finding]) -> None:
+def _print_rule(findings: list[Finding]) -> None:
     """The places of one rule, a line each, and once what they mean and what to do."""
     for finding in findings:
         typer.echo(f"{finding.certainty:<6}{finding.rule:<21}" + one_line(f"{finding.path}:{finding.line}: {finding.says}"))
@@ -48,5 +48,5 @@ def _count(n: int, what: str) -> str:
 
 
 def _names(paths: tuple[str, ...]) -> str:
-    rest = len(paths) - MOST_NAMED
-    return one_line(", ".join(paths[:MOST_NAMED]) + (f" and {rest} more" if rest > 0 else ""))
+    rest = len(paths) - MAX_NAMED
+    return one_line(", ".join(paths[:MAX_NAMED]) + (f" and {rest} more" if rest > 0 else ""))

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ALIASES = ("champion", "staging")
-MOST_BYTES = 1_000_000
+MAX_BYTES = 1_000_000
 """size above which a module of the current folder is not looked into"""
 _EXPORTS_USE_CASE = re.compile(r"^USE_CASE\b", re.MULTILINE)
 
 Names = Iterator[str]
 
 
-def _offered(names: Callable[[], Names]) -> Callable[[str], list[str]]:
+def _completer(names: Callable[[], Names]) -> Callable[[str], list[str]]:
     """`names` as typer asks for them: those that begin with what was typed; none where they cannot be read."""
 
     def complete(incomplete: str) -> list[str]:
@@ -33,7 +33,7 @@ def _use_cases() -> Names:
 
     yield from BUILT_IN
     for path in sorted(Path.cwd().glob("*.py")):
-        if path.stem.isidentifier() and path.stat().st_size < MOST_BYTES and _EXPORTS_USE_CASE.search(path.read_text()):
+        if path.stem.isidentifier() and path.stat().st_size < MAX_BYTES and _EXPORTS_USE_CASE.search(path.read_text()):
             yield f"{path.stem}:USE_CASE"
 
 
@@ -68,8 +68,8 @@ def _database() -> str:
     return Settings.load().database
 
 
-use_cases = _offered(_use_cases)
-models = _offered(_models)
-versions = _offered(_versions)
-versions_and_aliases = _offered(_versions_and_aliases)
-decisions = _offered(_decisions)
+use_cases = _completer(_use_cases)
+models = _completer(_models)
+versions = _completer(_versions)
+versions_and_aliases = _completer(_versions_and_aliases)
+decisions = _completer(_decisions)

@@ -83,7 +83,7 @@ def cycle(
     from openmlops.operations.monitoring.notification import notify
 
     workspace = Workspace.open()
-    outcome = _turn(workspace, mode, window, source)
+    outcome = _run_cycle(workspace, mode, window, source)
     notify(workspace, outcome)
     print_json(outcome) if json else _print_cycle(outcome)
 
@@ -112,7 +112,7 @@ def watch(
     signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
     turns = watching.watch(
         workspace,
-        lambda: _turn(workspace, mode, window, source),
+        lambda: _run_cycle(workspace, mode, window, source),
         timedelta(seconds=seconds(every)),
         window,
         ended,
@@ -156,7 +156,7 @@ def why(
     _print_record(Workspace.open().decisions.get(decision), json)
 
 
-def _turn(workspace: Workspace, mode: ModeName | None, window: int, source: SourceName) -> "CycleOutcome":
+def _run_cycle(workspace: Workspace, mode: ModeName | None, window: int, source: SourceName) -> "CycleOutcome":
     from openmlops.settings import embed_zenml
 
     embed_zenml(workspace.home)

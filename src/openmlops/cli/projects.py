@@ -13,7 +13,7 @@ from openmlops.terminal import say, working
 if TYPE_CHECKING:
     from openmlops.operations.projects.create import NewProject
 
-MOST_SHOWN = 20
+MAX_SHOWN = 20
 
 
 class StackName(StrEnum):
@@ -85,7 +85,7 @@ def _init_project(project: Path, kind: KindName, data: Path, json: bool) -> None
         with working("Copying and checking the images"):
             made = create(project, kind.value, data)
     except DataInvalid as error:
-        for problem in error.problems[:MOST_SHOWN] if len(error.problems) > 1 else ():
+        for problem in error.problems[:MAX_SHOWN] if len(error.problems) > 1 else ():
             say(f"- {problem}".replace("[", "\\["))
         raise
     print_json(made) if json else _print(made, project)

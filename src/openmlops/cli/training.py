@@ -56,9 +56,9 @@ def demo(
     json: Json = False,
 ) -> None:
     """Live the whole loop once on sample data, offline, in a folder of its own, and write a report of it."""
-    from openmlops.demo.story import tell
+    from openmlops.demo.story import run_demo
 
-    outcome = tell(folder, Workspace.open().settings.use_case)
+    outcome = run_demo(folder, Workspace.open().settings.use_case)
     if json:
         return print_json(outcome)
     name, inside = Workspace.open().model_name, f"cd {folder} && openmlops"

@@ -18,7 +18,7 @@ from openmlops.core.types import LedgerEntry
 from openmlops.errors import GateError, OpenMLOpsError
 from openmlops.operations.release import promotion
 
-MOST_REASON = 500
+MAX_REASON_LENGTH = 500
 """characters of a reason: a sentence, not a report"""
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -81,6 +81,6 @@ def _outcome_page(request: Request, problem: str, entry: LedgerEntry | None, rea
 async def _field(request: Request, name: str) -> str:
     value = (await request.form()).get(name, "")
     text = value.strip() if isinstance(value, str) else ""
-    if len(text) > MOST_REASON:
-        raise HTTPException(422, f"The {name} has {len(text)} characters; at most {MOST_REASON} are kept")
+    if len(text) > MAX_REASON_LENGTH:
+        raise HTTPException(422, f"The {name} has {len(text)} characters; at most {MAX_REASON_LENGTH} are kept")
     return text

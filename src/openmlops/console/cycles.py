@@ -20,7 +20,7 @@ from openmlops.files import write_text
 Mode = Literal["suggest", "auto"]
 LAST_LINES = 12
 KEPT_LOGS = 20
-LOOK = 0.5
+LOCK_SECONDS = 0.5
 """seconds that one who starts a cycle waits for those who only look whether one runs"""
 
 
@@ -48,42 +48,42 @@ class CycleRuns:
         alone = self._lock(model)
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
-            alone.acquire(timeout=LOOK)
+            alone.acquire(timeout=LOCK_SECONDS)
         except Timeout:
             raise LeaseTaken(f"A cycle of {model} is running", "Wait for its end") from None
         now = datetime.now(UTC)
         log = self._folder / f"{model}-{now:%Y%m%dT%H%M%S}.log"
-        turn = CycleRun(model=model, mode=mode, started=now, log=str(log))
+        cycle_run = CycleRun(model=model, mode=mode, started=now, log=str(log))
         try:
-            child = _begin(log, mode)
-            self._keep(turn)
-            threading.Thread(target=self._follow, args=(turn, child, alone), daemon=True).start()
+            child = _start_process(log, mode)
+            self._save(cycle_run)
+            threading.Thread(target=self._follow, args=(cycle_run, child, alone), daemon=True).start()
         except BaseException:
             alone.release()
             raise
-        self._forget_old(model)
-        return turn.model_copy(update={"is_running": True})
+        self._prune_logs(model)
+        return cycle_run.model_copy(update={"is_running": True})
 
     def last(self, model: str) -> CycleRun | None:
         """The cycle that was started last; None if none ever was."""
         if not self._state(model).is_file():
             return None
         is_held = self._is_held(model)  # before the file is read: whoever follows writes the code first, then lets go
-        turn = CycleRun.model_validate_json(self._state(model).read_bytes())
-        is_running = turn.code is None and is_held
-        return turn.model_copy(update={"is_running": is_running, "lines": _last_lines(Path(turn.log))})
+        cycle_run = CycleRun.model_validate_json(self._state(model).read_bytes())
+        is_running = cycle_run.code is None and is_held
+        return cycle_run.model_copy(update={"is_running": is_running, "lines": _last_lines(Path(cycle_run.log))})
 
-    def _follow(self, turn: CycleRun, child: subprocess.Popen, alone: FileLock) -> None:
+    def _follow(self, cycle_run: CycleRun, child: subprocess.Popen, alone: FileLock) -> None:
         try:
             code = child.wait()
-            self._keep(turn.model_copy(update={"code": code, "ended": datetime.now(UTC)}))
+            self._save(cycle_run.model_copy(update={"code": code, "ended": datetime.now(UTC)}))
         finally:
             alone.release()
 
-    def _keep(self, turn: CycleRun) -> None:
-        write_text(self._state(turn.model), turn.model_dump_json(exclude={"is_running", "lines"}))
+    def _save(self, cycle_run: CycleRun) -> None:
+        write_text(self._state(cycle_run.model), cycle_run.model_dump_json(exclude={"is_running", "lines"}))
 
-    def _forget_old(self, model: str) -> None:
+    def _prune_logs(self, model: str) -> None:
         for log in sorted(self._folder.glob(f"{model}-*.log"))[:-KEPT_LOGS]:
             log.unlink(missing_ok=True)
 
@@ -102,7 +102,7 @@ class CycleRuns:
         return self._folder / f"{model_name(model)}.json"
 
 
-def _begin(log: Path, mode: Mode) -> subprocess.Popen:
+def _start_process(log: Path, mode: Mode) -> subprocess.Popen:
     """The script of this very installation, in a session of its own: Ctrl-C ends the console, not the training."""
     command = [str(Path(sys.executable).with_name("openmlops")), "cycle", "--mode", mode]
     with log.open("wb") as output:

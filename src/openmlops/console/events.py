@@ -23,7 +23,7 @@ from openmlops.operations.workspace import Workspace
 POLL_SECONDS = 1.0
 EVERY_LABELS = 10
 """polls between two counts of the labels, which cost a join"""
-MOST_WATCHERS = 100
+MAX_STREAMS = 100
 """streams a process; each is a connection"""
 PING_SECONDS = 15
 LISTEN_SECONDS = 0.5
@@ -32,7 +32,7 @@ LISTEN_SECONDS = 0.5
 log = logging.getLogger(__name__)
 
 
-class Seen(Value):
+class Snapshot(Value):
     """How far a model's tables were, how many unused labels there were, and what cycle was started last and ended how."""
 
     mark: Mark
@@ -46,13 +46,13 @@ class ChangeFeed:
     def __init__(self, workspace: Workspace, cycle_runs: CycleRuns) -> None:
         self._workspace, self._cycle_runs = workspace, cycle_runs
         self._watchers: dict[asyncio.Queue[str], str] = {}
-        self._seen: dict[str, Seen] = {}
+        self._snapshots: dict[str, Snapshot] = {}
         self._task: asyncio.Task[None] | None = None
 
     def watch(self, model: str) -> EventSourceResponse:
         """A stream of the names of what has changed. Raises HTTPException when too many watch."""
-        if len(self._watchers) >= MOST_WATCHERS:
-            raise HTTPException(503, f"{MOST_WATCHERS} pages are watching, which is the most; reload to see what is new")
+        if len(self._watchers) >= MAX_STREAMS:
+            raise HTTPException(503, f"{MAX_STREAMS} pages are watching, which is the most; reload to see what is new")
         ended = anyio.Event()
         queue = self._stream(model, ended)
         return EventSourceResponse(queue, ping=PING_SECONDS, shutdown_event=ended, shutdown_grace_period=2 * LISTEN_SECONDS)
@@ -76,27 +76,27 @@ class ChangeFeed:
         while self._watchers:
             for model in set(self._watchers.values()):
                 with contextlib.suppress(OpenMLOpsError):  # a database that is away: the page says so when it is loaded
-                    self._notify(model, await run_in_threadpool(self._see, model, count % EVERY_LABELS == 0))
+                    self._notify(model, await run_in_threadpool(self._snapshot, model, count % EVERY_LABELS == 0))
             count += 1
             await asyncio.sleep(POLL_SECONDS)
-        self._seen.clear()
+        self._snapshots.clear()
 
-    def _see(self, model: str, counts_labels: bool) -> Seen:
-        before, turn = self._seen.get(model), self._cycle_runs.last(model)
+    def _snapshot(self, model: str, counts_labels: bool) -> Snapshot:
+        before, turn = self._snapshots.get(model), self._cycle_runs.last(model)
         labels = before.labels if before and not counts_labels else self._workspace.labelled_inputs.count_new(model)
         queue = f"{turn.started} {turn.ended} {turn.is_running} {turn.lines}" if turn else ""
-        return Seen(mark=self._workspace.activity.mark(model), labels=labels, turn=queue)
+        return Snapshot(mark=self._workspace.activity.mark(model), labels=labels, turn=queue)
 
-    def _notify(self, model: str, seen: Seen) -> None:
-        before = self._seen.get(model)
-        self._seen[model] = seen
+    def _notify(self, model: str, seen: Snapshot) -> None:
+        before = self._snapshots.get(model)
+        self._snapshots[model] = seen
         for name in changed(before, seen) if before else ():
             for queue, watched in self._watchers.items():
                 if watched == model:
                     queue.put_nowait(name)
 
 
-def changed(before: Seen, after: Seen) -> list[str]:
+def changed(before: Snapshot, after: Snapshot) -> list[str]:
     """Names of what differs."""
     pairs = {
         "ledger": (before.mark.ledger, after.mark.ledger),

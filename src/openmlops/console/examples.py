@@ -21,7 +21,7 @@ from openmlops.core.images.decoding import image_size
 from openmlops.core.tasks import Task
 from openmlops.errors import ModelNotFound, OpenMLOpsError
 from openmlops.operations.labelling import examples as chosen
-from openmlops.operations.labelling.queue import Logged
+from openmlops.operations.labelling.queue import PredictionRecord
 from openmlops.operations.workspace import Workspace
 
 SIDE = images.SIDES["small"]
@@ -61,7 +61,7 @@ def _found(request: Request) -> dict[str, Any]:
     }
 
 
-def _logged(workspace: Workspace, model: str, found: Logged) -> Picture:
+def _logged(workspace: Workspace, model: str, found: PredictionRecord) -> Picture:
     task = workspace.use_case.task
     height, width = image_size(workspace.inputs.read(found.sha256))
     return Picture(

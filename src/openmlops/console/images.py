@@ -63,7 +63,7 @@ def image(request: Request) -> Response:
     size = request.query_params.get("size", "")
     try:
         workspace, model = console(request).workspace, model_with_predictions(request)
-        found = queue.logged(workspace, model, request.path_params["prediction"])
+        found = queue.prediction_record(workspace, model, request.path_params["prediction"])
         with DECODERS:
             content = png(queue.image_of(workspace, found), SIDES.get(size, SIDES[""]))
     except (ModelNotFound, PredictionNotFound, DataError) as error:

@@ -24,7 +24,7 @@ from openmlops.console.services import console
 from openmlops.core.types import Value
 from openmlops.errors import DataError, LabelConflict, OpenMLOpsError, PredictionNotFound
 from openmlops.operations.labelling import queue
-from openmlops.operations.labelling.queue import Logged, ToLabel, Wanted
+from openmlops.operations.labelling.queue import LabelRequest, PredictionRecord, RequestedImage
 from openmlops.operations.workspace import Workspace
 
 KEYS = "1234567890abcdefhijklnopqrtuvwxyz"
@@ -39,10 +39,10 @@ class DrawnBox(Value):
     box: tuple[float, float, float, float]
 
 
-class Item(NamedTuple):
+class LabellingItem(NamedTuple):
     """The image that is asked about."""
 
-    wanted: Wanted
+    wanted: RequestedImage
     classes: tuple[str, ...]
     keys: str
     predicted: str
@@ -52,7 +52,7 @@ class Item(NamedTuple):
     next: str
 
 
-class Last(NamedTuple):
+class PreviousImage(NamedTuple):
     """The image that was dealt with before: its label, and what the model had answered; no label if it was skipped."""
 
     prediction: str
@@ -68,10 +68,10 @@ def show(request: Request) -> Response:
 def ask(request: Request) -> Response:
     """Make a request for labels, unless one has open images."""
     workspace, model = console(request).workspace, model_with_predictions(request)
-    found = queue.request(workspace, model)
+    found = queue.current_request(workspace, model)
     try:
         if found is None or not found.open:
-            queue.ask(workspace, model, BY, datetime.now(UTC))
+            queue.request_labels(workspace, model, BY, datetime.now(UTC))
     except DataError as error:
         return _panel(request, "", "", HTTPStatus.CONFLICT, str(error))
     return RedirectResponse(_address(model), HTTPStatus.SEE_OTHER)
@@ -86,8 +86,8 @@ def _save(request: Request, form: FormData) -> Response:
     workspace, model = console(request).workspace, model_with_predictions(request)
     prediction, following = str(form.get("prediction", "")), str(form.get("next", ""))
     try:
-        found = queue.logged(workspace, model, prediction)
-        new = queue.give(workspace, model, prediction, _label_of(workspace, found, form), datetime.now(UTC))
+        found = queue.prediction_record(workspace, model, prediction)
+        new = queue.submit_label(workspace, model, prediction, _label_of(workspace, found, form), datetime.now(UTC))
     except LabelConflict as error:  # somebody else is at the same place: go on at another
         return _panel(request, "", prediction, HTTPStatus.CONFLICT, str(error))
     except DataError as error:
@@ -100,7 +100,7 @@ def _save(request: Request, form: FormData) -> Response:
     return RedirectResponse(_address(model, image=following, last=prediction), HTTPStatus.SEE_OTHER)
 
 
-def _label_of(workspace: Workspace, found: Logged, form: FormData) -> Any:
+def _label_of(workspace: Workspace, found: PredictionRecord, form: FormData) -> Any:
     """What the form says, as the task reads labels. Raises DataError."""
     try:
         if not is_detector(workspace.use_case.task):
@@ -110,13 +110,13 @@ def _label_of(workspace: Workspace, found: Logged, form: FormData) -> Any:
     except ValueError as error:
         kind = "has no class" if not isinstance(error, ValidationError) else "has a box without four numbers and a class"
         raise DataError(f"The label {kind}", "Open the page again") from error
-    return queue.with_drawn(found, accepted, [{"class": box.kind, "box": list(box.box)} for box in drawn])
+    return queue.label_from_boxes(found, accepted, [{"class": box.kind, "box": list(box.box)} for box in drawn])
 
 
 def _panel(request: Request, image: str, last: str, status: int = HTTPStatus.OK, refused: str = "", note: str = "") -> Response:
     """The page, or for htmx the part of it that changes, with the address that shows the same again."""
     workspace, model = console(request).workspace, model_with_predictions(request)
-    todo = queue.request(workspace, model)
+    todo = queue.current_request(workspace, model)
     item = _item(workspace, model, todo, image)
     response = page(
         request,
@@ -136,7 +136,7 @@ def _panel(request: Request, image: str, last: str, status: int = HTTPStatus.OK,
     return response
 
 
-def _item(workspace: Workspace, model: str, todo: ToLabel | None, image: str) -> Item | None:
+def _item(workspace: Workspace, model: str, todo: LabelRequest | None, image: str) -> LabellingItem | None:
     """The open image with this id, else any that is open and can be read: two people at once then rarely meet."""
     open_ = list(todo.open) if todo else []
     random.shuffle(open_)
@@ -147,10 +147,10 @@ def _item(workspace: Workspace, model: str, todo: ToLabel | None, image: str) ->
     return None
 
 
-def _item_of(workspace: Workspace, model: str, wanted: Wanted, following: Wanted | None) -> Item:
-    found, task = queue.logged(workspace, model, wanted.prediction), workspace.use_case.task
+def _item_of(workspace: Workspace, model: str, wanted: RequestedImage, following: RequestedImage | None) -> LabellingItem:
+    found, task = queue.prediction_record(workspace, model, wanted.prediction), workspace.use_case.task
     height, width = queue.size_of(workspace, found)
-    return Item(
+    return LabellingItem(
         wanted=wanted,
         classes=found.classes,
         keys=KEYS,
@@ -162,17 +162,17 @@ def _item_of(workspace: Workspace, model: str, wanted: Wanted, following: Wanted
     )
 
 
-def _last(workspace: Workspace, model: str, prediction: str) -> Last | None:
+def _last(workspace: Workspace, model: str, prediction: str) -> PreviousImage | None:
     """What became of an image, read back from the log."""
     try:
-        found = queue.logged(workspace, model, prediction) if prediction else None
+        found = queue.prediction_record(workspace, model, prediction) if prediction else None
     except OpenMLOpsError:
         return None
     if found is None:
         return None
     task = workspace.use_case.task
     label = label_text(task, found.label, found.classes) if found.label else ""
-    return Last(prediction, label, prediction_text(task, found.predicted, found.classes))
+    return PreviousImage(prediction, label, prediction_text(task, found.predicted, found.classes))
 
 
 def _address(model: str, **query: str) -> str:

@@ -15,7 +15,7 @@ FRESH_SECONDS = 10.0
 """how long an answer is taken for the newest"""
 WAIT_SECONDS = 2.0
 """how long a page waits for the first one"""
-MOST = 50
+MAX_VERSIONS = 50
 """versions whose figures are shown, the newest ones"""
 
 
@@ -72,7 +72,7 @@ class RegistryCache:
 
     def _read(self, model: str) -> Listing:
         try:
-            refs = self._workspace.registry.versions(model)[-MOST:]
+            refs = self._workspace.registry.versions(model)[-MAX_VERSIONS:]
             return Listing(versions=tuple(self._of(ref) for ref in refs))
         except OpenMLOpsError as error:
             state = self._known.get(model, Listing())

@@ -22,7 +22,7 @@ SHOWN_ENTRIES = 12
 RECENT = timedelta(minutes=5)
 
 
-def now(console: Console, model: str) -> dict[str, Any]:
+def overview(console: Console, model: str) -> dict[str, Any]:
     """The loop at a glance: who answers, whether the world moved, how good the answers are, and what comes next."""
     state, at = read(console.workspace, model), datetime.now(UTC)
     logged = console.workspace.activity.latest(model, traffic.LATEST)
@@ -43,7 +43,7 @@ def now(console: Console, model: str) -> dict[str, Any]:
     }
 
 
-def alarm(console: Console, model: str) -> dict[str, Any]:
+def drift_alert(console: Console, model: str) -> dict[str, Any]:
     """Drift in the champion's last window, or nothing."""
     return {"state": read(console.workspace, model)}
 
@@ -64,7 +64,7 @@ def accuracy(console: Console, model: str) -> dict[str, Any]:
     return {"chart": chart, "is_late": console.registry_cache.look(model).is_late}
 
 
-def flow(console: Console, model: str) -> dict[str, Any]:
+def recent_traffic(console: Console, model: str) -> dict[str, Any]:
     """Traffic and latency."""
     bins = traffic.binned(console.workspace.activity.latest(model, traffic.LATEST))
     return {"charts": (charts.predictions(bins), charts.latency(bins)), "n": sum(b.n for b in bins), "most": traffic.LATEST}
@@ -96,7 +96,7 @@ def versions(console: Console, model: str) -> dict[str, Any]:
     return {"rows": rows, "listing": listing}
 
 
-def turn(console: Console, model: str) -> dict[str, Any]:
+def last_cycle(console: Console, model: str) -> dict[str, Any]:
     """The cycle that was started here last, or that runs."""
     return {"turn": console.cycle_runs.last(model)}
 
@@ -104,13 +104,22 @@ def turn(console: Console, model: str) -> dict[str, Any]:
 def examples(console: Console, model: str) -> dict[str, Any]:
     """What is to be labelled; the images themselves are fetched by themselves (`console.examples`)."""
     is_ours = model == console.workspace.model_name
-    return {"todo": queue.request(console.workspace, model) if is_ours else None}
+    return {"todo": queue.current_request(console.workspace, model) if is_ours else None}
 
 
 PARTS: dict[str, Callable[[Console, str], dict[str, Any]]] = {
-    each.__name__: each for each in (now, alarm, drift, accuracy, flow, ledger, decisions, versions, turn, examples)
+    "now": overview,
+    "alarm": drift_alert,
+    "drift": drift,
+    "accuracy": accuracy,
+    "flow": recent_traffic,
+    "ledger": ledger,
+    "decisions": decisions,
+    "versions": versions,
+    "turn": last_cycle,
+    "examples": examples,
 }
-"""by name, which is also that of the template in `templates/parts`"""
+"""part name -> values of its template `templates/parts/<name>.html`; the name is also the last segment of its URL"""
 
 _NOW = (
     ("alarm", "sse:decisions, sse:ledger"),

@@ -10,7 +10,7 @@ from openmlops.core.types import Value
 
 LATEST = 5000
 """answers that are looked at"""
-MOST_BINS = 60
+MAX_BINS = 60
 WIDTHS = (1, 2, 5, 10, 30, 60, 300, 600, 1800, 3600, 10_800, 43_200, 86_400)
 """seconds that one bin may take"""
 
@@ -35,12 +35,12 @@ def binned(found: Sequence[LoggedPrediction]) -> tuple[Bin, ...]:
     if not found:
         return ()
     first, last = min(a.at for a in found).timestamp(), max(a.at for a in found).timestamp()
-    width = next((w for w in WIDTHS if last - first <= w * (MOST_BINS - 1)), math.ceil((last - first) / (MOST_BINS - 1)))
+    width = next((w for w in WIDTHS if last - first <= w * (MAX_BINS - 1)), math.ceil((last - first) / (MAX_BINS - 1)))
     start = math.floor(first / width) * width
     taken: dict[int, list[float]] = {}
     for each in found:
         taken.setdefault(int((each.at.timestamp() - start) // width), []).append(each.latency_ms)
-    count = min(MOST_BINS, int((last - start) // width) + 1)
+    count = min(MAX_BINS, int((last - start) // width) + 1)
     return tuple(_bin(start + i * width, width, taken.get(i, [])) for i in range(count))
 
 

@@ -30,7 +30,7 @@ POLICY = {"POLICY_ALARMED_WINDOWS": "1", "POLICY_OF_WINDOWS": "1", "POLICY_COOLD
 SWAP_SECONDS = 30
 
 
-def tell(folder: Path, use_case: str = "cifar10") -> DemoOutcome:
+def run_demo(folder: Path, use_case: str = "cifar10") -> DemoOutcome:
     """Make `folder` anew and live the story in it. Raises OpenMLOpsError if a line of it is not true."""
     start, scenario = time.monotonic(), scenario_of(use_case)
     where = _fresh(folder)
@@ -42,10 +42,10 @@ def tell(folder: Path, use_case: str = "cifar10") -> DemoOutcome:
     with serving(workspace.home / "demo-server.log") as url:
         world = World(workspace, story, scenario, url)
         world.story.fact(served_version(url) == 1, "server", f"version 1 answers on {url}")
-        clean, drift_on_clean = _clean_days(world)
-        degraded, drift_on_corrupted = _the_camera_degrades(world)
-        _labels_arrive(world)
-        _the_loop_turns(world)
+        clean, drift_on_clean = _clean_traffic(world)
+        degraded, drift_on_corrupted = _degrade_camera(world)
+        _send_labels(world)
+        _run_cycle(world)
         recovered = _recovery(world, degraded)
         lost = world.lost_records()
         failed, answered = world.failed, world.answered
@@ -100,7 +100,7 @@ def _first_champion(workspace: Workspace, story: Story, scenario: Scenario) -> T
     return outcome
 
 
-def _clean_days(world: World) -> tuple[float, bool]:
+def _clean_traffic(world: World) -> tuple[float, bool]:
     world.story.chapter("Clean traffic: nothing to find")
     accuracy = world.send("clean", world.images(CLEAN, WINDOW, corrupted=False))
     found = world.monitor("clean")
@@ -109,7 +109,7 @@ def _clean_days(world: World) -> tuple[float, bool]:
     return accuracy, found.drift.outcome == "drift"
 
 
-def _the_camera_degrades(world: World) -> tuple[float, bool]:
+def _degrade_camera(world: World) -> tuple[float, bool]:
     world.story.chapter("The camera degrades")
     accuracy = world.send("degraded", world.images(TO_MEASURE, WINDOW, corrupted=True))
     clean = world.story.accuracy[0].accuracy
@@ -124,14 +124,14 @@ def _the_camera_degrades(world: World) -> tuple[float, bool]:
     return accuracy, found.drift.outcome == "drift"
 
 
-def _labels_arrive(world: World) -> None:
+def _send_labels(world: World) -> None:
     world.story.chapter("People label some of what the camera sees now")
     world.send("degraded", world.images(TO_LABEL, world.scenario.labelled, corrupted=True), labels=True)
     labelled = sum(report.labelled for report in world.reports)
     world.story.fact(labelled == world.scenario.labelled, "labels", f"{labelled} of the corrupted images got their label")
 
 
-def _the_loop_turns(world: World) -> None:
+def _run_cycle(world: World) -> None:
     """Monitor, decide, retrain, judge and promote, while clients go on asking; then the server follows by itself."""
     world.story.chapter("The loop turns while clients go on asking: decide, retrain, judge, swap")
     from openmlops.operations.monitoring.notification import notify

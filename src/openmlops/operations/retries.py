@@ -15,16 +15,16 @@ from openmlops.terminal import say
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """seconds between two attempts; each pause is twice the one before"""
 
-Given = ParamSpec("Given")
-Made = TypeVar("Made")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def retry(
-    operation: Callable[Concatenate[Workspace, Given], Made],
+    operation: Callable[Concatenate[Workspace, P], T],
     workspace: Workspace,
-    *values: Given.args,
-    **named: Given.kwargs,
-) -> Made:
+    *values: P.args,
+    **named: P.kwargs,
+) -> T:
     """`operation(workspace, *values)`, repeated while it raises ServiceUnavailable, up to SERVICE_PATIENCE_SECONDS after the
     first time. One line on standard error says that it waits, one that it goes on. Raises what the last attempt raised.
     """
@@ -32,7 +32,7 @@ def retry(
     pause, until = FIRST_PAUSE, 0.0
     while True:
         try:
-            made = operation(workspace, *values, **named)
+            result = operation(workspace, *values, **named)
         except ServiceRefused:
             raise
         except ServiceUnavailable as error:
@@ -48,7 +48,7 @@ def retry(
         else:
             if until:
                 say("It answers again; going on.")
-            return made
+            return result
 
 
 def require_services(workspace: Workspace) -> None:

@@ -28,19 +28,19 @@ GRACE = timedelta(seconds=60)
 """how long a lease has run out before a process of another machine counts as dead"""
 PREFIX = "run/"
 
-Made = TypeVar("Made")
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
-def holding(workspace: Workspace, once: str) -> Iterator[None]:
+def run_lease(workspace: Workspace, start_id: str) -> Iterator[None]:
     """Say, while the block runs, that this process works on the run of the start `once`. Raises ServiceUnavailable at first;
     a database that goes away later is waited for.
     """
-    name, holder, ended = PREFIX + once, Process.this().model_dump_json(), threading.Event()
+    name, holder, ended = PREFIX + start_id, Process.this().model_dump_json(), threading.Event()
     workspace.leases.seize(name, holder, LEASE)
-    threading.Thread(target=_beat, args=(workspace.leases, name, holder, ended), daemon=True).start()
+    threading.Thread(target=_heartbeat, args=(workspace.leases, name, holder, ended), daemon=True).start()
     try:
         yield
     finally:
@@ -48,32 +48,32 @@ def holding(workspace: Workspace, once: str) -> Iterator[None]:
 
 
 @contextmanager
-def starting(folder: Path) -> Iterator[str]:
+def next_start(folder: Path) -> Iterator[str]:
     """A text that names the start of this folder's next run, the same again until the block has ended well."""
     note = folder / "start"
-    once = note.read_text() if note.exists() else uuid.uuid4().hex
-    write_text(note, once)
-    yield once
+    start_id = note.read_text() if note.exists() else uuid.uuid4().hex
+    write_text(note, start_id)
+    yield start_id
     note.unlink()
 
 
 @contextmanager
-def working_on(workspace: Workspace, run_id: str) -> Iterator[None]:
+def hold_run(workspace: Workspace, run_id: str) -> Iterator[None]:
     """Hold a run, opened again if it was closed as an orphan; if the block fails, it is closed as failed, with the reason."""
-    once = workspace.tracking.tags(run_id).get(START_TAG)
-    with holding(workspace, once) if once else nullcontext():
+    start_id = workspace.tracking.tags(run_id).get(START_TAG)
+    with run_lease(workspace, start_id) if start_id else nullcontext():
         workspace.tracking.resume(run_id)
         with workspace.tracking.failing(run_id):
             yield
 
 
-def failing_its_run(operation: Callable[..., Made]) -> Callable[..., Made]:
+def fails_its_run(operation: Callable[..., T]) -> Callable[..., T]:
     """If the operation raises, the training's run is closed as failed, with the reason."""
 
     @wraps(operation)
-    def run(workspace: Workspace, *values: Any) -> Made:
+    def run(workspace: Workspace, *values: Any) -> T:
         (trained,) = (value for value in values if isinstance(value, TrainedRef))
-        with working_on(workspace, trained.run_id):
+        with hold_run(workspace, trained.run_id):
             return operation(workspace, *values)
 
     return run
@@ -86,7 +86,7 @@ def close_orphans(workspace: Workspace) -> tuple[str, ...]:
     """
     closed: list[str] = []
     for lease in workspace.leases.named(PREFIX):
-        if lease.holder and (why := _why_gone(lease)) and (claimed := workspace.leases.claim(lease)):
+        if lease.holder and (why := _reason_dead(lease)) and (claimed := workspace.leases.claim(lease)):
             closed += workspace.tracking.abandon(lease.name.removeprefix(PREFIX), why)
             workspace.leases.forget(claimed)
     for run_id in closed:
@@ -94,7 +94,7 @@ def close_orphans(workspace: Workspace) -> tuple[str, ...]:
     return tuple(closed)
 
 
-def _why_gone(lease: Lease) -> str:
+def _reason_dead(lease: Lease) -> str:
     """Why nobody works on it any more, as its run will say; empty if somebody may."""
     process = Process.model_validate_json(lease.holder)
     going_on = "The same command goes on with it."
@@ -106,7 +106,7 @@ def _why_gone(lease: Lease) -> str:
     return ""
 
 
-def _beat(leases: Leases, name: str, holder: str, ended: threading.Event) -> None:
+def _heartbeat(leases: Leases, name: str, holder: str, ended: threading.Event) -> None:
     while not ended.wait(LEASE.total_seconds() / HEARTBEATS):
         with suppress(ServiceUnavailable):
             leases.seize(name, holder, LEASE)

@@ -42,7 +42,7 @@ def run_cycle(
     `config` is by default the champion's own. Raises LeaseTaken when another process has the turn, and what a step raised.
     """
     by = f"cycle {uuid.uuid4().hex[:12]}"
-    with cycle.cycle_lease(workspace) as check, cycle.closing_what_fails(workspace):
+    with cycle.cycle_lease(workspace) as check, cycle.failing_started_acts(workspace):
         chosen = config or retry(cycle.training_config, workspace)
         output = outputs_of(cycle_pipeline, window=window, source=source, by=by, mode=mode, config=chosen)
         check()

@@ -29,14 +29,14 @@ KINDS = {
 
 LOST_RACE = "IntegrityError"
 """how a ZenML server tells that somebody else made the same thing between its look and its insert: then it is there"""
-MOST_RACES = 6
+MAX_RACES = 6
 """one for each thing of a stack: whoever loses one finds that thing made"""
 
-Did = Literal["made", "changed", "unchanged"]
+Change = Literal["made", "changed", "unchanged"]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ComponentSpec:
     """One component as the settings ask for it."""
 
     kind: str
@@ -45,14 +45,14 @@ class Wanted:
     configuration: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Part(Value):
+class StackComponent(Value):
     """One component of a stack. Its configuration names secrets and never holds one."""
 
     kind: str
     name: str
     flavor: str
     where: str
-    did: Did = "unchanged"
+    did: Change = "unchanged"
 
 
 class Registered(Value):
@@ -61,11 +61,11 @@ class Registered(Value):
     name: str
     id: str
     active: bool
-    parts: tuple[Part, ...]
-    did: Did = "unchanged"
+    parts: tuple[StackComponent, ...]
+    did: Change = "unchanged"
 
 
-def wanted_secrets(workspace: Workspace) -> dict[str, dict[str, str]]:
+def secrets_from_settings(workspace: Workspace) -> dict[str, dict[str, str]]:
     """Name -> key -> value: the credentials of the object store and of MLflow, where there are any."""
     s = workspace.settings
     secrets = {}
@@ -80,28 +80,28 @@ def wanted_secrets(workspace: Workspace) -> dict[str, dict[str, str]]:
     return secrets
 
 
-def wanted_parts(workspace: Workspace) -> tuple[Wanted, ...]:
+def component_specs(workspace: Workspace) -> tuple[ComponentSpec, ...]:
     """The components that the settings ask for; without an object store or an MLflow server those are folders and files."""
     s, name = workspace.settings, workspace.settings.zenml_stack_name
-    objects = Wanted("artifact_store", f"{name}-files", "local", {"path": str(workspace.home / "zenml-artifacts")})
+    objects = ComponentSpec("artifact_store", f"{name}-files", "local", {"path": str(workspace.home / "zenml-artifacts")})
     if s.minio_endpoint_url:
         client = {"endpoint_url": s.minio_endpoint_url, "region_name": "us-east-1"}
         config = {"path": f"s3://{s.minio_bucket}/zenml", "authentication_secret": _objects(workspace), "client_kwargs": client}
-        objects = Wanted("artifact_store", f"{name}-objects", "s3", config)
+        objects = ComponentSpec("artifact_store", f"{name}-objects", "s3", config)
     tracker = {"tracking_uri": s.tracking_uri}
     if s.mlflow_tracking_username:
         tracker |= {f"tracking_{key}": f"{{{{{_runs(workspace)}.{key}}}}}" for key in ("username", "password")}
     return (
-        Wanted("orchestrator", f"{name}-local", "local"),
+        ComponentSpec("orchestrator", f"{name}-local", "local"),
         objects,
-        Wanted("experiment_tracker", f"{name}-mlflow", "mlflow", tracker),
+        ComponentSpec("experiment_tracker", f"{name}-mlflow", "mlflow", tracker),
     )
 
 
 def register(workspace: Workspace) -> Registered:
     """Bring ZenML's stack to what the settings say, and make it the active one. Raises ServiceUnavailable."""
-    with _answering():
-        for _ in range(MOST_RACES):
+    with _service_errors():
+        for _ in range(MAX_RACES):
             try:
                 return _register(workspace)
             except RuntimeError as error:
@@ -112,26 +112,26 @@ def register(workspace: Workspace) -> Registered:
 
 def _register(workspace: Workspace) -> Registered:
     client = Client()
-    for name, values in wanted_secrets(workspace).items():
-        _secret(client, name, values)
+    for name, values in secrets_from_settings(workspace).items():
+        _ensure_secret(client, name, values)
     workspace.object_store.ready()
-    parts = [_part(client, wanted) for wanted in wanted_parts(workspace)]
+    parts = [_ensure_component(client, wanted) for wanted in component_specs(workspace)]
     components: Mapping[Any, Any] = {KINDS[found.kind]: found.name for found in parts}
-    stack, did = _stack(client, workspace.settings.zenml_stack_name, components)
+    stack, did = _ensure_stack(client, workspace.settings.zenml_stack_name, components)
     client.activate_stack(stack.id)
-    return _told(client, stack, did, {part.name: part.did for part in parts})
+    return _registered(client, stack, did, {part.name: part.did for part in parts})
 
 
 def show() -> Registered:
     """The active stack as it is. Raises ServiceUnavailable."""
-    with _answering():
+    with _service_errors():
         client = Client()
-        return _told(client, client.active_stack_model, "unchanged", {})
+        return _registered(client, client.active_stack_model, "unchanged", {})
 
 
 def check(workspace: Workspace) -> Iterator[Finding]:
     """Whether the active stack is ours, is as the settings say, and its artifact store takes and gives back a file."""
-    with _answering():
+    with _service_errors():
         client, name = Client(), workspace.settings.zenml_stack_name
         active = client.active_stack_model
         if active.name != name:
@@ -139,19 +139,19 @@ def check(workspace: Workspace) -> Iterator[Finding]:
             yield Finding(service="stack", status="failed", says=problem, remedy="Run: openmlops stack register")
             return
         yield Finding(service="stack", status="ok", says=f"'{active.name}' is active")
-        for wanted in wanted_parts(workspace):
+        for wanted in component_specs(workspace):
             yield _compared(active, wanted)
         yield _round_trip(client)
 
 
-def _compared(stack: StackResponse, wanted: Wanted) -> Finding:
+def _compared(stack: StackResponse, wanted: ComponentSpec) -> Finding:
     service = wanted.kind.replace("_", " ")
     found = _component(stack, wanted.kind)
     if found is None or found.flavor_name != wanted.flavor or _differs(found, wanted):
         problem = f"'{found.name}' ({found.flavor_name})" if found else "none"
         says = f"{problem} is registered otherwise than the settings say"
         return Finding(service=service, status="failed", says=says, remedy="Run: openmlops stack register")
-    return Finding(service=service, status="ok", says=f"'{found.name}' ({found.flavor_name}) {_where(found)}".rstrip())
+    return Finding(service=service, status="ok", says=f"'{found.name}' ({found.flavor_name}) {_location(found)}".rstrip())
 
 
 def _round_trip(client: Client) -> Finding:
@@ -181,7 +181,7 @@ def _runs(workspace: Workspace) -> str:
     return f"{workspace.settings.zenml_stack_name}-tracking"
 
 
-def _secret(client: Client, name: str, values: Mapping[str, str]) -> None:
+def _ensure_secret(client: Client, name: str, values: Mapping[str, str]) -> None:
     """Present with these values. Two that make it at once are as good as one."""
     try:
         client.create_secret(name, dict(values))
@@ -191,9 +191,9 @@ def _secret(client: Client, name: str, values: Mapping[str, str]) -> None:
             client.update_secret(found.id, add_or_update_values=dict(values))
 
 
-def _part(client: Client, wanted: Wanted) -> Part:
+def _ensure_component(client: Client, wanted: ComponentSpec) -> StackComponent:
     kind = KINDS[wanted.kind]
-    did: Did = "made"
+    did: Change = "made"
     try:
         found = client.create_stack_component(wanted.name, wanted.flavor, kind, dict(wanted.configuration))
     except EntityExistsError:
@@ -201,14 +201,14 @@ def _part(client: Client, wanted: Wanted) -> Part:
         if _differs(found, wanted):
             found = client.update_stack_component(found.id, kind, configuration=dict(wanted.configuration))
             did = "changed"
-    return Part(kind=wanted.kind, name=found.name, flavor=found.flavor_name, where=_where(found), did=did)
+    return StackComponent(kind=wanted.kind, name=found.name, flavor=found.flavor_name, where=_location(found), did=did)
 
 
-def _differs(found: ComponentResponse, wanted: Wanted) -> bool:
+def _differs(found: ComponentResponse, wanted: ComponentSpec) -> bool:
     return any(found.configuration.get(name) != value for name, value in wanted.configuration.items())
 
 
-def _stack(client: Client, name: str, components: Mapping[Any, Any]) -> tuple[StackResponse, Did]:
+def _ensure_stack(client: Client, name: str, components: Mapping[Any, Any]) -> tuple[StackResponse, Change]:
     try:
         return client.create_stack(name, components), "made"
     except EntityExistsError:
@@ -223,14 +223,16 @@ def _component(stack: StackResponse, kind: str) -> ComponentResponse | None:
     return next(iter(stack.components.get(KINDS[kind], ())), None)
 
 
-def _where(component: ComponentResponse) -> str:
+def _location(component: ComponentResponse) -> str:
     config = component.configuration
     return str(config.get("path") or config.get("tracking_uri") or "")
 
 
-def _told(client: Client, stack: StackResponse, did: Did, done: Mapping[str, Did]) -> Registered:
+def _registered(client: Client, stack: StackResponse, did: Change, done: Mapping[str, Change]) -> Registered:
     parts = tuple(
-        Part(kind=kind.value, name=c.name, flavor=c.flavor_name, where=_where(c), did=done.get(c.name, "unchanged"))
+        StackComponent(
+            kind=kind.value, name=c.name, flavor=c.flavor_name, where=_location(c), did=done.get(c.name, "unchanged")
+        )
         for kind, components in stack.components.items()
         for c in components
     )
@@ -239,7 +241,7 @@ def _told(client: Client, stack: StackResponse, did: Did, done: Mapping[str, Did
 
 
 @contextmanager
-def _answering() -> Iterator[None]:
+def _service_errors() -> Iterator[None]:
     """Turn what ZenML raises into one line."""
     try:
         yield

@@ -101,10 +101,10 @@ class Batcher:
             time.sleep(self._limits.wait_seconds)
         while room > 0 and not self._queue.empty():
             if (job := self._queue.get()) is None:
-                return _wanted(jobs), True
+                return _awaited(jobs), True
             jobs.append(job)
             room -= len(job.model_input)
-        return _wanted(jobs), False
+        return _awaited(jobs), False
 
     def _process(self, jobs: Sequence[Job]) -> None:
         if (predictor := self._current()) is None:
@@ -144,9 +144,9 @@ class Batcher:
     # In the committing thread, then in the event loop
 
     def _committed(self, jobs: Sequence[Job], batch: PredictionBatch, done: Future[None]) -> None:
-        self._loop.call_soon_threadsafe(self._hand_out, jobs, batch, done.exception())
+        self._loop.call_soon_threadsafe(self._deliver, jobs, batch, done.exception())
 
-    def _hand_out(self, jobs: Sequence[Job], batch: PredictionBatch, error: BaseException | None) -> None:
+    def _deliver(self, jobs: Sequence[Job], batch: PredictionBatch, error: BaseException | None) -> None:
         if error is not None:
             _fail(jobs, error)
             return
@@ -166,7 +166,7 @@ def new_id(at: datetime) -> str:
     return str(UUID(int=(milliseconds << 80 | 7 << 76 | secrets.randbits(76)) & ~(3 << 62) | 2 << 62))
 
 
-def _wanted(jobs: list[Job]) -> list[Job]:
+def _awaited(jobs: list[Job]) -> list[Job]:
     return [job for job in jobs if not job.result.done()]
 
 

@@ -11,12 +11,12 @@ from typing import ParamSpec, TypeVar
 
 from openmlops.serving.problems import unavailable
 
-AT_ONCE = 8
+MAX_CONCURRENT = 8
 """calls that run at the same time, each with a connection of its own"""
-WAITING = 64
+MAX_WAITING = 64
 """most requests that wait for one; beyond, they would take the places of predictions"""
 
-Given = ParamSpec("Given")
+P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
@@ -25,18 +25,18 @@ class Calls:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._places = asyncio.Semaphore(MAX_CONCURRENT)
         self._waiting = 0
 
-    async def run(self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
+    async def run(self, function: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """What the function returns or raises; a 503 when that is not known within `seconds`."""
-        if self._waiting >= WAITING:
+        if self._waiting >= MAX_WAITING:
             raise unavailable(f"{self._waiting} requests wait for the database, which is the most at once")
         self._waiting += 1
         try:
             async with asyncio.timeout(self._seconds):
                 await self._places.acquire()
-                call = asyncio.ensure_future(beside(function, *args, **kwargs))
+                call = asyncio.ensure_future(in_daemon_thread(function, *args, **kwargs))
                 call.add_done_callback(self._ended)
                 return await asyncio.shield(call)
         except TimeoutError:
@@ -50,7 +50,7 @@ class Calls:
             call.exception()  # told to whoever still waits; else nobody wants to know
 
 
-async def beside(function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
+async def in_daemon_thread(function: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
     """Run in a daemon thread: other than for asyncio's own, the process can end before it does."""
     result: Future[Result] = Future()
 

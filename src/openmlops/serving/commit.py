@@ -103,7 +103,7 @@ class GroupCommit:
             self._inputs.put(content, sha256)
 
 
-def beginning(log: InferenceLog) -> Begin:
+def begin_in_thread(log: InferenceLog) -> Begin:
     """With a thread for the log."""
     thread = ThreadPoolExecutor(1, thread_name_prefix="log")
     return lambda entries: thread.submit(log.write, entries).result

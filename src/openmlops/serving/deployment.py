@@ -11,7 +11,7 @@ import time
 from openmlops.adapters.ledger import Ledger
 from openmlops.core.types import LedgerEntry, Value
 from openmlops.errors import ModelNotFound, OpenMLOpsError, ServiceUnavailable
-from openmlops.serving.calls import beside
+from openmlops.serving.calls import in_daemon_thread
 from openmlops.serving.config import ServingConfig
 from openmlops.serving.fetch import local_copy
 from openmlops.serving.memory import LastChampion
@@ -70,11 +70,11 @@ class Deployment:
     async def start(self) -> None:
         """Take the champion into service, if there is one; the last that was known, if the database does not tell in time."""
         state = self._memory.entry() if self._memory else None
-        self._first = asyncio.ensure_future(beside(self.refresh))
+        self._first = asyncio.ensure_future(in_daemon_thread(self.refresh))
         await asyncio.wait([self._first], timeout=self._config.limits.divert_seconds if state else None)
         if state is not None and not (self._first.done() and self._reached):
             self._champion = state.champion
-            await beside(self._take, state)
+            await in_daemon_thread(self._activate, state)
 
     def state(self) -> State:
         """For people and probes; asks the spool how many entries wait."""
@@ -93,7 +93,7 @@ class Deployment:
             await self._first
         while True:
             await asyncio.sleep(self._config.poll_seconds)
-            await beside(self.refresh)
+            await in_daemon_thread(self.refresh)
 
     def refresh(self) -> None:
         """Take the champion into service, if it is another than the one that is; blocks while it is loaded."""
@@ -103,7 +103,7 @@ class Deployment:
             self._metrics.champion.set(entry.version)
             if not self._in_service(entry) and not self._is_waiting(entry):
                 self._ledger.history(entry.model)  # the whole chain, before it is believed who is champion
-                self._take(entry)
+                self._activate(entry)
             elif self._in_service(entry):
                 self.problem = None
             self._reached = True
@@ -132,7 +132,7 @@ class Deployment:
         """A version that was refused is tried again, ever more seldom: its files may be repaired."""
         return self._refused == entry.hash and time.monotonic() < self._retry_at
 
-    def _take(self, entry: LedgerEntry) -> None:
+    def _activate(self, entry: LedgerEntry) -> None:
         try:
             predictor = self._load(entry)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a challenger must not touch the version in service

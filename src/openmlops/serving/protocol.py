@@ -69,7 +69,7 @@ def read(body: bytes, header_length: str | None, shape: tuple[int, int, int], mo
     return InferRequest(
         id=identity,
         images=_images(_object(tensors[0], "The input"), body[size:], shape, most),
-        outputs=_wanted(request.get("outputs"), bool(parameters.get("binary_data_output", False)), names),
+        outputs=_requested_outputs(request.get("outputs"), bool(parameters.get("binary_data_output", False)), names),
     )
 
 
@@ -130,7 +130,7 @@ def _from_json(data: Any, raw: bytes, shape: list[int]) -> np.ndarray:
     return values.astype(np.uint8).reshape(shape)
 
 
-def _wanted(outputs: Any, raw: bool, names: Sequence[str]) -> dict[str, bool]:
+def _requested_outputs(outputs: Any, raw: bool, names: Sequence[str]) -> dict[str, bool]:
     if not outputs:
         return dict.fromkeys(names, raw)
     if not isinstance(outputs, list):

@@ -38,18 +38,18 @@ class ImageReader:
 
         Only that is kept of an image: what it was decoded to may be a hundred times as large.
         """
-        return ModelInput.joined([await self._beside(content, self._show, content, shape) for content in contents])
+        return ModelInput.joined([await self._in_thread(content, self._decode_input, content, shape) for content in contents])
 
     async def decode(self, content: bytes, work: Callable[[np.ndarray], Read]) -> Read:
         """A PNG or JPEG file -> what `work` makes of uint8 (h, w, 3), in the same thread. Raises DataError."""
-        return await self._beside(content, lambda: work(self._use_case.decode(content)))
+        return await self._in_thread(content, lambda: work(self._use_case.decode(content)))
 
-    async def _beside(self, content: bytes, work: Callable[..., Read], *arguments: Any) -> Read:
+    async def _in_thread(self, content: bytes, work: Callable[..., Read], *arguments: Any) -> Read:
         if _pixels(content) <= SMALL_PIXELS:
             return work(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
-    def _show(self, content: bytes, shape: tuple[int, int]) -> ModelInput:
+    def _decode_input(self, content: bytes, shape: tuple[int, int]) -> ModelInput:
         return self._use_case.to_model_input([self._use_case.decode(content)], shape)
 
     def stop(self) -> None:

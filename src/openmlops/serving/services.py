@@ -16,7 +16,7 @@ from openmlops.adapters.input_store import InputStore
 from openmlops.adapters.ledger import Ledger
 from openmlops.serving.batching import Batcher
 from openmlops.serving.calls import Calls
-from openmlops.serving.commit import GroupCommit, beginning
+from openmlops.serving.commit import GroupCommit, begin_in_thread
 from openmlops.serving.config import Retention, ServingConfig
 from openmlops.serving.deployment import Deployment
 from openmlops.serving.metrics import Metrics
@@ -57,7 +57,7 @@ async def running(config: ServingConfig, metrics: Metrics) -> AsyncIterator[Serv
     central, inputs = InferenceLog(engine), InputStore(config.inputs)
     spool = None if is_embedded(url) else _spool(config, central, metrics)
     deployment = Deployment(config, Ledger(engine), use_case, metrics, spool)
-    commit = GroupCommit(spool.begin if spool else beginning(central), inputs, metrics.commit)
+    commit = GroupCommit(spool.begin if spool else begin_in_thread(central), inputs, metrics.commit)
     batcher = Batcher(lambda: deployment.current, commit, config.limits, metrics)
     reader, calls = ImageReader(use_case), Calls(config.limits.log_seconds)
     await deployment.start()

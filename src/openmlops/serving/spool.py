@@ -25,7 +25,7 @@ from openmlops.adapters.database import connect
 from openmlops.adapters.inference_log import Entries, InferenceLog, ReadLabel
 from openmlops.errors import OpenMLOpsError, ServiceUnavailable
 
-SHIPMENT = 1000
+MOVE_BATCH = 1000
 """most entries that are moved in one transaction"""
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class SpooledLog:
             attempt.cancel()
             self._divert(f"The database did not take entries within {self._divert_seconds:g} s")
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, it must not stop the answers
-            self._divert(_told(error))
+            self._divert(_error_text(error))
         else:
             return
         self._spool.write(groups)
@@ -140,15 +140,15 @@ class SpooledLog:
         except Timeout:
             return False  # another worker moves them
         except Exception as error:  # noqa: BLE001 - tried again, and told
-            self._divert_again(_told(error))
+            self._divert_again(_error_text(error))
             return False
 
     def _move_oldest(self) -> bool:
         begun = time.monotonic()
-        entries = self._spool.oldest(SHIPMENT)
+        entries = self._spool.oldest(MOVE_BATCH)
         self._central.write_missing(entries)
         self._spool.remove(entries)
-        more = sum(len(group.ids) for group in entries) == SHIPMENT
+        more = sum(len(group.ids) for group in entries) == MOVE_BATCH
         if self.problem is not None and not more and time.monotonic() - begun < self._divert_seconds:
             self._return()
         return more
@@ -158,7 +158,7 @@ class SpooledLog:
             self._divert(problem)
 
 
-def _told(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     if not isinstance(error, OpenMLOpsError):
         log.error("the central log failed in a way that nobody foresaw", exc_info=error)
     return str(error) or type(error).__name__

@@ -26,19 +26,19 @@ class Sessions:
 
     def begin(self, role: Literal["act", "read"]) -> str:
         """The cookie of a new session."""
-        said = f"{role}.{int(self._clock()) + SECONDS}"
-        return f"{said}.{self._signature(said)}"
+        content = f"{role}.{int(self._clock()) + SECONDS}"
+        return f"{content}.{self._signature(content)}"
 
     def role_of(self, cookie: str) -> Literal["act", "read"] | None:
         """What a session allows; None for one that is over, or that we did not make."""
-        said, _, signature = cookie.rpartition(".")
-        if not hmac.compare_digest(signature.encode(), self._signature(said).encode()):
+        content, _, signature = cookie.rpartition(".")
+        if not hmac.compare_digest(signature.encode(), self._signature(content).encode()):
             return None
-        role, _, until = said.partition(".")
+        role, _, until = content.partition(".")
         return role if role in _ROLES and int(until) > self._clock() else None  # type: ignore[return-value]
 
-    def _signature(self, said: str) -> str:
-        return hmac.new(self._key, said.encode(), hashlib.sha256).hexdigest()
+    def _signature(self, content: str) -> str:
+        return hmac.new(self._key, content.encode(), hashlib.sha256).hexdigest()
 
 
 def session_key(home: Path, *tokens: str) -> bytes:
@@ -48,12 +48,12 @@ def session_key(home: Path, *tokens: str) -> bytes:
     path = home / KEY_FILE
     home.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        _draw(path)
-    said = "\n".join(hashlib.sha256(token.encode()).hexdigest() for token in tokens)
-    return hmac.new(path.read_bytes(), said.encode(), hashlib.sha256).digest()
+        _create_key(path)
+    content = "\n".join(hashlib.sha256(token.encode()).hexdigest() for token in tokens)
+    return hmac.new(path.read_bytes(), content.encode(), hashlib.sha256).digest()
 
 
-def _draw(path: Path) -> None:
+def _create_key(path: Path) -> None:
     """Put a key where there is none. Of several processes that do so at once, one wins and all use its key."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     beside.touch(mode=0o600)

@@ -9,7 +9,7 @@ import pytest
 from openmlops.core.validation import content_hashes
 from openmlops.errors import DataError, DataInvalid
 from openmlops.operations.data import datasets, from_production
-from openmlops.operations.data.production_labels import HELD_OUT_OF, consistent, held_out, is_held_out
+from openmlops.operations.data.production_labels import HELD_OUT_EVERY, consistent, held_out, is_held_out
 from openmlops.operations.monitoring.windows import load_latest_model
 from openmlops.operations.workspace import Workspace
 from small_loop import NOON, fresh_images, label, send
@@ -66,7 +66,7 @@ def test_what_is_held_out_is_in_no_data_version_and_judges(loop: Workspace):
     from_production.mark_used(loop, made, NOON)
     rows = rows_of(loop)
     fresh, truth = held_out(loop, loop.model_name, rows)
-    assert 400 / HELD_OUT_OF / 2 < len(truth) <= made.held_out
+    assert 400 / HELD_OUT_EVERY / 2 < len(truth) <= made.held_out
     assert not hashes(fresh) & hashes(rows.images)
     sent = dict(zip(content_hashes(images), labels.tolist(), strict=True))
     assert [sent[digest] for digest in content_hashes(fresh)] == truth.tolist()
@@ -122,7 +122,7 @@ def test_no_new_label_is_said_and_makes_no_version(loop: Workspace):
 
 
 def test_a_day_of_traffic_can_add_only_so_much(loop: Workspace, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(from_production, "MOST_A_DAY", 10)
+    monkeypatch.setattr(from_production, "MAX_PER_DAY", 10)
     for day in range(2):
         labelled(loop, *fresh_images(50, seed=27 + day), NOON + timedelta(days=day))
     made = from_production.add_labelled(loop, load_latest_model(loop))

@@ -15,18 +15,18 @@ LATER = NOON + timedelta(hours=1)
 
 
 def give(world: World, prediction: str, told: object) -> bool:
-    return queue.give(world.workspace, world.model, prediction, told, LATER)
+    return queue.submit_label(world.workspace, world.model, prediction, told, LATER)
 
 
-def request(world: World) -> queue.ToLabel:
-    found = queue.request(world.workspace, world.model)
+def request(world: World) -> queue.LabelRequest:
+    found = queue.current_request(world.workspace, world.model)
     assert found is not None
     return found
 
 
 def test_without_a_decision_that_asks_there_is_nothing_to_label(pets: World):
     pets.decide("nothing")
-    assert queue.request(pets.workspace, pets.model) is None
+    assert queue.current_request(pets.workspace, pets.model) is None
 
 
 def test_a_request_names_uncertain_and_random_images_in_turn(pets: World):
@@ -61,13 +61,13 @@ def test_a_request_is_over_once_a_later_decision_acts(pets: World, action: str):
     pets.decide("nothing")
     assert request(pets).requested == 2
     pets.decide(action)
-    assert queue.request(pets.workspace, pets.model) is None
+    assert queue.current_request(pets.workspace, pets.model) is None
 
 
 def test_a_request_by_hand_names_the_least_certain_unlabelled_images_that_are_kept(pets: World):
     give(pets, pets.ids[0], 3)
     pets.lose(pets.ids[1])
-    record = queue.ask(pets.workspace, pets.model, "somebody", LATER)
+    record = queue.request_labels(pets.workspace, pets.model, "somebody", LATER)
     assert record.labels.uncertain == pets.ids[2:4], "the surer the answer, the later its image was sent"
     assert set(record.labels.random) == set(pets.ids[4:])
     assert (request(pets).decision, request(pets).by) == (record.id, "somebody")
@@ -77,9 +77,9 @@ def test_nothing_can_be_asked_for_where_nothing_is_left_or_nobody_answers(pets: 
     for name in pets.ids:
         pets.lose(name)
     with pytest.raises(DataError, match="without a label"):
-        queue.ask(pets.workspace, pets.model, "somebody", LATER)
+        queue.request_labels(pets.workspace, pets.model, "somebody", LATER)
     with pytest.raises(ModelNotFound, match="no champion"):
-        queue.ask(pets.workspace, "unknown", "somebody", LATER)
+        queue.request_labels(pets.workspace, "unknown", "somebody", LATER)
 
 
 def test_a_label_joins_once_and_another_one_is_refused_in_a_sentence(pets: World):
@@ -110,7 +110,7 @@ def test_two_people_at_once_leave_one_label(pets: World):
 def test_predictions_of_another_model_and_unknown_ones_are_not_labelled(pets: World):
     for model, prediction in ((pets.model, "unknown"), ("another", pets.ids[0])):
         with pytest.raises(PredictionNotFound):
-            queue.give(pets.workspace, model, prediction, 0, LATER)
+            queue.submit_label(pets.workspace, model, prediction, 0, LATER)
     assert pets.label_of(pets.ids[0]) is None
 
 
@@ -123,26 +123,26 @@ def test_what_is_no_class_or_cannot_be_seen_any_more_is_refused(pets: World):
 
 
 def test_accepted_boxes_are_stored_exactly_as_they_were_answered(people: World):
-    found = queue.logged(people.workspace, people.model, people.ids[0])
+    found = queue.prediction_record(people.workspace, people.model, people.ids[0])
     assert len(queue.predicted_boxes(found.predicted)) == 2
     drawn = {"class": "person", "box": [1, 2, 3.5, 4]}
-    give(people, people.ids[0], queue.with_drawn(found, [1], [drawn]))
+    give(people, people.ids[0], queue.label_from_boxes(found, [1], [drawn]))
     assert json.loads(people.label_of(people.ids[0]) or "") == [[*BOXES[1, :4].tolist(), 0], [1, 2, 3.5, 4, 0]]
-    give(people, people.ids[1], queue.with_drawn(found, [], []))
+    give(people, people.ids[1], queue.label_from_boxes(found, [], []))
     assert people.label_of(people.ids[1]) == "[]"
 
 
 def test_boxes_that_there_are_not_and_such_outside_of_the_image_are_refused(people: World):
-    found = queue.logged(people.workspace, people.model, people.ids[0])
+    found = queue.prediction_record(people.workspace, people.model, people.ids[0])
     with pytest.raises(DataError, match="none in row 2"):
-        queue.with_drawn(found, [2], [])
+        queue.label_from_boxes(found, [2], [])
     with pytest.raises(DataError, match="outside"):
         give(people, people.ids[0], [{"class": 0, "box": [200, 10, 220, 30]}])
     assert people.label_of(people.ids[0]) is None
 
 
 def test_an_image_is_shown_as_it_was_sent(people: World):
-    found = queue.logged(people.workspace, people.model, people.ids[0])
+    found = queue.prediction_record(people.workspace, people.model, people.ids[0])
     image = queue.image_of(people.workspace, found)
     assert image.shape == (*queue.size_of(people.workspace, found), 3) == (96, 128, 3)
     assert np.array_equal(image, people.workspace.use_case.decode(people.workspace.inputs.read(found.sha256)))

@@ -60,7 +60,7 @@ def test_a_retraining_that_has_begun_is_in_the_history_at_once(loop: Workspace):
 
 def test_an_act_that_fails_is_closed_as_failed_with_the_reason(loop: Workspace):
     record = keep(loop, "retrain")
-    with pytest.raises(ZeroDivisionError), cycle.cycle_lease(loop), cycle.closing_what_fails(loop):
+    with pytest.raises(ZeroDivisionError), cycle.cycle_lease(loop), cycle.failing_started_acts(loop):
         cycle.plan(loop, "test", "auto", NOON)
         raise ZeroDivisionError("by zero")
     outcome = loop.decisions.get(record.id).outcome
@@ -86,7 +86,7 @@ def test_while_one_process_has_the_turn_no_other_gets_it(loop: Workspace):
 def test_without_a_usable_label_the_decision_says_so_and_stays_closed(loop: Workspace):
     record = keep(loop, "retrain")
     planned = cycle.plan(loop, "test", "auto", NOON)
-    with cycle.cycle_lease(loop), pytest.raises(DataError), cycle.closing_what_fails(loop):
+    with cycle.cycle_lease(loop), pytest.raises(DataError), cycle.failing_started_acts(loop):
         loop.decisions.outcome(record.id, cycle.Outcome(at=NOON, kind="started"))
         cycle.add_new_data(loop, planned)
     assert loop.decisions.get(record.id).outcome.kind == "no_data"

@@ -15,7 +15,7 @@ from openmlops.core.images.statistics import image_statistics
 from openmlops.core.monitoring.drift import DriftReference, measure
 from openmlops.errors import ModelNotFound
 from openmlops.operations.monitoring import monitor, windows
-from openmlops.operations.monitoring.monitor import FEWEST_LABELS, MonitoringOutcome
+from openmlops.operations.monitoring.monitor import MIN_LABELS, MonitoringOutcome
 from openmlops.operations.monitoring.windows import SIMULATED, WindowRef, load_latest_model
 from openmlops.operations.release import drift_references, promotion
 from openmlops.operations.workspace import Workspace
@@ -146,10 +146,10 @@ def test_labels_that_were_asked_for_out_of_doubt_say_nothing_of_the_accuracy(loo
 def test_a_handful_of_labels_is_no_accuracy(loop: Workspace):
     images, labels = fresh_images(100, seed=9)
     ids = send(loop, load_latest_model(loop), images)
-    label(loop, ids[: FEWEST_LABELS - 1], labels[: FEWEST_LABELS - 1])
+    label(loop, ids[: MIN_LABELS - 1], labels[: MIN_LABELS - 1])
     assert decide(loop).observation.labelled is None
-    label(loop, ids[FEWEST_LABELS - 1 : FEWEST_LABELS], labels[FEWEST_LABELS - 1 : FEWEST_LABELS])
-    assert decide(loop).observation.labelled.n == FEWEST_LABELS
+    label(loop, ids[MIN_LABELS - 1 : MIN_LABELS], labels[MIN_LABELS - 1 : MIN_LABELS])
+    assert decide(loop).observation.labelled.n == MIN_LABELS
 
 
 def test_a_broken_window_is_not_measurable_and_no_traceback(loop: Workspace):

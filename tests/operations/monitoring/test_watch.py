@@ -11,22 +11,22 @@ from openmlops.errors import LeaseTaken
 from openmlops.operations.monitoring import notification, watch
 from openmlops.operations.monitoring.cycle import CycleOutcome
 from openmlops.operations.monitoring.monitor import DecisionSummary, MonitoringOutcome
-from openmlops.operations.monitoring.watch import Seen, due, look
+from openmlops.operations.monitoring.watch import TriggerState, current_state, trigger_reason
 from openmlops.operations.monitoring.windows import load_latest_model
 from openmlops.operations.workspace import Workspace
 from small_loop import NOON, branch, fresh_images, label, send
 
 HOUR = timedelta(hours=1)
-LAST = Seen(at=NOON, version=1, predictions=1000, labels=10)
+LAST = TriggerState(at=NOON, version=1, predictions=1000, labels=10)
 
 
 def is_due(requests: tuple[str, ...] = (), **changed) -> str:
     seen = LAST.model_copy(update={"at": NOON + timedelta(minutes=1), **changed})
-    return due(LAST, seen, HOUR, window=500, labels=100, requests=requests)
+    return trigger_reason(LAST, seen, HOUR, window=500, labels=100, requests=requests)
 
 
 def test_the_watch_begins_with_a_turn():
-    assert due(None, LAST, HOUR, 500, 100, ()) == "the watch begins"
+    assert trigger_reason(None, LAST, HOUR, 500, 100, ()) == "the watch begins"
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_turn_is_due_by_schedule_answers_and_labels(changed: dict, why: str):
 def test_labels_that_are_enough_already_make_one_turn_due_not_one_each_time():
     enough = LAST.model_copy(update={"labels": 100})
     seen = enough.model_copy(update={"at": NOON + timedelta(minutes=1), "labels": 120})
-    assert due(enough, seen, HOUR, 500, 100, ()) == ""
+    assert trigger_reason(enough, seen, HOUR, 500, 100, ()) == ""
 
 
 def test_a_request_makes_a_turn_due_at_once():
@@ -60,7 +60,7 @@ def test_answers_and_labels_are_counted_where_they_are_logged(loop: Workspace):
     model = load_latest_model(loop)
     images, labels = fresh_images(30, seed=50)
     label(loop, send(loop, model, images)[:20], labels[:20])
-    assert look(loop, NOON) == Seen(at=NOON, version=model.version, predictions=30, labels=20)
+    assert current_state(loop, NOON) == TriggerState(at=NOON, version=model.version, predictions=30, labels=20)
 
 
 def outcome(loop: Workspace, decision: str, action: str, mode: str = "suggest") -> CycleOutcome:

@@ -170,16 +170,16 @@ def test_a_training_that_lost_the_race_is_judged_against_the_winner(workspace, m
     decide(workspace, POOR)
     judged, original = [], promotion.run_gate
 
-    def judge_while_another_wins(*arguments):
+    def gate_while_another_wins(*arguments):
         verdict = original(*arguments)
         judged.append(verdict.champion)
         if len(judged) == 1:
-            monkeypatch.setattr(promotion, "judge", original)
+            monkeypatch.setattr(promotion, "run_gate", original)
             decide(workspace, BEST)
-            monkeypatch.setattr(promotion, "judge", judge_while_another_wins)
+            monkeypatch.setattr(promotion, "run_gate", gate_while_another_wins)
         return verdict
 
-    monkeypatch.setattr(promotion, "judge", judge_while_another_wins)
+    monkeypatch.setattr(promotion, "run_gate", gate_while_another_wins)
     entry = decide(workspace, GOOD)
     assert judged == [POOR, BEST]
     assert (entry.sequence, entry.kind, entry.champion) == (3, "reject", BEST)
@@ -214,13 +214,13 @@ def test_a_promotion_by_hand_that_others_overtook_is_a_conflict(workspace, monke
     decide(workspace, POOR)
     original = promotion.run_gate
 
-    def judge_while_another_wins(*arguments):
-        monkeypatch.setattr(promotion, "judge", original)
+    def gate_while_another_wins(*arguments):
+        monkeypatch.setattr(promotion, "run_gate", original)
         verdict = original(*arguments)
         decide(workspace, BEST)
         return verdict
 
-    monkeypatch.setattr(promotion, "judge", judge_while_another_wins)
+    monkeypatch.setattr(promotion, "run_gate", gate_while_another_wins)
     with pytest.raises(LedgerConflict, match="moved on from sequence 1"):
         promote(workspace, GOOD)
     assert champion(workspace) == (BEST, BEST)

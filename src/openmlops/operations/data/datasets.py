@@ -114,7 +114,7 @@ def make_tiny_person(workspace: Workspace, coco128: Path, train: int, validation
 def _archive(workspace: Workspace, archive: Archive, file: Path | None, url: str | None, on_progress: Progress | None) -> Path:
     """The published file, downloaded or as it is here, its checksum checked."""
     if file is None:
-        with _alone(workspace, "download.lock"):
+        with _locked(workspace, "download.lock"):
             target = _downloads(workspace) / Path(archive.url).name
             return download(url or archive.url, target, archive.checksum, on_progress)
     found = absolute(file)
@@ -146,7 +146,7 @@ def add(workspace: Workspace, folder: Path) -> DatasetRef:
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}", f"Pass a folder in the layout of {workspace.use_case.name}")
     _refuse(folder, workspace.use_case.check(folder)[0])
-    with _alone(workspace):
+    with _locked(workspace):
         if folder != workspace.data_folder:
             with replacing_folder(workspace.data_folder) as new:
                 shutil.copytree(folder, new, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
@@ -157,7 +157,7 @@ def add(workspace: Workspace, folder: Path) -> DatasetRef:
 
 def ingest(workspace: Workspace) -> DatasetRef:
     """Bring the recorded version, every file checked against its SHA-256. Raises DataError, DataCorrupt, ServiceUnavailable."""
-    with _alone(workspace):
+    with _locked(workspace):
         return _ref(workspace, workspace.data_versions.pull(workspace.data_folder))
 
 
@@ -197,7 +197,7 @@ def check(workspace: Workspace) -> ValidationReport:
     except DataError as error:
         changed = (f"{error.problem}",)
     problems = (*found, *(Problem(what=what, where=folder.name) for what in changed))
-    return ValidationReport(dataset=_found(workspace, sum(counts.values())), problems=problems, class_counts=counts)
+    return ValidationReport(dataset=_folder_ref(workspace, sum(counts.values())), problems=problems, class_counts=counts)
 
 
 def validate(workspace: Workspace, ref: DatasetRef) -> ValidationReport:
@@ -236,14 +236,14 @@ def _ref(workspace: Workspace, manifest: Manifest) -> DatasetRef:
     return DatasetRef(name=workspace.use_case.name, path=str(folder), fingerprint=manifest.fingerprint, rows=rows)
 
 
-def _found(workspace: Workspace, rows: int) -> DatasetRef:
+def _folder_ref(workspace: Workspace, rows: int) -> DatasetRef:
     """What lies in the folder, recorded or not."""
     folder = workspace.data_folder
     return DatasetRef(name=workspace.use_case.name, path=str(folder), fingerprint=Manifest.of(folder).fingerprint, rows=rows)
 
 
 @contextmanager
-def _alone(workspace: Workspace, name: str = "data.lock") -> Iterator[None]:
+def _locked(workspace: Workspace, name: str = "data.lock") -> Iterator[None]:
     """Hold the workspace's lock on the data set."""
     workspace.home.mkdir(parents=True, exist_ok=True)
     try:

@@ -13,12 +13,12 @@ from openmlops.adapters.labelled_inputs import LabelledInput
 from openmlops.core.types import DatasetRef, ModelRef, Value
 from openmlops.errors import DataError
 from openmlops.operations.data import datasets
-from openmlops.operations.data.production_labels import Found, consistent, is_held_out, usable
+from openmlops.operations.data.production_labels import UsableImages, consistent, is_held_out, usable
 from openmlops.operations.workspace import Workspace
 
-MOST_A_DAY = 1000
+MAX_PER_DAY = 1000
 """images of one day (UTC) of traffic in one version: the log knows no clients, so a day is the source that is capped"""
-MOST = 5000
+MAX_IMAGES = 5000
 """images that one version adds"""
 
 
@@ -48,7 +48,9 @@ def add_labelled(workspace: Workspace, champion: ModelRef) -> NewData:
     held_back = [found for found in agreed if is_held_out(found)]
     found = usable(workspace, _capped([each for each in agreed if not is_held_out(each)]), rows)
     if not len(found.labels) and current.fingerprint == champion.dataset:
-        raise DataError(f"None of {len(new)} new labelled images can be trained on", _why(found, len(new) - len(agreed)))
+        raise DataError(
+            f"None of {len(new)} new labelled images can be trained on", _refusal_reasons(found, len(new) - len(agreed))
+        )
     dataset = _add(workspace, current, found) if len(found.labels) else datasets.add(workspace, Path(current.path))
     considered = (*found.inputs, *held_back, *(each for group in found.refused.values() for each in group))
     refused = {why: len(group) for why, group in found.refused.items()}
@@ -57,7 +59,7 @@ def add_labelled(workspace: Workspace, champion: ModelRef) -> NewData:
         added=len(found.labels),
         held_out=len(held_back),
         refused=refused | ({"labelled twice or contradicting": len(new) - len(agreed)} if len(new) > len(agreed) else {}),
-        predictions=_with_twins(considered, new),
+        predictions=_with_duplicates(considered, new),
     )
 
 
@@ -72,12 +74,12 @@ def _capped(inputs: list[LabelledInput]) -> list[LabelledInput]:
     taken = []
     for found in inputs:
         days[found.at.date()] += 1
-        if days[found.at.date()] <= MOST_A_DAY:
+        if days[found.at.date()] <= MAX_PER_DAY:
             taken.append(found)
-    return taken[:MOST]
+    return taken[:MAX_IMAGES]
 
 
-def _add(workspace: Workspace, current: DatasetRef, found: Found) -> DatasetRef:
+def _add(workspace: Workspace, current: DatasetRef, found: UsableImages) -> DatasetRef:
     extend = workspace.use_case.extend
     if extend is None:
         name = workspace.use_case.name
@@ -87,14 +89,14 @@ def _add(workspace: Workspace, current: DatasetRef, found: Found) -> DatasetRef:
         return datasets.add(workspace, out)
 
 
-def _with_twins(considered: tuple[LabelledInput, ...], new: tuple[LabelledInput, ...]) -> tuple[str, ...]:
+def _with_duplicates(considered: tuple[LabelledInput, ...], new: tuple[LabelledInput, ...]) -> tuple[str, ...]:
     """The predictions of these inputs, of the same inputs sent again, and of those whose labels contradict each other."""
     known = {found.sha256 for found in considered}
     agreed = {found.sha256 for found in consistent(new)}
     return tuple(found.prediction for found in new if found.sha256 in known or found.sha256 not in agreed)
 
 
-def _why(found: Found, contradicting: int) -> str:
+def _refusal_reasons(found: UsableImages, contradicting: int) -> str:
     reasons = [f"{len(group)} are {why}" for why, group in found.refused.items()]
     reasons += [f"{contradicting} are repeats or contradict each other"] if contradicting else []
     return "; ".join(reasons) or "Label images of the last windows: `openmlops decisions` names some"

@@ -18,14 +18,14 @@ from openmlops.errors import DataError
 from openmlops.operations.workspace import Workspace
 from openmlops.usecases.base import Rows
 
-HELD_OUT_OF = 5
+HELD_OUT_EVERY = 5
 """one input in this many is held out"""
-FEWEST_HELD_OUT, MOST_HELD_OUT = 50, 2000
+MIN_HELD_OUT, MAX_HELD_OUT = 50, 2000
 """below the first there is no fresh slice; of more than the second the newest count"""
 IN_DATA = "in the data set already"
 
 
-class Found(NamedTuple):
+class UsableImages(NamedTuple):
     """Images and labels as `Rows` holds them, n each, their inputs, and the inputs that cannot be used, with why."""
 
     images: np.ndarray
@@ -36,16 +36,16 @@ class Found(NamedTuple):
 
 def is_held_out(found: LabelledInput) -> bool:
     """Whether an input judges challengers, and is never trained on."""
-    return int(found.sha256[:8], 16) % HELD_OUT_OF == 0
+    return int(found.sha256[:8], 16) % HELD_OUT_EVERY == 0
 
 
 def held_out(workspace: Workspace, model: str, rows: Rows) -> tuple[np.ndarray, np.ndarray] | None:
     """The newest held-out images with their labels, none of them in the data set; None if there are too few."""
     candidates = [found for found in consistent(workspace.labelled_inputs.all(model)) if is_held_out(found)]
-    if len(candidates) < FEWEST_HELD_OUT:
+    if len(candidates) < MIN_HELD_OUT:
         return None
-    found = usable(workspace, candidates[:MOST_HELD_OUT], rows)
-    return (found.images, found.labels) if len(found.labels) >= FEWEST_HELD_OUT else None
+    found = usable(workspace, candidates[:MAX_HELD_OUT], rows)
+    return (found.images, found.labels) if len(found.labels) >= MIN_HELD_OUT else None
 
 
 def consistent(inputs: Sequence[LabelledInput]) -> list[LabelledInput]:
@@ -57,7 +57,7 @@ def consistent(inputs: Sequence[LabelledInput]) -> list[LabelledInput]:
     return [found for found in inputs if first.get(found.sha256) is found]
 
 
-def usable(workspace: Workspace, inputs: Sequence[LabelledInput], rows: Rows) -> Found:
+def usable(workspace: Workspace, inputs: Sequence[LabelledInput], rows: Rows) -> UsableImages:
     """Read and decode inputs; refuse what is not kept, of an unknown class, in the data set, or like a test image."""
     refused: dict[str, list[LabelledInput]] = {}
     images, labels, taken = [], [], []
@@ -75,14 +75,14 @@ def usable(workspace: Workspace, inputs: Sequence[LabelledInput], rows: Rows) ->
         images.append(image)
         labels.append(label)
         taken.append(found)
-    together = _like_rows(images, rows)
-    why = _reasons_against(together, rows)
+    stacked = _as_rows(images, rows)
+    why = _refusals(stacked, rows)
     kept = [row for row, reason in enumerate(why) if not reason]
     for found, reason in zip(taken, why, strict=True):
         if reason:
             refused.setdefault(reason, []).append(found)
-    return Found(
-        together[kept],
+    return UsableImages(
+        stacked[kept],
         task.labels([labels[row] for row in kept]),
         tuple(taken[row] for row in kept),
         {why: tuple(all_) for why, all_ in refused.items()},
@@ -98,14 +98,14 @@ def _label(task: Task, found: LabelledInput, image: np.ndarray, rows: Rows) -> t
     return ("", "labelled outside of their image") if cut is None else (task.as_json(cut), "")
 
 
-def _like_rows(images: Sequence[np.ndarray], rows: Rows) -> np.ndarray:
+def _as_rows(images: Sequence[np.ndarray], rows: Rows) -> np.ndarray:
     """Images as `rows` holds its own, also when there are none."""
     if rows.images.dtype == object:
         return objects(images)
     return np.array(images, np.uint8).reshape(-1, *rows.images.shape[1:])
 
 
-def _reasons_against(images: np.ndarray, rows: Rows) -> list[str]:
+def _refusals(images: np.ndarray, rows: Rows) -> list[str]:
     """Why each image must not be used; empty where it may."""
     if not len(images):
         return []

@@ -16,18 +16,18 @@ from openmlops.adapters.inference_log import Window
 from openmlops.core.monitoring import feature_frames
 from openmlops.core.monitoring.drift_reference import DriftReference, statistic
 from openmlops.errors import OpenMLOpsError
-from openmlops.operations.labelling.queue import Logged
+from openmlops.operations.labelling.queue import PredictionRecord
 from openmlops.operations.release.aliases import version_of
 from openmlops.operations.release.drift_references import read_references
 from openmlops.operations.release.model_card import Description
 from openmlops.operations.workspace import Workspace
 from openmlops.usecases.base import ModelInput
 
-DRAWN, FARTHEST, OF_REFERENCE = 8, 4, 8
+N_RANDOM, N_FARTHEST, N_REFERENCE = 8, 4, 8
 """images of each kind"""
-NEWEST = 300
+UNEVALUATED_WINDOW = 300
 """answers that stand in for a window where none was judged"""
-RECORDS = 100
+SEARCHED_DECISIONS = 100
 """latest decisions among which a judged window is looked for"""
 
 
@@ -48,20 +48,20 @@ class Examples(NamedTuple):
     n: int
     kept: int
     classes: tuple[str, ...]
-    drawn: tuple[Logged, ...]
-    farthest: tuple[Logged, ...]
+    drawn: tuple[PredictionRecord, ...]
+    farthest: tuple[PredictionRecord, ...]
     reference: tuple[Reference, ...]
     missing: tuple[str, ...]
 
 
 def examples(workspace: Workspace, model: str, version: int) -> Examples:
     """Of a version's last judged window, or of its newest answers where none was judged."""
-    record = _last_judged(workspace, model, version)
+    record = _last_evaluated(workspace, model, version)
     window = _window_of(workspace, model, version, record)
     kept = [row for row, sha256 in enumerate(window.input_sha256) if workspace.inputs.holds(sha256)]
-    missing = _why_few(record, window, kept)
+    missing = _missing_images(record, window, kept)
     rng = np.random.default_rng(list((record.id if record else "").encode()))
-    drawn = sorted(rng.permutation(kept)[:DRAWN].tolist())
+    drawn = sorted(rng.permutation(kept)[:N_RANDOM].tolist())
     try:
         folder: Path | None = workspace.registry.fetch(version_of(workspace, model, version))
     except OpenMLOpsError as error:
@@ -83,31 +83,31 @@ def examples(workspace: Workspace, model: str, version: int) -> Examples:
     )
 
 
-def _last_judged(workspace: Workspace, model: str, version: int) -> DecisionRecord | None:
+def _last_evaluated(workspace: Workspace, model: str, version: int) -> DecisionRecord | None:
     """The latest decision on a window of this version's answers."""
-    records = reversed(workspace.decisions.list(model, RECORDS))
+    records = reversed(workspace.decisions.list(model, SEARCHED_DECISIONS))
     return next((r for r in records if r.version == version and r.span and r.span.source == "log"), None)
 
 
 def _window_of(workspace: Workspace, model: str, version: int, record: DecisionRecord | None) -> Window:
     if record is None or record.span is None:
-        return workspace.inference_log.window(model, version, NEWEST)
+        return workspace.inference_log.window(model, version, UNEVALUATED_WINDOW)
     return workspace.inference_log.window(model, version, record.span.n, record.span.until)
 
 
-def _why_few(record: DecisionRecord | None, window: Window, kept: list[int]) -> list[str]:
+def _missing_images(record: DecisionRecord | None, window: Window, kept: list[int]) -> list[str]:
     """What of the window cannot be shown, a sentence each; none where everything can."""
     if not len(window):
         return ["This version has answered nothing yet."]
-    unjudged = [] if record else [f"No window was judged yet: these are of the newest {len(window)} answers."]
+    not_evaluated = [] if record else [f"No window was judged yet: these are of the newest {len(window)} answers."]
     gone = len(window) - len(kept)
-    return [*unjudged, *([f"{gone} of {len(window)} images are not kept on this machine (any more)."] if gone else [])]
+    return [*not_evaluated, *([f"{gone} of {len(window)} images are not kept on this machine (any more)."] if gone else [])]
 
 
-def _rows(workspace: Workspace, window: Window) -> list[Logged]:
+def _rows(workspace: Workspace, window: Window) -> list[PredictionRecord]:
     predictions = workspace.use_case.task.unpack(window.predictions, len(window.layout.classes))
     columns = (window.ids, window.at, window.input_sha256, predictions, window.labels)
-    return [Logged(*row, window.layout.classes) for row in zip(*columns, strict=True)]
+    return [PredictionRecord(*row, window.layout.classes) for row in zip(*columns, strict=True)]
 
 
 def _farthest(folder: Path, window: Window, kept: list[int]) -> tuple[list[int], str]:
@@ -122,7 +122,7 @@ def _farthest(folder: Path, window: Window, kept: list[int]) -> tuple[list[int],
         found = f"the log lacks {len(missing)} of its columns" if len(window) else ""
         return [], found and f"Which images are farthest from the reference cannot be said: {found}."
     distances = distances_from(reference, window)[kept]
-    return [kept[place] for place in np.argsort(-distances, kind="stable")[:FARTHEST]], ""
+    return [kept[place] for place in np.argsort(-distances, kind="stable")[:N_FARTHEST]], ""
 
 
 def distances_from(reference: DriftReference, window: Window) -> np.ndarray:
@@ -141,7 +141,7 @@ def _reference(workspace: Workspace, folder: Path) -> tuple[tuple[Reference, ...
         return (), f"The version's own validation images cannot be read ({type(error).__name__})."
     sizes = np.array([image.shape[:2] for image in images], np.int64)
     predictions = use_case.to_predictions(tensors, ModelInput(images, sizes)).predictions
-    chosen = np.unique(np.linspace(0, len(images) - 1, OF_REFERENCE).astype(int))
+    chosen = np.unique(np.linspace(0, len(images) - 1, N_REFERENCE).astype(int))
     return tuple(Reference(images[row], predictions[row]) for row in chosen), ""
 
 

@@ -20,13 +20,13 @@ from openmlops.core.types import Value
 from openmlops.errors import DataError, LabelConflict, ModelNotFound, PredictionNotFound
 from openmlops.operations.workspace import Workspace
 
-ENDING = ("collect_labels", "retrain", "roll_back")
+REQUEST_ACTIONS = ("collect_labels", "retrain", "roll_back")
 """decisions of which the latest says whether labels are asked for"""
 WINDOW = 500
 """latest answers among which a request that is made by hand chooses"""
 
 
-class Wanted(Value):
+class RequestedImage(Value):
     """One answered image that a request names, because the model was `uncertain` or by the draw (`random`)."""
 
     prediction: str
@@ -35,7 +35,7 @@ class Wanted(Value):
     why: Literal["uncertain", "random"]
 
 
-class ToLabel(Value):
+class LabelRequest(Value):
     """A request and what is left of it.
 
     `open` are its images that have no label and whose input is kept, uncertain and random in turn; `not_kept` counts those that
@@ -49,7 +49,7 @@ class ToLabel(Value):
     reasons: tuple[str, ...]
     labelled: int
     not_kept: int
-    open: tuple[Wanted, ...]
+    open: tuple[RequestedImage, ...]
     new_labels: int
     needed: int
 
@@ -58,14 +58,14 @@ class ToLabel(Value):
         """How many images it names."""
         return self.labelled + self.not_kept + len(self.open)
 
-    def after(self, prediction: str) -> Wanted | None:
+    def after(self, prediction: str) -> RequestedImage | None:
         """The open image that follows one of this request in its order, beginning again at the end; None if none is open."""
         names = [wanted.prediction for wanted in self.open]
         start = names.index(prediction) + 1 if prediction in names else 0
         return self.open[start % len(names)] if names else None
 
 
-class Logged(NamedTuple):
+class PredictionRecord(NamedTuple):
     """One prediction: what was answered and when, as its task calls answers; its label as JSON; names of its classes."""
 
     prediction: str
@@ -76,13 +76,13 @@ class Logged(NamedTuple):
     classes: tuple[str, ...]
 
 
-def request(workspace: Workspace, model: str) -> ToLabel | None:
+def current_request(workspace: Workspace, model: str) -> LabelRequest | None:
     """The request that stands, with what is left of it; None if labels are not asked for."""
-    latest = workspace.decisions.latest(model, ENDING)
-    return _left(workspace, latest) if latest and latest.action == "collect_labels" else None
+    latest = workspace.decisions.latest(model, REQUEST_ACTIONS)
+    return _remaining(workspace, latest) if latest and latest.action == "collect_labels" else None
 
 
-def ask(workspace: Workspace, model: str, by: str, now: datetime) -> DecisionRecord:
+def request_labels(workspace: Workspace, model: str, by: str, now: datetime) -> DecisionRecord:
     """Make a request by hand, of the champion's last answers that have no label and whose input is kept.
 
     It is kept as a decision, so that accuracy is never measured on the half that was chosen because the model was unsure.
@@ -91,7 +91,7 @@ def ask(workspace: Workspace, model: str, by: str, now: datetime) -> DecisionRec
     version = workspace.ledger.champion(model)
     if version is None:
         raise ModelNotFound(f"The model '{model}' has no champion, so nothing was answered", "Run `openmlops train` first")
-    wanted = _worth(workspace, model, version)
+    wanted = _worth_labelling(workspace, model, version)
     if not wanted.uncertain and not wanted.random:
         problem = f"None of the last {WINDOW} answers of {model}/{version} is without a label and has its image kept"
         raise DataError(problem, "Send images to the server first")
@@ -104,22 +104,22 @@ def ask(workspace: Workspace, model: str, by: str, now: datetime) -> DecisionRec
     return record
 
 
-def logged(workspace: Workspace, model: str, prediction: str) -> Logged:
+def prediction_record(workspace: Workspace, model: str, prediction: str) -> PredictionRecord:
     """One prediction of a model. Raises PredictionNotFound."""
     found = workspace.inference_log.named(model, [prediction])
     if not len(found):
         raise PredictionNotFound(f"The log has no prediction '{prediction[:80]}' of the model '{model}'", "Open the page again")
     classes = found.layout.classes
     (predicted,) = workspace.use_case.task.unpack(found.predictions, len(classes))
-    return Logged(found.ids[0], found.at[0], found.input_sha256[0], predicted, found.labels[0], classes)
+    return PredictionRecord(found.ids[0], found.at[0], found.input_sha256[0], predicted, found.labels[0], classes)
 
 
-def image_of(workspace: Workspace, found: Logged) -> np.ndarray:
+def image_of(workspace: Workspace, found: PredictionRecord) -> np.ndarray:
     """The image that was sent, uint8 (h, w, 3), in its own size. Raises DataError if it is not kept any more."""
     return decode_native(workspace.inputs.read(found.sha256))
 
 
-def size_of(workspace: Workspace, found: Logged) -> tuple[int, int]:
+def size_of(workspace: Workspace, found: PredictionRecord) -> tuple[int, int]:
     """Its (height, width), without decoding it. Raises DataError if it is not kept any more."""
     return image_size(workspace.inputs.read(found.sha256))
 
@@ -131,7 +131,7 @@ def predicted_boxes(predicted: np.ndarray) -> np.ndarray:
     return boxes
 
 
-def with_drawn(found: Logged, accepted: Sequence[int], drawn: Sequence[Any]) -> list[Any]:
+def label_from_boxes(found: PredictionRecord, accepted: Sequence[int], drawn: Sequence[Any]) -> list[Any]:
     """What a client would tell of a detector's image: the boxes of `answered_boxes` in these rows as they were answered, then
     the drawn ones, {"class": ..., "box": [x1, y1, x2, y2]}. Raises DataError for a row that there is not."""
     boxes = predicted_boxes(found.predicted)
@@ -141,13 +141,13 @@ def with_drawn(found: Logged, accepted: Sequence[int], drawn: Sequence[Any]) -> 
     return [*kept, *drawn]
 
 
-def give(workspace: Workspace, model: str, prediction: str, reported: Any, now: datetime) -> bool:
+def submit_label(workspace: Workspace, model: str, prediction: str, reported: Any, now: datetime) -> bool:
     """Join a label to a prediction of this model, as POST /feedback does; False if the very same label had joined before.
 
     `told` is a class by index or name, or a list of boxes. Raises PredictionNotFound, DataError for what is no label of this
     image, LabelConflict if it has another label already: labels join once.
     """
-    found, task = logged(workspace, model, prediction), workspace.use_case.task
+    found, task = prediction_record(workspace, model, prediction), workspace.use_case.task
     (label,) = task.labels([task.read_label(reported, found.classes)])
     if task.within(label, image_of(workspace, found)) is None:
         raise DataError("A box of the label lies outside of its image", "Draw it on the image")
@@ -157,16 +157,16 @@ def give(workspace: Workspace, model: str, prediction: str, reported: Any, now: 
         raise LabelConflict("This image was labelled elsewhere meanwhile", "That label stays, yours was not kept") from error
 
 
-def _left(workspace: Workspace, record: DecisionRecord) -> ToLabel:
+def _remaining(workspace: Workspace, record: DecisionRecord) -> LabelRequest:
     predictions = workspace.inference_log.named(record.model, (*record.labels.uncertain, *record.labels.random))
     rows = {name: row for row, name in enumerate(predictions.ids)}
     unlabelled = {name: row for name, row in rows.items() if predictions.labels[row] is None}
     open_ = tuple(
-        Wanted(prediction=name, sha256=predictions.input_sha256[row], at=predictions.at[row], why=why)
-        for name, why in _in_turn(record.labels)
+        RequestedImage(prediction=name, sha256=predictions.input_sha256[row], at=predictions.at[row], why=why)
+        for name, why in _interleaved(record.labels)
         if (row := unlabelled.get(name)) is not None and workspace.inputs.holds(predictions.input_sha256[row])
     )
-    return ToLabel(
+    return LabelRequest(
         decision=record.id,
         at=record.at,
         by=record.by,
@@ -180,14 +180,14 @@ def _left(workspace: Workspace, record: DecisionRecord) -> ToLabel:
     )
 
 
-def _in_turn(labels: WorthLabelling) -> list[tuple[str, Literal["uncertain", "random"]]]:
+def _interleaved(labels: WorthLabelling) -> list[tuple[str, Literal["uncertain", "random"]]]:
     """Uncertain, random, uncertain, ...: who stops early has labelled some of both."""
     pairs = zip_longest(labels.uncertain, labels.random)
     named = chain.from_iterable(((first, "uncertain"), (second, "random")) for first, second in pairs)
     return [(name, why) for name, why in named if name is not None]  # type: ignore[misc]
 
 
-def _worth(workspace: Workspace, model: str, version: int) -> WorthLabelling:
+def _worth_labelling(workspace: Workspace, model: str, version: int) -> WorthLabelling:
     window = workspace.inference_log.window(model, version, WINDOW)
     rows = [
         row for row, label in enumerate(window.labels) if label is None and workspace.inputs.holds(window.input_sha256[row])

@@ -60,7 +60,7 @@ def cycle_lease(workspace: Workspace) -> Iterator[Callable[[], None]]:
     """
     name = workspace.model_name
     with workspace.leases.holding(f"cycle/{name}", f"{socket.gethostname()} process {os.getpid()}", LEASE) as check:
-        close_begun(workspace, name, "the process ended before it was done")
+        fail_started_acts(workspace, name, "the process ended before it was done")
         yield check
 
 
@@ -119,7 +119,7 @@ def conclude(workspace: Workspace, planned: Plan, new: NewData) -> Outcome:
     return outcome
 
 
-def close_begun(workspace: Workspace, model: str, reason: str) -> None:
+def fail_started_acts(workspace: Workspace, model: str, reason: str) -> None:
     """Close as failed every act that was started and did not end."""
     for record in records_of(workspace, model):
         if record.outcome and record.outcome.kind == "started":
@@ -140,12 +140,12 @@ def outcome_of(workspace: Workspace, planned: Plan, mode: Mode) -> CycleOutcome:
 
 
 @contextmanager
-def closing_what_fails(workspace: Workspace) -> Iterator[None]:
+def failing_started_acts(workspace: Workspace) -> Iterator[None]:
     """Close the act that this turn began as failed, with the reason, if the block does not end well."""
     try:
         yield
     except BaseException as error:
         cause = str(error) if isinstance(error, OpenMLOpsError) else f"{type(error).__name__}: {error}"
         with suppress(ServiceUnavailable):  # the next turn closes it
-            close_begun(workspace, workspace.model_name, cause)
+            fail_started_acts(workspace, workspace.model_name, cause)
         raise

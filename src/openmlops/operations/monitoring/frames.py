@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from openmlops.operations.monitoring.history import records_of, requested_labels
-from openmlops.operations.monitoring.monitor import FEWEST_LABELS
+from openmlops.operations.monitoring.monitor import MIN_LABELS
 from openmlops.operations.workspace import Workspace
 
 LEDGER = ("sequence", "at", "kind", "version", "champion", "actor", "reasons")
@@ -35,7 +35,7 @@ def ledger(workspace: Workspace) -> pd.DataFrame:
     """
     entries = workspace.ledger.history(workspace.model_name)
     rows = [{**{name: getattr(entry, name) for name in LEDGER}, "reasons": "; ".join(entry.reasons)} for entry in entries]
-    return _timed(pd.DataFrame(rows, columns=list(LEDGER))).astype({"champion": "Int64"})
+    return _with_times(pd.DataFrame(rows, columns=list(LEDGER))).astype({"champion": "Int64"})
 
 
 def decisions(workspace: Workspace, last: int = 1_000) -> pd.DataFrame:
@@ -56,7 +56,7 @@ def decisions(workspace: Workspace, last: int = 1_000) -> pd.DataFrame:
             }
         )
     numbers = dict.fromkeys(("n", "statistic", "threshold", "p_value", "estimate"), float)
-    return _timed(pd.DataFrame(rows, columns=list(DECISIONS))).astype(numbers)
+    return _with_times(pd.DataFrame(rows, columns=list(DECISIONS))).astype(numbers)
 
 
 def predictions(workspace: Workspace, version: int, last: int = 10_000) -> pd.DataFrame:
@@ -73,7 +73,7 @@ def predictions(workspace: Workspace, version: int, last: int = 10_000) -> pd.Da
         "latency_ms": window.latency_ms,
         **window.columns(),
     }
-    return _timed(pd.DataFrame(columns))
+    return _with_times(pd.DataFrame(columns))
 
 
 def scores(workspace: Workspace, last: int = 10_000) -> pd.DataFrame:
@@ -89,7 +89,7 @@ def scores(workspace: Workspace, last: int = 10_000) -> pd.DataFrame:
         logged = zip(window.ids, window.predictions, window.labels, strict=True)
         known = [(predicted, label) for id_, predicted, label in logged if label is not None and id_ not in requested]
         row: dict[str, float] = {"version": version, "answers": len(window), "labels": len(known)}
-        if len(known) >= FEWEST_LABELS:
+        if len(known) >= MIN_LABELS:
             classes = len(window.layout.classes)
             predictions = task.unpack([predicted for predicted, _ in known], classes)
             row |= task.score_of(task.labels([label for _, label in known]), predictions, classes).model_dump()
@@ -97,5 +97,5 @@ def scores(workspace: Workspace, last: int = 10_000) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["version", "answers", "labels", "value", "low", "high"]).set_index("version")
 
 
-def _timed(frame: pd.DataFrame) -> pd.DataFrame:
+def _with_times(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(at=pd.to_datetime(frame["at"], utc=True))

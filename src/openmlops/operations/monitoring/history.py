@@ -19,7 +19,7 @@ from openmlops.operations.workspace import Workspace
 
 HISTORY_LENGTH = 1000
 """records that are looked back at: more than a month of hourly ones"""
-_GATE = ("promote", "reject", "inconclusive", "failed")
+_GATE_OUTCOMES = ("promote", "reject", "inconclusive", "failed")
 
 
 def policy_of(workspace: Workspace) -> Policy:
@@ -95,5 +95,5 @@ def _action(record: DecisionRecord) -> PastAction | None:
         return PastAction(at=record.at, kind=record.action)  # type: ignore[arg-type]
     if record.action not in ("retrain", "roll_back") or record.outcome is None:
         return None
-    gate = record.outcome.kind if record.outcome.kind in _GATE else None
+    gate = record.outcome.kind if record.outcome.kind in _GATE_OUTCOMES else None
     return PastAction(at=record.outcome.at, kind=record.action, outcome=gate)  # type: ignore[arg-type]

@@ -23,11 +23,11 @@ from openmlops.operations.release.drift_references import read_references
 from openmlops.operations.release.exporting import REFERENCE_FILE
 from openmlops.operations.workspace import Workspace
 
-FEWEST_LABELS = 30
+MIN_LABELS = 30
 """labelled answers below which their accuracy is not reported: its interval would say nothing"""
 OUTCOME_FILE = "monitoring.json"
 SHOWN_PROBLEMS = 3
-ACTIONS = ("retrain", "collect_labels", "roll_back")
+ACTIONS_TO_TAKE = ("retrain", "collect_labels", "roll_back")
 
 
 class DecisionSummary(Value):
@@ -57,7 +57,7 @@ class MonitoringOutcome(Value):
     @property
     def exit_code(self) -> int:
         """0: nothing to do; 3: drift, or something to do; 4: not measurable."""
-        if self.decision.action in ACTIONS or self.drift.outcome == "drift":
+        if self.decision.action in ACTIONS_TO_TAKE or self.drift.outcome == "drift":
             return 3
         return 4 if self.decision.action == "not_measurable" else 0
 
@@ -95,7 +95,7 @@ def trigger_decision(
     )
     policy = policy_of(workspace)
     new = workspace.labelled_inputs.count_new(window.model.name)
-    labels = Labels(new=new, wanted=_wanted(workspace.use_case.task, window, frame, policy.labels_to_request))
+    labels = Labels(new=new, wanted=_to_label(workspace.use_case.task, window, frame, policy.labels_to_request))
     past = history_of(workspace, window.model, (*records, record), window.source)
     decision = decide(policy, past, labels, now)
     decided = record.model_copy(update={"action": decision.action, "reasons": decision.reasons, "labels": decision.labels})
@@ -118,7 +118,7 @@ def _observe(
     else:
         drift = measure({name: frame[name].to_numpy() for name in window.columns}, reference)
     task = workspace.use_case.task
-    predictions = _answers(task, frame, window) if window.n else None
+    predictions = _predictions(task, frame, window) if window.n else None
     estimate = estimate_accuracy(predictions, notes.confidence, drift) if notes.confidence else None
     return Observation(
         at=now,
@@ -130,7 +130,7 @@ def _observe(
     )
 
 
-def _answers(task: Task, frame: pd.DataFrame, window: WindowRef) -> Predictions:
+def _predictions(task: Task, frame: pd.DataFrame, window: WindowRef) -> Predictions:
     return task.from_columns({str(name): frame[name] for name in frame}, window.classes)
 
 
@@ -139,18 +139,18 @@ def _labelled(
 ) -> LabelledAccuracy | None:
     """The score on the answers whose label has come, but for those that were asked for because the model was unsure."""
     known = frame[frame["label"].notna() & ~frame["id"].isin(requested)]
-    if len(known) < FEWEST_LABELS:
+    if len(known) < MIN_LABELS:
         return None
-    predictions = _answers(task, known, window)
+    predictions = _predictions(task, known, window)
     return task.labelled(predictions, task.from_label_column(known["label"]), len(window.classes), estimate)
 
 
-def _wanted(task: Task, window: WindowRef, frame: pd.DataFrame, k: int) -> WorthLabelling:
+def _to_label(task: Task, window: WindowRef, frame: pd.DataFrame, k: int) -> WorthLabelling:
     """Which unlabelled answers to ask labels for."""
     unlabelled = frame[frame["label"].isna()]
     if unlabelled.empty:
         return WorthLabelling()
-    return worth_labelling(list(unlabelled["id"]), task.margin(_answers(task, unlabelled, window)), k)
+    return worth_labelling(list(unlabelled["id"]), task.margin(_predictions(task, unlabelled, window)), k)
 
 
 def store_monitoring_artifacts(

@@ -29,7 +29,7 @@ _LEVELS = {LeaseTaken: logging.INFO, ModelNotFound: logging.WARNING}
 log = logging.getLogger(__name__)
 
 
-class Seen(Value):
+class TriggerState(Value):
     """How things stood at the last turn: `at`, how many answers of which version there were, and how many unused labels."""
 
     at: datetime
@@ -38,15 +38,17 @@ class Seen(Value):
     labels: int
 
 
-def look(workspace: Workspace, now: datetime) -> Seen:
+def current_state(workspace: Workspace, now: datetime) -> TriggerState:
     """How things stand. Raises ModelNotFound if there is no champion."""
     model = load_latest_model(workspace)
     predictions = workspace.inference_log.count(model.name, model.version)
     labels = workspace.labelled_inputs.count_new(model.name)
-    return Seen(at=now, version=model.version, predictions=predictions, labels=labels)
+    return TriggerState(at=now, version=model.version, predictions=predictions, labels=labels)
 
 
-def due(last: Seen | None, seen: Seen, every: timedelta, window: int, labels: int, requests: tuple[str, ...]) -> str:
+def trigger_reason(
+    last: TriggerState | None, seen: TriggerState, every: timedelta, window: int, labels: int, requests: tuple[str, ...]
+) -> str:
     """Why a turn is due, in words; empty if none is."""
     if last is None:
         return "the watch begins"
@@ -65,14 +67,14 @@ def due(last: Seen | None, seen: Seen, every: timedelta, window: int, labels: in
 def request(workspace: Workspace, reason: str, now: datetime) -> DecisionRecord:
     """Ask the watchers for a turn now. Raises ModelNotFound if there is no champion."""
     model = load_latest_model(workspace)
-    return _kept(workspace, requested(model.name, model.version, reason, by="a person", now=now))
+    return _appended(workspace, requested(model.name, model.version, reason, by="a person", now=now))
 
 
 def reset_breaker(workspace: Workspace, reason: str, now: datetime) -> DecisionRecord:
     """A person has looked: challengers that were rejected in a row no longer keep retrainings back."""
     model = load_latest_model(workspace)
     record = requested(model.name, model.version, reason, by="a person", now=now)
-    return _kept(workspace, record.model_copy(update={"action": "reset"}))
+    return _appended(workspace, record.model_copy(update={"action": "reset"}))
 
 
 def watch(
@@ -82,15 +84,15 @@ def watch(
 
     A turn that another watcher takes counts as taken. What fails in the same way again is not logged again.
     """
-    last: Seen | None = None
-    said = ""
+    last: TriggerState | None = None
+    last_problem = ""
     labels = policy_of(workspace).minimum_new_labels
     while not ended.is_set():
         problem: OpenMLOpsError | None = None
         try:
             close_orphans(workspace)
-            seen = look(workspace, datetime.now(UTC))
-            if why := due(last, seen, every, window, labels, _requests(workspace, last)):
+            seen = current_state(workspace, datetime.now(UTC))
+            if why := trigger_reason(last, seen, every, window, labels, _requests(workspace, last)):
                 last = seen
                 log.info("a turn is due: %s", why)
                 found = run_cycle()
@@ -98,17 +100,17 @@ def watch(
                 yield found
         except OpenMLOpsError as error:
             problem = error
-        if problem and str(problem) != said:
+        if problem and str(problem) != last_problem:
             log.log(_LEVELS.get(type(problem), logging.ERROR), "%s", problem)
-        said = str(problem or "")
+        last_problem = str(problem or "")
         ended.wait(min(POLL, every.total_seconds()))
 
 
-def _requests(workspace: Workspace, last: Seen | None) -> tuple[str, ...]:
+def _requests(workspace: Workspace, last: TriggerState | None) -> tuple[str, ...]:
     records = records_of(workspace, workspace.model_name)
     return tuple("; ".join(r.reasons) for r in records if r.action == "request" and (last is None or r.at > last.at))
 
 
-def _kept(workspace: Workspace, record: DecisionRecord) -> DecisionRecord:
+def _appended(workspace: Workspace, record: DecisionRecord) -> DecisionRecord:
     workspace.decisions.append(record)
     return record

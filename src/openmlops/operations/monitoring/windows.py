@@ -28,7 +28,7 @@ from openmlops.operations.workspace import Workspace
 Source = Literal["log", "test-set"]
 
 WINDOW_FILE = "inference.parquet"
-SIMULATED = ("brightness", 4)
+SIMULATED_CORRUPTION = ("brightness", 4)
 """kind and severity of what SIMULATE_DRIFT does to every image (core/images/corruptions.py)"""
 
 
@@ -105,7 +105,9 @@ def _test_window(workspace: Workspace, model: ModelRef, last: int, now: datetime
         labels=tuple(workspace.use_case.task.as_json(label) for label in rows.labels[chosen]),
         latency_ms=np.zeros(len(chosen)),
     )
-    return _predict(workspace, model, window, _seen(workspace, rows.images[chosen])) if len(chosen) else window
+    return (
+        _predict(workspace, model, window, _corrupted_if_simulated(workspace, rows.images[chosen])) if len(chosen) else window
+    )
 
 
 def _predicted_again(workspace: Workspace, model: ModelRef, window: Window) -> tuple[Window, int]:
@@ -119,13 +121,13 @@ def _predicted_again(workspace: Workspace, model: ModelRef, window: Window) -> t
         kept.append(index)
     found = _rows_of(window, kept)
     if kept:
-        found = _predict(workspace, model, found, _seen(workspace, _together(images)))
+        found = _predict(workspace, model, found, _corrupted_if_simulated(workspace, _stacked(images)))
     return found, len(window) - len(kept)
 
 
-def _seen(workspace: Workspace, images: np.ndarray) -> np.ndarray:
+def _corrupted_if_simulated(workspace: Workspace, images: np.ndarray) -> np.ndarray:
     """What the model is shown for these images."""
-    return corrupt(images, *SIMULATED, seed=0) if workspace.settings.simulate_drift else images
+    return corrupt(images, *SIMULATED_CORRUPTION, seed=0) if workspace.settings.simulate_drift else images
 
 
 def _predict(workspace: Workspace, model: ModelRef, window: Window, images: np.ndarray) -> Window:
@@ -141,7 +143,7 @@ def _predict(workspace: Workspace, model: ModelRef, window: Window, images: np.n
     )
 
 
-def _together(images: Sequence[np.ndarray]) -> np.ndarray:
+def _stacked(images: Sequence[np.ndarray]) -> np.ndarray:
     """n images as one array; an object array where their sizes differ."""
     return np.stack(images) if len({image.shape for image in images}) == 1 else objects(images)
 

@@ -25,7 +25,7 @@ from openmlops.usecases.arranging import ENOUGH, MONITORABLE, Arranged
 
 Kind = Literal["classification", "detection"]
 
-MOST_NAME = 50
+MAX_NAME_LENGTH = 50
 
 
 class NewProject(Value):
@@ -51,25 +51,25 @@ def create(place: Path, kind: Kind, source: Path) -> NewProject:
     """
     place, source = absolute(place), absolute(source)
     name = module_name(place.name)
-    _require_apart(place, source)
-    with _whole(place):
+    _require_separate(place, source)
+    with _removed_on_failure(place):
         raw = place / "data" / "raw" / name
         arranged = _arranger(kind)(source, raw)
         _refuse(arranged.problems)
         for file, text in templates.texts(name, kind, arranged.names, arranged.side).items():
             write_text(place / file, text)
-        is_repository = _is_in_repository(place) or _made_repository(place)
+        is_repository = _is_in_repository(place) or _init_repository(place)
         with chdir(place):
-            return _described(Workspace.open(f"{name}:USE_CASE"), kind, arranged, raw, is_repository)
+            return _add_data(Workspace.open(f"{name}:USE_CASE"), kind, arranged, raw, is_repository)
 
 
 def module_name(project: str) -> str:
     """The name of the project's module. Raises SettingsError for a name that Python could not import, or knows already."""
     name = project.replace("-", "_")
-    remedy = f"Use up to {MOST_NAME} letters, digits, '-' and '_', a letter first, as in my-project"
-    if not (name.isascii() and name.isidentifier() and name[:1].isalpha() and len(name) <= MOST_NAME) or keyword.iskeyword(
-        name
-    ):
+    remedy = f"Use up to {MAX_NAME_LENGTH} letters, digits, '-' and '_', a letter first, as in my-project"
+    if not (
+        name.isascii() and name.isidentifier() and name[:1].isalpha() and len(name) <= MAX_NAME_LENGTH
+    ) or keyword.iskeyword(name):
         raise SettingsError(f"'{project[:80]}' cannot be the name of a project", remedy)
     known = None if name in sys.modules else find_spec(name)
     if name in sys.modules or name in sys.stdlib_module_names or (known and known.origin):
@@ -78,7 +78,7 @@ def module_name(project: str) -> str:
     return name
 
 
-def _require_apart(place: Path, source: Path) -> None:
+def _require_separate(place: Path, source: Path) -> None:
     if not source.is_dir():
         raise DataError(f"There is no folder {source}", "Name the folder of your images with --data")
     if place == source or place.is_relative_to(source) or source.is_relative_to(place):
@@ -89,7 +89,7 @@ def _require_apart(place: Path, source: Path) -> None:
 
 
 @contextmanager
-def _whole(place: Path) -> Iterator[None]:
+def _removed_on_failure(place: Path) -> Iterator[None]:
     """Make the folder; if the block fails, what was made is taken away again."""
     was_there = place.exists()
     try:
@@ -122,7 +122,7 @@ def _refuse(problems: tuple[Problem, ...]) -> None:
         raise DataInvalid(f"The data cannot be used: {blocking[0]}{more}", remedy, blocking)
 
 
-def _described(workspace: Workspace, kind: Kind, arranged: Arranged, raw: Path, is_repository: bool) -> NewProject:
+def _add_data(workspace: Workspace, kind: Kind, arranged: Arranged, raw: Path, is_repository: bool) -> NewProject:
     """The data as a version, and what came of it. Raises DataInvalid in the names of the files that the user has."""
     try:
         dataset = datasets.add(workspace, raw)
@@ -162,7 +162,7 @@ def _is_in_repository(place: Path) -> bool:
     return any((folder / ".git").exists() for folder in (place, *place.parents))
 
 
-def _made_repository(place: Path) -> bool:
+def _init_repository(place: Path) -> bool:
     """Make one, where git is installed."""
     if shutil.which("git") is None:
         return False

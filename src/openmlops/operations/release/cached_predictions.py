@@ -28,7 +28,7 @@ def cached_predictions(workspace: Workspace, model: ModelRef, images: np.ndarray
     if kept is not None and len(kept) == len(images):
         return workspace.use_case.task.unpack(kept, classes)
     found = _predict(workspace, model, images)
-    _keep(path, workspace.use_case.task.pack(found))
+    _write(path, workspace.use_case.task.pack(found))
     return found
 
 
@@ -41,7 +41,7 @@ def _predict(workspace: Workspace, model: ModelRef, images: np.ndarray) -> np.nd
     return found
 
 
-def _keep(path: Path, packed: list[bytes]) -> None:
+def _write(path: Path, packed: list[bytes]) -> None:
     lengths = np.array([len(row) for row in packed], np.int64)
     with replacing(path) as beside, beside.open("wb") as file:
         np.savez(file, lengths=lengths, content=np.frombuffer(b"".join(packed), np.uint8))

@@ -21,10 +21,10 @@ from openmlops.files import write_text
 DRIFT_FILE = "drift_reference.npz"
 MONITORING_FILE = "monitoring.json"
 
-Made = TypeVar("Made")
+T = TypeVar("T")
 
 
-class Monitorable(Value):
+class MonitoringNotes(Value):
     """What a version says of how it can be monitored. Without a confidence table or a drift reference: why, in words."""
 
     confidence: ConfidenceTable | None = None
@@ -34,7 +34,7 @@ class Monitorable(Value):
 
 def write_references(
     folder: Path, features: Mapping[str, np.ndarray], confidence: Callable[[], ConfidenceTable]
-) -> Monitorable:
+) -> MonitoringNotes:
     """Calibrate on the validation images: their features by name (n,), and the table that `confidence` makes or refuses."""
     from threadpoolctl import threadpool_limits
 
@@ -43,12 +43,12 @@ def write_references(
         table, no_confidence = _try(confidence)
     if drift:
         drift.save(folder / DRIFT_FILE)
-    written = Monitorable(confidence=table, no_confidence=no_confidence, no_drift=no_drift)
+    written = MonitoringNotes(confidence=table, no_confidence=no_confidence, no_drift=no_drift)
     write_text(folder / MONITORING_FILE, written.model_dump_json(indent=2))
     return written
 
 
-def read_references(folder: Path) -> tuple[DriftReference | None, Monitorable]:
+def read_references(folder: Path) -> tuple[DriftReference | None, MonitoringNotes]:
     """What `write_references` left in a verified folder. Raises ModelCorrupt if it is not readable.
 
     A version that was registered before there was monitoring says that of itself.
@@ -56,15 +56,15 @@ def read_references(folder: Path) -> tuple[DriftReference | None, Monitorable]:
     path = folder / MONITORING_FILE
     if not path.exists():
         why = "the version was registered without a reference for monitoring; train again"
-        return None, Monitorable(no_confidence=why, no_drift=why)
+        return None, MonitoringNotes(no_confidence=why, no_drift=why)
     try:
-        found = Monitorable.model_validate_json(path.read_bytes())
+        found = MonitoringNotes.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise ModelCorrupt(f"{path} is not readable ({type(error).__name__})", "Fetch the version again") from error
     return (None if found.no_drift else DriftReference.load(folder / DRIFT_FILE)), found
 
 
-def _try(make: Callable[[], Made]) -> tuple[Made | None, str]:
+def _try(make: Callable[[], T]) -> tuple[T | None, str]:
     try:
         return make(), ""
     except DataError as error:

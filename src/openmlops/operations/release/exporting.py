@@ -16,7 +16,7 @@ from openmlops.operations.release import inference
 from openmlops.operations.release.drift_references import write_references
 from openmlops.operations.release.model_card import CARD_FILE, DESCRIPTION_FILE, model_card
 from openmlops.operations.release.rebuilt_model import RebuiltModel
-from openmlops.operations.run_leases import failing_its_run
+from openmlops.operations.run_leases import fails_its_run
 from openmlops.operations.workspace import Workspace
 
 PARITY_BOUND = 1e-4
@@ -24,7 +24,7 @@ PARITY_BOUND = 1e-4
 REFERENCE_FILE = "reference.parquet"
 
 
-@failing_its_run
+@fails_its_run
 def export(workspace: Workspace, trained: TrainedRef, evaluation: Evaluation) -> ExportRef:
     """Write everything that a version consists of into one sealed folder, and the models that users expect to ARTIFACTS_DIR.
 

@@ -32,8 +32,8 @@ def run_gate(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> V
         return decide(holdout.contender(challenger), None, (), holdout.floor, floor_of=task.floor_of)
     champion = version_of(workspace, challenger.name, number)
     if challenger.version != champion.version and challenger.sha256 == champion.sha256:
-        return _trained_again(challenger, champion)
-    best, notes = _best_former(holdout, challenger, champion)
+        return _identical_model(challenger, champion)
+    best, notes = _best_former_champion(holdout, challenger, champion)
     comparisons = [holdout.compare(challenger, opponent) for opponent in (champion, *best)]
     if fresh := held_out(workspace, challenger.name, holdout.rows):
         evaluation_set = _EvaluationSet(workspace, "fresh", *fresh, holdout.rows.names)
@@ -45,7 +45,7 @@ def run_gate(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> V
     return verdict.model_copy(update={"reasons": (*verdict.reasons, *notes)})
 
 
-def _trained_again(challenger: ModelRef, champion: ModelRef) -> Verdict:
+def _identical_model(challenger: ModelRef, champion: ModelRef) -> Verdict:
     """The same training as the champion's came out as the same model, to the bit: there is nothing to compare."""
     reason = f"Version {challenger.version} is the same model as the champion, version {champion.version}, file by file"
     why = (f"{reason}. Train on other data, with another seed or for longer.",)
@@ -88,7 +88,9 @@ class _Holdout(_EvaluationSet):
         return self.task.floor(self.images, self.labels, len(self.names))
 
 
-def _best_former(holdout: _Holdout, challenger: ModelRef, champion: ModelRef) -> tuple[tuple[ModelRef, ...], tuple[str, ...]]:
+def _best_former_champion(
+    holdout: _Holdout, challenger: ModelRef, champion: ModelRef
+) -> tuple[tuple[ModelRef, ...], tuple[str, ...]]:
     """The former champion that scores best on the holdout, if it beats the one of now; and who could not be asked, in words."""
     best: tuple[ModelRef, ...] = ()
     highest, notes = holdout.contender(champion).score.value, []

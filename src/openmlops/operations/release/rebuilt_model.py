@@ -16,7 +16,7 @@ from openmlops.operations.release.model_card import Description
 from openmlops.operations.workspace import Workspace
 from openmlops.usecases.base import Rows
 
-GOLDEN_IMAGES, FEWEST_GOLDEN = 64, 8
+GOLDEN_IMAGES, MIN_GOLDEN_IMAGES = 64, 8
 GOLDEN_BYTES = 4 * 1024 * 1024
 
 
@@ -78,7 +78,7 @@ class RebuiltModel:
         From all over the split, which may be in the order of its classes.
         """
         (height, width, channels), images = self.eager.image_shape, self.images("validation")
-        most = min(GOLDEN_IMAGES, max(FEWEST_GOLDEN, GOLDEN_BYTES // (height * width * channels)))
+        most = min(GOLDEN_IMAGES, max(MIN_GOLDEN_IMAGES, GOLDEN_BYTES // (height * width * channels)))
         spread = np.linspace(0, len(images) - 1, min(most, len(images))).astype(int)
         return self.workspace.use_case.to_model_input(images[spread], (height, width)).pixels
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from openmlops.core.quality import Evaluation
 from openmlops.core.types import ExportRef, ModelRef, TrainedRef
 from openmlops.operations.release.model_card import CARD_FILE
-from openmlops.operations.run_leases import failing_its_run
+from openmlops.operations.run_leases import fails_its_run
 from openmlops.operations.workspace import Workspace
 
 ABOUT_ALL = """Models of the use case `{}`. The alias `champion` says which version is live, as OpenMLOps' ledger has it: \
 change it with `openmlops promote` and `openmlops rollback`; what is set on this page is set back."""
 
 
-@failing_its_run
+@fails_its_run
 def register(workspace: Workspace, exported: ExportRef, trained: TrainedRef, evaluation: Evaluation) -> ModelRef:
     """Make the sealed folder a version on its run, and close the run. Again for one run: the same version."""
     from openmlops.adapters.registry import DATASET_TAG

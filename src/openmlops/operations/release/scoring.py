@@ -14,12 +14,12 @@ from openmlops.operations.release.aliases import find_version
 from openmlops.operations.release.evaluation_report import Evaluated, write_reports
 from openmlops.operations.release.model_card import DESCRIPTION_FILE, Description
 from openmlops.operations.release.rebuilt_model import RebuiltModel
-from openmlops.operations.run_leases import failing_its_run
+from openmlops.operations.run_leases import fails_its_run
 from openmlops.operations.workspace import Workspace
 from openmlops.usecases.base import Rows
 
 
-@failing_its_run
+@fails_its_run
 def evaluate(workspace: Workspace, trained: TrainedRef, folder: Path | None = None) -> Evaluation:
     """Judge the trained model on the test split; metrics and artifacts go to its run and to `folder`, else ARTIFACTS_DIR."""
     found = measure(workspace, trained, "test")

@@ -119,7 +119,7 @@ def send(
     A failed request is counted, never repeated. Raises ServiceUnavailable if nothing answers at `url` at all.
     """
     _require_server(url, token)
-    tally = _Tally(stream)
+    tally = _TrafficCounts(stream)
     until = time.monotonic() + seconds if seconds else float("inf")
     with ThreadPoolExecutor(CLIENTS, thread_name_prefix="client") as clients:
         for number in _paced(rate, until, count, stop or threading.Event()):
@@ -139,7 +139,7 @@ def _paced(rate: float, until: float, count: int | None, stop: threading.Event) 
         time.sleep(max(0.0, start + number / rate - time.monotonic()))
 
 
-class _Tally:
+class _TrafficCounts:
     """Counts of all clients; one lock."""
 
     def __init__(self, stream: Stream) -> None:
@@ -152,7 +152,7 @@ class _Tally:
         self.ids: list[str] = []
         self.failure = ""
 
-    def add(self, change: Callable[["_Tally"], None]) -> None:
+    def add(self, change: Callable[["_TrafficCounts"], None]) -> None:
         with self._lock:
             change(self)
 
@@ -193,7 +193,7 @@ class _Client:
     url: str
     token: str
     labels: bool
-    tally: _Tally
+    tally: _TrafficCounts
 
     def send(self, png: bytes, row: int) -> None:
         """One image of the stream, and its label if asked for; whatever goes wrong is counted."""
@@ -208,7 +208,7 @@ class _Client:
             failure = one_line(f"{type(error).__name__}: {error}")[:300]
             self.tally.add(lambda tally: _failed(tally, failure))
             return
-        self.tally.add(lambda tally: _count_answer(tally, response, row, 1000 * taken, self.labels))
+        self.tally.add(lambda tally: _count_prediction(tally, response, row, 1000 * taken, self.labels))
 
     def _post(self, path: str, **what: Any) -> dict[str, Any]:
         headers = what.pop("headers", {}) | _authorisation(self.token)
@@ -217,14 +217,14 @@ class _Client:
         return response.json()
 
 
-def _failed(tally: _Tally, failure: str) -> None:
+def _failed(tally: _TrafficCounts, failure: str) -> None:
     tally.counts.update(("sent", "failed"))
     tally.failure = tally.failure or failure
 
 
-def _count_answer(tally: _Tally, response: dict[str, Any], row: int, milliseconds: float, labelled: bool) -> None:
+def _count_prediction(tally: _TrafficCounts, response: dict[str, Any], row: int, milliseconds: float, labelled: bool) -> None:
     tally.counts.update(("sent", "answered"))
-    tally.predictions.append((row, _READ[tally.stream.task.kind](response)))
+    tally.predictions.append((row, _PARSERS[tally.stream.task.kind](response)))
     tally.counts["labelled"] += labelled
     tally.versions[response["model"]["version"]] += 1
     tally.latencies.append(milliseconds)
@@ -245,7 +245,7 @@ def _boxes(response: dict[str, Any]) -> np.ndarray:
     return np.array(rows, np.float32).reshape(-1, 6)
 
 
-_READ = {"classification": _probabilities, "detection": _boxes}
+_PARSERS = {"classification": _probabilities, "detection": _boxes}
 _threads = threading.local()
 
 

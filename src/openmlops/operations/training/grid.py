@@ -26,7 +26,7 @@ from openmlops.operations.data.datasets import indices_of
 from openmlops.operations.release import promotion
 from openmlops.operations.release.aliases import STAGING
 from openmlops.operations.retries import retry
-from openmlops.operations.run_leases import holding, starting, working_on
+from openmlops.operations.run_leases import hold_run, next_start, run_lease
 from openmlops.operations.training import train
 from openmlops.operations.training.grid_jobs import GridJob, RunResult, run_all
 from openmlops.operations.workspace import Workspace
@@ -74,10 +74,10 @@ def train_all(workspace: Workspace, splits: SplitsRef, grid: Grid) -> GridRef:
         raise SettingsError(problem, "Vary only what decides the weights")
     key = hashlib.sha256("\n".join(sorted(job.key for job in jobs)).encode()).hexdigest()[:16]
     folder = workspace.home / "grids" / key
-    with _alone(folder):
+    with _locked(folder):
         parent = retry(_parent_run, workspace, folder, grid, splits)
         waiting = [job for job in jobs if job.read(folder) is None]
-        with working_on(workspace, parent):
+        with hold_run(workspace, parent):
             ran = run_all(waiting, folder, parent, grid.jobs)
     failed = {
         job.key: retry(job.close, workspace, result, parent)
@@ -129,7 +129,7 @@ def load_predictions(workspace: Workspace, path: str, classes: int) -> np.ndarra
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "lock", timeout=0):
@@ -147,8 +147,8 @@ def _parent_run(workspace: Workspace, folder: Path, grid: Grid, splits: SplitsRe
             return note.read_text()
     axes = {name: ",".join(map(str, values)) for name, values in grid.axes.items()}
     tags = {"openmlops.use_case": workspace.use_case.name, "openmlops.splits": splits.fingerprint, "openmlops.kind": "grid"}
-    with starting(folder) as once, holding(workspace, once):
-        parent = workspace.tracking.start(f"{workspace.model_name} grid", {"grid": axes, **grid.base}, tags, once)
+    with next_start(folder) as start_id, run_lease(workspace, start_id):
+        parent = workspace.tracking.start(f"{workspace.model_name} grid", {"grid": axes, **grid.base}, tags, start_id)
         write_text(note, parent)
     return parent
 

@@ -19,15 +19,15 @@ from openmlops.core.quality import DetectionEvaluation
 from openmlops.core.types import SplitsRef, TrainedRef, Value
 from openmlops.errors import ServiceUnavailable
 from openmlops.files import write_text
-from openmlops.operations.run_leases import holding
+from openmlops.operations.run_leases import run_lease
 from openmlops.operations.training import train
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import say
 
 PARENT_TAG = "mlflow.parentRunId"
 """how MLflow's pages know that a run is one of a grid"""
-ENDING_SECONDS, WAKING_SECONDS = 10, 1
-UNAVAILABLE = 75
+TERMINATION_SECONDS, POLL_SECONDS = 10, 1
+EXIT_UNAVAILABLE = 75
 """exit code of a run that a service stayed away from: no failure, it can go on (EX_TEMPFAIL)"""
 
 
@@ -54,9 +54,7 @@ def run_all(waiting: "list[GridJob]", folder: Path, parent: str, jobs: int) -> l
         names = [f"{number}/{len(waiting)}" for number in range(1, len(waiting) + 1)]
         futures = [pool.submit(job.run, folder, parent, jobs, name) for job, name in zip(waiting, names, strict=True)]
         try:
-            while (
-                state := wait(futures, WAKING_SECONDS, FIRST_EXCEPTION)
-            ).not_done:  # and hear a signal that another thread got
+            while (state := wait(futures, POLL_SECONDS, FIRST_EXCEPTION)).not_done:  # and hear a signal that another thread got
                 for done in state.done:
                     done.result()
         except BaseException:
@@ -76,7 +74,7 @@ class GridJob:
         self.key = train.training_key(workspace, splits, preprocessing, chosen)
         self.process: subprocess.Popen[str] | None = None
         self.ended = False
-        self.once = uuid.uuid4().hex
+        self.start_id = uuid.uuid4().hex
         self.note = workspace.home / "trainings" / self.key[:16] / "run_id"
 
     def result_file(self, folder: Path) -> Path:
@@ -114,13 +112,13 @@ class GridJob:
             with suppress(BrokenPipeError):  # it ended at once: its exit code says so
                 process.stdin.write(json.dumps(request) + "\n")
                 process.stdin.flush()  # and left open: the run ends when this process does
-            reason = _reported(process.stderr, f"run {number}")
+            reason = _forward_output(process.stderr, f"run {number}")
             code = process.wait()
         if self.ended:
             return RunResult(config=self.config, reason="interrupted")
         if code == 0 and (found := self.read(folder)) is not None:
             return found
-        if code == UNAVAILABLE:
+        if code == EXIT_UNAVAILABLE:
             raise ServiceUnavailable(reason, "Give the same command again: it goes on where it was")
         reason = reason or f"its process ended with the exit code {code}"
         say(f"failed  {self.shown}: {reason}".replace("[", "\\["))
@@ -138,26 +136,26 @@ class GridJob:
 
     def close(self, workspace: Workspace, result: RunResult, parent: str) -> RunResult:
         """Close the run that a process that failed may have left open; one that failed before it had a run gets one."""
-        with holding(workspace, self.once):
-            run_id = self._noted(workspace, parent) or self._new_run(workspace, parent)
+        with run_lease(workspace, self.start_id):
+            run_id = self._own_run_id(workspace, parent) or self._new_run(workspace, parent)
             if workspace.tracking.run_is_open(run_id):
                 workspace.tracking.fail(run_id, result.reason)
         return result.model_copy(update={"run_id": run_id})
 
-    def _noted(self, workspace: Workspace, parent: str) -> str:
+    def _own_run_id(self, workspace: Workspace, parent: str) -> str:
         """The run of this training, if it is one of this grid's: what somebody else trains is not ours to close."""
         noted = self.note.read_text() if self.note.exists() else ""
         return noted if noted and workspace.tracking.tags(noted).get(PARENT_TAG) == parent else ""
 
     def _new_run(self, workspace: Workspace, parent: str) -> str:
         tags = {"openmlops.use_case": workspace.use_case.name, "openmlops.splits": self.splits.fingerprint}
-        run_id = workspace.tracking.start(workspace.model_name, self.config, {**tags, PARENT_TAG: parent}, self.once)
+        run_id = workspace.tracking.start(workspace.model_name, self.config, {**tags, PARENT_TAG: parent}, self.start_id)
         if not (self.note.exists() and workspace.tracking.run_is_open(self.note.read_text())):
             write_text(self.note, run_id)
         return run_id
 
 
-def _reported(lines: IO[str], prefix: str) -> str:
+def _forward_output(lines: IO[str], prefix: str) -> str:
     """Pass on what a run says; its error, if it says one."""
     reason = ""
     for line in map(str.strip, lines):
@@ -178,7 +176,7 @@ def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
         with suppress(BrokenPipeError):
             process.stdin.close()
         try:
-            process.wait(ENDING_SECONDS)
+            process.wait(TERMINATION_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

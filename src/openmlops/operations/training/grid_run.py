@@ -16,35 +16,35 @@ from openmlops.errors import ServiceUnavailable, TrainingError
 from openmlops.files import write_text
 from openmlops.operations.release import scoring
 from openmlops.operations.retries import retry
-from openmlops.operations.run_leases import working_on
+from openmlops.operations.run_leases import hold_run
 from openmlops.operations.training import grid, train
-from openmlops.operations.training.grid_jobs import PARENT_TAG, UNAVAILABLE, RunResult
+from openmlops.operations.training.grid_jobs import EXIT_UNAVAILABLE, PARENT_TAG, RunResult
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import exit_code
 
-ORPHANED = 3
+EXIT_PARENT_GONE = 3
 
 
 def main() -> None:
     """0 when the result is written, 1 after one line on standard error, UNAVAILABLE if a service stayed away."""
     request = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_the_asker, daemon=True).start()
-    away = []
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    unavailable = []
 
     def command() -> None:
         try:
             run(Workspace.open(request["use_case"]), request)
         except ServiceUnavailable:
-            away.append(True)
+            unavailable.append(True)
             raise
 
     code = exit_code(command)
-    sys.exit(UNAVAILABLE if away else code)
+    sys.exit(EXIT_UNAVAILABLE if unavailable else code)
 
 
-def _end_with_the_asker() -> None:
+def _exit_with_parent() -> None:
     sys.stdin.read()
-    os._exit(ORPHANED)
+    os._exit(EXIT_PARENT_GONE)
 
 
 def run(workspace: Workspace, request: dict[str, Any]) -> None:
@@ -64,7 +64,7 @@ def run(workspace: Workspace, request: dict[str, Any]) -> None:
 
 def _evaluate(workspace: Workspace, trained: TrainedRef, request: dict[str, Any]) -> None:
     result = Path(request["result"])
-    with working_on(workspace, trained.run_id):
+    with hold_run(workspace, trained.run_id):
         validation = scoring.measure(workspace, trained, "validation")
         test = scoring.evaluate(workspace, trained, result.with_suffix(""))
         selection = {"selection_map50": validation.evaluation.headline()[1].value}

@@ -22,7 +22,7 @@ from openmlops.core.types import Preprocessing, SplitsRef, TrainedRef, Value
 from openmlops.files import replacing, write_text
 from openmlops.operations.data.datasets import indices_of
 from openmlops.operations.retries import retry
-from openmlops.operations.run_leases import holding, starting, working_on
+from openmlops.operations.run_leases import hold_run, next_start, run_lease
 from openmlops.operations.training.epoch_log import EpochLog
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import training_progress
@@ -117,7 +117,7 @@ class _Run:
             return None
         if not (Path(trained.path).exists() and workspace.tracking.can_go_on(trained.run_id)):
             return None
-        with working_on(workspace, trained.run_id):
+        with hold_run(workspace, trained.run_id):
             self.complete(workspace, trained)
         return trained
 
@@ -129,15 +129,17 @@ class _Run:
             workspace.tracking.resume(found)
             self.id = found
         else:
-            with starting(self.folder) as once:
-                self._hold(workspace, once)
-                self.id = self._start(workspace, splits, preprocessing, config, once)
+            with next_start(self.folder) as start_id:
+                self._hold(workspace, start_id)
+                self.id = self._start(workspace, splits, preprocessing, config, start_id)
                 self.epochs.reset()
                 write_text(note, self.id)
         self._open.enter_context(workspace.tracking.failing(self.id))
         self.epochs.send_to(self.id)
 
-    def _start(self, workspace: Workspace, splits: SplitsRef, preprocessing: Preprocessing, config: Value, once: str) -> str:
+    def _start(
+        self, workspace: Workspace, splits: SplitsRef, preprocessing: Preprocessing, config: Value, start_id: str
+    ) -> str:
         data = splits.dataset
         params = {**config.model_dump(), "preprocessing": preprocessing.model_dump(), "split_seed": splits.seed}
         tags = {
@@ -147,16 +149,16 @@ class _Run:
             "openmlops.splits": splits.fingerprint,
             "openmlops.code": code_fingerprint(workspace),
         }
-        run_id = workspace.tracking.start(f"{workspace.model_name}-{self.folder.name[:8]}", params, tags, once)
+        run_id = workspace.tracking.start(f"{workspace.model_name}-{self.folder.name[:8]}", params, tags, start_id)
         workspace.tracking.log_dataset(run_id, data.name, data.fingerprint)
         for name, content in workspace.data_versions.record(Path(data.path)).items():
             workspace.tracking.log_text(run_id, content.decode(), f"data/{name}")
         return run_id
 
-    def _hold(self, workspace: Workspace, once: str) -> None:
+    def _hold(self, workspace: Workspace, start_id: str) -> None:
         self._open.close()
-        if once:
-            self._open.enter_context(holding(workspace, once))
+        if start_id:
+            self._open.enter_context(run_lease(workspace, start_id))
 
     def __enter__(self) -> None:
         """Nothing is opened yet: that is for the process that holds the training's lock."""
