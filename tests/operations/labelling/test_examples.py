@@ -10,7 +10,7 @@ from openmlops.adapters.decisions import DecisionRecord, Span
 from openmlops.adapters.inference_log import Entries
 from openmlops.console.app import create_app
 from openmlops.core.types import ModelRef
-from openmlops.operations.labelling.examples import DRAWN, FARTHEST, OF_REFERENCE, Examples, examples
+from openmlops.operations.labelling.examples import N_FARTHEST, N_RANDOM, N_REFERENCE, Examples, examples
 from openmlops.operations.monitoring.windows import load_latest_model
 from openmlops.operations.workspace import Workspace
 from small_loop import NOON, fresh_images, label, send
@@ -40,7 +40,7 @@ def test_examples_are_of_the_judged_window_and_the_same_each_time(loop: Workspac
     assert (found.decision, found.n, found.kept, found.missing) == ("first", 40, 40, ())
     shown = {each.prediction for each in (*found.drawn, *found.farthest)}
     assert shown <= set(ids)
-    assert (len(found.drawn), len(found.farthest), len(found.reference)) == (DRAWN, FARTHEST, OF_REFERENCE)
+    assert (len(found.drawn), len(found.farthest), len(found.reference)) == (N_RANDOM, N_FARTHEST, N_REFERENCE)
     assert [each.prediction for each in chosen(loop, model).drawn] == [each.prediction for each in found.drawn]
     judged(loop, model, 40, NOON + timedelta(seconds=39), "second")
     assert [each.prediction for each in chosen(loop, model).drawn] != [each.prediction for each in found.drawn]
@@ -48,7 +48,7 @@ def test_examples_are_of_the_judged_window_and_the_same_each_time(loop: Workspac
 
 def test_the_farthest_images_are_those_that_no_training_knew(loop: Workspace, model: ModelRef):
     send(loop, model, fresh_images(40, 1)[0])
-    strange = np.random.default_rng(0).integers(0, 256, (FARTHEST, 32, 32, 3), dtype=np.uint8)
+    strange = np.random.default_rng(0).integers(0, 256, (N_FARTHEST, 32, 32, 3), dtype=np.uint8)
     ids = send(loop, model, strange, NOON + timedelta(seconds=40))
     assert {each.prediction for each in chosen(loop, model).farthest} == set(ids)
 
@@ -96,5 +96,5 @@ def test_the_part_of_the_page_tells_answers_and_labels_to_those_who_see_no_image
     names = loop.inference_log.named(model.name, ids).layout.classes
     assert f"labelled {names[labels[0]]}" in part
     assert all(f"images/{name}?size=small" in part for name in ids)
-    assert part.count("data:image/png;base64,") == OF_REFERENCE
+    assert part.count("data:image/png;base64,") == N_REFERENCE
     assert part.count('role="img" aria-label="Image answered ') == part.count("<svg")

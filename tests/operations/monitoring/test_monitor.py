@@ -16,7 +16,7 @@ from openmlops.core.monitoring.drift import DriftReference, measure
 from openmlops.errors import ModelNotFound
 from openmlops.operations.monitoring import monitor, windows
 from openmlops.operations.monitoring.monitor import MIN_LABELS, MonitoringOutcome
-from openmlops.operations.monitoring.windows import SIMULATED, WindowRef, load_latest_model
+from openmlops.operations.monitoring.windows import SIMULATED_CORRUPTION, WindowRef, load_latest_model
 from openmlops.operations.release import drift_references, promotion
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings
@@ -78,7 +78,7 @@ def test_simulate_drift_corrupts_images_and_never_the_verdict(loop: Workspace, t
 def monitoring_sees(loop: Workspace, images: np.ndarray) -> np.ndarray:
     from openmlops.core.images.corruptions import corrupt
 
-    return corrupt(images, *SIMULATED, seed=0)
+    return corrupt(images, *SIMULATED_CORRUPTION, seed=0)
 
 
 def test_simulate_drift_does_not_turn_too_few_answers_into_drift(loop: Workspace, tmp_path: Path):
