@@ -24,10 +24,10 @@ from small_loop import workspace
 COUNTS = {"train": 24, "val": 8, "test": 8}
 
 
-def draw_people(folder: Path) -> Path:
-    """A data set of `COUNTS` scenes, the same each time."""
-    draw = Draw(7)
-    for split, count in COUNTS.items():
+def draw_people(folder: Path, counts: dict[str, int] | None = None, seed: int = 7) -> Path:
+    """A data set of so many scenes (`COUNTS`), the same for each seed."""
+    draw = Draw(seed)
+    for split, count in (counts or COUNTS).items():
         images, labels = folder / "images" / split, folder / "labels" / split
         images.mkdir(parents=True)
         labels.mkdir(parents=True)

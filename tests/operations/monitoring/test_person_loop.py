@@ -1,7 +1,7 @@
 """The loop for a detector: what a camera does to its windows is found, labels that are boxes measure it and become new data."""
 
-import sys
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,10 @@ from openmlops.operations.monitoring.windows import load_latest_model
 from openmlops.operations.release import exporting, promotion, registration, scoring
 from openmlops.operations.training import train
 from openmlops.operations.workspace import Workspace
+from openmlops.usecases.person.sample import SEED
+from openmlops.usecases.person.sample import field as drawn_field
 from small_loop import NOON, branch, label, send, workspace
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "usecases" / "person"))
-from part_of_sample import part_of
+from small_people import draw_people
 
 pytest.importorskip("openmlops.usecases.yolo_folder.yolo", reason="training a detector needs the extra `yolo`")
 
@@ -36,11 +36,10 @@ LATER = NOON + timedelta(days=400)
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace with a part of the sample and a detector that was trained on it a little, in production by hand."""
+    """A workspace with scenes like the sample's and a detector that was trained on them a little, in production by hand."""
     home = tmp_path_factory.mktemp("watched")
     found = workspace(home, use_case="person")
-    sample = found.use_case.sample(home / "sample")
-    datasets.add(found, part_of(sample, home / "part", COUNTS))
+    datasets.add(found, draw_people(home / "drawn" / "person", COUNTS, SEED))
     splits = datasets.split(found, datasets.ingest(found), 0)
     trained = train.train(found, splits, train.preprocess(found, splits), CONFIG)
     evaluation = scoring.evaluate(found, trained)
@@ -54,9 +53,16 @@ def loop(watched: Workspace, tmp_path: Path) -> Workspace:
     return branch(watched, tmp_path / "loop", use_case="person")
 
 
-def field(loop: Workspace, count: int, part: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    assert loop.use_case.field is not None
-    return loop.use_case.field(count, part)
+@cache
+def field(part: int) -> tuple[np.ndarray, np.ndarray]:
+    """The 120 first scenes of a part, drawn once."""
+    return drawn_field(120, part)
+
+
+def scenes(count: int, part: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """What production would send."""
+    images, labels = field(part)
+    return images[:count].copy(), labels[:count].copy()
 
 
 def champion(loop: Workspace) -> ModelRef:
@@ -69,13 +75,13 @@ def judge(loop: Workspace, last: int):
 
 
 def test_a_window_of_the_same_camera_is_no_drift(loop: Workspace):
-    send(loop, champion(loop), field(loop, 120)[0])
+    send(loop, champion(loop), scenes(120)[0])
     assert judge(loop, 120).observation.drift.outcome == "no_drift"
 
 
 @pytest.mark.parametrize("kind", ["zoom", "night", "blur", "occlusion", "crop"])
 def test_what_happens_to_a_camera_is_found(loop: Workspace, kind: str):
-    send(loop, champion(loop), corrupt(field(loop, 120)[0], kind, 3, seed=1))
+    send(loop, champion(loop), corrupt(scenes(120)[0], kind, 3, seed=1))
     drift = judge(loop, 120).observation.drift
     assert drift.outcome == "drift", drift.reasons
     assert any(column.moved for column in drift.columns)
@@ -91,7 +97,7 @@ def test_simulated_drift_of_the_test_set_is_found_and_the_verdict_is_measured(wa
 
 
 def test_the_window_is_a_table_that_a_person_can_read_and_that_gives_back_the_boxes(loop: Workspace):
-    images, labels = field(loop, 60)
+    images, labels = scenes(60)
     label(loop, send(loop, champion(loop), images)[:40], _labels(loop, labels[:40]))
     window = windows.collect_inference_data(loop, champion(loop), 60, "log", LATER)
     frame = pd.read_parquet(window.path)
@@ -114,7 +120,7 @@ class Told(list):
 
 
 def test_labels_that_are_boxes_measure_the_detector_and_no_accuracy_is_estimated_without_them(loop: Workspace):
-    images, labels = field(loop, 60)
+    images, labels = scenes(60)
     ids = send(loop, champion(loop), images)
     before = judge(loop, 60).observation
     label(loop, ids, _labels(loop, labels))
@@ -126,7 +132,7 @@ def test_labels_that_are_boxes_measure_the_detector_and_no_accuracy_is_estimated
 
 
 def test_labelled_images_become_a_data_version_with_their_boxes_and_one_in_five_is_held_out(loop: Workspace):
-    images, labels = field(loop, 60, part=1)
+    images, labels = scenes(60, part=1)
     label(loop, send(loop, champion(loop), images), _labels(loop, labels))
     before = loop.use_case.read(loop.data_folder)
     made = from_production.add_labelled(loop, champion(loop))
@@ -143,7 +149,7 @@ def test_labelled_images_become_a_data_version_with_their_boxes_and_one_in_five_
 
 
 def test_boxes_that_reach_beyond_their_image_are_cut_and_never_make_the_version_invalid(loop: Workspace):
-    images, labels = field(loop, 30, part=2)
+    images, labels = scenes(30, part=2)
     beyond = objects([np.concatenate([boxes, [[0, 0, 5000, 5000, 0]]]).astype(np.float32) for boxes in labels])
     label(loop, send(loop, champion(loop), images), _labels(loop, beyond))
     made = from_production.add_labelled(loop, champion(loop))
@@ -152,7 +158,7 @@ def test_boxes_that_reach_beyond_their_image_are_cut_and_never_make_the_version_
 
 
 def test_a_label_in_another_scale_is_not_used(loop: Workspace):
-    images, labels = field(loop, 30, part=2)
+    images, labels = scenes(30, part=2)
     scaled = objects([boxes * np.float32([4, 4, 4, 4, 1]) for boxes in labels])
     label(loop, send(loop, champion(loop), images), _labels(loop, scaled))
     made = from_production.add_labelled(loop, champion(loop))

@@ -52,7 +52,15 @@ def decode_native(content: bytes) -> np.ndarray:
 
     An EXIF orientation is not applied: boxes of detection data are taken to refer to the pixels as they are stored.
     """
-    return np.array(_rgb(content))
+    return decode_stored(content)[0]
+
+
+def decode_stored(content: bytes) -> tuple[np.ndarray, int]:
+    """`decode_native`, and how the picture is to be turned for people, as EXIF numbers it: 1 is as stored, also where nothing
+    is said. Both at once, for a PNG may say so behind its pixels: to ask for that alone decodes them too.
+    """
+    image = _open(content)
+    return np.array(_loaded(image)), _orientation(image)
 
 
 def decode_upright(content: bytes, height: int, width: int) -> np.ndarray:
@@ -87,14 +95,6 @@ def png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def exif_orientation(content: bytes) -> int:
-    """How the picture is to be turned for people, as EXIF numbers it: 1 is as stored, also where nothing is said."""
-    try:
-        return int(_open(content).getexif().get(_ORIENTATION, 1))
-    except _UNREADABLE:
-        return 1
-
-
 def image_size(content: bytes) -> tuple[int, int]:
     """(height, width) in pixels, from the header alone. Raises DataError for what `decode_image` refuses by its header."""
     image = _open(content)
@@ -105,6 +105,13 @@ def image_pixels(content: bytes) -> int:
     """Width times height, likewise."""
     height, width = image_size(content)
     return height * width
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except _UNREADABLE:
+        return 1
 
 
 def _rgb(content: bytes) -> Image.Image:

@@ -88,8 +88,7 @@ def _pixels(folder: Path, path: str) -> tuple[np.ndarray | None, list[Problem]]:
     try:
         if (folder / path).stat().st_size > MAX_FILE_BYTES:
             return None, [problem(f"the file has more than {MAX_FILE_BYTES} bytes", path)]
-        content = (folder / path).read_bytes()
-        pixels = decoding.decode_native(content)
+        pixels, orientation = decoding.decode_stored((folder / path).read_bytes())
     except OSError as error:
         return None, [problem(f"the file cannot be read ({error.strerror})", path)]
     except DataError as error:
@@ -98,9 +97,8 @@ def _pixels(folder: Path, path: str) -> tuple[np.ndarray | None, list[Problem]]:
         return None, [
             problem(f"the image has {pixels.shape[1]}x{pixels.shape[0]} pixels, less than {MIN_SIDE} on a side", path)
         ]
-    turned = decoding.exif_orientation(content) != 1
     what = "the image has an EXIF orientation, which is not applied: its boxes must fit the pixels as stored"
-    return pixels, [problem(what, path, blocking=False)] if turned else []
+    return pixels, [problem(what, path, blocking=False)] if orientation != 1 else []
 
 
 def _count(images: list[_Image], names: tuple[str, ...]) -> dict[str, int]:
