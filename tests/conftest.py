@@ -15,6 +15,7 @@ import pytest
 from filelock import FileLock
 from pydantic import SecretStr
 
+from once import once
 from openmlops.settings import quiet_libraries
 from real_servers import object_store
 
@@ -75,12 +76,17 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 @pytest.fixture(scope="session")
 def reigning(tmp_path_factory: pytest.TempPathFactory) -> "Workspace":
-    """A workspace with sample data and its first champion, everything real; do not write to it."""
+    """A workspace with sample data and its first champion, everything real; do not write to it.
+
+    Trained once a run; each worker has databases and files of its own, but for MLflow's artifacts, which nobody changes.
+    """
     from small_loop import champion, workspace
 
-    found = workspace(tmp_path_factory.mktemp("reigning"))
-    champion(found)
-    return found
+    home = tmp_path_factory.mktemp("reigning")
+    shutil.copytree(
+        once(tmp_path_factory, "reigning", lambda made: champion(workspace(made))), home, symlinks=True, dirs_exist_ok=True
+    )
+    return workspace(home)
 
 
 @pytest.fixture

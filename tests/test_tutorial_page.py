@@ -1,7 +1,7 @@
 """docs/tutorial.md, typed: every command is given, in its order, and what it says is compared with the page's example.
 
-Compared in form: numbers and identifiers may be others, and what the page leaves out (`...`) anything. The commands of a folder run
-in one process, as a shell would run them but for the time that importing takes; the server is a process of its own.
+Compared in form: numbers and identifiers may be others, and what the page leaves out (`...`) anything. The commands of a
+folder run in one process, as a shell would run them but for the time that importing takes; the server is a process of its own.
 """
 
 import json

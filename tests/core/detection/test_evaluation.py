@@ -31,14 +31,6 @@ def evaluate(labels, predictions, names=NAMES):
 # Agreement with ultralytics
 
 
-@pytest.fixture
-def yolo(monkeypatch, tmp_path):
-    """ultralytics, kept from writing into the home folder."""
-    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return pytest.importorskip("ultralytics")
-
-
 def their_hits(labels, predictions):
     import torch
     from ultralytics.engine.validator import BaseValidator
@@ -53,7 +45,7 @@ def their_hits(labels, predictions):
 @pytest.mark.parametrize(
     ("n", "seed", "classes", "skill"), [(120, 0, 1, 0.8), (60, 1, 4, 0.8), (25, 2, 4, -0.5), (3, 3, 2, 2.0)]
 )
-def test_average_precision_is_that_of_ultralytics_on_the_same_boxes(yolo, n, seed, classes, skill):
+def test_average_precision_is_that_of_ultralytics_on_the_same_boxes(ultralytics, n, seed, classes, skill):
     from ultralytics.utils.metrics import ap_per_class
 
     labels, predictions = detected(n, seed, classes, skill)

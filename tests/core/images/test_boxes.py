@@ -22,13 +22,6 @@ def boxes_in(size, count, rng):
     return corners.reshape(count, 4).astype(np.float32)
 
 
-@pytest.fixture
-def ultralytics(monkeypatch, tmp_path):
-    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return pytest.importorskip("ultralytics")
-
-
 @pytest.mark.parametrize("canvas", [(320, 320), (192, 256), (33, 47)])
 def test_images_are_placed_as_ultralytics_places_them(ultralytics, canvas):
     from ultralytics.data.augment import LetterBox
