@@ -104,7 +104,7 @@ class Shell:
         """No more commands."""
         assert self.driver.stdin is not None
         self.driver.stdin.close()
-        self.driver.wait(30)
+        self.driver.wait(120)
 
 
 def narrow(module: Path) -> None:
