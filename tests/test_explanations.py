@@ -50,7 +50,7 @@ def reference(plots: ModuleType) -> DriftReference:
     return calibrate(plots.frame(rows), sizes=(50, 200), false_alarm_rate=plots.RATE)
 
 
-def test_the_verdicts_on_the_page_are_what_the_gate_does(plots: ModuleType) -> None:
+def test_the_verdicts_on_the_page_are_those_of_the_gate(plots: ModuleType) -> None:
     stated = {gain: shares for gain, *shares in rows("gate.md", 4)}
     assert tuple(stated) == plots.GAINS
     for gain, shares in plots.gate_rates((-1.0, 0.0, 1.0), images=10_000, gates=120, seed=77).items():
@@ -58,22 +58,22 @@ def test_the_verdicts_on_the_page_are_what_the_gate_does(plots: ModuleType) -> N
             assert differ_by_luck(on_page, 1000, measured, 120), (gain, on_page, measured)
 
 
-def test_equal_models_are_promoted_on_the_page_no_oftener_than_luck_makes_of_the_stated_rate() -> None:
+def test_the_page_promotes_equal_models_no_more_often_than_the_stated_rate_allows() -> None:
     (promoted,) = (shares[0] for gain, *shares in rows("gate.md", 4) if gain == 0)
     assert promoted <= RULES.alpha + 2 * math.sqrt(RULES.alpha * (1 - RULES.alpha) / 1000)
 
 
-def test_the_labels_that_the_page_says_are_asked_for_are_those(plots: ModuleType) -> None:
+def test_the_page_states_how_many_more_labels_the_gate_requests(plots: ModuleType) -> None:
     asked = plots.labels_asked_for()
-    assert f"an observed gain of 1.0 points asks for {asked[1.0][2000]:,} more labels" in GATE
-    assert f"no gain at all asks for {asked[0.0][2000]:,}" in GATE
+    assert f"an observed gain of 1.0 points requires {asked[1.0][2000]:,} more labels" in GATE
+    assert f"no gain at all requires {asked[0.0][2000]:,}" in GATE
     assert asked[1.0][4000] is None
 
 
 def test_what_fifty_challengers_lose_is_what_the_page_says(plots: ModuleType) -> None:
     lost = {remembers: plots.generations(50, remembers)[-1] for remembers in (True, False)}
     assert f"as the bar {lost[True]:.1f} points are lost in all" in GATE
-    assert f"with the champion of the day alone {lost[False]:.1f}." in GATE
+    assert f"with the current champion alone {lost[False]:.1f}." in GATE
     assert lost[True] < 100 * RULES.margin < lost[False]
 
 
