@@ -42,11 +42,11 @@ def code(text: str) -> list[str]:
 def rows(text: str) -> list[list[str]]:
     """The rows of the tables in a text, without their headings."""
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| ")]
-    return [row for row in cells if row[0] not in {"service", "message", "secret", "away", "setting", "worth an alarm"}]
+    return [row for row in cells if row[0] not in {"service", "message", "secret", "unavailable", "setting", "worth an alarm"}]
 
 
 def messages() -> list[str]:
-    ours = section("Messages").partition("Of other programs")[0]
+    ours = section("Messages").partition("Messages of other programs")[0]
     return [message for row in rows(ours) for message in re.findall(r"`([^`]+)`", row[0])]
 
 
@@ -111,7 +111,7 @@ def test_every_secret_that_init_makes_is_in_the_table_of_rotations() -> None:
 
 def test_the_page_says_of_every_secret_whether_its_rotation_was_tried() -> None:
     made = {variable.name for part in COMPOSE for variable in part.variables if not variable.value}
-    last = section("What was run, and what was not")
+    last = section("What was tested, and what was not")
     unnamed = {"MLFLOW_SESSION_KEY", "ZENML_SESSION_KEY"} if "both session keys" in last else set()
     assert made - set(re.findall(r"`(\w+)`", last)) - unnamed == {"ZENML_ENCRYPTION_KEY"}
 
