@@ -30,8 +30,8 @@ def member(url: str, name: str, seconds: float, told: Path) -> None:
     while time.monotonic() < end:
         began, now = time.monotonic(), datetime.now(UTC)
         ids = [f"{name}-{logged + row}" for row in range(4)]
-        answers = {"features": np.zeros((4, 1), "<f4"), "answers": [b"12345678"] * 4, "latency_ms": [1.0] * 4}
-        log.write([Entries("crowd", 1, layout, ids, [now] * 4, ["0" * 64] * 4, **answers)])
+        columns = {"features": np.zeros((4, 1), "<f4"), "predictions": [b"12345678"] * 4, "latency_ms": [1.0] * 4}
+        log.write([Entries("crowd", 1, layout, ids, [now] * 4, ["0" * 64] * 4, **columns)])
         logged += len(ids)
         log.window("crowd", 1, last=50)
         head = ledger.head("crowd")
