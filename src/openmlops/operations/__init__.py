@@ -1,1 +1,1 @@
-"""What the steps and the commands do, as plain functions of a `Workspace`: gather, decide, apply. No zenml here."""
+"""The operations behind pipeline steps and commands, as plain functions of a `Workspace`. Nothing here imports zenml."""

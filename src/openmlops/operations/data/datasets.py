@@ -1,7 +1,8 @@
-"""What is done with a data set: get it, version it, check it, upload it, split it.
+"""Data set operations: download, version, validate, upload and split.
 
-Each function takes the workspace and returns a value. Two processes at once are safe: what changes the data set holds one lock.
-What is not here: what the files mean (the use case), and how bytes are kept and verified (adapters/data_versions.py).
+Each function takes the workspace and returns a value. Functions that change the data set hold a file lock, so concurrent
+processes are safe. Not here: the format of the files (the use case), and storage and verification of bytes
+(adapters/data_versions.py).
 """
 
 import shutil
@@ -39,11 +40,11 @@ __all__ = [
 ]
 
 LOCK_SECONDS = 600
-"""How long one process waits for another one's download or push."""
+"""seconds that a process waits for the download or push of another one"""
 
 
 class DataStatus(Value):
-    """What is on this machine. `pushed` is None if the remote could not be asked; `remote_problem` says why."""
+    """State of the local data set. `pushed` is None if the remote did not respond; `remote_problem` says why."""
 
     path: str
     present: bool
@@ -55,14 +56,14 @@ class DataStatus(Value):
 
 
 class Weights(Value):
-    """Published weights on this machine: where, and the checksum that was checked."""
+    """Published weights on this machine: path and verified checksum."""
 
     path: str
     checksum: str
 
 
 class UploadReport(Value):
-    """What an upload did: the objects of the version, how many were sent and how many were there already."""
+    """Result of an upload: keys of the version's objects, number of objects sent, and number already present."""
 
     uri: str
     keys: tuple[str, ...]
@@ -73,7 +74,10 @@ class UploadReport(Value):
 def fetch(
     workspace: Workspace, archive_file: Path | None = None, url: str | None = None, on_progress: Progress | None = None
 ) -> DatasetRef:
-    """Download the official archive (or take the one at `archive_file`), check its published checksum, and add it."""
+    """Download the official archive (or use `archive_file`), verify its published checksum, and add it as a version.
+
+    Raises DataError, DataCorrupt, DataInvalid and ServiceUnavailable.
+    """
     use_case = workspace.use_case
     if use_case.archive is None:
         raise DataError(f"No archive of {use_case.name} is published", "Run `openmlops data add FOLDER`")
@@ -88,8 +92,8 @@ def fetch(
 def fetch_weights(
     workspace: Workspace, file: Path | None = None, url: str | None = None, on_progress: Progress | None = None
 ) -> Weights:
-    """Download the published weights that a training can start from (or take the file), check them, and put them into the
-    current folder, where trainings look for them. Raises DataError where none are published or the checksum is another.
+    """Download the published pretrained weights (or use `file`), verify them, and copy them into the current folder, where
+    training looks for them. Raises DataError if the use case publishes none, DataCorrupt if the checksum differs.
     """
     weights = workspace.use_case.weights
     if weights is None:
@@ -102,7 +106,8 @@ def fetch_weights(
 
 
 def make_tiny_person(workspace: Workspace, coco128: Path, train: int, validation: int, test: int, seed: int) -> DatasetRef:
-    """Draw a data set of people from the unpacked COCO128, and add it. Raises DataError for what is not that, or too small."""
+    """Sample a data set of people from the unpacked COCO128, and add it. Raises DataError if the folder is not COCO128 or too
+    small for the requested splits."""
     from openmlops.usecases.person.tiny import tiny_person
 
     workspace.home.mkdir(parents=True, exist_ok=True)
@@ -112,7 +117,7 @@ def make_tiny_person(workspace: Workspace, coco128: Path, train: int, validation
 
 
 def _archive(workspace: Workspace, archive: Archive, file: Path | None, url: str | None, on_progress: Progress | None) -> Path:
-    """The published file, downloaded or as it is here, its checksum checked."""
+    """The published file, downloaded or local, with a verified checksum."""
     if file is None:
         with _locked(workspace, "download.lock"):
             target = _downloads(workspace) / Path(archive.url).name
@@ -131,16 +136,16 @@ def _downloads(workspace: Workspace) -> Path:
 
 
 def make_sample(workspace: Workspace) -> DatasetRef:
-    """Write the shipped sample, offline, and add it."""
+    """Generate the use case's sample data offline, and add it."""
     workspace.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="sample-", dir=workspace.home) as folder:
         return add(workspace, workspace.use_case.sample(Path(folder) / workspace.use_case.folder))
 
 
 def add(workspace: Workspace, folder: Path) -> DatasetRef:
-    """Make `folder` the new version, if it passes the checks: copied into DATA_RAW_DIR as a whole, versioned and pushed.
+    """Validate `folder`, copy it into DATA_RAW_DIR, and version and push it.
 
-    Raises DataInvalid with all problems; nothing is then replaced.
+    Raises DataInvalid with all problems; the current version then stays in place.
     """
     folder = absolute(folder)
     if not folder.is_dir():
@@ -156,13 +161,13 @@ def add(workspace: Workspace, folder: Path) -> DatasetRef:
 
 
 def ingest(workspace: Workspace) -> DatasetRef:
-    """Bring the recorded version, every file checked against its SHA-256. Raises DataError, DataCorrupt, ServiceUnavailable."""
+    """Pull the recorded version and verify the SHA-256 of every file. Raises DataError, DataCorrupt, ServiceUnavailable."""
     with _locked(workspace):
         return _ref(workspace, workspace.data_versions.pull(workspace.data_folder))
 
 
 def status(workspace: Workspace) -> DataStatus:
-    """Which version is recorded, whether the folder is it, and whether the remote has it."""
+    """The recorded version, whether the folder matches it, and whether the remote has it."""
     folder, versions = workspace.data_folder, workspace.data_versions
     present = folder.is_dir() and any(folder.iterdir())
     try:
@@ -187,7 +192,8 @@ def status(workspace: Workspace) -> DataStatus:
 
 
 def check(workspace: Workspace) -> ValidationReport:
-    """Look at what lies in the folder: what must not be trained on, and what is not as recorded. Raises DataError if none."""
+    """Validate the folder: data that must not be trained on, and differences from the recorded version. Raises DataError
+    if there is no folder."""
     folder = workspace.data_folder
     if not folder.is_dir():
         raise DataError(f"There is no data set in {folder}", "Run `openmlops data fetch` or `openmlops data sample`")
@@ -201,14 +207,15 @@ def check(workspace: Workspace) -> ValidationReport:
 
 
 def validate(workspace: Workspace, ref: DatasetRef) -> ValidationReport:
-    """What is wrong with a version. Raises DataInvalid with all problems if any of them blocks."""
+    """Validate a version. Raises DataInvalid with all problems if any of them is blocking."""
     problems, counts = workspace.use_case.check(Path(ref.path))
     _refuse(Path(ref.path), problems)
     return ValidationReport(dataset=ref, problems=problems, class_counts=counts)
 
 
 def upload(workspace: Workspace, ref: DatasetRef) -> UploadReport:
-    """Send to the object store, below MINIO_DATA_PREFIX, the files of this version that it does not hold yet."""
+    """Upload the files of this version that the object store lacks, under MINIO_DATA_PREFIX. Raises DataError if the folder
+    has changed since, ServiceUnavailable."""
     store, folder = workspace.object_store, Path(ref.path)
     prefix = "/".join(part for part in (*workspace.settings.minio_data_prefix.split("/"), folder.name, ref.fingerprint) if part)
     manifest = Manifest.of(folder)
@@ -237,14 +244,14 @@ def _ref(workspace: Workspace, manifest: Manifest) -> DatasetRef:
 
 
 def _folder_ref(workspace: Workspace, rows: int) -> DatasetRef:
-    """What lies in the folder, recorded or not."""
+    """Reference to the current content of the folder, recorded or not."""
     folder = workspace.data_folder
     return DatasetRef(name=workspace.use_case.name, path=str(folder), fingerprint=Manifest.of(folder).fingerprint, rows=rows)
 
 
 @contextmanager
 def _locked(workspace: Workspace, name: str = "data.lock") -> Iterator[None]:
-    """Hold the workspace's lock on the data set."""
+    """Hold a lock of the workspace. Raises DataError after LOCK_SECONDS."""
     workspace.home.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(workspace.home / name, timeout=LOCK_SECONDS):

@@ -1,6 +1,6 @@
-"""A published archive -> a verified file -> a folder. A download that was cut goes on where it stopped.
+"""Download of published archives: resumable, verified by checksum, safely unpacked.
 
-What is not here: what the archive holds (its use case) and where the folder goes (operations/data/datasets.py).
+Not here: the content of an archive (the use case) and the destination of the folder (operations/data/datasets.py).
 """
 
 import hashlib
@@ -17,13 +17,13 @@ import requests
 from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes that are done, and all bytes if that is known."""
+"""Called with the bytes received so far and the total, None if unknown."""
 
 ATTEMPTS = 5
 PAUSE_SECONDS = 1.0
-"""Before the second attempt; doubled before each further one."""
+"""pause before the second attempt; doubled for each further one"""
 TIMEOUT_SECONDS = (10, 30)
-"""To connect, and between two pieces of the answer."""
+"""connect and read timeout"""
 PIECE_BYTES = 2**18
 MAX_UNPACKED_BYTES = 2 * 2**30
 MAX_MEMBERS = 1000
@@ -31,14 +31,14 @@ REMEDY = "Get the official archive"
 
 
 class _Interrupted(Exception):
-    """This attempt did not end well; another may."""
+    """A failed attempt that is worth retrying."""
 
 
 def download(url: str, target: Path, checksum: str, on_progress: Progress | None = None) -> Path:
-    """Fetch `url` to `target`, whole and with this checksum (`md5:` or `sha256:` and hexadecimal), or not at all.
+    """Download `url` to `target` and verify its checksum (`md5:` or `sha256:` and hexadecimal digits).
 
-    What an earlier attempt left in `<target>.part` is gone on with. A file that is there already is only checked. Raises
-    DataError (no such address), DataCorrupt (another checksum), ServiceUnavailable (still cut after ATTEMPTS attempts).
+    Resumes from `<target>.part`; an existing `target` is only verified. `target` appears complete or not at all. Raises
+    DataError (invalid address), DataCorrupt (checksum mismatch), ServiceUnavailable (after ATTEMPTS attempts).
     """
     if target.is_file() and checksum_of(target, checksum) == checksum:
         return target
@@ -46,7 +46,7 @@ def download(url: str, target: Path, checksum: str, on_progress: Progress | None
     part.parent.mkdir(parents=True, exist_ok=True)
     resumed = part.exists()
     _fetch(url, part, on_progress or (lambda done, total: None))
-    if resumed and checksum_of(part, checksum) != checksum:  # the rest of another file was appended: once more, from the start
+    if resumed and checksum_of(part, checksum) != checksum:  # the partial file was of another version: download it again
         part.unlink()
         _fetch(url, part, on_progress or (lambda done, total: None))
     try:
@@ -65,7 +65,7 @@ def verify(path: Path, checksum: str, source: str) -> None:
 
 
 def checksum_of(path: Path, like: str) -> str:
-    """The checksum of a file, of the same kind as `like`."""
+    """The checksum of a file, with the algorithm of `like`."""
     kind = like.partition(":")[0]
     with path.open("rb") as handle:
         return f"{kind}:{hashlib.file_digest(handle, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()}"
@@ -85,10 +85,10 @@ def _fetch(url: str, part: Path, on_progress: Progress) -> None:
 
 
 def _append(url: str, part: Path, on_progress: Progress) -> None:
-    """One attempt: ask for what is missing, append it. A server without ranges sends all of it again."""
+    """One attempt: request the missing range and append it. A server without range support sends the whole file again."""
     done = part.stat().st_size if part.exists() else 0
     with _response(url, {"Range": f"bytes={done}-"} if done else {}) as response:
-        if response.status_code == 416:  # nothing is missing, or what is there is longer than the file
+        if response.status_code == 416:  # nothing is missing, or the partial file is too long
             if response.headers.get("Content-Range", "").endswith(f"/{done}"):
                 return
             part.unlink()
@@ -113,7 +113,7 @@ def _response(url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
     except (
         ValueError,
         requests.TooManyRedirects,
-    ) as error:  # requests' own errors of URLs are some, and what urllib3 and the codec of names raise
+    ) as error:  # URL errors of requests, urllib3 and the idna codec
         raise DataError(f"'{url[:200]}' is not an address to download from", "Give an http or https address") from error
     with response:
         if response.status_code >= 500 or response.status_code in (408, 429):
@@ -126,7 +126,8 @@ def _response(url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Extract a tar or zip archive into `folder`. Raises DataError if it is none, too large, or would write outside."""
+    """Extract a tar or zip archive into `folder`. Raises DataError if it is not an archive, too large, or would write outside
+    of `folder`."""
     try:
         if zipfile.is_zipfile(archive):
             _unzip(archive, folder)

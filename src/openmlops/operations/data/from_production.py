@@ -1,7 +1,7 @@
-"""Labelled production images become a new version of the data set, validated like any other.
+"""Builds a new version of the data set from labelled production images, validated like any other.
 
-What is here: which are taken, the new version, and that their labels count as used. What is not: what makes an image fit to be
-trained on, and the slice that is held out for the gate (`production_images`).
+Here: selection, the new version, and marking labels as used. Not here: which images may be trained on, and the slice that is
+held out for the gate (`production_labels`).
 """
 
 import tempfile
@@ -17,15 +17,15 @@ from openmlops.operations.data.production_labels import UsableImages, consistent
 from openmlops.operations.workspace import Workspace
 
 MAX_PER_DAY = 1000
-"""images of one day (UTC) of traffic in one version: the log knows no clients, so a day is the source that is capped"""
+"""most images of one day (UTC) in one version: the log does not record clients, so the cap is per day"""
 MAX_IMAGES = 5000
-"""images that one version adds"""
+"""most images that one version adds"""
 
 
 class NewData(Value):
-    """The version to train on: `added` images are new in it, `held_out` ones wait for the gate; what was refused, by reason.
+    """The version to train on: number of images `added`, `held_out` for the gate, and `refused` by reason.
 
-    `predictions` are those whose labels count as used once a training has ended.
+    `predictions` are the ids whose labels are marked as used once training has ended.
     """
 
     dataset: DatasetRef
@@ -36,10 +36,10 @@ class NewData(Value):
 
 
 def add_labelled(workspace: Workspace, champion: ModelRef) -> NewData:
-    """Make a version with the new labelled images, or find that the current one has them (a killed retraining left it so, or
-    one whose push was cut off: it is pushed now).
+    """Add the new labelled images as a version. If the current version has them already, because a retraining or its push was
+    interrupted, push that one.
 
-    Raises DataError if there is nothing to train on anew, DataInvalid if the version with them does not pass the checks.
+    Raises DataError if no new image can be trained on, DataInvalid if the new version fails validation.
     """
     current = datasets.ingest(workspace)
     rows = workspace.use_case.read(Path(current.path))
@@ -64,12 +64,12 @@ def add_labelled(workspace: Workspace, champion: ModelRef) -> NewData:
 
 
 def mark_used(workspace: Workspace, new: NewData, now: datetime) -> None:
-    """From now on these labels are no longer new."""
+    """Record that these labels were used for training."""
     workspace.labelled_inputs.mark_used(new.predictions, new.dataset.fingerprint, now)
 
 
 def _capped(inputs: list[LabelledInput]) -> list[LabelledInput]:
-    """The newest, at most MOST_A_DAY of a day and MOST in all."""
+    """The newest images, at most MAX_PER_DAY of a day and MAX_IMAGES in total."""
     days: Counter = Counter()
     taken = []
     for found in inputs:
@@ -90,7 +90,7 @@ def _add(workspace: Workspace, current: DatasetRef, found: UsableImages) -> Data
 
 
 def _with_duplicates(considered: tuple[LabelledInput, ...], new: tuple[LabelledInput, ...]) -> tuple[str, ...]:
-    """The predictions of these inputs, of the same inputs sent again, and of those whose labels contradict each other."""
+    """Prediction ids of these inputs, of their duplicates, and of inputs with contradicting labels."""
     known = {found.sha256 for found in considered}
     agreed = {found.sha256 for found in consistent(new)}
     return tuple(found.prediction for found in new if found.sha256 in known or found.sha256 not in agreed)

@@ -1,8 +1,8 @@
-"""Labelled production images: which of them may be trained on, and which are held out to judge challengers with.
+"""Labelled production images: which may be trained on, and which are held out for the gate.
 
-One input in five is held out, by its content: the same input is on the same side today and in a year, so that nothing that was
-ever trained on judges. Also what keeps the frozen test split frozen: an image that is one of its images, or looks like one,
-is used for neither. What is not here: making a data version of them (`new_data`).
+One input in five is held out by its content hash, so the assignment is permanent and no held-out image is ever trained on.
+Images that equal or resemble an image of the frozen test split are used for neither. Not here: building a data version of
+them (`from_production`).
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from openmlops.operations.workspace import Workspace
 from openmlops.usecases.base import Rows
 
 HELD_OUT_EVERY = 5
-"""one input in this many is held out"""
+"""one input in this many is held out for evaluation"""
 MIN_HELD_OUT, MAX_HELD_OUT = 50, 2000
-"""below the first there is no fresh slice; of more than the second the newest count"""
+"""below the minimum there is no fresh slice; above the maximum only the newest are used"""
 IN_DATA = "in the data set already"
 
 
 class UsableImages(NamedTuple):
-    """Images and labels as `Rows` holds them, n each, their inputs, and the inputs that cannot be used, with why."""
+    """n images and labels in the format of `Rows`, their inputs, and the refused inputs by reason."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -35,12 +35,12 @@ class UsableImages(NamedTuple):
 
 
 def is_held_out(found: LabelledInput) -> bool:
-    """Whether an input judges challengers, and is never trained on."""
+    """Whether an input is reserved for evaluating challengers and never trained on."""
     return int(found.sha256[:8], 16) % HELD_OUT_EVERY == 0
 
 
 def held_out(workspace: Workspace, model: str, rows: Rows) -> tuple[np.ndarray, np.ndarray] | None:
-    """The newest held-out images with their labels, none of them in the data set; None if there are too few."""
+    """The newest held-out images and labels, none of them in the data set; None if fewer than MIN_HELD_OUT."""
     candidates = [found for found in consistent(workspace.labelled_inputs.all(model)) if is_held_out(found)]
     if len(candidates) < MIN_HELD_OUT:
         return None
@@ -49,7 +49,7 @@ def held_out(workspace: Workspace, model: str, rows: Rows) -> tuple[np.ndarray, 
 
 
 def consistent(inputs: Sequence[LabelledInput]) -> list[LabelledInput]:
-    """One of each input, the newest; none of an input that was given different labels."""
+    """The newest record of each input; inputs with contradicting labels are left out."""
     labels: dict[str, set[str]] = {}
     for found in inputs:
         labels.setdefault(found.sha256, set()).add(found.label)
@@ -58,7 +58,8 @@ def consistent(inputs: Sequence[LabelledInput]) -> list[LabelledInput]:
 
 
 def usable(workspace: Workspace, inputs: Sequence[LabelledInput], rows: Rows) -> UsableImages:
-    """Read and decode inputs; refuse what is not kept, of an unknown class, in the data set, or like a test image."""
+    """Read and decode inputs. Refuses those that are no longer stored, of an unknown class, in the data set already, or
+    near-duplicates of a test image."""
     refused: dict[str, list[LabelledInput]] = {}
     images, labels, taken = [], [], []
     task = workspace.use_case.task
@@ -90,7 +91,7 @@ def usable(workspace: Workspace, inputs: Sequence[LabelledInput], rows: Rows) ->
 
 
 def _label(task: Task, found: LabelledInput, image: np.ndarray, rows: Rows) -> tuple[str, str]:
-    """The label as JSON in the classes of `rows`, cut to the image; or why it cannot be used."""
+    """The label as JSON in the classes of `rows`, clipped to the image, and ""; or "" and why it cannot be used."""
     label = task.renamed(found.label, found.classes, rows.names)
     if label is None:
         return "", "of a class that the data set does not have"
@@ -99,14 +100,14 @@ def _label(task: Task, found: LabelledInput, image: np.ndarray, rows: Rows) -> t
 
 
 def _as_rows(images: Sequence[np.ndarray], rows: Rows) -> np.ndarray:
-    """Images as `rows` holds its own, also when there are none."""
+    """Images as an array of the dtype and shape of `rows.images`, also for zero images."""
     if rows.images.dtype == object:
         return objects(images)
     return np.array(images, np.uint8).reshape(-1, *rows.images.shape[1:])
 
 
 def _refusals(images: np.ndarray, rows: Rows) -> list[str]:
-    """Why each image must not be used; empty where it may."""
+    """Per image, why it must not be used; empty if it may."""
     if not len(images):
         return []
     known = set(content_hashes(rows.images))

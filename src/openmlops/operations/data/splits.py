@@ -1,4 +1,4 @@
-"""Train, validation and test rows of one version of a data set, kept in a file that is named by what it contains."""
+"""Row indices of the train, validation and test splits of a data version, in a content-addressed file."""
 
 import hashlib
 import zipfile
@@ -15,7 +15,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def split(workspace: Workspace, ref: DatasetRef, seed: int) -> SplitsRef:
-    """Split the version's rows, seeded, and write the row indices to OPENMLOPS_HOME/splits/<fingerprint>.npz."""
+    """Split the version's rows with `seed` and write the row indices to OPENMLOPS_HOME/splits/<fingerprint>.npz."""
     rows = workspace.use_case.read(Path(ref.path))
     indices = workspace.use_case.split(rows, seed)
     fingerprint = _fingerprint(ref, indices)
@@ -28,7 +28,7 @@ def split(workspace: Workspace, ref: DatasetRef, seed: int) -> SplitsRef:
 
 
 def indices_of(ref: SplitsRef) -> dict[str, np.ndarray]:
-    """Row indices (int64) by split name. Raises DataCorrupt if the file is not what the reference says."""
+    """Row indices, int64 (n,), by split name. Raises DataCorrupt if the file does not match the reference."""
     remedy = "Split the data set again"
     try:
         with np.load(ref.path, allow_pickle=False) as stored:
@@ -41,7 +41,7 @@ def indices_of(ref: SplitsRef) -> dict[str, np.ndarray]:
 
 
 def _fingerprint(ref: DatasetRef, indices: dict[str, np.ndarray]) -> str:
-    """SHA-256 of the data set's fingerprint and the three lists of rows."""
+    """SHA-256 of the data set's fingerprint and the three index arrays."""
     digest = hashlib.sha256(ref.fingerprint.encode())
     for name in SPLITS:
         digest.update(f"{name}:{len(indices[name])}:".encode())

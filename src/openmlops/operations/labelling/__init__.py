@@ -1,6 +1,6 @@
-"""Labelling by people: the queue of images that are worth a label, and example images.
+"""Human labelling: the queue of images to label, and example images.
 
-Names of `openmlops.operations.labelling.queue` are found here too, where they were before.
+Names of `openmlops.operations.labelling.queue` can still be imported from here, their former module.
 """
 
 from openmlops.renamed import moved

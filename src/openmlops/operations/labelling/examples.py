@@ -1,7 +1,7 @@
-"""Example images: some of the last judged window beside some of what its version was made with.
+"""Example images: some of the last evaluated window beside some validation images of its model version.
 
-What is here: an honest choice, the same for the same window: some at random, seeded by the decision's id, and those farthest
-from the version's drift reference. What is not: pages (`console.examples`), and the judgement of the window (`core.drift`).
+The selection is reproducible per window: some at random, seeded by the decision's id, and those farthest from the version's
+drift reference. Not here: the page (`console.examples`) and the drift test (`core.monitoring.drift`).
 """
 
 import zipfile
@@ -24,23 +24,23 @@ from openmlops.operations.workspace import Workspace
 from openmlops.usecases.base import ModelInput
 
 N_RANDOM, N_FARTHEST, N_REFERENCE = 8, 4, 8
-"""images of each kind"""
+"""number of images of each kind"""
 UNEVALUATED_WINDOW = 300
-"""answers that stand in for a window where none was judged"""
+"""newest predictions that are used if no window was evaluated yet"""
 SEARCHED_DECISIONS = 100
-"""latest decisions among which a judged window is looked for"""
+"""latest decisions that are searched for an evaluated window"""
 
 
 class Reference(NamedTuple):
-    """A validation image of the version, as its model is shown it: uint8 (h, w, 3), and what the model answered."""
+    """A validation image as model input, uint8 (h, w, 3), and the prediction for it, in the task's format."""
 
     image: np.ndarray
     predicted: np.ndarray
 
 
 class Examples(NamedTuple):
-    """Of one version. `decision` is the one that judged the window of `n` answers, empty where none was judged; `kept` of them
-    can still be looked at. `missing` says what is not shown and why, a sentence each."""
+    """Examples of one version. `decision` is the id of the decision on the window of `n` predictions, empty without one; `kept`
+    counts those whose image is still stored. `missing` explains in sentences what cannot be displayed."""
 
     version: int
     decision: str
@@ -55,7 +55,8 @@ class Examples(NamedTuple):
 
 
 def examples(workspace: Workspace, model: str, version: int) -> Examples:
-    """Of a version's last judged window, or of its newest answers where none was judged."""
+    """Examples of a version's last evaluated window, or of its newest predictions if none was evaluated. Raises
+    ServiceUnavailable and ModelNotFound; a version whose files cannot be fetched is reported in `missing`."""
     record = _last_evaluated(workspace, model, version)
     window = _window_of(workspace, model, version, record)
     kept = [row for row, sha256 in enumerate(window.input_sha256) if workspace.inputs.holds(sha256)]
@@ -84,7 +85,7 @@ def examples(workspace: Workspace, model: str, version: int) -> Examples:
 
 
 def _last_evaluated(workspace: Workspace, model: str, version: int) -> DecisionRecord | None:
-    """The latest decision on a window of this version's answers."""
+    """The latest decision on a window of this version's logged predictions."""
     records = reversed(workspace.decisions.list(model, SEARCHED_DECISIONS))
     return next((r for r in records if r.version == version and r.span and r.span.source == "log"), None)
 
@@ -96,7 +97,7 @@ def _window_of(workspace: Workspace, model: str, version: int, record: DecisionR
 
 
 def _missing_images(record: DecisionRecord | None, window: Window, kept: list[int]) -> list[str]:
-    """What of the window cannot be shown, a sentence each; none where everything can."""
+    """What of the window cannot be displayed, one sentence each."""
     if not len(window):
         return ["This version has answered nothing yet."]
     not_evaluated = [] if record else [f"No window was judged yet: these are of the newest {len(window)} answers."]
@@ -111,7 +112,7 @@ def _rows(workspace: Workspace, window: Window) -> list[PredictionRecord]:
 
 
 def _farthest(folder: Path, window: Window, kept: list[int]) -> tuple[list[int], str]:
-    """Rows among `kept` that are farthest from the reference, farthest first; or none, and why."""
+    """The rows of `kept` farthest from the reference, farthest first, and ""; or [] and the reason."""
     try:
         reference, notes = read_references(folder)
     except OpenMLOpsError as error:
@@ -126,13 +127,13 @@ def _farthest(folder: Path, window: Window, kept: list[int]) -> tuple[list[int],
 
 
 def distances_from(reference: DriftReference, window: Window) -> np.ndarray:
-    """float64 (n,): the drift statistic of each answer, as if it were a window of its own."""
+    """float64 (n,): the drift statistic of each prediction as a window of size 1."""
     standardised = (feature_frames.matrix(window.columns(), reference.names) - reference.mean) / reference.scale
     return statistic(standardised, reference.covariance, 1, reference.rows)
 
 
 def _reference(workspace: Workspace, folder: Path) -> tuple[tuple[Reference, ...], str]:
-    """Of the validation images that the version keeps with itself, some at equal distances; or none, and why."""
+    """Evenly spaced images of the version's golden batch, and ""; or () and the reason."""
     use_case = workspace.use_case
     try:
         with np.load(folder / "golden.npz", allow_pickle=False) as stored:

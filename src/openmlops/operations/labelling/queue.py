@@ -1,8 +1,8 @@
-"""Labelling by people: which production images are worth a label now, making such a request by hand, and giving one label.
+"""Human labelling: the open label request, requests by hand, and submitting a label.
 
-A request is a `collect_labels` decision; it stands until a later decision retrains or rolls back. A label joins the log as one
-that POST /feedback brings. What is not here: which images a request names (`core.policy`), the pages (`console.labelling`), and
-training on labels (`new_data`).
+A request is a `collect_labels` decision; it is open until a later decision retrains or rolls back. A label is stored in the
+inference log as one sent to POST /feedback. Not here: which images a request names (`core.monitoring.policy`), the pages
+(`console.labelling`), and training on labels (`from_production`).
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ from openmlops.errors import DataError, LabelConflict, ModelNotFound, Prediction
 from openmlops.operations.workspace import Workspace
 
 REQUEST_ACTIONS = ("collect_labels", "retrain", "roll_back")
-"""decisions of which the latest says whether labels are asked for"""
+"""the latest decision with one of these actions tells whether a label request is open"""
 WINDOW = 500
-"""latest answers among which a request that is made by hand chooses"""
+"""latest predictions that a request by hand selects from"""
 
 
 class RequestedImage(Value):
-    """One answered image that a request names, because the model was `uncertain` or by the draw (`random`)."""
+    """One image of a label request, selected because the model was `uncertain` or at `random`."""
 
     prediction: str
     sha256: str
@@ -36,10 +36,11 @@ class RequestedImage(Value):
 
 
 class LabelRequest(Value):
-    """A request and what is left of it.
+    """A label request and its progress.
 
-    `open` are its images that have no label and whose input is kept, uncertain and random in turn; `not_kept` counts those that
-    nobody can look at any more. `new_labels` are the labels, also from elsewhere, that no training has used, of `needed`.
+    `open` are its unlabelled images whose input is stored, uncertain and random alternating; `not_kept` counts unlabelled
+    images that are no longer stored. `new_labels` counts all labels that no training has used, from any source; a retraining
+    needs `needed`.
     """
 
     decision: str
@@ -55,18 +56,19 @@ class LabelRequest(Value):
 
     @property
     def requested(self) -> int:
-        """How many images it names."""
+        """Number of images in the request."""
         return self.labelled + self.not_kept + len(self.open)
 
     def after(self, prediction: str) -> RequestedImage | None:
-        """The open image that follows one of this request in its order, beginning again at the end; None if none is open."""
+        """The next open image after this prediction, wrapping around; None if none is open."""
         names = [wanted.prediction for wanted in self.open]
         start = names.index(prediction) + 1 if prediction in names else 0
         return self.open[start % len(names)] if names else None
 
 
 class PredictionRecord(NamedTuple):
-    """One prediction: what was answered and when, as its task calls answers; its label as JSON; names of its classes."""
+    """One logged prediction: id, time, SHA-256 of its input, the prediction in the task's format, its label as JSON or None,
+    and the class names."""
 
     prediction: str
     at: datetime
@@ -77,16 +79,16 @@ class PredictionRecord(NamedTuple):
 
 
 def current_request(workspace: Workspace, model: str) -> LabelRequest | None:
-    """The request that stands, with what is left of it; None if labels are not asked for."""
+    """The open label request with its progress; None if there is none."""
     latest = workspace.decisions.latest(model, REQUEST_ACTIONS)
     return _remaining(workspace, latest) if latest and latest.action == "collect_labels" else None
 
 
 def request_labels(workspace: Workspace, model: str, by: str, now: datetime) -> DecisionRecord:
-    """Make a request by hand, of the champion's last answers that have no label and whose input is kept.
+    """Request labels by hand, for the champion's latest unlabelled predictions whose input is stored.
 
-    It is kept as a decision, so that accuracy is never measured on the half that was chosen because the model was unsure.
-    Raises ModelNotFound without a champion, DataError if there is nothing to ask for.
+    The request is stored as a decision, so that accuracy is never measured on images selected by uncertainty, which would
+    bias it. Raises ModelNotFound without a champion, DataError if no image qualifies.
     """
     version = workspace.ledger.champion(model)
     if version is None:
@@ -105,7 +107,7 @@ def request_labels(workspace: Workspace, model: str, by: str, now: datetime) -> 
 
 
 def prediction_record(workspace: Workspace, model: str, prediction: str) -> PredictionRecord:
-    """One prediction of a model. Raises PredictionNotFound."""
+    """A logged prediction of a model by its id. Raises PredictionNotFound."""
     found = workspace.inference_log.named(model, [prediction])
     if not len(found):
         raise PredictionNotFound(f"The log has no prediction '{prediction[:80]}' of the model '{model}'", "Open the page again")
@@ -115,25 +117,26 @@ def prediction_record(workspace: Workspace, model: str, prediction: str) -> Pred
 
 
 def image_of(workspace: Workspace, found: PredictionRecord) -> np.ndarray:
-    """The image that was sent, uint8 (h, w, 3), in its own size. Raises DataError if it is not kept any more."""
+    """The image as it was sent, uint8 (h, w, 3) in its original size. Raises DataError if it is no longer stored."""
     return decode_native(workspace.inputs.read(found.sha256))
 
 
 def size_of(workspace: Workspace, found: PredictionRecord) -> tuple[int, int]:
-    """Its (height, width), without decoding it. Raises DataError if it is not kept any more."""
+    """(height, width) of the image, read from its header. Raises DataError if it is no longer stored."""
     return image_size(workspace.inputs.read(found.sha256))
 
 
 def predicted_boxes(predicted: np.ndarray) -> np.ndarray:
-    """A detector's answer float32 (k, 6) -> the boxes that count, at least a pixel wide and high: (m, 6), the surest first."""
+    """A detector's prediction float32 (k, 6) -> the boxes (m, 6) of score >= OPERATING that are at least one pixel wide and
+    high, in descending order of score."""
     sides = predicted[:, 2:4] - predicted[:, :2]
     boxes: np.ndarray = predicted[(predicted[:, 4] >= OPERATING) & (sides >= 1).all(axis=1)]
     return boxes
 
 
 def label_from_boxes(found: PredictionRecord, accepted: Sequence[int], drawn: Sequence[Any]) -> list[Any]:
-    """What a client would tell of a detector's image: the boxes of `answered_boxes` in these rows as they were answered, then
-    the drawn ones, {"class": ..., "box": [x1, y1, x2, y2]}. Raises DataError for a row that there is not."""
+    """A detection label in the format of POST /feedback: the predicted boxes (rows of `predicted_boxes`) that a person
+    accepted, then the drawn ones, {"class": ..., "box": [x1, y1, x2, y2]} in pixels. Raises DataError for a row out of range."""
     boxes = predicted_boxes(found.predicted)
     if bad := [row for row in accepted if not 0 <= row < len(boxes)]:
         raise DataError(f"The answer has {len(boxes)} boxes, none in row {bad[0]}", "Open the page again")
@@ -142,10 +145,10 @@ def label_from_boxes(found: PredictionRecord, accepted: Sequence[int], drawn: Se
 
 
 def submit_label(workspace: Workspace, model: str, prediction: str, reported: Any, now: datetime) -> bool:
-    """Join a label to a prediction of this model, as POST /feedback does; False if the very same label had joined before.
+    """Store the label of a prediction, as POST /feedback does; False if the same label was stored before.
 
-    `told` is a class by index or name, or a list of boxes. Raises PredictionNotFound, DataError for what is no label of this
-    image, LabelConflict if it has another label already: labels join once.
+    `reported` is a class index or name, or a list of boxes. Raises PredictionNotFound, DataError if it is not a valid label
+    of this image, LabelConflict if another label is stored already: a label is never overwritten.
     """
     found, task = prediction_record(workspace, model, prediction), workspace.use_case.task
     (label,) = task.labels([task.read_label(reported, found.classes)])
@@ -181,7 +184,7 @@ def _remaining(workspace: Workspace, record: DecisionRecord) -> LabelRequest:
 
 
 def _interleaved(labels: WorthLabelling) -> list[tuple[str, Literal["uncertain", "random"]]]:
-    """Uncertain, random, uncertain, ...: who stops early has labelled some of both."""
+    """Uncertain and random alternating, so that a partly processed request has labels of both kinds."""
     pairs = zip_longest(labels.uncertain, labels.random)
     named = chain.from_iterable(((first, "uncertain"), (second, "random")) for first, second in pairs)
     return [(name, why) for name, why in named if name is not None]  # type: ignore[misc]

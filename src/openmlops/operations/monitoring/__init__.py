@@ -1,1 +1,1 @@
-"""Watching the champion: windows, drift, decisions, and the cycle that acts on them."""
+"""Monitoring of the champion: windows, drift, decisions, and the cycle that acts on them."""

@@ -1,7 +1,7 @@
-"""One turn of the loop: a decision becomes an act, at most once, and what came of it is kept with the decision.
+"""One cycle: executes a decision at most once and stores its outcome with the decision.
 
-What is here: what the mode allows, the act's parts, and its end, also after a kill. What is not: deciding (`monitoring`,
-`core.policy`), training (`pipelines`), the gate (`promotion`), and waiting for the next turn (`watch`).
+Here: what the mode allows, the parts of an act, and its outcome, also after a killed process. Not here: deciding (`monitor`,
+`core.monitoring.policy`), training (`pipelines`), the gate (`release.promotion`), and scheduling cycles (`watch`).
 """
 
 import os
@@ -27,22 +27,22 @@ Mode = Literal["manual", "suggest", "auto"]
 Act = Literal["retrain", "roll_back", "none"]
 
 LEASE = timedelta(seconds=60)
-"""how long a dead holder keeps the others waiting"""
+"""time after which the lease of a dead process expires"""
 
 
 class Plan(Value):
-    """What this turn does about a decision, and why no more than that."""
+    """What this cycle does about a decision, and why."""
 
     decision: str
     act: Act
     reasons: tuple[str, ...]
     champion: ModelRef
     sequence: int
-    """of the ledger, before the act"""
+    """sequence number of the ledger before the act"""
 
 
 class CycleOutcome(Value):
-    """One turn: the object that `openmlops cycle --json` prints. `outcome` is None when nothing was done."""
+    """One cycle: the object that `openmlops cycle --json` prints. `outcome` is None if nothing was done."""
 
     monitoring: MonitoringOutcome
     mode: Mode
@@ -54,9 +54,10 @@ class CycleOutcome(Value):
 
 @contextmanager
 def cycle_lease(workspace: Workspace) -> Iterator[Callable[[], None]]:
-    """The one right to act on the model. Yields a check that raises LeaseLost. Raises LeaseTaken if another process has it.
+    """Hold the exclusive lease to act on the model. Yields a check that raises LeaseLost. Raises LeaseTaken if another process
+    holds the lease.
 
-    Acts that a killed process left begun are closed as failed first.
+    Acts that a killed process left in state `started` are first recorded as failed.
     """
     name = workspace.model_name
     with workspace.leases.holding(f"cycle/{name}", f"{socket.gethostname()} process {os.getpid()}", LEASE) as check:
@@ -65,7 +66,7 @@ def cycle_lease(workspace: Workspace) -> Iterator[Callable[[], None]]:
 
 
 def plan(workspace: Workspace, by: str, mode: Mode, now: datetime) -> Plan:
-    """What to do about the latest decision that was asked for by `by`. An act that is due is noted as started."""
+    """Plan what to do about the latest decision requested by `by`. An act that is due is recorded as started."""
     record = next(r for r in reversed(records_of(workspace, workspace.model_name)) if r.by == by)
     act: Act = record.action if record.action in ("retrain", "roll_back") else "none"  # type: ignore[assignment]
     if act == "none":
@@ -81,7 +82,7 @@ def plan(workspace: Workspace, by: str, mode: Mode, now: datetime) -> Plan:
 
 
 def add_new_data(workspace: Workspace, planned: Plan) -> NewData:
-    """The data version to retrain on. Without any, the decision's outcome says so, and DataError is raised."""
+    """The data version to retrain on. Without new data, records the outcome `no_data` and raises DataError."""
     try:
         return from_production.add_labelled(workspace, planned.champion)
     except DataError as error:
@@ -90,13 +91,13 @@ def add_new_data(workspace: Workspace, planned: Plan) -> NewData:
 
 
 def training_config(workspace: Workspace) -> dict[str, Any]:
-    """How the champion of now was trained: what a retraining does again, on newer data."""
+    """The training configuration of the current champion, which a retraining reuses on newer data."""
     folder = workspace.registry.fetch(load_latest_model(workspace))
     return Description.read(folder / "model.json").config
 
 
 def roll_back(workspace: Workspace, planned: Plan) -> LedgerEntry:
-    """Put the champion before back, with the decision as the reason; once, also if this is repeated after an outage."""
+    """Restore the previous champion, with the decision as the reason. Idempotent, so that it can be retried after an outage."""
     reason = f"decision {planned.decision}"
     entries = workspace.ledger.history(planned.champion.name)
     done = [e for e in entries if e.kind == "rollback" and any(why.endswith(f": {reason}") for why in e.reasons)]
@@ -108,7 +109,7 @@ def roll_back(workspace: Workspace, planned: Plan) -> LedgerEntry:
 
 
 def conclude(workspace: Workspace, planned: Plan, new: NewData) -> Outcome:
-    """After a retraining: keep the gate's verdict with the decision, and count the labels as used."""
+    """After a retraining: store the gate's verdict as the decision's outcome, and mark the labels as used."""
     entries = [e for e in workspace.ledger.history(planned.champion.name) if e.sequence > planned.sequence and e.verdict]
     judged = next(entry for entry in reversed(entries) if entry.dataset == new.dataset.fingerprint)
     assert judged.verdict is not None
@@ -120,14 +121,14 @@ def conclude(workspace: Workspace, planned: Plan, new: NewData) -> Outcome:
 
 
 def fail_started_acts(workspace: Workspace, model: str, reason: str) -> None:
-    """Close as failed every act that was started and did not end."""
+    """Record the outcome `failed` for every act that was started and has not ended."""
     for record in records_of(workspace, model):
         if record.outcome and record.outcome.kind == "started":
             workspace.decisions.outcome(record.id, Outcome(at=record.outcome.at, kind="failed", reasons=(reason,)))
 
 
 def outcome_of(workspace: Workspace, planned: Plan, mode: Mode) -> CycleOutcome:
-    """Gather what a turn came to."""
+    """The outcome of a cycle, read back from the monitoring folder, decisions and ledger."""
     record = workspace.decisions.get(planned.decision)
     return CycleOutcome(
         monitoring=MonitoringOutcome.model_validate_json((workspace.monitoring / OUTCOME_FILE).read_bytes()),
@@ -141,11 +142,11 @@ def outcome_of(workspace: Workspace, planned: Plan, mode: Mode) -> CycleOutcome:
 
 @contextmanager
 def failing_started_acts(workspace: Workspace) -> Iterator[None]:
-    """Close the act that this turn began as failed, with the reason, if the block does not end well."""
+    """Record the act that this cycle started as failed, with the reason, if the block raises."""
     try:
         yield
     except BaseException as error:
         cause = str(error) if isinstance(error, OpenMLOpsError) else f"{type(error).__name__}: {error}"
-        with suppress(ServiceUnavailable):  # the next turn closes it
+        with suppress(ServiceUnavailable):  # the next cycle records it
             fail_started_acts(workspace, workspace.model_name, cause)
         raise

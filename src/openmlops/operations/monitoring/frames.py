@@ -1,7 +1,7 @@
-"""What the loop remembers, as pandas frames for a notebook: the ledger, the decisions, the inference log, scores on labels.
+"""Production history as pandas frames for notebooks: ledger, decisions, inference log, scores on labels.
 
-What is here: reading and naming columns. What is not: any judgement; a score is what its task measures, on labels that came
-by chance alone, and a version without enough of them has none.
+Scores are those of the task, on labels that were not requested because the model was uncertain; a version with too few such
+labels has no score.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ DECISIONS = (
 
 
 def ledger(workspace: Workspace) -> pd.DataFrame:
-    """One row an entry of the model's ledger, its chain checked. `champion` is who is in production from `at` on.
+    """One row per entry of the model's ledger, its hash chain verified. `champion` is the version in production from `at` on.
 
     Raises LedgerCorrupt.
     """
@@ -39,7 +39,7 @@ def ledger(workspace: Workspace) -> pd.DataFrame:
 
 
 def decisions(workspace: Workspace, last: int = 1_000) -> pd.DataFrame:
-    """One row a decision, oldest first; what was not measured is missing, never 0."""
+    """One row per decision, oldest first; values that were not measured are missing, never 0."""
     rows = []
     for record in workspace.decisions.list(workspace.model_name, last):
         seen = record.observation
@@ -60,7 +60,7 @@ def decisions(workspace: Workspace, last: int = 1_000) -> pd.DataFrame:
 
 
 def predictions(workspace: Workspace, version: int, last: int = 10_000) -> pd.DataFrame:
-    """The last answers of a version, oldest first: the task's columns, the label where one has come, latency_ms, features."""
+    """The last predictions of a version, oldest first: the task's columns, the label if known, latency_ms, features."""
     window, task = workspace.inference_log.window(workspace.model_name, version, last), workspace.use_case.task
     names = window.layout.classes
     predictions = task.columns(task.unpack(window.predictions, len(names)), names) if len(window) else {}
@@ -77,9 +77,9 @@ def predictions(workspace: Workspace, version: int, last: int = 10_000) -> pd.Da
 
 
 def scores(workspace: Workspace, last: int = 10_000) -> pd.DataFrame:
-    """One row a version that ever was champion: answers, labels that came, and its score on them with the interval at 95 %.
+    """One row per current or former champion: predictions, labels, and the score on them with its 95 % interval.
 
-    Labels that were asked for because the model was unsure are left out; below 30 there is no score.
+    Labels requested because the model was uncertain are left out; below MIN_LABELS there is no score.
     """
     name, task = workspace.model_name, workspace.use_case.task
     requested = requested_labels(records_of(workspace, name))

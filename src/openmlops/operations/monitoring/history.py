@@ -1,7 +1,7 @@
-"""What a decision looks back at: the champion's reign, the windows that were observed in it, and what was done.
+"""The history that a decision is based on: the current champion, its observed windows, and past actions.
 
-What is here: records of the decisions' table as the values of `core.policy`. Windows that overlap by more than half are one
-observation, the latest of them: a watcher that looks every minute sees no more alarms than one that looks every hour.
+Converts records of the decision table into the values of `core.monitoring.policy`. Windows that overlap by more than half
+count as one observation, the latest of them, so that polling every minute raises no more alarms than polling every hour.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from openmlops.operations.release.model_card import Description
 from openmlops.operations.workspace import Workspace
 
 HISTORY_LENGTH = 1000
-"""records that are looked back at: more than a month of hourly ones"""
+"""number of latest records that are read: more than a month of hourly ones"""
 _GATE_OUTCOMES = ("promote", "reject", "inconclusive", "failed")
 
 
 def policy_of(workspace: Workspace) -> Policy:
-    """The policy that the settings POLICY_* make; a share of drifted columns of 0 is not used."""
+    """The policy of the settings POLICY_*; a drifted-columns share of 0 disables that criterion."""
     chosen = {name: getattr(workspace.settings, f"policy_{name}") for name in Policy.model_fields}
     return Policy(**(chosen | {"drifted_columns": chosen["drifted_columns"] or None}))
 
@@ -34,7 +34,7 @@ def records_of(workspace: Workspace, model: str) -> tuple[DecisionRecord, ...]:
 
 
 def history_of(workspace: Workspace, model: ModelRef, records: Sequence[DecisionRecord], source: Source) -> History:
-    """What is known of the champion `model`: windows of `source`, and every action."""
+    """History of the champion `model`: windows of `source`, and all actions."""
     return History(
         champion=_champion(workspace, model),
         observations=observations_of([r for r in records if r.version == model.version], source),
@@ -43,14 +43,14 @@ def history_of(workspace: Workspace, model: ModelRef, records: Sequence[Decision
 
 
 def actions_of(records: Sequence[DecisionRecord]) -> tuple[PastAction, ...]:
-    """What was done, oldest first."""
+    """Past actions, oldest first."""
     return tuple(action for record in records if (action := _action(record)))
 
 
 def span_of(at: Sequence[datetime], source: Source, earlier: Sequence[DecisionRecord], version: int) -> Span | None:
-    """Where a window with answers at these times lies, seen from the windows of a version before it; None if it is empty.
+    """The span of a window with predictions at these times, relative to earlier windows of the version; None if it is empty.
 
-    It opens an observation of its own if at least half of it is newer than the one before was when that was opened.
+    The window starts a new observation if at least half of its predictions are newer than the anchor of the previous one.
     """
     if not at:
         return None
@@ -62,7 +62,7 @@ def span_of(at: Sequence[datetime], source: Source, earlier: Sequence[DecisionRe
 
 
 def observations_of(records: Sequence[DecisionRecord], source: Source) -> tuple[Observation, ...]:
-    """The windows of `source`, oldest first: of those with one anchor the latest. An empty window stands for itself."""
+    """The observations of `source`, oldest first: per anchor the latest window. Each empty window counts separately."""
     latest: dict[object, Observation] = {}
     for record in records:
         if record.observation is None or (record.span and record.span.source != source):
@@ -74,7 +74,7 @@ def observations_of(records: Sequence[DecisionRecord], source: Source) -> tuple[
 
 
 def requested_labels(records: Sequence[DecisionRecord]) -> frozenset[str]:
-    """Predictions whose label was asked for because the model was unsure: they say nothing of how accurate it is."""
+    """Ids of predictions whose label was requested because of uncertainty: accuracy on them is biased."""
     return frozenset(name for record in records for name in record.labels.uncertain)
 
 
@@ -90,7 +90,7 @@ def _champion(workspace: Workspace, model: ModelRef) -> Champion:
 
 
 def _action(record: DecisionRecord) -> PastAction | None:
-    """What was done: a request for labels by being decided, a retraining or a rollback once it was started."""
+    """A label request or reset counts when decided, a retraining or rollback once it was started; None otherwise."""
     if record.action in ("collect_labels", "reset"):
         return PastAction(at=record.at, kind=record.action)  # type: ignore[arg-type]
     if record.action not in ("retrain", "roll_back") or record.outcome is None:

@@ -1,7 +1,7 @@
-"""Monitoring: from a window of answers to a stored decision, its report and its files.
+"""Monitoring: from a window of predictions to a stored decision, its report and its files.
 
-What is here: the five steps' work, each a function from values to a value. What is not: how drift, accuracy and the decision
-are computed (`core`), where windows come from (`windows`), and acting on a decision (`cycle`).
+Here: the operations of the monitoring steps. Not here: how drift, accuracy and the decision are computed
+(`core.monitoring`), where windows come from (`windows`), and acting on a decision (`cycle`).
 """
 
 from datetime import datetime
@@ -24,14 +24,14 @@ from openmlops.operations.release.exporting import REFERENCE_FILE
 from openmlops.operations.workspace import Workspace
 
 MIN_LABELS = 30
-"""labelled answers below which their accuracy is not reported: its interval would say nothing"""
+"""minimum number of labelled predictions to report their accuracy: below it the interval is too wide"""
 OUTCOME_FILE = "monitoring.json"
 SHOWN_PROBLEMS = 3
 ACTIONS_TO_TAKE = ("retrain", "collect_labels", "roll_back")
 
 
 class DecisionSummary(Value):
-    """The decision of a monitoring run: `openmlops why ID` tells the rest. `labels` are the predictions worth labelling."""
+    """The decision of a monitoring run; `openmlops why ID` prints the whole record. `labels` are the predictions to label."""
 
     id: str
     action: Action
@@ -40,7 +40,7 @@ class DecisionSummary(Value):
 
 
 class MonitoringOutcome(Value):
-    """One monitoring run: the object that `openmlops monitor --json` prints. What could not be measured is None."""
+    """One monitoring run: the object that `openmlops monitor --json` prints. Values that could not be measured are None."""
 
     model: ModelRef
     source: Source
@@ -56,14 +56,15 @@ class MonitoringOutcome(Value):
 
     @property
     def exit_code(self) -> int:
-        """0: nothing to do; 3: drift, or something to do; 4: not measurable."""
+        """0: nothing to do; 3: drift or an action to take; 4: not measurable."""
         if self.decision.action in ACTIONS_TO_TAKE or self.drift.outcome == "drift":
             return 3
         return 4 if self.decision.action == "not_measurable" else 0
 
 
 def run_evidently_report(workspace: Workspace, window: WindowRef) -> EvidentlyReport:
-    """Evidently's page of the window against the version's own reference, in MONITORING_DIR; without a page, why not."""
+    """Write Evidently's report of the window against the version's reference to MONITORING_DIR. Without a report, `problems`
+    says why."""
     reference = pd.read_parquet(workspace.registry.fetch(window.model) / REFERENCE_FILE)
     current = pd.read_parquet(window.path, columns=list(window.columns))
     return write_report(current, reference, workspace.monitoring)
@@ -72,9 +73,9 @@ def run_evidently_report(workspace: Workspace, window: WindowRef) -> EvidentlyRe
 def trigger_decision(
     workspace: Workspace, window: WindowRef, report: EvidentlyReport, now: datetime, by: str, id_: str = ""
 ) -> DecisionRecord:
-    """Measure the window, look back, decide, and keep the decision with everything that it rests on.
+    """Measure the window, decide from it and the history, and store the decision with its evidence.
 
-    Repeated with the same `id_`, it is the decision that was kept: the repeat must not look back at itself.
+    Idempotent by `id_`: a retry returns the stored decision, which must not become part of its own history.
     """
     if kept := workspace.decisions.find(id_):
         return kept
@@ -137,7 +138,7 @@ def _predictions(task: Task, frame: pd.DataFrame, window: WindowRef) -> Predicti
 def _labelled(
     task: Task, window: WindowRef, frame: pd.DataFrame, requested: frozenset[str], estimate: AccuracyEstimate | None
 ) -> LabelledAccuracy | None:
-    """The score on the answers whose label has come, but for those that were asked for because the model was unsure."""
+    """The score on labelled predictions, without those whose label was requested because of uncertainty."""
     known = frame[frame["label"].notna() & ~frame["id"].isin(requested)]
     if len(known) < MIN_LABELS:
         return None
@@ -146,7 +147,7 @@ def _labelled(
 
 
 def _to_label(task: Task, window: WindowRef, frame: pd.DataFrame, k: int) -> WorthLabelling:
-    """Which unlabelled answers to ask labels for."""
+    """The unlabelled predictions to request labels for, at most `k`."""
     unlabelled = frame[frame["label"].isna()]
     if unlabelled.empty:
         return WorthLabelling()
@@ -156,7 +157,7 @@ def _to_label(task: Task, window: WindowRef, frame: pd.DataFrame, k: int) -> Wor
 def store_monitoring_artifacts(
     workspace: Workspace, window: WindowRef, report: EvidentlyReport, decided: DecisionRecord
 ) -> MonitoringOutcome:
-    """Put the run's outcome beside its files in MONITORING_DIR, and all of it under the monitored version's MLflow run."""
+    """Write the outcome to MONITORING_DIR, and log it with all files and metrics to the monitored version's MLflow run."""
     path = workspace.monitoring / OUTCOME_FILE
     files = [found for found in (window.path, report.html, report.json_, str(path)) if found]
     outcome = _outcome(window, report, decided, tuple(files))
@@ -197,7 +198,7 @@ def _first(problems: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _metrics(outcome: MonitoringOutcome) -> dict[str, float]:
-    """What was measured, by MLflow's names; what was not is left out."""
+    """Measured values by MLflow metric name; missing ones are left out."""
     estimated = outcome.estimate.accuracy if outcome.estimate else None
     found = {
         "monitoring_rows": float(outcome.n),

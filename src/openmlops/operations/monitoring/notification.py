@@ -1,7 +1,7 @@
-"""Who is told of a decision: the log always, the webhook of the settings if there is one.
+"""Notifications of decisions: always to the log, and to the webhook if one is configured.
 
-A decision is told once: the same action about the same version again is no news. A webhook that fails costs a log line, for
-the decision is kept all the same.
+The same action about the same version is not repeated. A failing webhook is logged and changes nothing: the decision is
+stored anyway.
 """
 
 import logging
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Notification(Value):
-    """What is posted. `outcome` is None when nothing was done about the decision."""
+    """The JSON payload. `outcome` is None if nothing was done about the decision."""
 
     model: str
     version: int
@@ -31,7 +31,7 @@ class Notification(Value):
 
 
 def notify(workspace: Workspace, found: CycleOutcome) -> bool:
-    """Tell of a turn whose decision is news; whether the webhook took it."""
+    """Log the cycle's decision, and post it to the webhook if it is new. Returns whether the webhook accepted it."""
     decision = found.monitoring.decision
     news = Notification(
         model=found.monitoring.model.name,
@@ -50,7 +50,7 @@ def notify(workspace: Workspace, found: CycleOutcome) -> bool:
 
 
 def _is_news(workspace: Workspace, news: Notification) -> bool:
-    """Whether the decision before this one was another, or something was done; `nothing` is news to nobody."""
+    """Whether something was done, or the action differs from the previous decision's and is one to report."""
     if news.outcome:
         return True
     before = [r for r in records_of(workspace, news.model) if r.observation and r.id != news.decision]

@@ -1,9 +1,9 @@
-"""Watching: when is it time to take a turn of the loop?
+"""The watcher: runs a cycle whenever a trigger is due.
 
-Triggers: the schedule; as many new answers as a window holds; as many new labels as a retraining needs; a request. Drift and
-performance are what a turn then looks for. A request is a record among the decisions (`openmlops watch --request WHY`, or a
-POST to the server's `/trigger`): any watcher on the same database takes it up within `POLL` seconds.
-What is not here: the turn itself (`cycle`). Any number of watchers may run; one takes each turn.
+Triggers: the schedule; a window of new predictions; enough new labels for a retraining; a request. Drift and accuracy are
+checked in the cycle itself. A request is a decision record (`openmlops watch --request WHY`, or POST `/trigger`) that any
+watcher on the same database picks up within `POLL` seconds. Any number of watchers may run; one of them runs each cycle.
+Not here: the cycle itself (`cycle`).
 """
 
 import logging
@@ -22,7 +22,7 @@ from openmlops.operations.run_leases import close_orphans
 from openmlops.operations.workspace import Workspace
 
 POLL = 5.0
-"""seconds between looks at the triggers"""
+"""seconds between checks of the triggers"""
 
 _LEVELS = {LeaseTaken: logging.INFO, ModelNotFound: logging.WARNING}
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class TriggerState(Value):
-    """How things stood at the last turn: `at`, how many answers of which version there were, and how many unused labels."""
+    """State that triggers compare: time, champion version, number of its logged predictions, number of unused labels."""
 
     at: datetime
     version: int
@@ -39,7 +39,7 @@ class TriggerState(Value):
 
 
 def current_state(workspace: Workspace, now: datetime) -> TriggerState:
-    """How things stand. Raises ModelNotFound if there is no champion."""
+    """Read the current state. Raises ModelNotFound if there is no champion."""
     model = load_latest_model(workspace)
     predictions = workspace.inference_log.count(model.name, model.version)
     labels = workspace.labelled_inputs.count_new(model.name)
@@ -49,7 +49,7 @@ def current_state(workspace: Workspace, now: datetime) -> TriggerState:
 def trigger_reason(
     last: TriggerState | None, seen: TriggerState, every: timedelta, window: int, labels: int, requests: tuple[str, ...]
 ) -> str:
-    """Why a turn is due, in words; empty if none is."""
+    """Why a cycle is due, as text; empty if none is."""
     if last is None:
         return "the watch begins"
     if requests:
@@ -65,13 +65,13 @@ def trigger_reason(
 
 
 def request(workspace: Workspace, reason: str, now: datetime) -> DecisionRecord:
-    """Ask the watchers for a turn now. Raises ModelNotFound if there is no champion."""
+    """Request a cycle from the running watchers. Raises ModelNotFound if there is no champion."""
     model = load_latest_model(workspace)
     return _appended(workspace, requested(model.name, model.version, reason, by="a person", now=now))
 
 
 def reset_breaker(workspace: Workspace, reason: str, now: datetime) -> DecisionRecord:
-    """A person has looked: challengers that were rejected in a row no longer keep retrainings back."""
+    """Reset the circuit breaker: earlier rejected challengers no longer block retrainings. Raises ModelNotFound."""
     model = load_latest_model(workspace)
     record = requested(model.name, model.version, reason, by="a person", now=now)
     return _appended(workspace, record.model_copy(update={"action": "reset"}))
@@ -80,9 +80,9 @@ def reset_breaker(workspace: Workspace, reason: str, now: datetime) -> DecisionR
 def watch(
     workspace: Workspace, run_cycle: Callable[[], CycleOutcome], every: timedelta, window: int, ended: threading.Event
 ) -> Iterator[CycleOutcome]:
-    """Take a turn whenever one is due, and yield what came of it, until `ended` is set. What fails is logged, and tried anew.
+    """Run a cycle whenever one is due and yield its outcome, until `ended` is set. A failure is logged and retried.
 
-    A turn that another watcher takes counts as taken. What fails in the same way again is not logged again.
+    A cycle that another watcher runs counts as run. A repeated identical failure is logged once.
     """
     last: TriggerState | None = None
     last_problem = ""

@@ -1,7 +1,7 @@
-"""Windows: what the champion answered lately, or what it answers to the frozen test split, as one Parquet file.
+"""Windows: the champion's latest predictions, or its predictions on the frozen test split, as one Parquet file.
 
-What is here: gathering, and the simulation. SIMULATE_DRIFT corrupts the images before the model sees them; nothing else in
-this project reads it, so the verdict that follows is measured like any other. What is not: any judgement (`monitoring`).
+SIMULATE_DRIFT corrupts the images before inference; no other code reads it, so the drift that follows is measured like any
+other. Not here: evaluation of a window (`monitor`).
 """
 
 import hashlib
@@ -29,14 +29,14 @@ Source = Literal["log", "test-set"]
 
 WINDOW_FILE = "inference.parquet"
 SIMULATED_CORRUPTION = ("brightness", 4)
-"""kind and severity of what SIMULATE_DRIFT does to every image (core/images/corruptions.py)"""
+"""kind and severity of the corruption that SIMULATE_DRIFT applies to every image (core/images/corruptions.py)"""
 
 
 class WindowRef(Value):
-    """A window of `n` answers of a version, in a file with the columns that `InferenceLog.export` writes.
+    """A window of `n` predictions of a version, in a file as `write_parquet` writes it.
 
-    `columns` are those of the features, `since` and `until` the first and the last answer's time, None in an empty window.
-    `left_out` counts answers whose input was to be answered again, but is not kept any more.
+    `columns` are the feature columns, `since` and `until` the times of the first and the last prediction, None if empty.
+    `left_out` counts predictions that could not be repeated because their input is no longer stored.
     """
 
     model: ModelRef
@@ -52,7 +52,7 @@ class WindowRef(Value):
 
 
 def load_latest_model(workspace: Workspace) -> ModelRef:
-    """The champion of now, by the ledger. Raises ModelNotFound if there is none."""
+    """The current champion by the ledger. Raises ModelNotFound if there is none."""
     name = workspace.model_name
     version = workspace.ledger.champion(name)
     if version is None:
@@ -61,7 +61,7 @@ def load_latest_model(workspace: Workspace) -> ModelRef:
 
 
 def collect_inference_data(workspace: Workspace, model: ModelRef, last: int, source: Source, now: datetime) -> WindowRef:
-    """Write the window to MONITORING_DIR/inference.parquet: the `last` logged answers, or as many test images, answered `now`.
+    """Write the window to MONITORING_DIR/inference.parquet: the `last` logged predictions, or as many on test images.
 
     Raises DataError and DataCorrupt for the test set, ModelCorrupt, and ServiceUnavailable.
     """
@@ -88,7 +88,7 @@ def collect_inference_data(workspace: Workspace, model: ModelRef, last: int, sou
 
 
 def _test_window(workspace: Workspace, model: ModelRef, last: int, now: datetime) -> Window:
-    """Test images, at most `last`, drawn by a fixed seed, with their true labels."""
+    """Predictions on at most `last` test images, sampled with a fixed seed, with their true labels."""
     folder = workspace.registry.fetch(model)
     description = Description.read(folder / "model.json")
     splits = datasets.split(workspace, datasets.ingest(workspace), description.split_seed)
@@ -111,7 +111,7 @@ def _test_window(workspace: Workspace, model: ModelRef, last: int, now: datetime
 
 
 def _predicted_again(workspace: Workspace, model: ModelRef, window: Window) -> tuple[Window, int]:
-    """The same logged inputs, corrupted and answered anew by the same version, and how many are not kept any more."""
+    """New predictions of the same version on the corrupted logged inputs, and the number of inputs no longer stored."""
     images, kept = [], []
     for index, sha256 in enumerate(window.input_sha256):
         try:
@@ -126,12 +126,12 @@ def _predicted_again(workspace: Workspace, model: ModelRef, window: Window) -> t
 
 
 def _corrupted_if_simulated(workspace: Workspace, images: np.ndarray) -> np.ndarray:
-    """What the model is shown for these images."""
+    """The images, corrupted if SIMULATE_DRIFT is set."""
     return corrupt(images, *SIMULATED_CORRUPTION, seed=0) if workspace.settings.simulate_drift else images
 
 
 def _predict(workspace: Workspace, model: ModelRef, window: Window, images: np.ndarray) -> Window:
-    """The window with what the version's exported file answers to n images."""
+    """The window with predictions and features of the version's exported model on n images."""
     use_case = workspace.use_case
     onnx = inference.load_exported(use_case, workspace.registry.fetch(model))
     predictions, features = inference.predict_with_features(use_case, onnx, images)
@@ -171,10 +171,10 @@ def _rows_of(window: Window, rows: Sequence[int]) -> Window:
 
 
 def write_parquet(path: Path, window: Window, predictions: Mapping[str, Any], version: int) -> None:
-    """Write a window of a version as Parquet, whole or not at all.
+    """Write a window of a version as Parquet, atomically.
 
-    One row a prediction: id, at, version, input_sha256, the features by name, the columns that its task makes of `answers` and
-    labels, latency_ms.
+    One row per prediction: id, at, version, input_sha256, the features by name, the task's columns of `predictions` and labels,
+    latency_ms.
     """
     import pyarrow.parquet
 

@@ -1,7 +1,7 @@
-"""A project for one's own data: a small folder with a use case in it, its data copied, checked and made a version.
+"""Creates a project for the user's own data: a folder with a use case and the data, copied, validated and versioned.
 
-What is here: what must be true of name and folders, and the order of things; a project that cannot be made leaves nothing. What
-is not: what the images mean (`usecases/*/arrange`, and each one's checks) and the texts of the files (`project_files`).
+Here: requirements on name and folders, and the order of steps; a failure leaves nothing behind. Not here: the meaning of the
+images (`usecases/*/arrange` and their checks) and the texts of the files (`templates`).
 """
 
 import keyword
@@ -29,7 +29,7 @@ MAX_NAME_LENGTH = 50
 
 
 class NewProject(Value):
-    """What was made: `side` is that of the squares that a classifier looks at, in pixels."""
+    """The created project. `side` is the side of a classifier's square model input in pixels, None for a detector."""
 
     path: str
     name: str
@@ -45,9 +45,9 @@ class NewProject(Value):
 
 
 def create(place: Path, kind: Kind, source: Path) -> NewProject:
-    """Make the project in `place`, which is not there or empty, with the images of `source`.
+    """Create the project in `place`, which must be missing or empty, with the images of `source`.
 
-    Raises SettingsError for a name or a folder that will not do, DataError and DataInvalid for the data.
+    Raises SettingsError for an invalid name or folder, DataError and DataInvalid for the data.
     """
     place, source = absolute(place), absolute(source)
     name = module_name(place.name)
@@ -64,7 +64,7 @@ def create(place: Path, kind: Kind, source: Path) -> NewProject:
 
 
 def module_name(project: str) -> str:
-    """The name of the project's module. Raises SettingsError for a name that Python could not import, or knows already."""
+    """The name of the project's module. Raises SettingsError if it is not importable or already taken by a module."""
     name = project.replace("-", "_")
     remedy = f"Use up to {MAX_NAME_LENGTH} letters, digits, '-' and '_', a letter first, as in my-project"
     if not (
@@ -90,7 +90,7 @@ def _require_separate(place: Path, source: Path) -> None:
 
 @contextmanager
 def _removed_on_failure(place: Path) -> Iterator[None]:
-    """Make the folder; if the block fails, what was made is taken away again."""
+    """Create the folder; if the block raises, remove what was created."""
     was_there = place.exists()
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def _refuse(problems: tuple[Problem, ...]) -> None:
 
 
 def _add_data(workspace: Workspace, kind: Kind, arranged: Arranged, raw: Path, is_repository: bool) -> NewProject:
-    """The data as a version, and what came of it. Raises DataInvalid in the names of the files that the user has."""
+    """Add the data as a version and describe the project. Raises DataInvalid, which names the user's original files."""
     try:
         dataset = datasets.add(workspace, raw)
     except DataInvalid as error:
@@ -146,7 +146,7 @@ def _add_data(workspace: Workspace, kind: Kind, arranged: Arranged, raw: Path, i
 
 
 def _notes(validation: int, kind: Kind) -> tuple[str, ...]:
-    """What will not work with so few images, with these variables, or without what is not installed."""
+    """Warnings: too few images, overriding environment variables, missing extras."""
     sources = Settings.sources()
     overruled = [name.upper() for name in ("use_case", "model_name") if sources[name] == "environment"]
     notes = [f"{name} is set in the environment, which goes before the project's .env: unset it" for name in overruled]
@@ -163,7 +163,7 @@ def _is_in_repository(place: Path) -> bool:
 
 
 def _init_repository(place: Path) -> bool:
-    """Make one, where git is installed."""
+    """Run `git init` if git is installed; whether it succeeded."""
     if shutil.which("git") is None:
         return False
     return subprocess.run(["git", "-C", str(place), "init", "--quiet"], capture_output=True, timeout=60).returncode == 0

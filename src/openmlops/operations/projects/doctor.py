@@ -1,7 +1,7 @@
-"""Is everything there that the settings name: one finding a service, each with its remedy. Nothing is made or changed.
+"""Checks that every configured service is available: one finding per service, with its remedy. Read-only.
 
-What is here: the home folder, database, MLflow, object store, ZenML, prediction server. What is not: the stack that is
-registered in ZenML (`pipelines.zenml_stack`), and the data (`openmlops data status`).
+Here: home folder, database, MLflow, object store, ZenML, prediction server. Not here: the stack registered in ZenML
+(`pipelines.zenml_stack`), and the data (`openmlops data status`).
 """
 
 import shutil
@@ -20,15 +20,15 @@ from openmlops.errors import OpenMLOpsError
 from openmlops.operations.workspace import Workspace
 
 FREE_BYTES = 2 * 1024**3
-"""below this a training's checkpoints and exports may not fit"""
+"""free disk space below which checkpoints and exports of a training may not fit"""
 OLDEST = {"PostgreSQL": (12,), "MySQL": (8,), "MariaDB": (10, 5)}
 SECONDS = 5.0
 
 
 class Finding(Value):
-    """What is to be said of one service. `failed`: commands that need it will fail until `remedy` is done.
+    """Status of one service. `failed`: commands that need it fail until `remedy` is applied.
 
-    Neither text ends in a full stop; whoever prints both sets them.
+    `says` and `remedy` have no full stop at the end; the caller adds punctuation.
     """
 
     service: str
@@ -38,7 +38,7 @@ class Finding(Value):
 
 
 class Examination(Value):
-    """All findings, in the order in which commands need the services."""
+    """All findings, in the order in which commands use the services."""
 
     findings: tuple[Finding, ...]
 
@@ -49,7 +49,7 @@ class Examination(Value):
 
 
 def examine(workspace: Workspace, server: str) -> Iterator[Finding]:
-    """Look at each service in turn, the prediction server at the URL `server` last."""
+    """Check each service, the prediction server at the URL `server` last."""
     checks: dict[str, Callable[[], Finding]] = {
         "settings": lambda: _settings(workspace),
         "home": lambda: _home(workspace),

@@ -1,7 +1,7 @@
-"""The `.env` file of a stack of servers: every address that commands on this machine need, every secret made here and now.
+"""The `.env` file of a server stack: service addresses and generated secrets.
 
-What is here: adding what is missing, so that it can be repeated and never changes a secret that is in use. What is not: the
-services themselves (`deploy/compose.yml`), and reading the file (`settings`).
+Adds missing variables only, so it is idempotent and never changes a secret in use. Not here: the services themselves
+(`deploy/compose.yml`), and reading the file (`settings`).
 """
 
 import fcntl
@@ -23,7 +23,7 @@ COMPOSE_FILE = Path("deploy/compose.yml")
 
 @dataclass(frozen=True)
 class Variable:
-    """One line of the file. An empty `value` is a secret, made when the line is written."""
+    """One line of the file. An empty `value` is a secret, generated when the line is written."""
 
     name: str
     value: str = ""
@@ -31,7 +31,7 @@ class Variable:
 
 @dataclass(frozen=True)
 class Section:
-    """Lines that belong together, under a comment."""
+    """Related variables under a comment."""
 
     comment: str
     variables: tuple[Variable, ...]
@@ -87,7 +87,7 @@ COMPOSE = (
 
 
 class EnvFile(Value):
-    """What was done: names only, never a value."""
+    """The variables that were added and kept: names only, never values."""
 
     path: str
     added: tuple[str, ...]
@@ -95,9 +95,9 @@ class EnvFile(Value):
 
 
 def prepare_compose(folder: Path) -> EnvFile:
-    """Complete `.env` in `folder`, the root of a clone, for its Compose file, and let Compose see it too.
+    """Complete `.env` in `folder`, the root of a clone, and link it beside the Compose file.
 
-    Values that are there stay. Raises SettingsError where there is no Compose file, or `.env` cannot be written.
+    Existing values stay. Raises SettingsError if there is no Compose file, or `.env` cannot be written.
     """
     if not (folder / COMPOSE_FILE).is_file():
         raise SettingsError(f"There is no {COMPOSE_FILE} in {folder}", "Run it in the root of a clone of the repository")
@@ -111,7 +111,7 @@ def prepare_compose(folder: Path) -> EnvFile:
 
 
 def _complete(path: Path) -> EnvFile:
-    """Append what is missing, by one process at a time; the file is private from the moment that it exists."""
+    """Append missing variables under a file lock; the file is created with mode 0600."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(handle, "r+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -136,7 +136,7 @@ def _lines(kept: set[str]) -> str:
 
 
 def _show_to_compose(path: Path, link: Path) -> None:
-    """Compose reads the `.env` beside its own file."""
+    """Link `.env` beside the Compose file, where Compose reads it."""
     with suppress(FileExistsError):
         link.symlink_to(Path("..") / path.name)
     if link.resolve() != path.resolve():

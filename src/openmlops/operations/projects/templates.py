@@ -1,4 +1,4 @@
-"""The texts of a new project: settings, the use case, what to type next, what git leaves out."""
+"""File templates of a new project: .env, the use case, README and .gitignore."""
 
 import json
 
@@ -95,7 +95,7 @@ WIDTH = 16
 
 
 def texts(name: str, kind: str, classes: tuple[str, ...], side: int) -> dict[str, str]:
-    """File name -> text."""
+    """File name -> content, for a project of `kind` with these class names; `side` in pixels (classification)."""
     is_classification = kind == "classification"
     module = CLASSIFICATION if is_classification else DETECTION
     listed = "".join(f"\n        {json.dumps(text, ensure_ascii=False)}," for text in classes)
