@@ -1,7 +1,7 @@
-"""Patience with services: what a pipeline does is repeated while a database, object store or MLflow is away.
+"""Retries with exponential backoff: pipeline operations are repeated while a database, object store or MLflow is unavailable.
 
-Everything that is repeated here is safe to repeat: whatever it did before the service went away is found, not done again.
-What is not here: commands that only ask, which fail at once; and answers that no waiting changes (`ServiceRefused`).
+Every operation retried here is idempotent. Not retried: read-only commands, which fail immediately, and errors that waiting
+cannot fix (`ServiceRefused`).
 """
 
 import time
@@ -13,7 +13,7 @@ from openmlops.operations.workspace import Workspace
 from openmlops.terminal import say
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-"""seconds between two attempts; each pause is twice the one before"""
+"""seconds between two attempts; the pause doubles from the first to the longest"""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,8 +25,8 @@ def retry(
     *values: P.args,
     **named: P.kwargs,
 ) -> T:
-    """`operation(workspace, *values)`, repeated while it raises ServiceUnavailable, up to SERVICE_PATIENCE_SECONDS after the
-    first time. One line on standard error says that it waits, one that it goes on. Raises what the last attempt raised.
+    """Call `operation(workspace, *values, **named)` until it no longer raises ServiceUnavailable, for up to
+    SERVICE_PATIENCE_SECONDS after the first failure. Reports waiting and recovery on standard error. Raises the last error.
     """
     patience = workspace.settings.service_patience_seconds
     pause, until = FIRST_PAUSE, 0.0
@@ -52,7 +52,7 @@ def retry(
 
 
 def require_services(workspace: Workspace) -> None:
-    """Make sure that database, MLflow and object store answer now: a mistyped address must not be waited for.
+    """Check that database, MLflow and object store are reachable, so that a mistyped address fails immediately.
 
     Raises ServiceUnavailable.
     """

@@ -1,8 +1,8 @@
-"""Who works on an MLflow run: the process that holds its lease; and what becomes of runs whose process died.
+"""Leases on MLflow runs: which process works on a run, and how runs of dead processes are closed.
 
-A run is held under the name of its start from before it is made until its process ends, so that no kill leaves one unheld.
-`close_orphans` closes the runs of dead processes as failed, with a reason; the same command opens its run again and goes on.
-What is not here: which command goes on with which run (`training`, `grid`).
+The lease is taken under a start id before the run is created and held until the process ends, so that every run has a
+holder. `close_orphans` closes the runs of dead processes as failed, with a reason; repeating the command reopens and resumes
+its run. Not here: which command resumes which run (`train`, `grid`).
 """
 
 import logging
@@ -25,7 +25,7 @@ from openmlops.operations.workspace import Workspace
 
 LEASE = timedelta(seconds=60)
 GRACE = timedelta(seconds=60)
-"""how long a lease has run out before a process of another machine counts as dead"""
+"""time since a lease expired after which a process on another machine counts as dead"""
 PREFIX = "run/"
 
 T = TypeVar("T")
@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def run_lease(workspace: Workspace, start_id: str) -> Iterator[None]:
-    """Say, while the block runs, that this process works on the run of the start `once`. Raises ServiceUnavailable at first;
-    a database that goes away later is waited for.
+    """Hold the lease of the run with this start id, renewed in a thread while the block runs. Raises ServiceUnavailable on
+    entry; later outages of the database are tolerated.
     """
     name, holder, ended = PREFIX + start_id, Process.this().model_dump_json(), threading.Event()
     workspace.leases.seize(name, holder, LEASE)
@@ -49,7 +49,8 @@ def run_lease(workspace: Workspace, start_id: str) -> Iterator[None]:
 
 @contextmanager
 def next_start(folder: Path) -> Iterator[str]:
-    """A text that names the start of this folder's next run, the same again until the block has ended well."""
+    """Yield the start id of the folder's next run. It stays the same until the block succeeds, so that a repeated start finds
+    the run of an interrupted one."""
     note = folder / "start"
     start_id = note.read_text() if note.exists() else uuid.uuid4().hex
     write_text(note, start_id)
@@ -59,7 +60,8 @@ def next_start(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def hold_run(workspace: Workspace, run_id: str) -> Iterator[None]:
-    """Hold a run, opened again if it was closed as an orphan; if the block fails, it is closed as failed, with the reason."""
+    """Hold the lease of a run, reopened if it was closed as an orphan. If the block raises, the run is closed as failed, with
+    the reason."""
     start_id = workspace.tracking.tags(run_id).get(START_TAG)
     with run_lease(workspace, start_id) if start_id else nullcontext():
         workspace.tracking.resume(run_id)
@@ -68,7 +70,7 @@ def hold_run(workspace: Workspace, run_id: str) -> Iterator[None]:
 
 
 def fails_its_run(operation: Callable[..., T]) -> Callable[..., T]:
-    """If the operation raises, the training's run is closed as failed, with the reason."""
+    """Decorator: if the operation raises, the run of its TrainedRef argument is closed as failed, with the reason."""
 
     @wraps(operation)
     def run(workspace: Workspace, *values: Any) -> T:
@@ -80,9 +82,9 @@ def fails_its_run(operation: Callable[..., T]) -> Callable[..., T]:
 
 
 def close_orphans(workspace: Workspace) -> tuple[str, ...]:
-    """Close the open runs of processes that are dead: of this machine, or silent for longer than GRACE; the runs' ids.
+    """Close the open runs of dead processes: of this machine, or silent for longer than GRACE. Returns the ids of the runs.
 
-    Costs one query where there is nothing to do. Raises ServiceUnavailable.
+    Costs one query if there are none. Raises ServiceUnavailable.
     """
     closed: list[str] = []
     for lease in workspace.leases.named(PREFIX):
@@ -95,7 +97,7 @@ def close_orphans(workspace: Workspace) -> tuple[str, ...]:
 
 
 def _reason_dead(lease: Lease) -> str:
-    """Why nobody works on it any more, as its run will say; empty if somebody may."""
+    """Why the holder of the lease is dead, as recorded on the run; empty if it may be alive."""
     process = Process.model_validate_json(lease.holder)
     going_on = "The same command goes on with it."
     if process.is_dead:

@@ -1,6 +1,6 @@
-"""One place where Settings become adapters. Made once, at an entry point, and handed down.
+"""The workspace: adapters built from Settings, created once at an entry point and passed down.
 
-Everything is imported and made on first use: no command pays for a library that it does not need, and `--help` for none.
+Everything is imported and built on first use, so that a command loads only the libraries it needs, and `--help` none.
 """
 
 from functools import cached_property
@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 
 
 class Workspace:
-    """The effective settings, the use case that they name, and an adapter for each outside system."""
+    """The effective settings, the use case they name, and one adapter per external system."""
 
     def __init__(self, settings: "Settings") -> None:
         self.settings = settings
 
     @classmethod
     def open(cls, use_case: str | None = None) -> "Workspace":
-        """The workspace of this process: settings from the environment, handed on to MLflow and ZenML; telemetry off."""
+        """The workspace of this process, with settings from the environment that are also passed to MLflow and ZenML (telemetry
+        off). Raises SettingsError."""
         from openmlops.settings import Settings, quiet_libraries
 
         quiet_libraries()
@@ -50,7 +51,7 @@ class Workspace:
 
     @property
     def model_name(self) -> str:
-        """The registered model: MODEL_NAME, else the use case's own. Raises SettingsError if no model can be called so."""
+        """The registered model: MODEL_NAME, by default the use case's name. Raises SettingsError for an invalid name."""
         from openmlops.core.types import model_name
 
         return model_name(self.settings.model_name or self.use_case.model_name)
@@ -120,56 +121,56 @@ class Workspace:
 
     @cached_property
     def ledger(self) -> "Ledger":
-        """The append-only record of who is champion."""
+        """The append-only ledger of champions."""
         from openmlops.adapters.ledger import Ledger
 
         return Ledger(self.engine)
 
     @cached_property
     def engine(self) -> "Engine":
-        """Our database, its schema at the newest revision."""
+        """The database engine, with the schema migrated to the newest revision."""
         from openmlops.adapters.database import connect
 
         return connect(self.settings.database)
 
     @cached_property
     def inference_log(self) -> "InferenceLog":
-        """What was answered in production, and the labels that joined."""
+        """The log of production predictions and their labels."""
         from openmlops.adapters.inference_log import InferenceLog
 
         return InferenceLog(self.engine)
 
     @cached_property
     def labelled_inputs(self) -> "LabelledInputs":
-        """Which answered inputs have a label, and which labels a data version has used."""
+        """The labelled production inputs, and which labels a data version has used."""
         from openmlops.adapters.labelled_inputs import LabelledInputs
 
         return LabelledInputs(self.engine)
 
     @cached_property
     def inputs(self) -> "InputStore":
-        """The images that were sent, by content: where the server keeps them."""
+        """The server's content-addressed store of received images."""
         from openmlops.adapters.input_store import InputStore
 
         return InputStore(self.home / "inputs")
 
     @cached_property
     def decisions(self) -> "Decisions":
-        """What was decided, from what, and what came of it."""
+        """The decisions, with their evidence and outcomes."""
         from openmlops.adapters.decisions import Decisions
 
         return Decisions(self.engine)
 
     @cached_property
     def activity(self) -> "Activity":
-        """How far each table has got."""
+        """Change markers of the tables, and the latest predictions."""
         from openmlops.adapters.activity import Activity
 
         return Activity(self.engine)
 
     @cached_property
     def leases(self) -> "Leases":
-        """Who may act now."""
+        """The leases that serialize cycles and MLflow runs."""
         from openmlops.adapters.leases import Leases
 
         return Leases(self.engine)

@@ -1,1 +1,1 @@
-"""The pipelines, as ZenML runs them. Nothing outside this package imports zenml."""
+"""ZenML pipelines and steps. Only this package imports zenml."""

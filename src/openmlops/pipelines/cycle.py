@@ -1,7 +1,7 @@
-"""One turn of the loop as a ZenML pipeline: monitor, decide, and, where the mode allows, retrain or roll back.
+"""One cycle as a ZenML pipeline: monitor, decide, and, if the mode allows, retrain or roll back.
 
-Monitoring and training are the pipelines that they are by themselves, here run as children. The loop closes only here and
-through the registry. One process at a time turns it (`operations.cycle.turn`).
+Runs the monitoring and training pipelines as children. Only here and through the registry do monitoring and training
+connect. One process at a time runs a cycle (`operations.monitoring.cycle.cycle_lease`).
 """
 
 import uuid
@@ -22,7 +22,7 @@ from openmlops.pipelines.training_pipeline import training_pipeline
 
 @pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_pipeline_logs=False, enable_artifact_metadata=False)
 def cycle_pipeline(window: int, source: str, by: str, mode: str, config: dict[str, Any]) -> None:
-    """One turn. `by` names it and marks its decision; `config` are the fields of the use case's TrainConfig."""
+    """One cycle. `by` identifies it and its decision; `config` are fields of the use case's TrainConfig."""
     monitoring_pipeline(window=window, source=source, by=by)
     plan = steps.plan_act(by, mode)
     act = plan.load().act
@@ -37,9 +37,10 @@ def cycle_pipeline(window: int, source: str, by: str, mode: str, config: dict[st
 def run_cycle(
     workspace: Workspace, mode: Mode, window: int = WINDOW, source: Source = "log", config: dict[str, Any] | None = None
 ) -> CycleOutcome:
-    """Take the turn, run the pipeline on the active stack, and say what came of it.
+    """Take the cycle lease, run the pipeline on the active stack, and return the outcome.
 
-    `config` is by default the champion's own. Raises LeaseTaken when another process has the turn, and what a step raised.
+    `window` is a number of predictions; `config` defaults to the champion's. Raises LeaseTaken if another process runs a cycle,
+    and the error of a failed step.
     """
     by = f"cycle {uuid.uuid4().hex[:12]}"
     with cycle.cycle_lease(workspace) as check, cycle.failing_started_acts(workspace):

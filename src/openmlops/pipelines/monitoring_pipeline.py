@@ -1,6 +1,6 @@
-"""The watching half of the loop as a ZenML pipeline: the champion of now in, a stored decision out.
+"""The monitoring pipeline in ZenML: from the current champion to a stored decision.
 
-`openmlops monitor` runs it, and so does `python -m openmlops.pipelines.monitoring_pipeline`. What is not here: acting on the
+`openmlops monitor` runs it, and so does `python -m openmlops.pipelines.monitoring_pipeline`. Not here: acting on the
 decision (`cycle`).
 """
 
@@ -16,12 +16,12 @@ from openmlops.pipelines.steps import monitoring as steps
 from openmlops.terminal import exit_code
 
 WINDOW = 500
-"""answers in a window, unless told otherwise"""
+"""default number of predictions in a window"""
 
 
 @pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_pipeline_logs=False, enable_artifact_metadata=False)
 def monitoring_pipeline(window: int, source: str, by: str) -> None:
-    """Five steps from the champion to a decision: `window` answers of `source` (log or test-set), asked for by `by`."""
+    """Five steps from the champion to a decision on `window` predictions of `source` (log or test-set), requested by `by`."""
     model = steps.load_latest_model()
     collected = steps.collect_inference_data(model, window, source)
     report = steps.run_evidently_report(collected)
@@ -30,14 +30,14 @@ def monitoring_pipeline(window: int, source: str, by: str) -> None:
 
 
 def run_monitoring(window: int = WINDOW, source: Source = "log", by: str = "a person") -> MonitoringOutcome:
-    """Run the pipeline on the active stack and return what it came to. Raises what a step raised."""
+    """Run the pipeline on the active stack and return its outcome. Raises the error of a failed step."""
     output = outputs_of(monitoring_pipeline, window=window, source=source, by=by)
     outcome: MonitoringOutcome = output("store_monitoring_artifacts")
     return outcome
 
 
 def main() -> None:
-    """Watch the last answers of the champion and print the outcome as JSON."""
+    """Monitor the champion's latest predictions and print the outcome as JSON."""
     open_workspace()
     print(run_monitoring().model_dump_json(indent=2))
 

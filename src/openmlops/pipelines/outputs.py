@@ -1,8 +1,8 @@
-"""Running a pipeline, and what its steps returned.
+"""Runs a pipeline and reads the outputs of its steps.
 
-ZenML finds steps again by the name of their module below a source root, which is the folder of the main module. Started as
-`python -m openmlops` that would be the package's own folder, and every module would be imported a second time under another
-name; started by `python -c` there would be none.
+ZenML imports steps by module name relative to a source root, by default the folder of the main module. With
+`python -m openmlops` that is the package's own folder, and every module would be imported twice under different names; with
+`python -c` there is none.
 """
 
 import sys
@@ -20,9 +20,10 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def outputs_of(pipeline: Callable[..., Any], **arguments: Any) -> Callable[[str], Any]:
-    """Run a pipeline on the active stack -> step name -> the value of that step's only output. Raises what a step raised.
+    """Run a pipeline on the active stack. Returns a function: step name -> value of that step's only output. Raises the
+    error of a failed step.
 
-    First the services must answer at once; later, steps wait for them.
+    Services must be reachable at the start; during the run, steps wait for them.
     """
     workspace = open_workspace()
     require_services(workspace)

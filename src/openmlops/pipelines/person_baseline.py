@@ -1,4 +1,4 @@
-"""The baseline of person detection as a ZenML pipeline: one training of tiny YOLO, judged like every other model.
+"""The baseline of person detection as a ZenML pipeline: one training of tiny YOLO, evaluated by the gate.
 
 `openmlops train --use-case person` runs it, and so does `python -m openmlops.pipelines.person_baseline`.
 """
@@ -19,7 +19,7 @@ from openmlops.terminal import exit_code
 
 @pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_pipeline_logs=False, enable_artifact_metadata=False)
 def person_baseline(config: dict[str, Any]) -> None:
-    """From the data to the gate, and the experiment as a table. `config` are the fields of the use case's TrainConfig."""
+    """From the data to the gate, with the experiment as a table. `config` are fields of the use case's TrainConfig."""
     splits = person.prepare_tiny_coco_dataset(seed=config["seed"])
     trained = person.train_yolo_tiny(splits, config)
     evaluation = shared.evaluate(trained)
@@ -30,7 +30,7 @@ def person_baseline(config: dict[str, Any]) -> None:
 
 
 def run_baseline(config: Value) -> TrainingOutcome:
-    """Run the pipeline on the active stack and gather what its steps returned. Raises what a step raised."""
+    """Run the pipeline on the active stack and return its outcome. Raises the error of a failed step."""
     output = outputs_of(person_baseline, config=config.model_dump())
     splits = output("prepare_tiny_coco_dataset")
     return TrainingOutcome.of(splits.dataset, output("evaluate"), output("register_model"), output("gate"))

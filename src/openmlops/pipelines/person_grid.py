@@ -1,4 +1,4 @@
-"""A grid of person detectors as a ZenML pipeline: train every combination, select on validation, stage the best, ask the gate.
+"""A grid of person detectors as a ZenML pipeline: train every combination, select on validation, stage the best, run the gate.
 
 `openmlops grid --use-case person` runs it, and so does `python -m openmlops.pipelines.person_grid`.
 """
@@ -19,7 +19,7 @@ from openmlops.terminal import exit_code
 
 @pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_pipeline_logs=False, enable_artifact_metadata=False)
 def person_grid(grid: dict[str, Any], seed: int) -> None:
-    """From the data to the gate's verdict on the best of the runs. `grid` are the fields of an `operations.grid.Grid`."""
+    """From the data to the gate's verdict on the best run. `grid` are the fields of a `Grid` (`operations.training.grid`)."""
     splits = person.prepare_tiny_coco_dataset(seed=seed)
     found = person.train_yolo_tiny_grid(splits, grid)
     trained, evaluation = person.select_best(found)
@@ -30,7 +30,8 @@ def person_grid(grid: dict[str, Any], seed: int) -> None:
 
 
 def run_grid(grid: Grid, seed: int = 0) -> Experiment:
-    """Run the pipeline on the active stack and return the experiment. `seed` is the split's. Raises what a step raised."""
+    """Run the pipeline on the active stack and return the experiment. `seed` is that of the split. Raises the error of a
+    failed step."""
     found: Experiment = outputs_of(person_grid, grid=grid.model_dump(), seed=seed)("summarize_yolo_experiment")
     return found
 

@@ -1,13 +1,13 @@
-"""Where ZenML keeps its state. Not here: what the steps do (`operations`), and any import of zenml."""
+"""Location of ZenML's state. Does not import zenml."""
 
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import choose_use_case, embed_zenml
 
 
 def open_workspace(use_case: str | None = None) -> Workspace:
-    """The workspace of this process, and ZenML's store under OPENMLOPS_HOME unless the user is connected to a server.
+    """The workspace of this process, with ZenML's store under OPENMLOPS_HOME unless the user is connected to a server.
 
-    A `use_case` that is given holds from now on, for the steps open a workspace of their own.
+    A given `use_case` is set for the whole process, because steps open their own workspace.
     """
     if use_case:
         choose_use_case(use_case)

@@ -1,4 +1,4 @@
-"""The training half of the loop as a ZenML pipeline: data version in, ledger entry out.
+"""The training pipeline in ZenML: from a data version to a ledger entry.
 
 `openmlops train` runs it, and so does `python -m openmlops.pipelines.training_pipeline`, as ZenML users start one. It is
 a dynamic pipeline: only those re-raise a step's own error, and can be called by another pipeline.
@@ -33,7 +33,7 @@ def training_pipeline(config: dict[str, Any]) -> None:
 
 
 def run_training(config: Value) -> TrainingOutcome:
-    """Run the pipeline on the active stack and gather what its steps returned. Raises what a step raised."""
+    """Run the pipeline on the active stack and return its outcome. Raises the error of a failed step."""
     output = outputs_of(training_pipeline, config=config.model_dump())
     return TrainingOutcome.of(output("ingest_data"), output("evaluate"), output("register_model"), output("gate"))
 

@@ -1,7 +1,7 @@
-"""This project's stack in ZenML: orchestrator, artifact store, MLflow as experiment tracker, and the secrets that they need.
+"""The ZenML stack: orchestrator, artifact store, MLflow as experiment tracker, and their secrets.
 
-Registered from the settings alone, without a question, as often as one likes: what is there already is compared and only what
-differs is changed. What is not here: where ZenML's own state is (`stack`), and the services themselves.
+Registered from the settings alone, non-interactively and idempotently: existing components are compared, and only differences
+are applied. Not here: the location of ZenML's state (`stack`), and the services themselves.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,16 +28,16 @@ KINDS = {
 }
 
 LOST_RACE = "IntegrityError"
-"""how a ZenML server tells that somebody else made the same thing between its look and its insert: then it is there"""
+"""in the error of a ZenML server when a concurrent client created the same object first: it exists then"""
 MAX_RACES = 6
-"""one for each thing of a stack: whoever loses one finds that thing made"""
+"""one per object of a stack: after a lost race, that object exists"""
 
 Change = Literal["made", "changed", "unchanged"]
 
 
 @dataclass(frozen=True)
 class ComponentSpec:
-    """One component as the settings ask for it."""
+    """One component as defined by the settings."""
 
     kind: str
     name: str
@@ -46,7 +46,7 @@ class ComponentSpec:
 
 
 class StackComponent(Value):
-    """One component of a stack. Its configuration names secrets and never holds one."""
+    """One component of a stack. Its configuration references secrets and never contains one."""
 
     kind: str
     name: str
@@ -56,7 +56,7 @@ class StackComponent(Value):
 
 
 class Registered(Value):
-    """A stack, and what was done to it."""
+    """A registered stack, and what was changed."""
 
     name: str
     id: str
@@ -66,7 +66,7 @@ class Registered(Value):
 
 
 def secrets_from_settings(workspace: Workspace) -> dict[str, dict[str, str]]:
-    """Name -> key -> value: the credentials of the object store and of MLflow, where there are any."""
+    """Secret name -> key -> value: the credentials of the object store and of MLflow, if any."""
     s = workspace.settings
     secrets = {}
     if s.minio_endpoint_url:
@@ -81,7 +81,7 @@ def secrets_from_settings(workspace: Workspace) -> dict[str, dict[str, str]]:
 
 
 def component_specs(workspace: Workspace) -> tuple[ComponentSpec, ...]:
-    """The components that the settings ask for; without an object store or an MLflow server those are folders and files."""
+    """The components that the settings define; local folders and files without an object store or an MLflow server."""
     s, name = workspace.settings, workspace.settings.zenml_stack_name
     objects = ComponentSpec("artifact_store", f"{name}-files", "local", {"path": str(workspace.home / "zenml-artifacts")})
     if s.minio_endpoint_url:
@@ -99,7 +99,7 @@ def component_specs(workspace: Workspace) -> tuple[ComponentSpec, ...]:
 
 
 def register(workspace: Workspace) -> Registered:
-    """Bring ZenML's stack to what the settings say, and make it the active one. Raises ServiceUnavailable."""
+    """Create or update ZenML's stack to match the settings, and activate it. Raises ServiceUnavailable."""
     with _service_errors():
         for _ in range(MAX_RACES):
             try:
@@ -123,14 +123,14 @@ def _register(workspace: Workspace) -> Registered:
 
 
 def show() -> Registered:
-    """The active stack as it is. Raises ServiceUnavailable."""
+    """The active stack. Raises ServiceUnavailable."""
     with _service_errors():
         client = Client()
         return _registered(client, client.active_stack_model, "unchanged", {})
 
 
 def check(workspace: Workspace) -> Iterator[Finding]:
-    """Whether the active stack is ours, is as the settings say, and its artifact store takes and gives back a file."""
+    """Check that the active stack is ours and matches the settings, and that its artifact store can write and read a file."""
     with _service_errors():
         client, name = Client(), workspace.settings.zenml_stack_name
         active = client.active_stack_model
@@ -182,7 +182,7 @@ def _runs(workspace: Workspace) -> str:
 
 
 def _ensure_secret(client: Client, name: str, values: Mapping[str, str]) -> None:
-    """Present with these values. Two that make it at once are as good as one."""
+    """Create or update a secret; safe against concurrent creation."""
     try:
         client.create_secret(name, dict(values))
     except EntityExistsError:
@@ -242,7 +242,7 @@ def _registered(client: Client, stack: StackResponse, did: Change, done: Mapping
 
 @contextmanager
 def _service_errors() -> Iterator[None]:
-    """Turn what ZenML raises into one line."""
+    """Convert ZenML's errors into ServiceUnavailable with one line."""
     try:
         yield
     except (RuntimeError, ValueError, KeyError, OSError, NotImplementedError, ZenMLBaseException) as error:

@@ -136,7 +136,7 @@ def predicted_boxes(predicted: np.ndarray) -> np.ndarray:
 
 def label_from_boxes(found: PredictionRecord, accepted: Sequence[int], drawn: Sequence[Any]) -> list[Any]:
     """A detection label in the format of POST /feedback: the predicted boxes (rows of `predicted_boxes`) that a person
-    accepted, then the drawn ones, {"class": ..., "box": [x1, y1, x2, y2]} in pixels. Raises DataError for a row out of range."""
+    accepted, then the drawn ones, {"class": ..., "box": [x1, y1, x2, y2]} in pixels. Raises DataError for an invalid row."""
     boxes = predicted_boxes(found.predicted)
     if bad := [row for row in accepted if not 0 <= row < len(boxes)]:
         raise DataError(f"The answer has {len(boxes)} boxes, none in row {bad[0]}", "Open the page again")

@@ -1,8 +1,8 @@
-"""Names of versions, and the MLflow aliases among them: `champion` mirrors the ledger and is repaired from it, `staging` is the
-version that came to the gate last, whatever came of it.
+"""Version names and MLflow aliases: `champion` mirrors the ledger and is repaired from it, `staging` is the version that the
+gate evaluated last, whatever the verdict.
 
-A process killed between the ledger's row and its alias leaves a wrong alias; whoever asks next repairs it. What is not here:
-any decision about who is champion.
+A process killed between writing the ledger and the alias leaves a stale alias; the next command repairs it. Not here: the
+decision about the champion.
 """
 
 from openmlops.core.types import ModelRef, model_name
@@ -13,7 +13,7 @@ CHAMPION, STAGING = "champion", "staging"
 
 
 def find_version(workspace: Workspace, spec: str) -> ModelRef:
-    """The version that `MODEL@ALIAS` or `MODEL/VERSION` names, aliases repaired first. Raises ModelNotFound."""
+    """Resolve `MODEL@ALIAS` or `MODEL/VERSION`, after repairing aliases. Raises ModelNotFound, RegistryError."""
     name, mark, which = spec.partition("@") if "@" in spec else spec.rpartition("/")
     if not (name and mark and which):
         raise ModelNotFound(f"'{spec[:80]}' names no version", "Write it as MODEL@champion or MODEL/3")
@@ -22,13 +22,14 @@ def find_version(workspace: Workspace, spec: str) -> ModelRef:
 
 
 def version_of(workspace: Workspace, name: str, version: int) -> ModelRef:
-    """A version that the ledger names. Raises ModelNotFound if it was deleted from the registry, RegistryError if changed."""
+    """A version by number, checked against the ledger. Raises ModelNotFound if it was deleted from the registry, RegistryError
+    if it was changed there."""
     return as_recorded(workspace, workspace.registry.version(name, version))
 
 
 def as_recorded(workspace: Workspace, model: ModelRef) -> ModelRef:
-    """`model`, as MLflow shows it, if that is what the ledger recorded of it. Raises RegistryError for an edited registry,
-    LedgerCorrupt for an edited ledger. Of a version that never came to the gate the ledger knows nothing."""
+    """`model` as read from MLflow, if its SHA-256 and data version match the ledger. Raises RegistryError if the registry was
+    edited, LedgerCorrupt if the ledger was. A version that the gate has not evaluated has no ledger entry to check."""
     for entry in workspace.ledger.history(model.name):
         if entry.version == model.version and (entry.model_sha256, entry.dataset) != (model.sha256, model.dataset):
             shown = f"the files {model.sha256[:12] or 'none'} and the data {model.dataset[:12] or 'none'}"
@@ -39,9 +40,9 @@ def as_recorded(workspace: Workspace, model: ModelRef) -> ModelRef:
 
 
 def repair(workspace: Workspace, model: str) -> tuple[str, ...]:
-    """Make the MLflow alias `champion` of a model say what its ledger says; what was repaired, one sentence each.
+    """Set the MLflow alias `champion` of a model to the champion of its ledger. Returns one sentence per repair.
 
-    Every command about models starts with it. Raises ModelNotFound if the champion was deleted from the registry.
+    Every model command calls it first. Raises ModelNotFound if the champion was deleted from the registry.
     """
     registry, repaired = workspace.registry, []
     while (champion := workspace.ledger.champion(model)) != (shown := registry.alias(model, CHAMPION)):

@@ -1,7 +1,7 @@
-"""What exported models answer to the same images: the evidence that the gate decides on.
+"""Predictions of exported models on the same images: the evidence for the gate.
 
-What is here: running a registered version's ONNX file, once for each set of images. What is not: recorded metrics (of another
-day, other images, or another file), and any judgement.
+Runs a registered version's ONNX file once per set of images. Not here: recorded metrics, which may be of other images or
+another file, and evaluation.
 """
 
 import hashlib
@@ -18,10 +18,10 @@ from openmlops.operations.workspace import Workspace
 
 
 def cached_predictions(workspace: Workspace, model: ModelRef, images: np.ndarray, classes: int) -> np.ndarray:
-    """n images -> what the version's exported file answers, as the task calls answers: (n, ...).
+    """Predictions of the version's exported model on n images, (n, ...) in the task's format.
 
-    Kept in OPENMLOPS_HOME/answers under the SHA-256 of model and images, so that a champion answers the same holdout once.
-    Raises ModelNotFound, ModelCorrupt, and EvaluationError if an answer is not finite.
+    Cached in OPENMLOPS_HOME/answers by the SHA-256 of model and images, so that a champion predicts each holdout once.
+    Raises ModelNotFound, ModelCorrupt, and EvaluationError if a prediction is not finite.
     """
     path = workspace.home / "answers" / f"{model.sha256}-{_sha256(images)}.npz"
     kept = _read(path)
@@ -48,7 +48,7 @@ def _write(path: Path, packed: list[bytes]) -> None:
 
 
 def _read(path: Path) -> list[bytes] | None:
-    """What was kept; None if nothing was, or if it is damaged (the archive has a checksum)."""
+    """The cached predictions, packed; None if missing or damaged (the archive has a checksum)."""
     try:
         with np.load(path) as archive:
             content, ends = archive["content"].tobytes(), np.cumsum(archive["lengths"])

@@ -1,4 +1,4 @@
-"""Pictures of what a detector finds: the precision-recall curve, and images with true and answered boxes."""
+"""Figures of a detector: the precision-recall curve, and sample images with true and predicted boxes."""
 
 import math
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from openmlops.files import replacing
 from openmlops.operations.release import figures
 
 SHOWN = 20
-"""images on a sheet"""
+"""number of images on a sheet"""
 TILE = 320
-"""pixels of a tile's longer side"""
+"""longer side of a tile in pixels"""
 COLUMNS = 5
 GAP, HEAD = 8, 28
 
 
 def precision_recall(evaluation: DetectionEvaluation, path: Path) -> Path:
-    """Draw precision over recall at IoU 0.5, with the point at which boxes are shown."""
+    """Plot precision over recall at IoU 0.5, with the operating point of the server."""
     axes, figure = figures.canvas(6, 4.5)
     axes.plot(np.linspace(0, 1, len(evaluation.curve)), evaluation.curve, color="#2563eb", linewidth=2)
     precision, recall = evaluation.precision.value, evaluation.recall.value
@@ -36,7 +36,7 @@ def precision_recall(evaluation: DetectionEvaluation, path: Path) -> Path:
 
 
 def sheet(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], path: Path) -> Path:
-    """Draw up to SHOWN images, evenly drawn from all, with true boxes and those answered at OPERATING and above."""
+    """Write a PNG with up to SHOWN evenly spaced images, with true boxes and predicted boxes of score >= OPERATING."""
     from PIL import Image, ImageDraw, ImageFont
 
     rows = np.unique(np.linspace(0, len(images) - 1, min(SHOWN, len(images))).astype(int))
@@ -58,6 +58,6 @@ def sheet(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, names
 
 
 def _tile(image: np.ndarray, label: np.ndarray, predicted: np.ndarray, names: Sequence[str]):  # type: ignore[no-untyped-def]
-    """A PIL image; small ones are enlarged so that boxes can be told apart."""
+    """A PIL image scaled to TILE pixels, with true and predicted boxes."""
     scale = TILE / max(image.shape[:2])
     return with_boxes(image, predicted[predicted[:, 4] >= OPERATING], names, truth=label, scale=scale)

@@ -1,8 +1,8 @@
-"""What windows of a version are judged against: made once, when the version is exported, and sealed into its folder.
+"""Drift references of a version: calibrated once at export and sealed into its folder.
 
-Beside `reference.parquet` (the features of the validation images through the exported file) a folder holds
-`drift_reference.npz` and `monitoring.json`, the confidence table. Too few validation images for either is no error of the
-training: then `monitoring.json` says why, and every window of that version is `not measurable` for that reason.
+Beside `reference.parquet` (features of the validation images, computed with the exported model) a folder holds
+`drift_reference.npz` and `monitoring.json`, the confidence table. Too few validation images are not an error of the training:
+`monitoring.json` then records the reason, and every window of that version is `not measurable` for it.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class MonitoringNotes(Value):
-    """What a version says of how it can be monitored. Without a confidence table or a drift reference: why, in words."""
+    """Monitoring data of a version: its confidence table, and the reasons if the table or the drift reference is missing."""
 
     confidence: ConfidenceTable | None = None
     no_confidence: str = ""
@@ -35,10 +35,11 @@ class MonitoringNotes(Value):
 def write_references(
     folder: Path, features: Mapping[str, np.ndarray], confidence: Callable[[], ConfidenceTable]
 ) -> MonitoringNotes:
-    """Calibrate on the validation images: their features by name (n,), and the table that `confidence` makes or refuses."""
+    """Calibrate on the validation images and write the files. `features` are arrays (n,) by name; `confidence` builds the
+    confidence table, or raises DataError."""
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1):  # thousands of small matrices: with more threads this took 24 times the cpu-seconds
+    with threadpool_limits(1):  # thousands of small matrices: more threads took 24 times the CPU time
         drift, no_drift = _try(lambda: calibrate(features))
         table, no_confidence = _try(confidence)
     if drift:
@@ -49,9 +50,9 @@ def write_references(
 
 
 def read_references(folder: Path) -> tuple[DriftReference | None, MonitoringNotes]:
-    """What `write_references` left in a verified folder. Raises ModelCorrupt if it is not readable.
+    """Read what `write_references` wrote. Raises ModelCorrupt if it is not readable.
 
-    A version that was registered before there was monitoring says that of itself.
+    For a version registered without monitoring data, the notes give that as the reason.
     """
     path = folder / MONITORING_FILE
     if not path.exists():

@@ -1,4 +1,4 @@
-"""What a person sees of an evaluation: pictures and text in ARTIFACTS_DIR, one function a task."""
+"""Evaluation reports: figures and text files in ARTIFACTS_DIR, one function per task."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from openmlops.operations.release import detection_figures, figures
 
 @dataclass(frozen=True)
 class Evaluated:
-    """An evaluation with what it was measured on: n images, their labels, and the model's answers."""
+    """An evaluation with its evidence: n images, their labels, and the model's predictions."""
 
     evaluation: Evaluation
     images: np.ndarray
@@ -24,7 +24,7 @@ class Evaluated:
 
 
 def write_reports(found: Evaluated, folder: Path) -> tuple[Path, ...]:
-    """Write everything that there is to see of an evaluation; the files."""
+    """Write all report files of an evaluation to `folder`; returns their paths."""
     whole = write_text(folder / "evaluation.json", found.evaluation.model_dump_json(indent=2))
     return (whole, *_REPORTS[found.evaluation.kind](found, folder))
 

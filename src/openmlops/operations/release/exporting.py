@@ -1,8 +1,8 @@
-"""From trained weights to one sealed folder with everything that a version consists of.
+"""Export: from trained weights to one sealed folder with all files of a version.
 
-It holds MLflow's ONNX flavour, and beside it `golden.npz` (raw images with the trained model's answers), `reference.parquet`
-(features of the validation images through the exported model) with what monitoring is calibrated to (drift_references.py),
-`model.json`, `model_card.md` and `manifest.json`. What is not here: making it a version (`registration`).
+It holds MLflow's ONNX flavor, `golden.npz` (raw images with the trained model's outputs), `reference.parquet` (features of the
+validation images, computed with the exported model), the monitoring calibration (drift_references.py), `model.json`,
+`model_card.md` and `manifest.json`. Not here: registering it as a version (`registration`).
 """
 
 import shutil
@@ -20,15 +20,15 @@ from openmlops.operations.run_leases import fails_its_run
 from openmlops.operations.workspace import Workspace
 
 PARITY_BOUND = 1e-4
-"""Largest difference of an output between trained and exported model (`learning.export`)."""
+"""largest absolute difference of an output between trained and exported model (`learning.export`)"""
 REFERENCE_FILE = "reference.parquet"
 
 
 @fails_its_run
 def export(workspace: Workspace, trained: TrainedRef, evaluation: Evaluation) -> ExportRef:
-    """Write everything that a version consists of into one sealed folder, and the models that users expect to ARTIFACTS_DIR.
+    """Write all files of a version into one sealed folder, and the ONNX and TorchScript models to ARTIFACTS_DIR.
 
-    Raises ExportError if an exported model does not answer as the trained one does.
+    Raises ExportError if the outputs of an exported model differ from the trained model's by more than PARITY_BOUND.
     """
     rebuilt = RebuiltModel(workspace, trained)
     folder = workspace.home / "exports" / trained.run_id
@@ -46,7 +46,8 @@ def export(workspace: Workspace, trained: TrainedRef, evaluation: Evaluation) ->
 
 
 def _write_models(rebuilt: "RebuiltModel", scratch: Path, folder: Path) -> float:
-    """Export into `scratch`, put what is served into `folder`, the rest to ARTIFACTS_DIR and the run. Returns the parity."""
+    """Export into `scratch`, copy the served files into `folder`, the others to ARTIFACTS_DIR and the run. Returns the largest
+    difference of outputs."""
     from openmlops.adapters.mlflow_model import write_mlflow_model
     from openmlops.learning.export import export as write
 
@@ -63,7 +64,7 @@ def _write_models(rebuilt: "RebuiltModel", scratch: Path, folder: Path) -> float
 
 
 def _write_reference(rebuilt: "RebuiltModel", folder: Path) -> None:
-    """Features of the validation images, answered by the exported file itself, and what monitoring calibrates on them."""
+    """Write the features of the validation images, computed with the exported model, and the monitoring calibration."""
     import pyarrow
     import pyarrow.parquet
 

@@ -1,4 +1,4 @@
-"""Pictures of results, as PNG files. matplotlib is imported when one is drawn, without a screen."""
+"""Figures of evaluation results as PNG files. matplotlib is imported on use, with a headless backend."""
 
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,13 @@ from openmlops.core.quality import DetectionEvaluation, Evaluation
 from openmlops.files import replacing
 
 COUNTED_CLASSES = 25
-"""Up to so many classes each cell shows its count; beyond, colours only."""
+"""up to this many classes each cell displays its count; beyond, colours only"""
 DARK = 0.55
-"""Cells above this share have white text."""
+"""share above which a cell has white text"""
 
 
 def confusion_matrix(evaluation: Evaluation, path: Path) -> Path:
-    """Draw who was taken for whom: counts, coloured by the share of the true class (row)."""
+    """Plot the confusion matrix: counts, coloured by the share of the true class (row)."""
     names = [score.name for score in evaluation.classes]
     if isinstance(evaluation, DetectionEvaluation):
         names.append("background")
@@ -38,7 +38,7 @@ def confusion_matrix(evaluation: Evaluation, path: Path) -> Path:
 
 
 def canvas(width: float, height: float) -> tuple[Any, Any]:
-    """Axes and figure of this size in inches."""
+    """Axes and figure of the given size in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -48,7 +48,7 @@ def canvas(width: float, height: float) -> tuple[Any, Any]:
 
 
 def save(figure: Any, path: Path) -> Path:
-    """Write a figure as PNG, whole or not at all."""
+    """Write a figure as PNG, atomically."""
     with replacing(path) as beside:
         figure.savefig(beside, format="png")
     return path

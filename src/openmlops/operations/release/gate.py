@@ -1,6 +1,6 @@
-"""Judgement: let challenger and champions answer the same images, frozen test split and fresh slice, and ask the gate.
+"""Evaluates challenger and champions on the same images, frozen test split and fresh slice, and applies the gate.
 
-What is here: gathering. What is not: the rules (`core.gate`), and what follows from a verdict (`promotion`).
+Here: gathering the evidence. Not here: the rules (`core.gate`), and applying a verdict (`promotion`).
 """
 
 from pathlib import Path
@@ -20,10 +20,10 @@ HOLDOUT = "holdout"
 
 
 def run_gate(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> Verdict:
-    """The gate's verdict on a version, from the answers of its exported file, the champion's and the best champion's ever.
+    """The gate's verdict on a version, from predictions of its exported model, the champion's and the best former champion's.
 
     Raises GateError if the challenger is the champion, or if there are no test images; ModelNotFound or ModelCorrupt if one of
-    the two cannot answer; RegistryError if the registry's row of a champion is not what the ledger recorded.
+    the two cannot be loaded; RegistryError if the registry's entry of a champion differs from the ledger.
     """
     holdout = _Holdout(workspace, splits)
     number = workspace.ledger.champion(challenger.name)
@@ -39,28 +39,28 @@ def run_gate(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> V
         evaluation_set = _EvaluationSet(workspace, "fresh", *fresh, holdout.rows.names)
         try:
             comparisons.append(evaluation_set.compare(challenger, champion))
-        except EvaluationError as error:  # labels that hold no box
+        except EvaluationError as error:  # the labels contain no box
             notes = (*notes, f"The fresh images say nothing: {error}")
     verdict = decide(holdout.contender(challenger), holdout.contender(champion), comparisons, holdout.floor)
     return verdict.model_copy(update={"reasons": (*verdict.reasons, *notes)})
 
 
 def _identical_model(challenger: ModelRef, champion: ModelRef) -> Verdict:
-    """The same training as the champion's came out as the same model, to the bit: there is nothing to compare."""
+    """The verdict on a challenger that is bit-identical to the champion."""
     reason = f"Version {challenger.version} is the same model as the champion, version {champion.version}, file by file"
     why = (f"{reason}. Train on other data, with another seed or for longer.",)
     return Verdict(outcome="reject", reasons=why, challenger=challenger.version, champion=champion.version)
 
 
 class _EvaluationSet:
-    """Images with their labels that models answer, and how well each does."""
+    """Images and labels that models are evaluated on."""
 
     def __init__(self, workspace: Workspace, name: str, images: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> None:
         self.workspace, self.name, self.images, self.labels, self.names = workspace, name, images, labels, names
         self.task = workspace.use_case.task
 
     def predictions(self, model: ModelRef) -> np.ndarray:
-        """What the version's exported file answers."""
+        """Predictions of the version's exported model."""
         return cached_predictions(self.workspace, model, self.images, len(self.names))
 
     def contender(self, model: ModelRef) -> Contender:
@@ -84,14 +84,15 @@ class _Holdout(_EvaluationSet):
 
     @property
     def floor(self) -> float:
-        """The score of the best answer that looks at no image."""
+        """The score of the best constant prediction."""
         return self.task.floor(self.images, self.labels, len(self.names))
 
 
 def _best_former_champion(
     holdout: _Holdout, challenger: ModelRef, champion: ModelRef
 ) -> tuple[tuple[ModelRef, ...], tuple[str, ...]]:
-    """The former champion that scores best on the holdout, if it beats the one of now; and who could not be asked, in words."""
+    """The former champion with the best holdout score, if it beats the current one; and notes on versions that could not be
+    evaluated."""
     best: tuple[ModelRef, ...] = ()
     highest, notes = holdout.contender(champion).score.value, []
     for version in holdout.workspace.ledger.champions(challenger.name):

@@ -1,7 +1,6 @@
-"""Asking a model about images: show them to it as serving does, a few at a time, and gather its answers.
+"""Batch inference: preprocesses images as serving does, in batches, and collects predictions and features.
 
-What is here: the one way from images to answers and features, for exported files and trained modules alike. What is not: which
-images, and what the answers are good for.
+The only offline inference path, for exported and eager models alike.
 """
 
 from collections.abc import Iterator
@@ -14,33 +13,33 @@ from openmlops.adapters.onnx_model import OnnxModel
 from openmlops.usecases.base import ModelInput, Outputs, UseCase
 
 BATCH = 250
-"""images that are shown at once, unless they are large"""
+"""images per batch, fewer if they are large"""
 BATCH_BYTES = 64 * 1024 * 1024
 
 
 class Model(Protocol):
-    """What answers: an `OnnxModel`, or a module in eager torch."""
+    """A model that can run a batch: an `OnnxModel`, or an eager torch module."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, 3) of the images that it takes."""
+        """(height, width, 3) of the model input."""
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """uint8 (n, height, width, 3) -> its outputs by name, n rows each."""
+        """uint8 (n, height, width, 3) -> output tensors by name, n rows each."""
 
 
 def load_exported(use_case: UseCase, folder: Path) -> OnnxModel:
-    """The model file of a version's folder. Raises ModelCorrupt."""
+    """Load the ONNX model of a version's folder. Raises ModelCorrupt."""
     return OnnxModel(folder / "model.onnx", use_case.task.outputs)
 
 
 def predict(use_case: UseCase, model: Model, images: np.ndarray) -> np.ndarray:
-    """What the model answers to n images, as the task calls answers: (n, ...)."""
+    """Predictions on n images, (n, ...) in the task's format."""
     return np.concatenate([outputs.predictions for _, outputs in _batches(use_case, model, images)])
 
 
 def predict_with_features(use_case: UseCase, model: Model, images: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The same, and the columns that drift is looked for in, (n,) by name."""
+    """Predictions on n images, and the features for drift detection, (n,) by name."""
     parts = [
         (outputs.predictions, use_case.features(model_input, outputs))
         for model_input, outputs in _batches(use_case, model, images)

@@ -1,6 +1,6 @@
-"""What a model version says of itself: `Description` for programs, the model card for people.
+"""Metadata of a model version: `Description` (JSON) and the model card (Markdown).
 
-Neither names a run, a time or a host: the registry knows those, and the same training twice describes itself alike.
+Neither contains a run, time or host, so that identical trainings produce identical files; the registry has those.
 """
 
 from pathlib import Path
@@ -17,7 +17,8 @@ CARD_FILE = "model_card.md"
 
 
 class Description(Value):
-    """`model.json` of a version. `image_shape` is (height, width, 3); the fingerprints are those of data set and split."""
+    """`model.json` of a version. `image_shape` is (height, width, 3); `dataset` and `split` are fingerprints; `parity` is the
+    largest difference of outputs between trained and exported model."""
 
     use_case: str
     model: str
@@ -38,7 +39,7 @@ class Description(Value):
 
     @classmethod
     def read(cls, path: Path) -> "Description":
-        """Read a written description. Raises ModelCorrupt if it is not one."""
+        """Read a description file. Raises ModelCorrupt if it is missing or invalid."""
         try:
             return cls.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:

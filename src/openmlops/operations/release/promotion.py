@@ -1,7 +1,7 @@
-"""Promotion: from a verdict to who is in production, by the pipeline and by hand, and back again.
+"""Promotion and rollback, by the pipeline and by hand.
 
-The ledger decides who is champion; the MLflow alias `champion` follows it and is repaired from it (`repair`), so that a
-process killed between the two leaves nothing in doubt. What is not here: the judging (`judgement`).
+The ledger is authoritative for the champion; the MLflow alias `champion` mirrors it and is repaired from it (`repair`) after
+a process was killed between the two writes. Not here: the evaluation (`gate`).
 """
 
 import getpass
@@ -18,11 +18,11 @@ from openmlops.operations.release.gate import run_gate
 from openmlops.operations.workspace import Workspace
 
 SCORES = tuple(f"test_{task.score}" for task in (CLASSIFICATION, DETECTION))
-"""recorded metrics that a listing shows, whichever a version has"""
+"""recorded metrics, of which a listing displays the one that a version has"""
 
 
 class ModelRow(Value):
-    """One version in a listing. `score` is the recorded one; `stands_as` is champion, staging, former champion or nothing."""
+    """One version in a listing. `score` is the recorded one; `stands_as` is champion, staging, former champion or empty."""
 
     name: str
     version: int
@@ -33,10 +33,10 @@ class ModelRow(Value):
 
 
 def decide(workspace: Workspace, model: ModelRef, splits: SplitsRef) -> LedgerEntry:
-    """Judge a newly registered version and apply the verdict, the last step of training; a verdict that it has got before is
-    returned as it is, so that this may be repeated after a kill, and after a commit that nobody knows the outcome of.
+    """Evaluate a newly registered version and apply the verdict, the last step of training. Idempotent: an existing verdict is
+    returned, so that it can be retried after a kill or a commit of unknown outcome.
 
-    When somebody else's verdict comes first, it is judged again, against the champion of then: no training is lost to a race.
+    If another process writes a verdict first, the version is evaluated again, against the new champion.
     """
     repair(workspace, model.name)
     while True:
@@ -56,10 +56,10 @@ def _is_of(model: ModelRef, entry: LedgerEntry) -> bool:
 
 
 def apply(workspace: Workspace, model: ModelRef, verdict: Verdict, seen: int, reason: str = "") -> LedgerEntry:
-    """Write a verdict into the ledger, whatever it is, and let the aliases follow.
+    """Append a verdict to the ledger, whatever it is, and update the aliases.
 
-    `seen` is the ledger's sequence number from before the judgement; raises LedgerConflict if it has moved on since.
-    `reason` is an operator's, and promotes against the verdict.
+    `seen` is the ledger's sequence number from before the evaluation; raises LedgerConflict if the ledger has moved on since.
+    With `reason`, an operator promotes the version against the verdict.
     """
     how = "Promoted by hand" if verdict.outcome == "promote" else f"Forced by hand against the verdict '{verdict.outcome}'"
     workspace.registry.set_alias(model.name, STAGING, model.version)
@@ -80,10 +80,10 @@ def apply(workspace: Workspace, model: ModelRef, verdict: Verdict, seen: int, re
 
 
 def promote(workspace: Workspace, version: str, reason: str | None = None, splits: SplitsRef | None = None) -> LedgerEntry:
-    """Send `MODEL/VERSION` to the gate by hand; by default on the test split of the current data.
+    """Run the gate on `MODEL/VERSION` by hand, by default on the test split of the current data, and promote it if it passes.
 
-    If the gate does not promote it, its verdict is recorded and GateError raised; with a `reason`, it is promoted all the
-    same, and the ledger says that it was forced, why, and what the gate had said.
+    Otherwise the verdict is recorded and GateError raised. With a `reason`, the version is promoted anyway, and the ledger
+    records that, the reason and the verdict.
     """
     model = find_version(workspace, version)
     repair(workspace, model.name)
@@ -97,7 +97,7 @@ def promote(workspace: Workspace, version: str, reason: str | None = None, split
 
 
 def rollback(workspace: Workspace, model: str, reason: str | None = None) -> LedgerEntry:
-    """Put the champion before this one back, by a new row. After a rollback the next one goes further back, not forth.
+    """Restore the previous champion by a new ledger entry. Repeated rollbacks go further back.
 
     Raises ModelNotFound if there is no champion before this one.
     """
@@ -124,13 +124,13 @@ def rollback(workspace: Workspace, model: str, reason: str | None = None) -> Led
 
 
 def previous_champion(workspace: Workspace, model: str) -> int | None:
-    """The version that a rollback would put back; None if there is none."""
+    """The version that a rollback would restore; None if there is none."""
     champions = _champions(workspace.ledger.history(model))
     return champions[-2] if len(champions) > 1 else None
 
 
 def history(workspace: Workspace, model: str) -> tuple[LedgerEntry, ...]:
-    """The model's ledger, oldest first, its whole chain checked. Raises LedgerCorrupt, and ModelNotFound for no such model."""
+    """The model's ledger, oldest first, its hash chain verified. Raises LedgerCorrupt, and ModelNotFound for no such model."""
     entries = workspace.ledger.history(model_name(model))
     if not entries and model not in workspace.registry.models():
         raise ModelNotFound(f"There is no model '{model}'", "List the models with `openmlops models`")
@@ -139,7 +139,7 @@ def history(workspace: Workspace, model: str) -> tuple[LedgerEntry, ...]:
 
 
 def overview(workspace: Workspace) -> tuple[ModelRow, ...]:
-    """Every registered version of every model, aliases repaired first."""
+    """All registered versions of all models, after repairing aliases."""
     return tuple(row for name in workspace.registry.models() for row in _rows(workspace, name))
 
 
@@ -161,21 +161,21 @@ def _rows(workspace: Workspace, name: str) -> list[ModelRow]:
 
 
 def _recorded_score(workspace: Workspace, ref: ModelRef) -> float | None:
-    """What its run says of a version; nothing is decided by it."""
+    """The score recorded on the version's run, for display only; None if there is none."""
     try:
         metrics = workspace.registry.run_metrics(ref.run_id)
-    except RegistryError:  # its run was deleted, or somebody else registered it without one
+    except RegistryError:  # the run was deleted, or the version was registered without one
         return None
     return next((metrics[name] for name in SCORES if name in metrics), None)
 
 
 def _current_splits(workspace: Workspace) -> SplitsRef:
-    """Splits of the current data. The seed divides train from validation only: the test split is its publisher's."""
+    """Splits of the current data. The seed affects train and validation only: the test split is fixed by the data set."""
     return datasets.split(workspace, datasets.ingest(workspace), seed=0)
 
 
 def _champions(entries: tuple[LedgerEntry, ...]) -> list[int]:
-    """The champions that a rollback can go back to, the one of now last: a promotion adds one, a rollback takes one away."""
+    """The stack of champions, the current one last: a promotion pushes, a rollback pops."""
     champions: list[int] = []
     for entry in entries:
         if entry.kind == "promote":
@@ -191,7 +191,7 @@ def _sequence(workspace: Workspace, model: str) -> int:
 
 
 def _actor() -> str:
-    """The operating system's name of who runs this; a number where it has none, as in some containers."""
+    """The user name of this process; its uid if it has none, as in some containers."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):

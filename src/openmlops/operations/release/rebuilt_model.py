@@ -1,4 +1,4 @@
-"""A trained model with the data it came from, rebuilt from the references that steps hand on."""
+"""A trained model and its data, rebuilt from the references that steps pass on."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +22,7 @@ GOLDEN_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True)
 class RebuiltModel:
-    """A trained model with the data it came from, made again from the references; each part when it is first asked for."""
+    """A trained model and its data, rebuilt from references; each part is loaded on first use."""
 
     workspace: Workspace
     trained: TrainedRef
@@ -41,7 +41,7 @@ class RebuiltModel:
 
     @cached_property
     def model(self) -> Any:
-        """The torch module with its trained weights. Raises ModelCorrupt if they cannot be read or do not fit."""
+        """The torch module with its trained weights. Raises ModelCorrupt if they cannot be read or do not match."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -57,25 +57,25 @@ class RebuiltModel:
 
     @cached_property
     def served(self) -> Any:
-        """The torch module as it is served."""
+        """The torch module in the form that is exported and served."""
         return self.workspace.use_case.served(self.model)
 
     @property
     def eager(self) -> inference.Model:
-        """The served module, answering."""
+        """The served module in eager mode, for inference."""
         from openmlops.learning.export import Eager
 
         return Eager(self.served, self.workspace.use_case.task.outputs)
 
     def images(self, split: str) -> np.ndarray:
-        """(n, ...), as `Rows` holds them."""
+        """The images of a split, (n, ...) as in `Rows.images`."""
         return self.rows.images[self.indices[split]]
 
     @property
     def golden(self) -> np.ndarray:
-        """Validation images as the model is shown them, uint8 (n, height, width, 3); of large ones fewer.
+        """The golden batch: validation images as model input, uint8 (n, height, width, 3), at most GOLDEN_IMAGES.
 
-        From all over the split, which may be in the order of its classes.
+        Evenly spaced over the split, which may be sorted by class.
         """
         (height, width, channels), images = self.eager.image_shape, self.images("validation")
         most = min(GOLDEN_IMAGES, max(MIN_GOLDEN_IMAGES, GOLDEN_BYTES // (height * width * channels)))
@@ -83,7 +83,7 @@ class RebuiltModel:
         return self.workspace.use_case.to_model_input(images[spread], (height, width)).pixels
 
     def describe(self, evaluation: Evaluation, parity: float) -> Description:
-        """What the version says of itself."""
+        """The description of the version. `parity` is the largest difference of outputs of the exported model."""
         use_case, splits = self.workspace.use_case, self.trained.splits
         height, width, channels = self.eager.image_shape
         return Description(

@@ -1,7 +1,6 @@
-"""From a sealed folder to a version in MLflow's registry, on the run of its training.
+"""Registers a sealed folder as a version in MLflow's registry, on the run of its training.
 
-What is not here: who becomes champion (`promotion`).
-"""
+Not here: promotion (`promotion`)."""
 
 from pathlib import Path
 
@@ -17,7 +16,7 @@ change it with `openmlops promote` and `openmlops rollback`; what is set on this
 
 @fails_its_run
 def register(workspace: Workspace, exported: ExportRef, trained: TrainedRef, evaluation: Evaluation) -> ModelRef:
-    """Make the sealed folder a version on its run, and close the run. Again for one run: the same version."""
+    """Register the sealed folder as a version on its run, and close the run. Idempotent per run. Raises RegistryError."""
     from openmlops.adapters.registry import DATASET_TAG
 
     name, interval = evaluation.headline()

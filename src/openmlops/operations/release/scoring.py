@@ -1,6 +1,6 @@
-"""How good a model is: a trained one on any split of its data, a registered version on the test split of the current data.
+"""Evaluation of a model: a trained one on any split of its data, a registered version on the test split of the current data.
 
-What is not here: the metrics (`core`), and comparing models (`gate`).
+Not here: the metrics (`core`), and comparing models (`gate`).
 """
 
 from pathlib import Path
@@ -21,7 +21,8 @@ from openmlops.usecases.base import Rows
 
 @fails_its_run
 def evaluate(workspace: Workspace, trained: TrainedRef, folder: Path | None = None) -> Evaluation:
-    """Judge the trained model on the test split; metrics and artifacts go to its run and to `folder`, else ARTIFACTS_DIR."""
+    """Evaluate the trained model on the test split; log metrics and reports to its run, reports also to `folder`
+    (default ARTIFACTS_DIR)."""
     found = measure(workspace, trained, "test")
     workspace.tracking.log_metrics(trained.run_id, metrics_of(found.evaluation), trained.ended_at)
     for path in write_reports(found, folder or workspace.artifacts):
@@ -30,7 +31,7 @@ def evaluate(workspace: Workspace, trained: TrainedRef, folder: Path | None = No
 
 
 def measure(workspace: Workspace, trained: TrainedRef, split: str) -> Evaluated:
-    """What the trained model answers to a split, and how good that is. Nothing is recorded."""
+    """Predict and evaluate a split with the trained model. Nothing is recorded."""
     use_case, rebuilt = workspace.use_case, RebuiltModel(workspace, trained)
     images, labels = rebuilt.images(split), rebuilt.rows.labels[rebuilt.indices[split]]
     predictions = inference.predict(use_case, rebuilt.eager, images)
@@ -39,14 +40,14 @@ def measure(workspace: Workspace, trained: TrainedRef, split: str) -> Evaluated:
 
 
 def metrics_of(evaluation: Evaluation) -> dict[str, float]:
-    """What MLflow shows of an evaluation, by name; the registry asks for names that begin with `test_`."""
+    """Metrics of an evaluation by MLflow name, prefixed with the split; the registry reads those that begin with `test_`."""
     return {f"{evaluation.split}_{name}": value for name, value in evaluation.metrics().items()}
 
 
 def evaluate_version(workspace: Workspace, spec: str) -> Evaluation:
-    """Judge the exported model of a version, `MODEL@champion` or `MODEL/3`, on the test split of the current data.
+    """Evaluate the exported model of a version, `MODEL@champion` or `MODEL/3`, on the test split of the current data.
 
-    Raises SettingsError for another use case's model, DataError if the data has other classes.
+    Raises ModelNotFound, SettingsError for another use case's model, DataError if the data has other classes.
     """
     folder = workspace.registry.fetch(find_version(workspace, spec))
     description = Description.read(folder / DESCRIPTION_FILE)

@@ -1,1 +1,1 @@
-"""Traffic as clients send it."""
+"""Simulated client traffic."""

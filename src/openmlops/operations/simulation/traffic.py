@@ -1,7 +1,7 @@
-"""Traffic: sends test images to a running server as a client would, so that one can see the loop move.
+"""Simulated traffic: sends test images to a running server as a client would.
 
-Nothing here knows the server's inside: PNG bodies go to `/predict`, true labels to `/feedback`, over HTTP. `corrupt` changes
-the images before they are sent, as a degraded camera would.
+Uses HTTP only: PNG bodies to `/predict`, true labels to `/feedback`. Images can be corrupted before they are sent, as by a
+degraded camera.
 """
 
 import threading
@@ -32,8 +32,8 @@ TIMEOUT_SECONDS = 30
 
 
 class TrafficReport(Value):
-    """What was sent and what came back. `accuracy` is the share of right answers, or the score that `metric` names, of what was
-    answered; `ids` are the answered predictions."""
+    """Counts and latencies of sent requests. `accuracy` is the share of correct predictions, or the score that `metric` names;
+    `ids` are the prediction ids received."""
 
     sent: int
     answered: int
@@ -50,24 +50,24 @@ class TrafficReport(Value):
 
 @dataclass(frozen=True)
 class Stream:
-    """What to send: n images, sent in turn and from the start again, with their true labels, and what labels are."""
+    """n images to send, cyclically, with their true labels and the task that defines labels."""
 
     images: np.ndarray
     labels: np.ndarray
     task: Task
 
     def part(self, rows: slice) -> "Stream":
-        """Some of the images."""
+        """A slice of the stream."""
         return Stream(self.images[rows], self.labels[rows], self.task)
 
     def corrupted(self, kind: str, severity: int, seed: int) -> "Stream":
-        """What a degraded camera sends of the same scenes."""
+        """The stream with corrupted images, severity 1 to 5, and labels moved accordingly."""
         labels = self.task.moved(self.labels, self.images, kind, severity, seed)
         return Stream(corrupt(self.images, kind, severity, seed), labels, self.task)
 
 
 def stream_of_test_images(workspace: Workspace, corruption: str | None = None, seed: int = 0) -> Stream:
-    """The current data's test images in a random order, corrupted as `kind:strength` says. Raises SettingsError."""
+    """The test images of the current data in random order, corrupted by `kind:strength`. Raises SettingsError."""
     splits = datasets.split(workspace, datasets.ingest(workspace), seed=0)
     rows = workspace.use_case.read(Path(splits.dataset.path))
     test = datasets.indices_of(splits)["test"]
@@ -75,7 +75,8 @@ def stream_of_test_images(workspace: Workspace, corruption: str | None = None, s
 
 
 def stream_of_folder(workspace: Workspace, folder: Path, corruption: str | None = None, seed: int = 0) -> Stream:
-    """Labelled images that are in no split, in a random order, corrupted. Raises SettingsError and DataError."""
+    """Labelled images of a folder outside the splits, in random order, corrupted by `kind:strength`. Raises SettingsError and
+    DataError."""
     use_case = workspace.use_case
     if use_case.labelled is None:
         raise SettingsError(f"The use case '{use_case.name}' reads no folder of labelled images", "Leave --images out")
@@ -113,8 +114,8 @@ def send(
     stop: threading.Event | None = None,
     show: Callable[[int], None] = lambda sent: None,
 ) -> TrafficReport:
-    """Send `count` images, or for `seconds`, at `rate` a second, from CLIENTS connections; with `labels`, their truth follows.
-    `show` is told how many were sent, after each.
+    """Send `count` images, or for `seconds`, at `rate` images per second over CLIENTS connections; with `labels`, also the true
+    labels. `show` is called with the number of images sent.
 
     A failed request is counted, never repeated. Raises ServiceUnavailable if nothing answers at `url` at all.
     """
@@ -131,7 +132,7 @@ def send(
 
 
 def _paced(rate: float, until: float, count: int | None, stop: threading.Event) -> Iterator[int]:
-    """0, 1, 2, ... at `rate` a second, caught up after a delay, until time, count or `stop`."""
+    """0, 1, 2, ... at `rate` per second, catching up after delays, until `until`, `count` or `stop`."""
     start, number = time.monotonic(), 0
     while (count is None or number < count) and time.monotonic() < until and not stop.is_set():
         yield number
@@ -140,7 +141,7 @@ def _paced(rate: float, until: float, count: int | None, stop: threading.Event) 
 
 
 class _TrafficCounts:
-    """Counts of all clients; one lock."""
+    """Counts of all clients, guarded by one lock."""
 
     def __init__(self, stream: Stream) -> None:
         self._lock = threading.Lock()
@@ -174,7 +175,7 @@ class _TrafficCounts:
         )
 
     def _score(self) -> float | None:
-        """None where nothing was answered, or where the labels say nothing of it."""
+        """The task's score; None without predictions, or if the labels do not define one."""
         if not self.predictions:
             return None
         rows, predictions = zip(*self.predictions, strict=True)
@@ -196,7 +197,7 @@ class _Client:
     tally: _TrafficCounts
 
     def send(self, png: bytes, row: int) -> None:
-        """One image of the stream, and its label if asked for; whatever goes wrong is counted."""
+        """Send one image of the stream, and its label if enabled; failures are counted."""
         start = time.perf_counter()
         try:
             response = self._post("/predict", data=png, headers={"Content-Type": "image/png"})
@@ -250,7 +251,7 @@ _threads = threading.local()
 
 
 def _session() -> requests.Session:
-    """One connection a thread, kept alive."""
+    """One keep-alive session per thread."""
     if not hasattr(_threads, "session"):
         _threads.session = requests.Session()
     return _threads.session
@@ -261,7 +262,7 @@ def _authorisation(token: str) -> dict[str, str]:
 
 
 def _require_server(url: str, token: str) -> None:
-    """A redirect is no server: the token is meant for the one that was named."""
+    """Raises ServiceUnavailable unless a server is ready. Redirects are refused: the token is meant for this server only."""
     headers = _authorisation(token)
     try:
         response = requests.get(f"{url}/health/ready", headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False)

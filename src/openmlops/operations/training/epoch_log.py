@@ -1,6 +1,6 @@
-"""A training's epochs on their way to its MLflow run: noted on disk at once, sent by a thread, each there once in the end.
+"""Epoch metrics on their way to the MLflow run: written to disk immediately, sent by a thread, logged exactly once.
 
-MLflow may be away or slow meanwhile: that neither stops nor slows the training. What is not here: the run (`training`).
+An unavailable or slow MLflow neither stops nor slows the training. Not here: the run itself (`train`).
 """
 
 import threading
@@ -19,8 +19,8 @@ _FILE = TypeAdapter(dict[int, Epoch])
 
 
 class EpochLog:
-    """The epochs of the training in `folder`, those of killed processes too. A time is noted with each, so that an epoch
-    that is sent again after an unknown answer is the same entry.
+    """The epochs of the training in `folder`, including those of killed processes. Each keeps its time, so that an epoch sent
+    twice is the same entry in MLflow.
     """
 
     def __init__(self, tracking: Tracking, folder: Path) -> None:
@@ -34,29 +34,30 @@ class EpochLog:
         self._epochs = {}
 
     def send_to(self, run_id: str) -> None:
-        """From now on, send epochs to this run."""
+        """Start a thread that sends epochs to this run."""
         self._run_id = run_id
         threading.Thread(target=self._send, name="epochs", daemon=True).start()
 
     def add(self, metrics: EpochMetrics) -> None:
-        """Note one epoch, and have it sent; one that was noted stays as it is. Raises TrainingError if it is not finite."""
+        """Record one epoch and queue it for sending; an epoch recorded earlier is kept. Raises TrainingError if it is not
+        finite."""
         if metrics.epoch not in self._epochs:
             self._epochs = self._epochs | {metrics.epoch: Epoch.of(metrics, datetime.now(UTC))}
             write_text(self._file, _FILE.dump_json(self._epochs).decode())
             self._news.set()
 
     def end(self) -> None:
-        """Send no more."""
+        """Stop sending."""
         self._ended = True
         self._news.set()
 
     def complete(self, run_id: str) -> None:
-        """Send what the run lacks, here and now. Raises ServiceUnavailable."""
+        """Send the missing epochs synchronously. Raises ServiceUnavailable."""
         self._tracking.log_epochs(run_id, self._epochs.values())
 
     def _send(self) -> None:
         while self._news.wait() and not self._ended:
             self._news.clear()
-            with suppress(ServiceUnavailable):  # what is missing is sent with the next epoch, or at the end
+            with suppress(ServiceUnavailable):  # missing epochs are sent with the next one, or at the end
                 self._tracking.resume(self._run_id)
                 self.complete(self._run_id)

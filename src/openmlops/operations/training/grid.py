@@ -1,9 +1,9 @@
-"""A grid: every combination of some training settings, each trained and evaluated in a process and an MLflow run of its own.
+"""Grid search: every combination of some training settings, each trained and evaluated in its own process and MLflow run.
 
-What is covered: which runs there are, going on where a killed grid stopped, and which run is the best. What is not: their
-processes (`grid_jobs`), one run (`grid_run`), the table (`experiment`), and who becomes champion (`promotion`).
+Here: the list of runs, resuming an interrupted grid, and selecting the best run. Not here: the processes (`grid_jobs`), one run
+(`grid_run`), the table (`grid_report`), and promotion (`release.promotion`).
 
-A run is selected on the validation split and reported on the test split, which no choice looks at.
+Runs are selected on the validation split and reported on the test split, which is never used for selection.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ from openmlops.operations.training.grid_jobs import GridJob, RunResult, run_all
 from openmlops.operations.workspace import Workspace
 
 EPOCHS, IMGSZ = (3, 5), (320, 416)
-"""the grid where none is asked for"""
+"""the default grid"""
 
 
 class Grid(Value):
@@ -49,7 +49,7 @@ class Grid(Value):
 
 
 class GridRef(Value):
-    """A grid that was run: its runs in order, its MLflow run, and how many of its runs this call trained."""
+    """A completed grid: its runs in order, its parent MLflow run, and the number of runs that this call trained."""
 
     axes: tuple[str, ...]
     runs: tuple[RunResult, ...]
@@ -59,13 +59,13 @@ class GridRef(Value):
 
     @property
     def best(self) -> RunResult:
-        """The run that did best on validation; of equal ones the first."""
+        """The run with the best validation score, the first of equal ones."""
         return max(self.runs, key=lambda run: run.score)
 
 
 def train_all(workspace: Workspace, splits: SplitsRef, grid: Grid) -> GridRef:
-    """Train what is not trained yet. Raises TrainingError if no run at all ended well, or if this very grid is being run;
-    SettingsError if two combinations are one training.
+    """Train the runs that are not trained yet. Raises TrainingError if all runs failed, or if another process runs this grid;
+    SettingsError if two combinations are the same training.
     """
     preprocessing = train.preprocess(workspace, splits)
     jobs = [GridJob(workspace, splits, preprocessing, config) for config in grid.configs()]
@@ -96,15 +96,16 @@ def train_all(workspace: Workspace, splits: SplitsRef, grid: Grid) -> GridRef:
 
 
 def stage(workspace: Workspace, model: ModelRef, splits: SplitsRef) -> LedgerEntry:
-    """Stage the winner; the gate's verdict on it, which is the one that was written before if the grid is repeated."""
+    """Run the gate on the best model and set its alias `staging`. Returns the ledger entry; of a repeated grid, the existing
+    one."""
     decision = promotion.decide(workspace, model, splits)
     workspace.registry.set_alias(model.name, STAGING, model.version)
     return decision
 
 
 def within_noise(workspace: Workspace, grid: GridRef) -> tuple[int, Comparison | None]:
-    """How many of the best runs, the best included, cannot be told apart from it on validation; and the comparison of the best
-    with the second, if there is one. Paired bootstrap over the images, at 95 %.
+    """Number of top runs, including the best, whose validation score does not differ significantly from the best; and the
+    comparison of the best with the second, if there is one. Paired bootstrap over the images, at 95 %.
     """
     rows = workspace.use_case.read(Path(grid.splits.dataset.path))
     labels = rows.labels[indices_of(grid.splits)["validation"]]
@@ -117,13 +118,13 @@ def within_noise(workspace: Workspace, grid: GridRef) -> tuple[int, Comparison |
 
 
 def save_predictions(workspace: Workspace, path: Path, predictions: np.ndarray) -> None:
-    """Write a run's answers, as the log keeps answers."""
+    """Write a run's predictions to `path`, packed as in the inference log."""
     packed = workspace.use_case.task.pack(predictions)
     write_text(path, json.dumps([row.hex() for row in packed]))
 
 
 def load_predictions(workspace: Workspace, path: str, classes: int) -> np.ndarray:
-    """What `keep_answers` wrote."""
+    """Read what `save_predictions` wrote."""
     packed = [bytes.fromhex(row) for row in json.loads(Path(path).read_text())]
     return workspace.use_case.task.unpack(packed, classes)
 
@@ -139,7 +140,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _parent_run(workspace: Workspace, folder: Path, grid: Grid, splits: SplitsRef) -> str:
-    """The MLflow run of the grid: that of an earlier call, unless no run at all ended well in that one."""
+    """The parent MLflow run of the grid: that of an earlier call, unless all of its runs failed."""
     note = folder / "parent"
     if note.exists():
         found = workspace.tracking.tags(note.read_text())
@@ -158,7 +159,7 @@ def _fail(workspace: Workspace, run_id: str, reason: str) -> None:
 
 
 def _close(workspace: Workspace, runs: tuple[RunResult, ...]) -> None:
-    """Finish the runs of processes that were killed after they had written their results."""
+    """Close the runs of processes that were killed after they had written their results."""
     for run in runs:
         if run.trained and workspace.tracking.run_is_open(run.run_id):
             workspace.tracking.finish(run.run_id)

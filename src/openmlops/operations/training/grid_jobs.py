@@ -1,6 +1,6 @@
-"""The processes of a grid's runs: started, listened to, ended with whoever asked, and what ends badly made a failed row.
+"""The processes of a grid's runs: started, their output forwarded, terminated with the parent, failures turned into results.
 
-What is not here: which runs there are and which is the best (`grid`), and what one of them does (`grid_run`).
+Not here: the list of runs and the selection (`grid`), and the work of one run (`grid_run`).
 """
 
 import json
@@ -25,14 +25,15 @@ from openmlops.operations.workspace import Workspace
 from openmlops.terminal import say
 
 PARENT_TAG = "mlflow.parentRunId"
-"""how MLflow's pages know that a run is one of a grid"""
+"""MLflow's tag for the parent of a nested run"""
 TERMINATION_SECONDS, POLL_SECONDS = 10, 1
 EXIT_UNAVAILABLE = 75
-"""exit code of a run that a service stayed away from: no failure, it can go on (EX_TEMPFAIL)"""
+"""exit code of a run that stopped because a service was unavailable: it can be resumed (EX_TEMPFAIL)"""
 
 
 class RunResult(Value):
-    """What one run came to; `answers` is the file of its validation answers. A failed one has only a reason."""
+    """Result of one run; `predictions` is the file of its validation predictions. A failed run has
+    `config`, `run_id` and `reason` only."""
 
     config: dict[str, Any]
     run_id: str = ""
@@ -44,17 +45,18 @@ class RunResult(Value):
 
     @property
     def score(self) -> float:
-        """What runs are selected by: mAP@50 on validation."""
+        """The selection criterion: mAP@50 on the validation split, -1 for a failed run."""
         return self.validation.map50.value if self.validation else -1.0
 
 
 def run_all(waiting: "list[GridJob]", folder: Path, parent: str, jobs: int) -> list[RunResult]:
-    """Run them, `jobs` at once. When this process is interrupted they end with it, and go on when the grid is given again."""
+    """Run `jobs` processes in parallel. If this process is interrupted they are terminated, and resumed when the grid is run
+    again. Raises ServiceUnavailable if a run stopped for it."""
     with ThreadPoolExecutor(jobs, thread_name_prefix="grid") as pool:
         names = [f"{number}/{len(waiting)}" for number in range(1, len(waiting) + 1)]
         futures = [pool.submit(job.run, folder, parent, jobs, name) for job, name in zip(waiting, names, strict=True)]
         try:
-            while (state := wait(futures, POLL_SECONDS, FIRST_EXCEPTION)).not_done:  # and hear a signal that another thread got
+            while (state := wait(futures, POLL_SECONDS, FIRST_EXCEPTION)).not_done:  # wakes up to handle signals
                 for done in state.done:
                     done.result()
         except BaseException:
@@ -66,7 +68,7 @@ def run_all(waiting: "list[GridJob]", folder: Path, parent: str, jobs: int) -> l
 
 
 class GridJob:
-    """One run of the grid: a training that is named by all that decides its weights."""
+    """One run of the grid, identified by its training key."""
 
     def __init__(self, workspace: Workspace, splits: SplitsRef, preprocessing: Any, config: dict[str, Any]) -> None:
         self.workspace, self.splits, self.config = workspace, splits, config
@@ -81,7 +83,7 @@ class GridJob:
         return folder / f"{self.key[:16]}.json"
 
     def read(self, folder: Path) -> RunResult | None:
-        """What this run came to, if it ended well before."""
+        """The result of this run, if it completed before."""
         path = self.result_file(folder)
         try:
             return RunResult.model_validate_json(path.read_bytes()) if path.exists() else None
@@ -89,8 +91,8 @@ class GridJob:
             return None
 
     def run(self, folder: Path, parent: str, jobs: int, number: str) -> RunResult:
-        """Train in a process of its own. A failure of whatever kind becomes the result's reason, but a service that stayed
-        away: that raises ServiceUnavailable, and the run goes on when the grid is given again.
+        """Train in a subprocess. A failure becomes the result's reason, except for an unavailable service: that raises
+        ServiceUnavailable, and the run is resumed when the grid is run again.
         """
         say(f"run {number}  {self.shown}")
         request = {
@@ -109,9 +111,9 @@ class GridJob:
                 process.kill()
             assert process.stdin is not None
             assert process.stderr is not None
-            with suppress(BrokenPipeError):  # it ended at once: its exit code says so
+            with suppress(BrokenPipeError):  # the process has exited: see its exit code
                 process.stdin.write(json.dumps(request) + "\n")
-                process.stdin.flush()  # and left open: the run ends when this process does
+                process.stdin.flush()  # left open: the run ends when this process does
             reason = _forward_output(process.stderr, f"run {number}")
             code = process.wait()
         if self.ended:
@@ -129,13 +131,13 @@ class GridJob:
         return "  ".join(f"{name} {value}" for name, value in self.config.items() if value is not None)
 
     def end(self) -> None:
-        """End the process, if there is one, now or in a moment. Its run stays open and its checkpoint where it is."""
+        """Kill the process, now or as soon as it has started. Its MLflow run stays open and its checkpoint is kept."""
         self.ended = True
         if self.process is not None:
             self.process.kill()
 
     def close(self, workspace: Workspace, result: RunResult, parent: str) -> RunResult:
-        """Close the run that a process that failed may have left open; one that failed before it had a run gets one."""
+        """Close the MLflow run of a failed process as failed; create one if it failed before it had one."""
         with run_lease(workspace, self.start_id):
             run_id = self._own_run_id(workspace, parent) or self._new_run(workspace, parent)
             if workspace.tracking.run_is_open(run_id):
@@ -143,7 +145,7 @@ class GridJob:
         return result.model_copy(update={"run_id": run_id})
 
     def _own_run_id(self, workspace: Workspace, parent: str) -> str:
-        """The run of this training, if it is one of this grid's: what somebody else trains is not ours to close."""
+        """The recorded run id of this training, if the run belongs to this grid; else empty."""
         noted = self.note.read_text() if self.note.exists() else ""
         return noted if noted and workspace.tracking.tags(noted).get(PARENT_TAG) == parent else ""
 
@@ -156,7 +158,7 @@ class GridJob:
 
 
 def _forward_output(lines: IO[str], prefix: str) -> str:
-    """Pass on what a run says; its error, if it says one."""
+    """Forward the output of a run, prefixed; returns its error line, if any."""
     reason = ""
     for line in map(str.strip, lines):
         if line.startswith("error: "):

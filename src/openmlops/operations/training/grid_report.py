@@ -1,6 +1,6 @@
-"""An experiment for people: its runs as a table, in the terminal, as Markdown and in MLflow, and what was made of them.
+"""Report of an experiment: its runs as a table for terminal, Markdown and MLflow, and the selection.
 
-What is here: rows and sentences. What is not: training (`grid`), and the gate's verdict, which is only told.
+Not here: training (`grid`), and the gate, whose verdict is only reported.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ SHOWN_ID = 8
 
 
 class Staging(Value):
-    """The version that carries the alias `staging`."""
+    """The version with the alias `staging`."""
 
     version: int
 
 
 class ExperimentRun(Value):
-    """One run: quality on the test split, with intervals, and `validation`, the mAP@50 that runs are selected by."""
+    """One run: quality on the test split with 95 % intervals, and `validation`, the mAP@50 that runs are selected by."""
 
     id: str
     config: dict[str, Any]
@@ -41,8 +41,8 @@ class ExperimentRun(Value):
 
 
 class Experiment(Value):
-    """The object that `openmlops grid --json` prints. `trained` counts the runs that this call trained; `notes` say what the
-    numbers are worth."""
+    """The object that `openmlops grid --json` prints. `trained` counts the runs that this call trained; `notes` are caveats on
+    the numbers."""
 
     runs: tuple[ExperimentRun, ...]
     axes: tuple[str, ...]
@@ -75,7 +75,7 @@ def summarize_grid(workspace: Workspace, grid: GridRef, model: ModelRef, decisio
 def summarize_run(
     workspace: Workspace, trained: TrainedRef, evaluation: DetectionEvaluation, model: ModelRef, decision: LedgerEntry
 ) -> Experiment:
-    """The same of a single training."""
+    """The report of a single training, in the format of a grid's."""
     run = _row(RunResult(config=trained.config, run_id=trained.run_id, trained=trained, test=evaluation))
     notes = (f"Reported on the test split, {evaluation.n} images, which nothing was selected on.",)
     return _experiment(workspace, (run,), (), 1, trained.run_id, notes, model, decision, trained.run_id)
@@ -113,12 +113,12 @@ def _experiment(
 
 
 def columns(axes: Sequence[str]) -> tuple[str, ...]:
-    """Heads of the table; what varies beside epochs and imgsz has a column too."""
+    """Column names of the table: the standard ones, and one per further axis."""
     return ("ID", "Epochs", "Imgsz", *others(axes), "mAP@50", "Precision", "Recall", "Status")
 
 
 def others(axes: Sequence[str]) -> tuple[str, ...]:
-    """The axes that are no column of every table."""
+    """The axes that need an additional column."""
     return tuple(name for name in axes if name not in ("epochs", "imgsz"))
 
 
@@ -136,7 +136,7 @@ def cells(found: Experiment) -> list[tuple[str, ...]]:
 
 
 def markdown(found: Experiment) -> str:
-    """The table and what is to be said of it."""
+    """The report as Markdown: the table, notes, failures and the verdict."""
     heads = columns(found.axes)
     lines = ["| " + " | ".join(row) + " |" for row in (heads, ("---",) * len(heads), *cells(found))]
     failed = [f"- {run.id[:SHOWN_ID] or 'a run'} failed: {run.reason}" for run in found.runs if run.reason]

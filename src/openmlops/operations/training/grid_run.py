@@ -1,7 +1,7 @@
-"""One run of a grid, in a process of its own: train, evaluate, write down what it came to, end.
+"""One run of a grid, in its own process: train, evaluate, write the result.
 
-The request comes as one line of JSON on standard input, which stays open: when it closes, whoever asked is gone, and this
-process ends too, leaving its checkpoint. What is not here: which runs there are (`grid`).
+The request is one line of JSON on standard input, which stays open: when it closes, the parent process is gone, and this one
+exits too, keeping its checkpoint. Not here: the list of runs (`grid`).
 """
 
 import json
@@ -23,10 +23,12 @@ from openmlops.operations.workspace import Workspace
 from openmlops.terminal import exit_code
 
 EXIT_PARENT_GONE = 3
+"""exit code after the parent process has ended"""
 
 
 def main() -> None:
-    """0 when the result is written, 1 after one line on standard error, UNAVAILABLE if a service stayed away."""
+    """Exit with 0 if the result is written, 1 after one line on standard error, EXIT_UNAVAILABLE if a service is
+    unavailable."""
     request = json.loads(sys.stdin.readline())
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     unavailable = []
@@ -48,7 +50,7 @@ def _exit_with_parent() -> None:
 
 
 def run(workspace: Workspace, request: dict[str, Any]) -> None:
-    """Train or go on training, evaluate on both splits, and write the result, whole."""
+    """Train or resume, evaluate on validation and test split, and write the result atomically."""
     from openmlops.learning.device import cores
 
     splits = SplitsRef.model_validate(request["splits"])

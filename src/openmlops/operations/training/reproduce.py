@@ -1,7 +1,7 @@
-"""Verify: train a version again from what its run recorded, and say whether the same weights come out.
+"""Reproducibility check: retrains a version from its recorded data, split, preprocessing and configuration, and compares
+the weights.
 
-What is here: bringing data, split, preprocessing and configuration back, and the comparison. What is not: any judgement of
-the model. Nothing is registered and no run is opened.
+Not here: evaluation of the model. Nothing is registered and no run is created.
 """
 
 import tempfile
@@ -23,7 +23,7 @@ WEIGHTS_FILE = "weights.safetensors"
 
 
 class Ingredient(Value):
-    """One thing that decides the weights: what the run recorded, and what is here now."""
+    """One input that determines the weights: the recorded and the current value."""
 
     name: str
     recorded: str
@@ -31,12 +31,12 @@ class Ingredient(Value):
 
     @property
     def changed(self) -> bool:
-        """Is it another one now?"""
+        """Whether the current value differs from the recorded one."""
         return self.recorded != self.now
 
 
 class Verification(Value):
-    """Whether the recorded data, code and configuration give the recorded weights. `largest_difference` is over all weights."""
+    """Whether retraining reproduced the recorded weights. `largest_difference` is the largest absolute one over all weights."""
 
     model: ModelRef
     reproduced: bool
@@ -48,7 +48,7 @@ class Verification(Value):
 
     @property
     def summary(self) -> str:
-        """The finding in one sentence."""
+        """The result in one sentence."""
         if self.reproduced:
             return f"Bit-equal: all {self.tensors} tensors of {self.model.name}/{self.model.version} came out the same"
         why = ", ".join(ingredient.name for ingredient in self.changed) or "nothing that is recorded"
@@ -60,7 +60,7 @@ class Verification(Value):
 def verify(workspace: Workspace, spec: str) -> Verification:
     """Retrain `MODEL/3` or `MODEL@champion` and compare every weight.
 
-    Raises ModelNotFound, ModelCorrupt, DataError if the recorded data cannot be brought back, TrainingError.
+    Raises ModelNotFound, ModelCorrupt, DataError if the recorded data cannot be restored, TrainingError.
     """
     model = find_version(workspace, spec)
     folder = workspace.registry.fetch(model)
@@ -158,7 +158,8 @@ def _compare(
 
 
 def _gap(first: np.ndarray | None, second: np.ndarray | None) -> float:
-    """Largest absolute difference; infinite without a partner of its shape, the least float where only bits differ."""
+    """Largest absolute difference; infinite if a tensor is missing or its shape differs, the smallest float if only
+    bits differ."""
     if first is None or second is None or first.shape != second.shape or first.dtype != second.dtype:
         return float("inf")
     if first.tobytes() == second.tobytes():

@@ -1,7 +1,7 @@
-"""Train: one MLflow run from the first step to the last, however often the process was killed in between.
+"""Training in one MLflow run, resumed after any number of kills.
 
-What is covered: which training a killed one is resumed by, its run, progress for a person, the saved weights. What is not:
-the loop itself (`learning.loop`), and everything after it (`models`).
+Here: finding the interrupted training to resume, its run, progress output, saved weights. Not here: the training loop
+(`learning.loop`), and everything after training (`release`).
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from openmlops.terminal import training_progress
 
 
 def preprocess(workspace: Workspace, splits: SplitsRef) -> Preprocessing:
-    """What the model's first layer will do, measured on the training images alone."""
+    """Normalization constants for the model's first layer, computed on the training images only."""
     rows = workspace.use_case.read(Path(splits.dataset.path))
     return workspace.use_case.preprocess(rows, indices_of(splits)["train"])
 
@@ -41,9 +41,9 @@ def train(
     config: dict[str, Any],
     tags: Mapping[str, str] = MappingProxyType({}),
 ) -> TrainedRef:
-    """Fit the use case's model to the training split, or go on with the killed training of the same data, configuration and
-    code. `tags` are further ones of its run. Raises TrainingError if it cannot end well; its run is then closed as failed,
-    with the reason. Services that are away while it trains are not noticed, before and after they are waited for.
+    """Train the use case's model on the training split, or resume the interrupted training of the same data, configuration and
+    code. `tags` are added to its run. Raises TrainingError if training fails; the run is then closed as failed, with the
+    reason. Outages of services during training have no effect; before and after it they are waited for.
     """
     chosen = workspace.use_case.config(**config)
     key = training_key(workspace, splits, preprocessing, chosen)
@@ -77,15 +77,15 @@ def train(
 
 
 def training_key(workspace: Workspace, splits: SplitsRef, preprocessing: Preprocessing, config: Value) -> str:
-    """SHA-256 of all that decides the weights, but for the machine: data, split, preprocessing, configuration and code."""
+    """SHA-256 of everything that determines the weights except the machine: data, split, preprocessing, configuration, code."""
     chosen = config.model_dump_json(exclude={"threads"})
     parts = (splits.fingerprint, preprocessing.model_dump_json(), chosen, code_fingerprint(workspace))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def code_fingerprint(workspace: Workspace) -> str:
-    """SHA-256 of the source of `learning`, of the packages that the configuration's classes are from, which are the use case's
-    and those that it is made of: the code that decides the weights.
+    """SHA-256 of the code that determines the weights: the source of `learning` and of the packages that define the
+    configuration's classes, which are those of the use case and its base packages.
     """
     from openmlops import learning
 
@@ -99,7 +99,7 @@ def code_fingerprint(workspace: Workspace) -> str:
 
 
 class _Run:
-    """The MLflow run of one training folder. What finds it again is on disk before it is made."""
+    """The MLflow run of one training folder. The start id that finds it again is on disk before the run is created."""
 
     def __init__(self, workspace: Workspace, folder: Path, tags: Mapping[str, str]) -> None:
         self.home, self.folder, self.tags, self.id = workspace.home, folder, tags, ""
@@ -107,13 +107,13 @@ class _Run:
         self._open = ExitStack()
 
     def ended(self, workspace: Workspace) -> TrainedRef | None:
-        """The training that ended here, if what follows it was killed before the run could be closed."""
+        """The completed training of this folder, if the process was killed before the run was closed."""
         done = self.folder / "trained.json"
         if not done.exists():
             return None
         try:
             trained = TrainedRef.model_validate_json(done.read_text())
-        except ValidationError:  # written by another version of this package: the checkpoint leads there again
+        except ValidationError:  # written by another version of this package: resume from the checkpoint
             return None
         if not (Path(trained.path).exists() and workspace.tracking.can_go_on(trained.run_id)):
             return None
@@ -122,7 +122,7 @@ class _Run:
         return trained
 
     def open(self, workspace: Workspace, splits: SplitsRef, preprocessing: Preprocessing, config: Value) -> None:
-        """Start a run, or go on with the one that a killed training left open."""
+        """Start a run, or resume the one of the interrupted training."""
         note = self.folder / "run_id"
         if note.exists() and workspace.tracking.can_go_on(found := note.read_text()):
             self._hold(workspace, workspace.tracking.tags(found).get(START_TAG, ""))
@@ -161,15 +161,15 @@ class _Run:
             self._open.enter_context(run_lease(workspace, start_id))
 
     def __enter__(self) -> None:
-        """Nothing is opened yet: that is for the process that holds the training's lock."""
+        """Does nothing: `open` is for the process that holds the training's lock."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """After a failure, close the run as failed, with the reason. A killed or interrupted training leaves it open."""
+        """After a failure, close the run as failed, with the reason. A kill or interrupt leaves it open."""
         self.epochs.end()
         self._open.__exit__(kind, error, trace)
 
     def keep(self, model: Any, result: Any, splits: SplitsRef) -> TrainedRef:
-        """Save the weights and what is to be told of them, here, and return the reference to it all."""
+        """Save weights and metadata locally, and return their reference."""
         from safetensors.torch import save_file
 
         for metrics in result.history:
@@ -191,7 +191,7 @@ class _Run:
         return trained
 
     def complete(self, workspace: Workspace, trained: TrainedRef) -> None:
-        """Give the run what it lacks: epochs that could not be sent, the configuration that came of it."""
+        """Log to the run what is missing: epochs that could not be sent, and the effective configuration."""
         self.epochs.end()
         self.epochs.complete(trained.run_id)
         config = trained.model_dump(mode="json", include={"config"})["config"]

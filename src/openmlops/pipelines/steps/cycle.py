@@ -1,4 +1,4 @@
-"""The steps that a turn of the loop adds to monitoring and training. What each does is in `operations.cycle`."""
+"""The steps that a cycle adds to monitoring and training; implemented in `operations.monitoring.cycle`."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -16,23 +16,23 @@ from openmlops.pipelines.stack import open_workspace
 
 @step(enable_cache=False)
 def plan_act(by: str, mode: str) -> Annotated[Plan, "plan"]:
-    """What the mode allows of what was decided."""
+    """Plan what the mode allows to do about the decision."""
     return retry(cycle.plan, open_workspace(), by, mode, datetime.now(UTC))  # type: ignore[arg-type]
 
 
 @step(enable_cache=False)
 def add_new_data(plan: Plan) -> Annotated[NewData, "new_data"]:
-    """A data version with the new labelled production images."""
+    """Create a data version with the new labelled production images."""
     return retry(cycle.add_new_data, open_workspace(), plan)
 
 
 @step(enable_cache=False)
 def conclude(plan: Plan, new: NewData) -> Annotated[Outcome, "outcome"]:
-    """Keep the gate's verdict with the decision."""
+    """Store the gate's verdict as the decision's outcome."""
     return retry(cycle.conclude, open_workspace(), plan, new)
 
 
 @step(enable_cache=False)
 def roll_back(plan: Plan) -> Annotated[LedgerEntry, "rollback"]:
-    """Put the champion before back."""
+    """Restore the previous champion."""
     return retry(cycle.roll_back, open_workspace(), plan)

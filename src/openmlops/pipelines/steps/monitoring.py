@@ -1,6 +1,6 @@
-"""The steps of the monitoring pipeline. What each does is in `operations`; here is only that ZenML runs it.
+"""The steps of the monitoring pipeline; implemented in `operations.monitoring`.
 
-No step is cached: a cached `load_latest_model` would watch the old model for ever.
+No step is cached: a cached `load_latest_model` would monitor the old model forever.
 """
 
 from datetime import UTC, datetime
@@ -20,25 +20,25 @@ from openmlops.pipelines.stack import open_workspace
 
 @step(enable_cache=False)
 def load_latest_model() -> Annotated[ModelRef, "model"]:
-    """The champion of now, by the ledger."""
+    """The current champion, by the ledger."""
     return retry(windows.load_latest_model, open_workspace())
 
 
 @step(enable_cache=False)
 def collect_inference_data(model: ModelRef, window: int, source: str) -> Annotated[WindowRef, "window"]:
-    """What the champion answered lately, or answers to the test set, in MONITORING_DIR/inference.parquet."""
+    """Write the champion's latest predictions, or those on the test set, to MONITORING_DIR/inference.parquet."""
     return retry(windows.collect_inference_data, open_workspace(), model, window, source, datetime.now(UTC))  # type: ignore[arg-type]
 
 
 @step(enable_cache=False)
 def run_evidently_report(window: WindowRef) -> Annotated[EvidentlyReport, "report"]:
-    """Evidently's page of the window against the version's own reference."""
+    """Evidently's report of the window against the version's reference."""
     return retry(monitor.run_evidently_report, open_workspace(), window)
 
 
 @step(enable_cache=False)
 def trigger_decision(window: WindowRef, report: EvidentlyReport, by: str) -> Annotated[DecisionRecord, "decision"]:
-    """Measure drift and accuracy, look back, decide, and keep the decision."""
+    """Measure drift and accuracy, decide from them and the history, and store the decision."""
     return retry(monitor.trigger_decision, open_workspace(), window, report, datetime.now(UTC), by, new_id())
 
 
@@ -46,5 +46,5 @@ def trigger_decision(window: WindowRef, report: EvidentlyReport, by: str) -> Ann
 def store_monitoring_artifacts(
     window: WindowRef, report: EvidentlyReport, decision: DecisionRecord
 ) -> Annotated[MonitoringOutcome, "outcome"]:
-    """Keep files and figures under the monitored version's MLflow run."""
+    """Log files and metrics to the monitored version's MLflow run."""
     return retry(monitor.store_monitoring_artifacts, open_workspace(), window, report, decision)

@@ -1,4 +1,4 @@
-"""The steps that person detection has of its own, around the shared ones. What each does is in `operations`."""
+"""The additional steps of person detection; implemented in `operations`."""
 
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from openmlops.pipelines.stack import open_workspace
 
 @step(enable_cache=False)
 def prepare_tiny_coco_dataset(seed: int) -> Annotated[SplitsRef, "splits"]:
-    """Bring the data version, send it to the object store, check it, and say which image is in which split."""
+    """Pull the data version, upload it to the object store, validate it, and split it."""
     workspace = open_workspace()
     dataset = retry(datasets.ingest, workspace)
     retry(datasets.upload, workspace, dataset)
@@ -25,7 +25,7 @@ def prepare_tiny_coco_dataset(seed: int) -> Annotated[SplitsRef, "splits"]:
 
 @step(enable_cache=False)
 def train_yolo_tiny(splits: SplitsRef, config: dict[str, Any]) -> Annotated[TrainedRef, "trained"]:
-    """Train the detector in this process and one MLflow run, or resume the killed training of the same."""
+    """Train the detector in one MLflow run, or resume the interrupted training of the same configuration."""
     workspace = open_workspace()
     return train.train(workspace, splits, train.preprocess(workspace, splits), config)
 
@@ -46,7 +46,7 @@ def train_yolo_tiny_grid(splits: SplitsRef, grid_: dict[str, Any]) -> Annotated[
 
 @step(enable_cache=False)
 def select_best(found: GridRef) -> tuple[Annotated[TrainedRef, "trained"], Annotated[Evaluation, "evaluation"]]:
-    """The run that did best on validation, with its quality on the test split."""
+    """The run with the best validation score, with its evaluation on the test split."""
     best = found.best
     assert best.trained is not None
     assert best.test is not None
@@ -55,11 +55,11 @@ def select_best(found: GridRef) -> tuple[Annotated[TrainedRef, "trained"], Annot
 
 @step(enable_cache=False)
 def gate_once(model: ModelRef, splits: SplitsRef) -> Annotated[LedgerEntry, "decision"]:
-    """The gate's verdict on the winner; of a grid that is repeated, the one written before. It is staged either way."""
+    """Run the gate on the best model and stage it; a repeated grid keeps the existing verdict."""
     return retry(grid.stage, open_workspace(), model, splits)
 
 
 @step(name="summarize_yolo_experiment", enable_cache=False)
 def summarize_grid(found: GridRef, model: ModelRef, decision: LedgerEntry) -> Annotated[Experiment, "experiment"]:
-    """The table of runs, in MLflow and in ARTIFACTS_DIR, with what was chosen and what the gate says of it."""
+    """The table of runs, in MLflow and in ARTIFACTS_DIR, with the selection and the gate's verdict."""
     return retry(grid_report.summarize_grid, open_workspace(), found, model, decision)

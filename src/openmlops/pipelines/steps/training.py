@@ -1,7 +1,7 @@
-"""The steps of the training pipeline. What each does is in `operations`; here is only that ZenML runs it.
+"""The steps of the training pipeline; implemented in `operations`.
 
-No step is cached: ZenML's cache key does not see the functions that a step calls. What asks a service is done patiently; a
-training is patient by itself.
+No step is cached: ZenML's cache key does not cover the functions that a step calls. Steps that use a service are retried;
+training retries by itself.
 """
 
 from typing import Annotated, Any
@@ -35,53 +35,53 @@ def ingest_data() -> Annotated[DatasetRef, "dataset"]:
 
 @step(enable_cache=False)
 def upload_data_to_minio(dataset: DatasetRef) -> Annotated[UploadReport, "upload"]:
-    """Send to the object store what it does not hold yet."""
+    """Upload the files that the object store lacks."""
     return retry(datasets.upload, open_workspace(), dataset)
 
 
 @step(enable_cache=False)
 def validate_data(dataset: DatasetRef) -> Annotated[ValidationReport, "validation"]:
-    """Look for what must not be trained on; bad data stops the pipeline here."""
+    """Validate the data; blocking problems stop the pipeline here."""
     return datasets.validate(open_workspace(), dataset)
 
 
 @step(enable_cache=False)
 def split_data(report: ValidationReport, seed: int) -> Annotated[SplitsRef, "splits"]:
-    """Train, validation and test rows: seeded, stratified, disjoint by content."""
+    """Split into train, validation and test rows: seeded, stratified, disjoint by content."""
     return datasets.split(open_workspace(), report.dataset, seed)
 
 
 @step(enable_cache=False)
 def preprocess(splits: SplitsRef) -> Annotated[Preprocessing, "preprocessing"]:
-    """Measure what the model's first layer will subtract and divide by."""
+    """Compute the normalization constants of the model's first layer."""
     return training.preprocess(open_workspace(), splits)
 
 
 @step(enable_cache=False)
 def train(splits: SplitsRef, preprocessing: Preprocessing, config: dict[str, Any]) -> Annotated[TrainedRef, "trained"]:
-    """Fit the model in one MLflow run, or resume the killed training of the same data, configuration and code."""
+    """Train the model in one MLflow run, or resume the interrupted training of the same data, configuration and code."""
     return training.train(open_workspace(), splits, preprocessing, config)
 
 
 @step(enable_cache=False)
 def evaluate(trained: TrainedRef) -> Annotated[Evaluation, "evaluation"]:
-    """Judge the trained model on the test split, which nothing was selected on."""
+    """Evaluate the trained model on the test split, which is never used for selection."""
     return retry(scoring.evaluate, open_workspace(), trained)
 
 
 @step(enable_cache=False)
 def export_model(trained: TrainedRef, evaluation: Evaluation) -> Annotated[ExportRef, "export"]:
-    """Write the served files and check that they answer as the trained model does."""
+    """Export the model and check parity with the trained one."""
     return retry(exporting.export, open_workspace(), trained, evaluation)
 
 
 @step(enable_cache=False)
 def register_model(export: ExportRef, trained: TrainedRef, evaluation: Evaluation) -> Annotated[ModelRef, "model"]:
-    """Make the exported folder a version of the registered model, on its run."""
+    """Register the exported folder as a version of the model, on its run."""
     return retry(registration.register, open_workspace(), export, trained, evaluation)
 
 
 @step(enable_cache=False)
 def gate(model: ModelRef, splits: SplitsRef) -> Annotated[LedgerEntry, "decision"]:
-    """Let champion and challenger answer the same images; write the verdict, and who is champion now, into the ledger."""
+    """Evaluate champion and challenger on the same images; append the verdict and the champion to the ledger."""
     return retry(promotion.decide, open_workspace(), model, splits)
