@@ -72,6 +72,7 @@ faults: $(DEV) .venv-zenml/.ready  ## the slow tests: kills, races, simulations 
 	$(BIN)/python -m pytest -m "slow and not compose" -n 2 --dist loadfile
 
 bench: $(DEV)  ## the figures of docs/benchmarks.md; DATA=FOLDER (CIFAR-10's layout), COCO128=FOLDER, MODEL=FOLDER (a version's files) add theirs
+	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/pipeline_overhead.py
 	$(BIN)/python benchmarks/serving.py
 	$(if $(DATA),$(BIN)/python benchmarks/train_cifar10.py $(DATA) --tutorial)

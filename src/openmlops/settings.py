@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from openmlops.errors import SettingsError, hide_passwords
@@ -143,11 +142,19 @@ def _given(environment: Mapping[str, str] | None, dotenv: Path) -> dict[str, tup
     """Field name -> (text, source). An empty value counts as not given, as in Compose files."""
     env = os.environ if environment is None else environment
     merged: dict[str, tuple[str, str]] = {}
-    for source, values in ((".env", dotenv_values(dotenv) if dotenv.is_file() else {}), ("environment", env)):
+    for source, values in ((".env", _in_file(dotenv)), ("environment", env)):
         for name in Settings.model_fields:
             if value := values.get(name.upper()):
                 merged[name] = (value, source)
     return merged
+
+
+def _in_file(dotenv: Path) -> Mapping[str, str | None]:
+    if not dotenv.is_file():
+        return {}
+    from dotenv import dotenv_values
+
+    return dotenv_values(dotenv)
 
 
 def _is_secret(name: str) -> bool:
@@ -163,6 +170,11 @@ def _show(name: str, value: Any) -> str:
 def _kind(name: str) -> str:
     annotation = Settings.model_fields[name].annotation
     return {bool: "1 or 0", int: "a whole number", float: "a number", Path: "a folder"}.get(annotation, "a text")  # type: ignore[arg-type]
+
+
+def forces_terminal() -> bool:
+    """Does the environment say that standard output is a terminal, whatever the system says? As rich reads it."""
+    return bool(os.environ.get("FORCE_COLOR") or os.environ.get("TTY_COMPATIBLE"))
 
 
 def quiet_libraries() -> None:

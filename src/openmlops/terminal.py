@@ -8,17 +8,22 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
-from rich.text import Text
 
 from openmlops.errors import OpenMLOpsError, hide_passwords, one_line
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from openmlops.core.quality import EpochMetrics
 
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+@cache
+def _stderr() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def exit_code(command: Callable[[], Any]) -> int:
@@ -41,12 +46,14 @@ def exit_code(command: Callable[[], Any]) -> int:
 
 def fail(message: str) -> None:
     """One line on standard error."""
-    stderr.print(Text.assemble(("error:", "bold red"), " ", one_line(message)))
+    from rich.text import Text
+
+    _stderr().print(Text.assemble(("error:", "bold red"), " ", one_line(message)))
 
 
 def say(message: str) -> None:
     """One line for a person, on standard error, so that standard output holds results only."""
-    stderr.print(message)
+    _stderr().print(message)
 
 
 @contextmanager
@@ -55,7 +62,7 @@ def bar(description: str) -> Iterator[Callable[[float, float, str], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+    with Progress(*columns, console=_stderr(), transient=True, disable=not _stderr().is_terminal) as progress:
         task = progress.add_task(description, total=None, text="")
         yield lambda done, total, text: progress.update(task, completed=done, total=total, text=text)
 
@@ -63,20 +70,20 @@ def bar(description: str) -> Iterator[Callable[[float, float, str], None]]:
 @contextmanager
 def working(text: str) -> Iterator[None]:
     """In a terminal, say what is being done until it is; elsewhere nothing."""
-    if not stderr.is_terminal:
+    if not _stderr().is_terminal:
         yield
         return
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=stderr, transient=True) as progress:
+    with Progress(*columns, console=_stderr(), transient=True) as progress:
         progress.add_task(text, total=None)
         yield
 
 
 def chapter(title: str) -> None:
     """A heading among the lines for a person."""
-    stderr.print(f"\n[bold cyan]{title}[/]" if stderr.is_terminal else title)
+    _stderr().print(f"\n[bold cyan]{title}[/]" if _stderr().is_terminal else title)
 
 
 class TrainingProgress:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from openmlops.operations.monitoring.windows import load_latest_model
-from openmlops.operations.release import promotion
+from openmlops.operations.release import listing
 from openmlops.operations.workspace import Workspace
 from small_loop import branch, fresh_images, label, send, train
 
@@ -54,7 +54,7 @@ print(before.model.version, run_monitoring().model.version)
     found = run(loop, [sys.executable, str(tmp_path / "twice.py")])
     assert found.returncode == 0, found.stderr
     assert found.stdout.split() == ["1", str(second.version)]
-    assert promotion.history(loop, second.name)[-1].champion == second.version
+    assert listing.history(loop, second.name)[-1].champion == second.version
     assert trained.splits.test == 700
 
 

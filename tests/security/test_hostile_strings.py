@@ -182,7 +182,7 @@ def test_a_command_that_reads_what_it_is_given_tells_nothing_of_it(
 
 
 def test_models_that_somebody_else_named_are_listed_all_the_same(place: Place, registered: Workspace) -> None:
-    from openmlops.operations.release.promotion import overview
+    from openmlops.operations.release.listing import overview
 
     client = MlflowClient(registered.settings.tracking_uri, registered.settings.tracking_uri)
     client.create_registered_model("it's theirs")

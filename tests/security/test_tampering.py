@@ -30,7 +30,7 @@ from openmlops.core.types import ModelRef
 from openmlops.errors import LedgerCorrupt, ModelCorrupt, RegistryError
 from openmlops.files import MANIFEST, Manifest
 from openmlops.operations.monitoring import windows
-from openmlops.operations.release import promotion, scoring
+from openmlops.operations.release import listing, promotion, scoring
 from openmlops.operations.release.aliases import find_version
 from openmlops.operations.training import reproduce
 from openmlops.operations.workspace import Workspace
@@ -265,7 +265,7 @@ def test_with_an_edited_ledger_nothing_is_evaluated_promoted_or_rolled_back(work
         lambda: evaluate(workspace, "@champion"),
         lambda: promote(workspace, CHALLENGER, "it is urgent"),
         lambda: promotion.rollback(workspace, toy.NAME),
-        lambda: promotion.history(workspace, toy.NAME),
+        lambda: listing.history(workspace, toy.NAME),
     )
     for use in uses:
         with pytest.raises(LedgerCorrupt, match="The ledger of toy is broken"):

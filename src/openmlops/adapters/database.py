@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from sqlalchemy import (
     URL,
     Column,
@@ -55,10 +54,12 @@ _VERSION = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32)))
 def connect(url: str) -> Engine:
     """An engine on the database of an SQLAlchemy URL, its schema at `HEAD`.
 
-    Safe to call from any number of processes at once, and cheap when there is nothing to do. Raises SettingsError for a
+    Safe to call from any number of processes at once, and one query when there is nothing to do. Raises SettingsError for a
     URL that names no database of ours, ServiceUnavailable for one that does not answer or was written by newer code.
     """
     engine = _engine(url)
+    if not _is_new_file(engine.url) and _version(engine) == HEAD:
+        return engine
     with _alone(engine):
         if _version(engine) != HEAD:
             _migrate(engine)
@@ -89,6 +90,12 @@ def as_it_is(url: str) -> Engine:
 def is_embedded(url: str) -> bool:
     """Whether the database is a file on this machine, SQLite's, and no server. Raises SettingsError."""
     return _address(url).get_backend_name() == "sqlite"
+
+
+def _is_new_file(address: URL) -> bool:
+    """Nothing is in it yet: whoever opens it first turns its write-ahead log on, and must be alone."""
+    file = Path(str(address.database))
+    return address.get_backend_name() == "sqlite" and not (file.exists() and file.stat().st_size)
 
 
 class Found(Value):
@@ -239,6 +246,8 @@ def _alone(engine: Engine) -> Iterator[None]:
 
 @contextmanager
 def _file_lock(engine: Engine) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
     lock = FileLock(f"{engine.url.database}.lock", timeout=MIGRATION_SECONDS)
     try:
         lock.acquire()

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from openmlops.adapters.database import writing
 from openmlops.adapters.schema import DECISION
-from openmlops.core.monitoring.policy import Action, Observation, WorthLabelling
+from openmlops.core.monitoring.observed import Action, Observation, WorthLabelling
 from openmlops.core.types import Value
 from openmlops.errors import DecisionNotFound, one_line
 

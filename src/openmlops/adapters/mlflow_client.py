@@ -16,9 +16,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from openmlops.adapters.mlflow_tables import EMBEDDED
 from openmlops.errors import ServiceRefused, ServiceUnavailable
 
-EMBEDDED = "sqlite:///"
 PROBE_SECONDS = 5.0
 SEARCH = "/api/2.0/mlflow/experiments/search"
 

@@ -1,14 +1,38 @@
-"""Names, numbers and texts as MLflow takes them: what it would refuse is changed or said, what is secret is left out."""
+"""Names, numbers and texts as MLflow takes them: what it would refuse is changed or said, what is secret is left out.
+
+MLflow itself is not imported here.
+"""
 
 import math
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
-from openmlops.core.types import SOUNDS_SECRET
+from openmlops.core.quality import EpochMetrics
+from openmlops.core.types import SOUNDS_SECRET, Value
 from openmlops.errors import TrainingError
 
+FAILURE_TAG = "openmlops.failure"
+START_TAG = "openmlops.start"
+"""what `start` finds its run by"""
+ABANDONED_TAG = "openmlops.abandoned"
+"""of a run that somebody else closed, because its process ended without doing so: it may be gone on with"""
+
 _REFUSED = re.compile(r"[^\w .:/-]+")
+
+
+class Epoch(Value):
+    """One epoch's metrics, by MLflow's names, and when it ended: logged twice with the same time, it is there once."""
+
+    number: int
+    at: datetime
+    metrics: dict[str, float]
+
+    @classmethod
+    def of(cls, metrics: EpochMetrics, at: datetime) -> "Epoch":
+        """Raises TrainingError for a value that is not finite."""
+        return cls(number=metrics.epoch, at=at, metrics=finite(metrics.model_dump(exclude={"epoch"})))
 
 
 def valid_name(name: str) -> str:

@@ -20,12 +20,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from openmlops.adapters.mlflow_client import connect, translating_errors
+from openmlops.adapters.mlflow_tables import DATASET_TAG, SHA256_TAG, no_version
 from openmlops.core.types import ModelRef, Value
 from openmlops.errors import DataCorrupt, ModelCorrupt, ModelNotFound, RegistryError
 from openmlops.files import MANIFEST, Manifest
 
-SHA256_TAG = "openmlops.sha256"
-DATASET_TAG = "openmlops.dataset"
 TEST_METRIC = "test_"
 
 _ABSENT = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
@@ -197,8 +196,7 @@ class Registry:
         return {alias: int(number) for model in found for alias, number in model.aliases.items()}
 
     def _version(self, name: str, version: int) -> ModelVersion:
-        missing = ModelNotFound(f"The model '{name}' has no version {version}", "List the versions with `openmlops models`")
-        with translating_errors(self._uri), _absent_as(missing):
+        with translating_errors(self._uri), _absent_as(no_version(name, version)):
             return self._client.get_model_version(name, str(version))
 
     def _only_version(self, name: str, run_id: str) -> ModelVersion | None:

@@ -21,8 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
 )
-from sqlalchemy.dialects import mysql
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 HEAD = "0004"
 """revision of the newest migration: what `database.connect` brings every database to"""
@@ -31,11 +30,26 @@ VERSION_TABLE = "openmlops_version"
 """Alembic's table under a name of its own: MLflow and ZenML keep an `alembic_version` in theirs"""
 
 
+_BY_BYTE = {"charset": "utf8mb4", "collation": "utf8mb4_bin"}
+
+
+def _of_mysql(dialect: Any, name: str, **arguments: Any) -> TypeEngine | None:
+    """A type of MySQL's and MariaDB's own, imported where one of them is used; None elsewhere."""
+    if dialect.name not in ("mysql", "mariadb"):
+        return None
+    from sqlalchemy.dialects import mysql
+
+    return dialect.type_descriptor(getattr(mysql, name)(**arguments))  # type: ignore[no-any-return]
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware datetime, stored in UTC to the microsecond and read back in UTC. A naive one raises ValueError."""
 
-    impl = DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+    impl = DateTime
     cache_ok = True
+
+    def load_dialect_impl(self, dialect: Any) -> TypeEngine:
+        return _of_mysql(dialect, "DATETIME", fsp=6) or dialect.type_descriptor(DateTime())
 
     def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
         if value is None:
@@ -48,14 +62,25 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else value.replace(tzinfo=UTC)
 
 
-def text(length: int) -> String:
+class text(TypeDecorator[str]):
     """A bounded string that is told apart byte by byte everywhere (MySQL's own default ignores case)."""
-    return String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+
+    impl = String
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Any) -> TypeEngine:
+        length = self.impl_instance.length  # type: ignore[attr-defined]
+        return _of_mysql(dialect, "VARCHAR", length=length, **_BY_BYTE) or dialect.type_descriptor(String(length))
 
 
-def long_text() -> Text:
+class long_text(TypeDecorator[str]):
     """JSON as text, up to 16 MB (MySQL's own default ends at 64 KB)."""
-    return Text().with_variant(mysql.MEDIUMTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Any) -> TypeEngine:
+        return _of_mysql(dialect, "MEDIUMTEXT", **_BY_BYTE) or dialect.type_descriptor(Text())
 
 
 def serial() -> BigInteger:

@@ -21,37 +21,17 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH, MAX_TAG_VAL_LENGTH
 
 from openmlops.adapters.mlflow_client import EMBEDDED, connect, translating_errors
-from openmlops.adapters.mlflow_values import cut, finite, flat, valid_name
+from openmlops.adapters.mlflow_values import ABANDONED_TAG, FAILURE_TAG, START_TAG, Epoch, cut, finite, flat, valid_name
 from openmlops.adapters.provenance import environment, provenance
-from openmlops.core.quality import EpochMetrics
-from openmlops.core.types import Value
 from openmlops.errors import ServiceRefused, ServiceUnavailable, SettingsError
 from openmlops.files import MOST_NAME_BYTES
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """so that MLflow's pages open on training runs, not on prompts and traces"""
-FAILURE_TAG = "openmlops.failure"
-START_TAG = "openmlops.start"
-"""what `start` finds its run by"""
-ABANDONED_TAG = "openmlops.abandoned"
-"""of a run that somebody else closed, because its process ended without doing so: it may be gone on with"""
 EVERY_EPOCH = "loss"
 """a metric that every epoch of every kind of model has"""
 
 _RUNNING, _FINISHED, _FAILED = (RunStatus.to_string(s) for s in (RunStatus.RUNNING, RunStatus.FINISHED, RunStatus.FAILED))
-
-
-class Epoch(Value):
-    """One epoch's metrics, by MLflow's names, and when it ended: logged twice with the same time, it is there once."""
-
-    number: int
-    at: datetime
-    metrics: dict[str, float]
-
-    @classmethod
-    def of(cls, metrics: EpochMetrics, at: datetime) -> "Epoch":
-        """Raises TrainingError for a value that is not finite."""
-        return cls(number=metrics.epoch, at=at, metrics=finite(metrics.model_dump(exclude={"epoch"})))
 
 
 class Tracking:

@@ -1,13 +1,33 @@
-"""The command line: one command = parse, one call, print. Heavy libraries are imported inside the commands that need them."""
+"""The command line: one command = parse, one call, print.
 
+Of the modules here, only the one that has the command is imported; heavy libraries are imported inside the commands that need
+them.
+"""
+
+import gc
 import shlex
 import sys
-from typing import Any
+from functools import cache
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 
-from openmlops.cli import console, data, grid, models, monitoring, projects, servers, serving, training
+from openmlops import __version__
 from openmlops.terminal import exit_code, fail
+
+MODULES = {
+    "projects": ("init",),
+    "data": ("data",),
+    "training": ("train", "demo"),
+    "grid": ("grid",),
+    "models": ("evaluate", "models", "history", "promote", "rollback", "settings"),
+    "serving": ("serve", "traffic", "verify"),
+    "console": ("console",),
+    "monitoring": ("monitor", "cycle", "watch", "decisions", "why"),
+    "servers": ("doctor", "stack"),
+}
+"""module -> the commands that it has"""
 
 PANELS = {
     "Begin": ("init", "demo", "doctor", "settings"),
@@ -18,43 +38,77 @@ PANELS = {
 }
 """where a command stands in the help"""
 
-app = typer.Typer(
-    name="openmlops",
-    help="The closed loop for computer-vision models: data, training, gate, ledger.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-projects.add_to(app)
-app.add_typer(data.app, name="data")
-training.add_to(app)
-grid.add_to(app)
-models.add_to(app)
-serving.add_to(app)
-console.add_to(app)
-monitoring.add_to(app)
-servers.add_to(app)
-_commands: list[Any] = [*app.registered_commands, *app.registered_groups]
-for _command in _commands:
-    _name = _command.name or _command.callback.__name__
-    _command.rich_help_panel = next(panel for panel, names in PANELS.items() if _name in names)
-
-_USAGE_ERROR: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+OBJECTS = 300_000
+"""made since the last look for garbage; Python's own 700 has it looked for over and over while modules are imported, when there
+is none: a fifth of what a command that reads takes"""
 
 
 def main() -> None:
     """Entry point of `openmlops`: 0, or 1 after one line on standard error."""
+    gc.set_threshold(OBJECTS, *gc.get_threshold()[1:])
     sys.exit(exit_code(_run))
 
 
 def _run() -> None:
     try:
-        code = app(standalone_mode=False)
-    except _USAGE_ERROR as error:
+        code = _app(*_modules(sys.argv[1:]))(standalone_mode=False)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        if not isinstance(error, _usage_error()):
+            raise
         message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
         if message:  # empty where the help was shown for lack of a command
             fail(f"In 'openmlops {shlex.join(sys.argv[1:])}': {message.rstrip('.')}. See 'openmlops --help'.")
         raise SystemExit(1) from None
-    except typer.Abort:
-        raise KeyboardInterrupt from None
     raise SystemExit(code or 0)
+
+
+def _modules(words: list[str]) -> list[str]:
+    """The module that has the command which is asked for; all of them where none is, or help, or what there is not."""
+    return [module for module, commands in MODULES.items() if words and words[0] in commands] or list(MODULES)
+
+
+@cache
+def _app(*modules: str) -> typer.Typer:
+    """The commands of these modules under `openmlops`."""
+    made = typer.Typer(
+        name="openmlops",
+        help="The closed loop for computer-vision models: data, training, gate, ledger.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    made.callback()(_options)
+    for module in modules:
+        import_module(f"openmlops.cli.{module}").add_to(made)
+    commands: list[Any] = [*made.registered_commands, *made.registered_groups]
+    for command in commands:
+        name = command.name or command.callback.__name__
+        command.rich_help_panel = next(panel for panel, names in PANELS.items() if name in names)
+    return made
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print(f"openmlops {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_tell_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What may be given before a command."""
+
+
+def _usage_error() -> type[Exception]:
+    return next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+def __getattr__(name: str) -> typer.Typer:
+    """`app`: all commands."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _app(*MODULES)

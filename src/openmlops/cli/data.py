@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The data set: get it, version it, check it.", no_args_is_help=True)
 
+
+def add_to(above: typer.Typer) -> None:
+    """Hang these commands under `openmlops`."""
+    above.add_typer(app, name="data")
+
+
 Name = Annotated[
     str | None,
     typer.Argument(

@@ -56,7 +56,7 @@ def evaluate(model: Spec, use_case: UseCaseName = None, json: Json = False) -> N
 
 def models(json: Json = False) -> None:
     """List registered models, their versions, and who is champion."""
-    from openmlops.operations.release.promotion import overview
+    from openmlops.operations.release.listing import overview
 
     found = overview(_opened())
     if json:
@@ -70,7 +70,7 @@ def models(json: Json = False) -> None:
 
 def history(model: Model, json: Json = False) -> None:
     """Show who was in production, when and why: the ledger, after checking its hash chain."""
-    from openmlops.operations.release.promotion import history as read
+    from openmlops.operations.release.listing import history as read
 
     entries = read(_opened(), model)
     if json:

@@ -135,10 +135,11 @@ def decisions(
 ) -> None:
     """List what was decided, from when to when, and what came of it."""
     from openmlops.core.types import model_name
-    from openmlops.operations.monitoring import watch as watching
 
     workspace = Workspace.open()
     if reset_breaker:
+        from openmlops.operations.monitoring import watch as watching
+
         watching.reset_breaker(workspace, reset_breaker, datetime.now(UTC))
     found = workspace.decisions.list(model_name(model) if model else workspace.model_name, last)
     if json:

@@ -1,16 +1,15 @@
 """How results look: one JSON object with `--json`, else a table for a person. Standard output holds nothing else."""
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from rich.text import Text
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
@@ -31,26 +30,44 @@ def print_json(value: "BaseModel | dict[str, Any]") -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table in a terminal; tab-separated lines elsewhere, so that `cut` and `awk` can read it."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
+    if not _is_terminal():
         for row in (columns, *rows):
             print("\t".join(str(cell) for cell in row))
         return
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(styled(str(cell)) for cell in row))
-    console.print(table)
+    Console(highlight=False).print(table)
 
 
-def print_line(*parts: Text | str) -> None:
+def _is_terminal() -> bool:
+    """Is a person looking, as rich has it? It is not asked, and not imported, where nothing can say so."""
+    from openmlops.settings import forces_terminal
+
+    if not (sys.stdout.isatty() or forces_terminal()):
+        return False
+    from rich.console import Console
+
+    return Console().is_terminal
+
+
+def print_line(*parts: "Text | str") -> None:
     """One line on standard output, its styles only in a terminal."""
+    from rich.console import Console
+    from rich.text import Text
+
     Console(highlight=False, soft_wrap=True).print(Text.assemble(*parts))
 
 
-def styled(text: str) -> Text:
+def styled(text: str) -> "Text":
     """A text in the colour of what it says, if it says how something stands."""
+    from rich.text import Text
+
     return Text(text, STYLES.get(text.strip().replace("_", " "), ""))
 
 

@@ -85,7 +85,7 @@ def run(workspace: Workspace, config: "Value") -> "TrainingOutcome":
     from openmlops.usecases.base import LazyFunction
 
     if isinstance(fit := workspace.use_case.fit, LazyFunction):
-        fit.load()  # an extra that is missing is told before ZenML is started
+        fit.require()  # an extra that is missing is told before ZenML is started
     embed_zenml(workspace.home)
     if workspace.use_case.name == "person":
         from openmlops.pipelines.person_baseline import run_baseline

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 
 from openmlops.core.types import Interval, ModelRef, Value
 from openmlops.errors import OpenMLOpsError
-from openmlops.operations.release.promotion import SCORES
+from openmlops.operations.release.listing import scores
 from openmlops.operations.workspace import Workspace
 
 FRESH_SECONDS = 10.0
@@ -86,7 +86,7 @@ class RegistryCache:
 
     def _measured(self, ref: ModelRef) -> Figures:
         metrics = self._workspace.registry.run_metrics(ref.run_id) if ref.run_id else {}
-        name = next((name for name in SCORES if name in metrics), "")
+        name = next((name for name in scores() if name in metrics), "")
         ends = (name, f"{name}_low", f"{name}_high")
         value, low, high = (metrics.get(each) for each in ends)
         is_whole = value is not None and low is not None and high is not None

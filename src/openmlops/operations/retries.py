@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
+from openmlops.adapters.mlflow_tables import tables
 from openmlops.errors import ServiceRefused, ServiceUnavailable
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import say
@@ -58,5 +59,12 @@ def require_services(workspace: Workspace) -> None:
     """
     with workspace.engine.connect():
         pass
-    workspace.tracking.ready()
+    if not _is_there(workspace):
+        workspace.tracking.ready()
     workspace.object_store.ready()
+
+
+def _is_there(workspace: Workspace) -> bool:
+    """Is our experiment in an embedded MLflow, which then need not be imported to be asked?"""
+    found = tables(workspace.settings.tracking_uri)
+    return found is not None and found.has_experiment(workspace.settings.mlflow_experiment_name)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from openmlops.adapters.leases import HEARTBEATS, Lease, Leases
+from openmlops.adapters.mlflow_values import START_TAG
 from openmlops.adapters.processes import Process
-from openmlops.adapters.tracking import START_TAG
 from openmlops.core.types import TrainedRef
 from openmlops.errors import ServiceUnavailable
 from openmlops.files import write_text
@@ -84,7 +84,7 @@ def fails_its_run(operation: Callable[..., T]) -> Callable[..., T]:
 def close_orphans(workspace: Workspace) -> tuple[str, ...]:
     """Close the open runs of dead processes: of this machine, or silent for longer than GRACE. Returns the ids of the runs.
 
-    Costs one query if there are none. Raises ServiceUnavailable.
+    Costs one query of our own database if there are none; MLflow is not imported. Raises ServiceUnavailable.
     """
     closed: list[str] = []
     for lease in workspace.leases.named(PREFIX):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from openmlops.adapters.labelled_inputs import LabelledInputs
     from openmlops.adapters.leases import Leases
     from openmlops.adapters.ledger import Ledger
+    from openmlops.adapters.mlflow_tables import Tables
     from openmlops.adapters.object_store import ObjectStore
     from openmlops.adapters.registry import Registry
     from openmlops.adapters.tracking import Tracking
@@ -53,8 +54,9 @@ class Workspace:
     def model_name(self) -> str:
         """The registered model: MODEL_NAME, by default the use case's name. Raises SettingsError for an invalid name."""
         from openmlops.core.types import model_name
+        from openmlops.usecases import BUILT_IN
 
-        return model_name(self.settings.model_name or self.use_case.model_name)
+        return model_name(self.settings.model_name or BUILT_IN.get(self.settings.use_case) or self.use_case.model_name)
 
     @property
     def home(self) -> Path:
@@ -118,6 +120,13 @@ class Workspace:
         from openmlops.adapters.registry import Registry
 
         return Registry(self.settings.tracking_uri, self.home / "models")
+
+    @property
+    def registered(self) -> "Registry | Tables":
+        """What is registered, for whoever only asks: an embedded MLflow's tables, if they can be read without MLflow."""
+        from openmlops.adapters.mlflow_tables import tables
+
+        return tables(self.settings.tracking_uri) or self.registry
 
     @cached_property
     def ledger(self) -> "Ledger":

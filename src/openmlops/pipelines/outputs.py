@@ -6,16 +6,20 @@ ZenML imports steps by module name relative to a source root, by default the fol
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from zenml.integrations.registry import integration_registry
 from zenml.utils import source_utils
 
 from openmlops.operations.retries import require_services
 from openmlops.operations.run_leases import close_orphans
 from openmlops.pipelines.stack import open_workspace
 
+NOT_RETURNED = ("numpy", "pandas", "pillow", "polars", "pytorch", "scipy", "sklearn")
+"""ZenML's integrations that only bring materializers, and import torch or scikit-learn to do so: our steps return values"""
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -31,10 +35,29 @@ def outputs_of(pipeline: Callable[..., Any], **arguments: Any) -> Callable[[str]
     main = getattr(sys.modules["__main__"], "__file__", None)
     if main is None or PACKAGE in Path(main).resolve().parents:
         source_utils.set_custom_source_root(str(PACKAGE.parent))
-    run = pipeline(**arguments)
+    with _without_materializers():
+        run = pipeline(**arguments)
 
     def output(step: str) -> Any:
         ((artifact,),) = run.steps[step].outputs.values()
         return artifact.load()
 
     return output
+
+
+@contextmanager
+def _without_materializers() -> Iterator[None]:
+    """Before a pipeline's first step ZenML activates every integration whose packages are installed; here, all but these."""
+    found = [integration_registry.integrations[name] for name in NOT_RETURNED]
+    activations = [vars(integration)["activate"] for integration in found]
+    for integration in found:
+        setattr(integration, "activate", _nothing)  # noqa: B010 (a method, which mypy lets nobody assign)
+    try:
+        yield
+    finally:
+        for integration, activate in zip(found, activations, strict=True):
+            setattr(integration, "activate", activate)  # noqa: B010
+
+
+def _nothing() -> None:
+    """What such an integration does when it is activated."""

@@ -6,6 +6,7 @@ different sizes are an object array (n,), which is indexed in the same way.
 """
 
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -157,11 +158,21 @@ class LazyFunction:
         try:
             found = importlib.import_module(self.module)
         except ModuleNotFoundError as error:
-            if (extra := self.extras.get(error.name or "")) is None:
+            if (package := error.name or "") not in self.extras:
                 raise
-            problem = f"This needs the optional extra '{extra}', which is not installed (there is no {error.name})"
-            raise SettingsError(problem, f"Install it: pip install 'openmlops[{extra}]'") from error
+            raise self._lacks(package) from error
         return getattr(found, self.function)  # type: ignore[no-any-return]
+
+    def require(self) -> None:
+        """Make sure, importing nothing, that the packages of the extras are installed. Raises SettingsError as `load` does."""
+        for package in self.extras:
+            if importlib.util.find_spec(package) is None:
+                raise self._lacks(package)
+
+    def _lacks(self, package: str) -> SettingsError:
+        extra = self.extras[package]
+        problem = f"This needs the optional extra '{extra}', which is not installed (there is no {package})"
+        return SettingsError(problem, f"Install it: pip install 'openmlops[{extra}]'")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.load()(*args, **kwargs)

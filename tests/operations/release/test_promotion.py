@@ -14,7 +14,7 @@ import toy_promotion as toy
 from openmlops.adapters.registry import DATASET_TAG
 from openmlops.errors import EvaluationError, GateError, LedgerConflict, LedgerCorrupt, ModelNotFound
 from openmlops.files import MANIFEST, Manifest
-from openmlops.operations.release import promotion
+from openmlops.operations.release import listing, promotion
 from openmlops.operations.release.cached_predictions import cached_predictions
 from openmlops.operations.workspace import Workspace
 
@@ -257,19 +257,19 @@ def test_a_rollback_past_a_rejected_version_finds_the_champion_before(workspace)
 def test_the_overview_says_how_each_version_stands(workspace):
     for version in (POOR, GOOD, BAD):
         decide(workspace, version)
-    stands = {row.version: row.stands_as for row in promotion.overview(workspace)}
+    stands = {row.version: row.stands_as for row in listing.overview(workspace)}
     assert stands == {POOR: "former champion", GOOD: "champion", EQUAL: "", BAD: "staging", BEST: "", BROKEN: ""}
 
 
 def test_history_checks_the_chain_before_it_is_shown(workspace):
     decide(workspace, GOOD)
-    assert [entry.version for entry in promotion.history(workspace, toy.NAME)] == [GOOD]
+    assert [entry.version for entry in listing.history(workspace, toy.NAME)] == [GOOD]
     with workspace.ledger._engine.begin() as connection:
         connection.exec_driver_sql("UPDATE ledger SET actor = 'nobody'")
     with pytest.raises(LedgerCorrupt, match="row 1"):
-        promotion.history(workspace, toy.NAME)
+        listing.history(workspace, toy.NAME)
     with pytest.raises(ModelNotFound, match="no model 'other'"):
-        promotion.history(workspace, "other")
+        listing.history(workspace, "other")
 
 
 # Repair

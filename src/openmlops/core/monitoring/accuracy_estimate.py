@@ -9,7 +9,7 @@ cannot show that, so an estimate under drift, or where drift was not measurable,
 import numpy as np
 
 from openmlops.core.intervals import wilson
-from openmlops.core.monitoring.drift import DriftReport
+from openmlops.core.monitoring.observed import AccuracyEstimate, DriftReport, LabelledAccuracy
 from openmlops.core.types import Interval, Value
 from openmlops.errors import DataError
 
@@ -31,26 +31,6 @@ class ConfidenceTable(Value):
     edges: tuple[float, ...]
     correct: tuple[int, ...]
     counts: tuple[int, ...]
-
-
-class AccuracyEstimate(Value):
-    """Estimated accuracy (a share) of `n` answers with its 95 % interval; None when there was nothing to estimate from."""
-
-    accuracy: Interval | None
-    n: int
-    trustworthy: bool
-    reasons: tuple[str, ...]
-
-
-class LabelledAccuracy(Value):
-    """Accuracy, or what `metric` says (a share, 95 % interval), on `n` labelled answers; `error`: the estimate minus it."""
-
-    metric: str = "accuracy"
-    accuracy: Interval
-    n: int
-    error: float | None
-    covered: bool | None
-    """whether the two intervals overlap"""
 
 
 def fit_confidence(probabilities: np.ndarray, labels: np.ndarray) -> ConfidenceTable:

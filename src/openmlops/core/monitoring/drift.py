@@ -14,38 +14,12 @@ import numpy as np
 
 from openmlops.core.monitoring import feature_frames
 from openmlops.core.monitoring.drift_reference import DriftReference, calibrate, null_for, statistic
-from openmlops.core.types import Value
+from openmlops.core.monitoring.observed import ColumnShift, DriftReport
 
 __all__ = ["ColumnShift", "DriftReference", "DriftReport", "calibrate", "measure"]
 
 OVERLAP = 0.5
 """A window with more than this share of rows from the reference is the reference, not traffic."""
-
-
-class ColumnShift(Value):
-    """How far one column's mean moved: `shift` in reference standard deviations, `z` in standard errors of the difference."""
-
-    name: str
-    reference_mean: float
-    window_mean: float
-    shift: float
-    z: float
-    moved: bool
-    """`z` alone would be an alarm, at the stated rate divided by the number of columns"""
-
-
-class DriftReport(Value):
-    """One window judged. Numbers are None when it was not measurable; `n` counts distinct rows; columns: furthest first."""
-
-    outcome: Literal["drift", "no_drift", "not_measurable"]
-    reasons: tuple[str, ...]
-    reference: str
-    false_alarm_rate: float
-    n: int = 0
-    statistic: float | None = None
-    threshold: float | None = None
-    p_value: float | None = None
-    columns: tuple[ColumnShift, ...] = ()
 
 
 def measure(window: object, reference: DriftReference) -> DriftReport:

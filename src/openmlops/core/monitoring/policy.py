@@ -14,8 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from openmlops.core.monitoring.accuracy_estimate import AccuracyEstimate, LabelledAccuracy
-from openmlops.core.monitoring.drift import DriftReport
+from openmlops.core.monitoring.observed import AccuracyEstimate, Action, LabelledAccuracy, Observation, WorthLabelling
 from openmlops.core.types import Interval, Value
 
 DAY = timedelta(days=1)
@@ -55,17 +54,6 @@ class Champion(Value):
     previous: int | None = None
 
 
-class Observation(Value):
-    """One window of one version, judged at an instant. Shares are None when they were not measured."""
-
-    at: datetime
-    version: int
-    drift: DriftReport
-    share_of_drifted_columns: float | None = None
-    estimate: AccuracyEstimate | None = None
-    labelled: LabelledAccuracy | None = None
-
-
 class PastAction(Value):
     """What was done at an instant; `reset` is a person closing the breaker. `outcome` is that of a retraining."""
 
@@ -82,24 +70,11 @@ class History(Value):
     actions: tuple[PastAction, ...] = ()
 
 
-class WorthLabelling(Value):
-    """Ids worth a label: half of them `uncertain` (smallest margin first), half drawn at `random` from the rest.
-
-    Only the random half says how accurate the model is; the uncertain half is there to learn from.
-    """
-
-    uncertain: tuple[str, ...] = ()
-    random: tuple[str, ...] = ()
-
-
 class Labels(Value):
     """New labelled images that no training has used, counted, and which unlabelled ones to ask for."""
 
     new: int
     wanted: WorthLabelling = WorthLabelling()
-
-
-Action = Literal["retrain", "collect_labels", "roll_back", "nothing", "not_measurable"]
 
 
 class Decision(Value):

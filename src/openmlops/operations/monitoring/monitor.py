@@ -6,8 +6,7 @@ Here: the operations of the monitoring steps. Not here: how drift, accuracy and 
 
 from datetime import datetime
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from openmlops.adapters.decisions import DecisionRecord, new_id
 from openmlops.adapters.evidently_report import EvidentlyReport, write_report
@@ -22,6 +21,9 @@ from openmlops.operations.monitoring.windows import Source, WindowRef
 from openmlops.operations.release.drift_references import read_references
 from openmlops.operations.release.exporting import REFERENCE_FILE
 from openmlops.operations.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MIN_LABELS = 30
 """minimum number of labelled predictions to report their accuracy: below it the interval is too wide"""
@@ -65,6 +67,8 @@ class MonitoringOutcome(Value):
 def run_evidently_report(workspace: Workspace, window: WindowRef) -> EvidentlyReport:
     """Write Evidently's report of the window against the version's reference to MONITORING_DIR. Without a report, `problems`
     says why."""
+    import pandas as pd
+
     reference = pd.read_parquet(workspace.registry.fetch(window.model) / REFERENCE_FILE)
     current = pd.read_parquet(window.path, columns=list(window.columns))
     return write_report(current, reference, workspace.monitoring)
@@ -79,6 +83,8 @@ def trigger_decision(
     """
     if kept := workspace.decisions.find(id_):
         return kept
+    import pandas as pd
+
     frame = pd.read_parquet(window.path)
     records = records_of(workspace, window.model.name)
     observation = _observe(workspace, window, frame, report, now, requested_labels(records))
@@ -107,7 +113,7 @@ def trigger_decision(
 def _observe(
     workspace: Workspace,
     window: WindowRef,
-    frame: pd.DataFrame,
+    frame: "pd.DataFrame",
     report: EvidentlyReport,
     now: datetime,
     requested: frozenset[str],
@@ -131,12 +137,12 @@ def _observe(
     )
 
 
-def _predictions(task: Task, frame: pd.DataFrame, window: WindowRef) -> Predictions:
+def _predictions(task: Task, frame: "pd.DataFrame", window: WindowRef) -> Predictions:
     return task.from_columns({str(name): frame[name] for name in frame}, window.classes)
 
 
 def _labelled(
-    task: Task, window: WindowRef, frame: pd.DataFrame, requested: frozenset[str], estimate: AccuracyEstimate | None
+    task: Task, window: WindowRef, frame: "pd.DataFrame", requested: frozenset[str], estimate: AccuracyEstimate | None
 ) -> LabelledAccuracy | None:
     """The score on labelled predictions, without those whose label was requested because of uncertainty."""
     known = frame[frame["label"].notna() & ~frame["id"].isin(requested)]
@@ -146,7 +152,7 @@ def _labelled(
     return task.labelled(predictions, task.from_label_column(known["label"]), len(window.classes), estimate)
 
 
-def _to_label(task: Task, window: WindowRef, frame: pd.DataFrame, k: int) -> WorthLabelling:
+def _to_label(task: Task, window: WindowRef, frame: "pd.DataFrame", k: int) -> WorthLabelling:
     """The unlabelled predictions to request labels for, at most `k`."""
     unlabelled = frame[frame["label"].isna()]
     if unlabelled.empty:

@@ -24,7 +24,7 @@ def find_version(workspace: Workspace, spec: str) -> ModelRef:
 def version_of(workspace: Workspace, name: str, version: int) -> ModelRef:
     """A version by number, checked against the ledger. Raises ModelNotFound if it was deleted from the registry, RegistryError
     if it was changed there."""
-    return as_recorded(workspace, workspace.registry.version(name, version))
+    return as_recorded(workspace, workspace.registered.version(name, version))
 
 
 def as_recorded(workspace: Workspace, model: ModelRef) -> ModelRef:
@@ -42,14 +42,14 @@ def as_recorded(workspace: Workspace, model: ModelRef) -> ModelRef:
 def repair(workspace: Workspace, model: str) -> tuple[str, ...]:
     """Set the MLflow alias `champion` of a model to the champion of its ledger. Returns one sentence per repair.
 
-    Every model command calls it first. Raises ModelNotFound if the champion was deleted from the registry.
+    Whoever reads or sets an alias calls it first. Raises ModelNotFound if the champion was deleted from the registry.
     """
-    registry, repaired = workspace.registry, []
-    while (champion := workspace.ledger.champion(model)) != (shown := registry.alias(model, CHAMPION)):
+    repaired = []
+    while (champion := workspace.ledger.champion(model)) != (shown := workspace.registered.alias(model, CHAMPION)):
         if champion is None:
-            registry.delete_alias(model, CHAMPION)
+            workspace.registry.delete_alias(model, CHAMPION)
         else:
-            registry.set_alias(model, CHAMPION, champion)
+            workspace.registry.set_alias(model, CHAMPION, champion)
         repaired.append(f"The alias champion of {model} stood for {_named(shown)}; the ledger says {_named(champion)}")
     return tuple(repaired)
 

@@ -5,12 +5,14 @@ The only offline inference path, for exported and eager models alike.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from openmlops.adapters.onnx_model import OnnxModel
 from openmlops.usecases.base import ModelInput, Outputs, UseCase
+
+if TYPE_CHECKING:
+    from openmlops.adapters.onnx_model import OnnxModel
 
 BATCH = 250
 """images per batch, fewer if they are large"""
@@ -28,8 +30,10 @@ class Model(Protocol):
         """uint8 (n, height, width, 3) -> output tensors by name, n rows each."""
 
 
-def load_exported(use_case: UseCase, folder: Path) -> OnnxModel:
+def load_exported(use_case: UseCase, folder: Path) -> "OnnxModel":
     """Load the ONNX model of a version's folder. Raises ModelCorrupt."""
+    from openmlops.adapters.onnx_model import OnnxModel
+
     return OnnxModel(folder / "model.onnx", use_case.task.outputs)
 
 

@@ -1,35 +1,20 @@
 """Promotion and rollback, by the pipeline and by hand.
 
 The ledger is authoritative for the champion; the MLflow alias `champion` mirrors it and is repaired from it (`repair`) after
-a process was killed between the two writes. Not here: the evaluation (`gate`).
+a process was killed between the two writes. Not here: the evaluation (`gate`), and
+what is displayed (`listing`).
 """
 
 import getpass
 import os
 from datetime import UTC, datetime
 
-from openmlops.core.classification.task import CLASSIFICATION
-from openmlops.core.detection.task import DETECTION
-from openmlops.core.types import LedgerEntry, ModelRef, SplitsRef, Value, Verdict, model_name
-from openmlops.errors import GateError, LedgerConflict, ModelNotFound, RegistryError, one_line
+from openmlops.core.types import LedgerEntry, ModelRef, SplitsRef, Verdict, model_name
+from openmlops.errors import GateError, LedgerConflict, ModelNotFound, one_line
 from openmlops.operations.data import datasets
-from openmlops.operations.release.aliases import CHAMPION, STAGING, find_version, repair, version_of
+from openmlops.operations.release.aliases import STAGING, find_version, repair, version_of
 from openmlops.operations.release.gate import run_gate
 from openmlops.operations.workspace import Workspace
-
-SCORES = tuple(f"test_{task.score}" for task in (CLASSIFICATION, DETECTION))
-"""recorded metrics, of which a listing displays the one that a version has"""
-
-
-class ModelRow(Value):
-    """One version in a listing. `score` is the recorded one; `stands_as` is champion, staging, former champion or empty."""
-
-    name: str
-    version: int
-    stands_as: str
-    score: float | None
-    dataset: str
-    run_id: str
 
 
 def decide(workspace: Workspace, model: ModelRef, splits: SplitsRef) -> LedgerEntry:
@@ -127,46 +112,6 @@ def previous_champion(workspace: Workspace, model: str) -> int | None:
     """The version that a rollback would restore; None if there is none."""
     champions = _champions(workspace.ledger.history(model))
     return champions[-2] if len(champions) > 1 else None
-
-
-def history(workspace: Workspace, model: str) -> tuple[LedgerEntry, ...]:
-    """The model's ledger, oldest first, its hash chain verified. Raises LedgerCorrupt, and ModelNotFound for no such model."""
-    entries = workspace.ledger.history(model_name(model))
-    if not entries and model not in workspace.registry.models():
-        raise ModelNotFound(f"There is no model '{model}'", "List the models with `openmlops models`")
-    repair(workspace, model)
-    return entries
-
-
-def overview(workspace: Workspace) -> tuple[ModelRow, ...]:
-    """All registered versions of all models, after repairing aliases."""
-    return tuple(row for name in workspace.registry.models() for row in _rows(workspace, name))
-
-
-def _rows(workspace: Workspace, name: str) -> list[ModelRow]:
-    repair(workspace, name)
-    roles = dict.fromkeys(workspace.ledger.champions(name), "former champion")
-    roles |= {version: role for role in (STAGING, CHAMPION) if (version := workspace.registry.alias(name, role)) is not None}
-    return [
-        ModelRow(
-            name=name,
-            version=ref.version,
-            stands_as=roles.get(ref.version, ""),
-            score=_recorded_score(workspace, ref),
-            dataset=ref.dataset,
-            run_id=ref.run_id,
-        )
-        for ref in workspace.registry.versions(name)
-    ]
-
-
-def _recorded_score(workspace: Workspace, ref: ModelRef) -> float | None:
-    """The score recorded on the version's run, for display only; None if there is none."""
-    try:
-        metrics = workspace.registry.run_metrics(ref.run_id)
-    except RegistryError:  # the run was deleted, or the version was registered without one
-        return None
-    return next((metrics[name] for name in SCORES if name in metrics), None)
 
 
 def _current_splits(workspace: Workspace) -> SplitsRef:

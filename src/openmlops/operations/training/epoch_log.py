@@ -7,13 +7,17 @@ import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
-from openmlops.adapters.tracking import Epoch, Tracking
+from openmlops.adapters.mlflow_values import Epoch
 from openmlops.core.quality import EpochMetrics
 from openmlops.errors import ServiceUnavailable
 from openmlops.files import write_text
+
+if TYPE_CHECKING:
+    from openmlops.adapters.tracking import Tracking
 
 _FILE = TypeAdapter(dict[int, Epoch])
 
@@ -23,7 +27,7 @@ class EpochLog:
     twice is the same entry in MLflow.
     """
 
-    def __init__(self, tracking: Tracking, folder: Path) -> None:
+    def __init__(self, tracking: "Tracking", folder: Path) -> None:
         self._tracking, self._file = tracking, folder / "epochs.json"
         self._epochs = _FILE.validate_json(self._file.read_bytes()) if self._file.exists() else {}
         self._news, self._ended, self._run_id = threading.Event(), False, ""

@@ -18,7 +18,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import Field
 
-from openmlops.adapters.tracking import ABANDONED_TAG, FAILURE_TAG
+from openmlops.adapters.mlflow_values import ABANDONED_TAG, FAILURE_TAG
 from openmlops.core.types import Comparison, LedgerEntry, ModelRef, SplitsRef, Value
 from openmlops.errors import SettingsError, TrainingError
 from openmlops.files import write_text

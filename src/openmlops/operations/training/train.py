@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from openmlops.adapters.tracking import START_TAG
+from openmlops.adapters.mlflow_values import START_TAG
 from openmlops.core.quality import EpochMetrics
 from openmlops.core.types import Preprocessing, SplitsRef, TrainedRef, Value
 from openmlops.files import replacing, write_text

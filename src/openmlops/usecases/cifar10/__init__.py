@@ -4,7 +4,7 @@ The functions that need torch are named, not imported: the server loads this use
 """
 
 from openmlops.core.classification.task import CLASSIFICATION
-from openmlops.usecases import classifier
+from openmlops.usecases import BUILT_IN, classifier
 from openmlops.usecases.base import UseCase, lazy
 from openmlops.usecases.cifar10 import data
 from openmlops.usecases.cifar10.extend import extend
@@ -13,7 +13,7 @@ from openmlops.usecases.cifar10.sample import field, sample
 
 USE_CASE = UseCase(
     name="cifar10",
-    model_name="cifar10_cnn",
+    model_name=BUILT_IN["cifar10"],
     folder="cifar-10-batches-py",
     about="CIFAR-10 (Krizhevsky, 2009), 60,000 images of ten classes; published for research without a stated licence.",
     task=CLASSIFICATION,

@@ -6,6 +6,7 @@ not. The functions that need torch or ultralytics are named, not imported: the s
 
 from dataclasses import replace
 
+from openmlops.usecases import BUILT_IN
 from openmlops.usecases.base import Archive
 from openmlops.usecases.person.sample import field, sample
 from openmlops.usecases.person.tiny import tiny_person
@@ -27,7 +28,7 @@ USE_CASE = replace(
         "person",
         about="COCO (Lin et al., 2014), annotations under CC BY 4.0, images under the terms of Flickr; or drawn scenes.",
     ),
-    model_name="person_yolo",
+    model_name=BUILT_IN["person"],
     sample=sample,
     field=field,
     archive=COCO128,

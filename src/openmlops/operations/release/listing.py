@@ -1,0 +1,68 @@
+"""What is told of models: their ledger, and every registered version with how it stands. Nothing is decided here.
+
+The ledger is our own database's, and MLflow is not imported to read it. What is not here: who becomes champion (`promotion`).
+"""
+
+from openmlops.core.types import LedgerEntry, ModelRef, Value, model_name
+from openmlops.errors import ModelNotFound, RegistryError
+from openmlops.operations.release.aliases import CHAMPION, STAGING, repair
+from openmlops.operations.workspace import Workspace
+
+
+class ModelRow(Value):
+    """One version in a listing. `score` is the recorded one; `stands_as` is champion, staging, former champion or empty."""
+
+    name: str
+    version: int
+    stands_as: str
+    score: float | None
+    dataset: str
+    run_id: str
+
+
+def history(workspace: Workspace, model: str) -> tuple[LedgerEntry, ...]:
+    """The model's ledger, oldest first, its hash chain verified. Raises LedgerCorrupt, and ModelNotFound for no such model."""
+    entries = workspace.ledger.history(model_name(model))
+    if not entries and model not in workspace.registered.models():
+        raise ModelNotFound(f"There is no model '{model}'", "List the models with `openmlops models`")
+    return entries
+
+
+def overview(workspace: Workspace) -> tuple[ModelRow, ...]:
+    """All registered versions of all models, after repairing aliases."""
+    return tuple(row for name in workspace.registered.models() for row in _rows(workspace, name))
+
+
+def _rows(workspace: Workspace, name: str) -> list[ModelRow]:
+    repair(workspace, name)
+    registered = workspace.registered
+    roles = dict.fromkeys(workspace.ledger.champions(name), "former champion")
+    roles |= {version: role for role in (STAGING, CHAMPION) if (version := registered.alias(name, role)) is not None}
+    return [
+        ModelRow(
+            name=name,
+            version=ref.version,
+            stands_as=roles.get(ref.version, ""),
+            score=_recorded_score(workspace, ref),
+            dataset=ref.dataset,
+            run_id=ref.run_id,
+        )
+        for ref in registered.versions(name)
+    ]
+
+
+def _recorded_score(workspace: Workspace, ref: ModelRef) -> float | None:
+    """The score recorded on the version's run, for display only; None if there is none."""
+    try:
+        metrics = workspace.registered.run_metrics(ref.run_id)
+    except RegistryError:  # the run was deleted, or the version was registered without one
+        return None
+    return next((metrics[name] for name in scores() if name in metrics), None)
+
+
+def scores() -> tuple[str, ...]:
+    """Recorded metrics, of which a listing displays the one that a version has."""
+    from openmlops.core.classification.task import CLASSIFICATION
+    from openmlops.core.detection.task import DETECTION
+
+    return tuple(f"test_{task.score}" for task in (CLASSIFICATION, DETECTION))
