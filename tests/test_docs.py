@@ -1,5 +1,6 @@
 """The documents fail when they lie: commands, make targets, settings and the tree are read back and compared."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -64,6 +65,19 @@ def test_the_tree_in_the_architecture_page_is_the_tree() -> None:
     migrations = {path.name for path in (ROOT / "src" / "openmlops" / "adapters" / "migrations").rglob("*.py")}
     assert present - migrations - named == set(), "not in the picture"
     assert named - present == set(), "in the picture only"
+
+
+def test_every_name_in_the_python_examples_exists() -> None:
+    blocks = [block for document in DOCUMENTS for block in re.findall(r"```python\n(.*?)```", document.read_text(), re.DOTALL)]
+    assert blocks
+    for tree in map(ast.parse, blocks):
+        names: dict[str, object] = {}
+        imports: list[ast.stmt] = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        exec(compile(ast.Module(imports, []), "example", "exec"), names)
+        used = [(node.value, node.attr) for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+        found = [(owner.id, name) for owner, name in used if isinstance(owner, ast.Name) and owner.id in names]
+        assert found
+        assert [(owner, name) for owner, name in found if not hasattr(names[owner], name)] == []
 
 
 def test_every_term_of_the_glossary_is_defined_briefly_and_names_a_module_that_exists() -> None:
