@@ -1,7 +1,6 @@
-"""The command line: one command = parse, one call, print.
+"""The command line: each command parses, calls one operation and prints.
 
-Of the modules here, only the one that has the command is imported; heavy libraries are imported inside the commands that need
-them.
+Only the module of the requested command is imported; heavy libraries are imported inside commands.
 """
 
 import gc
@@ -27,7 +26,7 @@ MODULES = {
     "monitoring": ("monitor", "cycle", "watch", "decisions", "why"),
     "servers": ("doctor", "stack"),
 }
-"""module -> the commands that it has"""
+"""module -> its commands"""
 
 PANELS = {
     "Begin": ("init", "demo", "doctor", "settings"),
@@ -36,16 +35,16 @@ PANELS = {
     "Serve and watch": ("serve", "traffic", "monitor", "cycle", "watch", "decisions", "why", "console"),
     "On servers": ("stack",),
 }
-"""where a command stands in the help"""
+"""panel of each command in the help"""
 
-OBJECTS = 300_000
-"""made since the last look for garbage; Python's own 700 has it looked for over and over while modules are imported, when there
-is none: a fifth of what a command that reads takes"""
+GC_THRESHOLD = 300_000
+"""allocations between two garbage collections; Python's default of 700 runs them repeatedly during imports, which cost a fifth of
+the time of a read-only command"""
 
 
 def main() -> None:
     """Entry point of `openmlops`: 0, or 1 after one line on standard error."""
-    gc.set_threshold(OBJECTS, *gc.get_threshold()[1:])
+    gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
     sys.exit(exit_code(_run))
 
 
@@ -58,14 +57,14 @@ def _run() -> None:
         if not isinstance(error, _usage_error()):
             raise
         message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
-        if message:  # empty where the help was shown for lack of a command
+        if message:  # empty if the help was printed for lack of a command
             fail(f"In 'openmlops {shlex.join(sys.argv[1:])}': {message.rstrip('.')}. See 'openmlops --help'.")
         raise SystemExit(1) from None
     raise SystemExit(code or 0)
 
 
 def _modules(words: list[str]) -> list[str]:
-    """The module that has the command which is asked for; all of them where none is, or help, or what there is not."""
+    """The module of the requested command; all modules for help, no command or an unknown one."""
     return [module for module, commands in MODULES.items() if words and words[0] in commands] or list(MODULES)
 
 
@@ -89,15 +88,15 @@ def _app(*modules: str) -> typer.Typer:
     return made
 
 
-def _tell_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"openmlops {__version__}")
         raise typer.Exit
 
 
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_tell_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """What may be given before a command."""

@@ -1,4 +1,4 @@
-"""How `openmlops doctor PROJECT` looks: findings by file and line, then what the silence is worth."""
+"""Output of `openmlops doctor PROJECT`: findings by file and line, then what was not checked."""
 
 from itertools import groupby
 
@@ -13,7 +13,7 @@ MAX_NAMED = 3
 
 
 def print_report(report: Report, json: bool) -> None:
-    """Findings on standard output, what was not seen on standard error; exit code 1 if a defect is sure."""
+    """Print findings to standard output, what was not checked to standard error; exit code 1 if a defect is sure."""
     if json:
         print_json(report)
     else:
@@ -37,7 +37,7 @@ def _report(report: Report) -> None:
 
 
 def _print_rule(findings: list[Finding]) -> None:
-    """The places of one rule, a line each, and once what they mean and what to do."""
+    """Print the places of one rule, one per line, then their meaning and remedy once."""
     for finding in findings:
         typer.echo(f"{finding.certainty:<6}{finding.rule:<21}" + one_line(f"{finding.path}:{finding.line}: {finding.says}"))
     typer.echo(f"      {findings[0].means}. {findings[0].remedy}.")

@@ -1,7 +1,7 @@
-"""What a shell offers when Tab is pressed: use cases, models, versions and decisions, from what is there.
+"""Shell completion of existing use cases, models, versions and decisions.
 
-Whatever goes wrong, nothing is offered and nothing is said: a person in the middle of a line must not be spoken to. Of bash,
-what follows an `@` or a `:` that is already typed cannot be completed, because it begins a new word there.
+On any error nothing is offered and nothing is printed, so that the line being typed is not disturbed. In bash, text after a
+typed `@` or `:` cannot be completed, because these begin a new word there.
 """
 
 import re
@@ -10,14 +10,14 @@ from pathlib import Path
 
 ALIASES = ("champion", "staging")
 MAX_BYTES = 1_000_000
-"""size above which a module of the current folder is not looked into"""
+"""size above which a module of the current folder is not searched"""
 _EXPORTS_USE_CASE = re.compile(r"^USE_CASE\b", re.MULTILINE)
 
 Names = Iterator[str]
 
 
 def _completer(names: Callable[[], Names]) -> Callable[[str], list[str]]:
-    """`names` as typer asks for them: those that begin with what was typed; none where they cannot be read."""
+    """A completion function for typer: the names that begin with the typed text; none if they cannot be read."""
 
     def complete(incomplete: str) -> list[str]:
         try:

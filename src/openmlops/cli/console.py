@@ -1,4 +1,4 @@
-"""`console`: one page a model, in a browser, beside any number of servers."""
+"""`console`: the web console, independent of prediction servers."""
 
 from typing import Annotated
 
@@ -10,7 +10,7 @@ from openmlops.terminal import say
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang the command under `openmlops`."""
+    """Register the command."""
     app.command(epilog="Example: openmlops console --port 8080")(console)
 
 
@@ -27,6 +27,6 @@ def console(
     workspace = Workspace.open()
     app = create_app(workspace, host)
     with listening(host, port) as bound:
-        _ = workspace.engine  # the schema is made here: Alembic, which MLflow has too, is not for two threads at once
+        _ = workspace.engine  # migrate here: Alembic, which MLflow uses too, is not thread-safe
         say(f"The console of {workspace.model_name} is at http://{host}:{bound.getsockname()[1]}. Stop with Ctrl-C.")
         serve(app, bound)

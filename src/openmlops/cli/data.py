@@ -1,4 +1,4 @@
-"""`openmlops data ...`: the data set, its versions and its checks."""
+"""`openmlops data ...`: the data set, its versions and validation."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -1,4 +1,4 @@
-"""How an evaluation looks in a terminal: one table of classes and a few figures, whatever was evaluated."""
+"""Terminal output of an evaluation: a table of classes and a few figures."""
 
 from typing import TYPE_CHECKING
 
@@ -12,14 +12,14 @@ Rows = list[tuple[object, ...]]
 
 
 def print_evaluation(title: str, evaluation: "Evaluation") -> None:
-    """Class by class."""
+    """Print the figures and the table of classes."""
     columns, rows = _classes(evaluation)
     _, score = figures(evaluation)[0]
     print_table(f"{title}: {score}", columns, rows)
 
 
 def figures(evaluation: "Evaluation") -> list[tuple[str, str]]:
-    """Name and value of what is said of the whole split, the score first."""
+    """Names and values of the figures of the whole split, the score first."""
     from openmlops.core.quality import ClassificationEvaluation
 
     if isinstance(evaluation, ClassificationEvaluation):

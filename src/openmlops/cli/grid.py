@@ -1,4 +1,4 @@
-"""`grid`: many trainings, one table, the best of them staged."""
+"""`grid`: a grid search with one result table; the best model is staged."""
 
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ from openmlops.terminal import say
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang this command under `openmlops`."""
+    """Register the command."""
     app.command(epilog="Example: openmlops grid --use-case person --epochs 3,5 --imgsz 320,416 --jobs 2")(grid)
 
 

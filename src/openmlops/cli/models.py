@@ -1,4 +1,4 @@
-"""`evaluate`, `models`, `history`, `promote`, `rollback`, `settings`: what is there, and who is in production."""
+"""`evaluate`, `models`, `history`, `promote`, `rollback`, `settings`: registered models and the champion."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +33,7 @@ Reason = Annotated[str | None, typer.Option(help="Why; goes into the ledger. Wit
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands under `openmlops`."""
+    """Register the commands."""
     app.command(epilog="Example: openmlops evaluate cifar10_cnn@champion --json")(evaluate)
     app.command(epilog="Example: openmlops models")(models)
     app.command(epilog="Example: openmlops history cifar10_cnn")(history)
@@ -108,7 +108,7 @@ def settings(json: Json = False) -> None:
 
 
 def _opened() -> Workspace:
-    """The workspace, in which no run is left open by a process that is dead."""
+    """The workspace, after closing runs of dead processes."""
     from openmlops.operations.run_leases import close_orphans
 
     workspace = Workspace.open()

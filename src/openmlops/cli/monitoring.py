@@ -1,4 +1,4 @@
-"""`monitor`, `cycle`, `watch`, `decisions`, `why`: watching the champion, deciding, acting."""
+"""`monitor`, `cycle`, `watch`, `decisions`, `why`: monitoring, deciding, acting."""
 
 import logging
 import signal
@@ -42,7 +42,7 @@ Mode = Annotated[ModeName | None, typer.Option(help="manual: report; suggest: no
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands under `openmlops`."""
+    """Register the commands."""
     app.command(epilog="Example: SIMULATE_DRIFT=1 openmlops monitor --source test-set --exit-code")(monitor)
     app.command(epilog="Example: openmlops cycle --mode auto --json")(cycle)
     app.command(epilog="Example: openmlops watch --every 5m --mode auto")(watch)

@@ -1,4 +1,4 @@
-"""Options that many commands share, and texts of the command line as values."""
+"""Options shared by commands, and parsing of option values."""
 
 import re
 from collections.abc import Collection
@@ -19,7 +19,7 @@ def _choose(name: str | None) -> str | None:
 
 
 def repeated(use_case: str | None) -> str:
-    """What the next command must be told because this one was: ` --use-case person`, or nothing."""
+    """The option to repeat in a suggested next command: ` --use-case person`, or empty."""
     return f" --use-case {use_case}" if use_case else ""
 
 
@@ -47,7 +47,7 @@ def seconds(text: str) -> float:
 
 
 def assignments(texts: list[str] | None, taken: Collection[str] = ()) -> dict[str, str]:
-    """`NAME=VALUE` -> value by name. Raises SettingsError, also for a name that is there twice or among `taken`."""
+    """`NAME=VALUE` -> value by name. Raises SettingsError, also for a duplicate name or one of `taken`."""
     from openmlops.core.types import SOUNDS_SECRET
 
     found: dict[str, str] = {}
@@ -66,7 +66,7 @@ def assignments(texts: list[str] | None, taken: Collection[str] = ()) -> dict[st
 
 
 def values(text: str) -> tuple[Any, ...]:
-    """`3,5` -> (3, 5): numbers where they are. Raises SettingsError for an empty value and for one that is there twice."""
+    """`3,5` -> (3, 5), with numbers parsed. Raises SettingsError for an empty or duplicate value."""
     parts = [_value(part.strip()) for part in text.split(",")]
     if "" in parts:
         raise SettingsError(f"'{text}' has an empty value", "Write it as 3,5")

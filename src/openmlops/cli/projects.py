@@ -1,4 +1,4 @@
-"""`init`: a project for one's own data, or the `.env` of a stack of servers."""
+"""`init`: a project for your own data, or the `.env` of a server stack."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -30,7 +30,7 @@ class KindName(StrEnum):
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang this command under `openmlops`."""
+    """Register the command."""
     app.command(epilog="Example: openmlops init flowers --kind classification --data ~/pictures/flowers")(init)
 
 

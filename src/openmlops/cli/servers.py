@@ -1,4 +1,4 @@
-"""`doctor`, `stack`: the servers of this installation, and whether they answer."""
+"""`doctor`, `stack`: the configured services and whether they are available."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +18,7 @@ stack = typer.Typer(help="The stack in ZenML: orchestrator, artifact store, expe
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands under `openmlops`."""
+    """Register the commands."""
     app.command(epilog="Examples: openmlops doctor --json; openmlops doctor ../their-project")(doctor)
     app.add_typer(stack, name="stack")
 
@@ -98,7 +98,7 @@ def _print_stack(found: "Registered", json: bool) -> None:
 
 
 def _print_findings(findings: "Iterable[Finding]", json: bool) -> None:
-    """One line a finding, as it comes; exit code 1 if one failed."""
+    """Print one line per finding as it arrives; exit code 1 if one failed."""
     from openmlops.operations.projects.doctor import Examination
 
     found = []

@@ -1,4 +1,4 @@
-"""`serve`, `traffic`, `verify`: the champion at work, a client for it, and whether it can be trained again."""
+"""`serve`, `traffic`, `verify`: the prediction server, simulated clients, and the reproducibility check."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ from openmlops.terminal import bar, say
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands under `openmlops`."""
+    """Register the commands."""
     app.command(epilog="Example: openmlops serve --port 8000 --workers 2")(serve)
     app.command(epilog="Example: openmlops traffic --rate 50 --seconds 20 --corrupt brightness:0.4 --labels")(traffic)
     app.command(epilog="Example: openmlops verify cifar10_cnn@champion")(verify)

@@ -1,4 +1,4 @@
-"""How results look: one JSON object with `--json`, else a table for a person. Standard output holds nothing else."""
+"""Output of results: one JSON object with `--json`, otherwise a table. Nothing else is printed to standard output."""
 
 import json
 import sys
@@ -19,17 +19,17 @@ STYLES = {
     **dict.fromkeys(("failed", "reject", "drift", "blocks"), "bold red"),
     **dict.fromkeys(("warning", "inconclusive", "not measurable", "rollback", "rolled back", "collect labels"), "yellow"),
 }
-"""cells that say how something stands; the word itself says it too"""
+"""styles of status words; the word itself carries the meaning too"""
 
 
 def print_json(value: "BaseModel | dict[str, Any]") -> None:
-    """One object on standard output."""
+    """Print one JSON object to standard output."""
     content = value if isinstance(value, dict) else value.model_dump(mode="json")
     print(json.dumps(content, indent=2, default=str))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table in a terminal; tab-separated lines elsewhere, so that `cut` and `awk` can read it."""
+    """Print a table to a terminal, tab-separated lines elsewhere, for `cut` and `awk`."""
     if not _is_terminal():
         for row in (columns, *rows):
             print("\t".join(str(cell) for cell in row))
@@ -46,7 +46,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 
 def _is_terminal() -> bool:
-    """Is a person looking, as rich has it? It is not asked, and not imported, where nothing can say so."""
+    """Whether standard output is a terminal by rich's rules; rich is only imported if that is possible."""
     from openmlops.settings import forces_terminal
 
     if not (sys.stdout.isatty() or forces_terminal()):
@@ -57,7 +57,7 @@ def _is_terminal() -> bool:
 
 
 def print_line(*parts: "Text | str") -> None:
-    """One line on standard output, its styles only in a terminal."""
+    """Print one line to standard output, styled only in a terminal."""
     from rich.console import Console
     from rich.text import Text
 

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from openmlops.core.types import Value
 
 BAR = 40
-"""characters of a bar that stands for 1"""
+"""length in characters of a bar for 1.0"""
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands under `openmlops`."""
+    """Register the commands."""
     app.command(name="train", epilog="Example: openmlops train --budget 60s --seed 1")(train)
     app.command(name="demo", epilog="Example: openmlops demo my-demo --json")(demo)
 
@@ -80,12 +80,12 @@ def demo(
 
 
 def run(workspace: Workspace, config: "Value") -> "TrainingOutcome":
-    """Start the training pipeline, with ZenML's store under OPENMLOPS_HOME unless the user has one of his own."""
+    """Run the training pipeline, with ZenML's store under OPENMLOPS_HOME unless the user has configured one."""
     from openmlops.settings import embed_zenml
     from openmlops.usecases.base import LazyFunction
 
     if isinstance(fit := workspace.use_case.fit, LazyFunction):
-        fit.require()  # an extra that is missing is told before ZenML is started
+        fit.require()  # report a missing extra before ZenML starts
     embed_zenml(workspace.home)
     if workspace.use_case.name == "person":
         from openmlops.pipelines.person_baseline import run_baseline
@@ -97,7 +97,7 @@ def run(workspace: Workspace, config: "Value") -> "TrainingOutcome":
 
 
 def train_config(workspace: Workspace, given: dict[str, Any]) -> "Value":
-    """The use case's TrainConfig with what was given on the command line. Raises SettingsError naming option and value."""
+    """The use case's TrainConfig with the given options. Raises SettingsError naming option and value."""
     from pydantic import ValidationError
 
     chosen = {name: value for name, value in given.items() if value is not None}
@@ -115,7 +115,7 @@ def train_config(workspace: Workspace, given: dict[str, Any]) -> "Value":
 
 
 def print_outcome(outcome: "TrainingOutcome", use_case: str | None = None) -> None:
-    """What a person wants to know after training."""
+    """Print the result of a training."""
     print_table(
         f"{outcome.model.name}/{outcome.model.version}",
         ("what", "value"),

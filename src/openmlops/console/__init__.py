@@ -1,1 +1,1 @@
-"""The console: one page a model, in a browser. What it shows and does is read from and done by `operations`."""
+"""The console: a web page per model. It displays and acts through `operations`."""

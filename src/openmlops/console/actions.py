@@ -1,6 +1,6 @@
-"""What a person does here: promote through the gate, roll back, take a turn. Each answers with what came of it, in words.
+"""Actions on the console: promote through the gate, roll back, run a cycle. Each responds with its outcome as text.
 
-The doing is `operations.promotion`'s and the script's own; who may is the door's to say.
+They are carried out by `operations.release.promotion` and the `openmlops` script; access is checked in `web.access`.
 """
 
 import re
@@ -19,12 +19,12 @@ from openmlops.errors import GateError, OpenMLOpsError
 from openmlops.operations.release import promotion
 
 MAX_REASON_LENGTH = 500
-"""characters of a reason: a sentence, not a report"""
+"""most characters of a reason"""
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 async def promote(request: Request) -> Response:
-    """Send a version to the gate; with a reason it is promoted whatever the gate says."""
+    """Run the gate on a version; with a reason it is promoted whatever the verdict."""
     found, model = console(request), await run_in_threadpool(requested_model, request)
     version, reason = await _field(request, "version"), await _field(request, "reason")
     if not _NUMBER.fullmatch(version):
@@ -39,14 +39,14 @@ async def promote(request: Request) -> Response:
 
 
 async def roll_back(request: Request) -> Response:
-    """Put the champion before this one back."""
+    """Restore the previous champion."""
     found, model = console(request), await run_in_threadpool(requested_model, request)
     reason = await _field(request, "reason")
     return await _done(request, found, model, lambda: promotion.rollback(found.workspace, model, reason or None))
 
 
 async def run_cycle(request: Request) -> Response:
-    """Start a cycle; what it says is shown while it runs."""
+    """Start a cycle; its output is displayed while it runs."""
     found, model = console(request), await run_in_threadpool(requested_model, request)
     mode = await _field(request, "mode")
     if mode not in ("suggest", "auto"):
@@ -62,7 +62,7 @@ async def run_cycle(request: Request) -> Response:
 
 
 async def _done(request: Request, found: Console, model: str, act: Callable[[], LedgerEntry]) -> Response:
-    """Act in a thread. The gate's refusal is told with its reasons, which the ledger has too."""
+    """Act in a thread. A refusal of the gate is displayed with its reasons, which are also in the ledger."""
     try:
         entry = await run_in_threadpool(act)
     except OpenMLOpsError as error:

@@ -1,4 +1,4 @@
-"""The console as an ASGI application, and its routes for the prediction server, which shows the same pages."""
+"""The console as an ASGI application, and its routes for the prediction server, which serves the same pages."""
 
 import inspect
 from collections.abc import Awaitable, Callable
@@ -27,7 +27,7 @@ MODEL = "/console/models/{model}"
 
 
 def create_app(workspace: Workspace, host: str = "127.0.0.1") -> Starlette:
-    """The console of a workspace on an address. Raises SettingsError for tokens that protect nothing."""
+    """The console of a workspace on an address. Raises SettingsError for ineffective tokens."""
     access = make_access(workspace)
     access.tokens.require_for(host)
     app = Starlette(routes=routes(), middleware=[Middleware(AccessMiddleware, access=access, error_page=error_page)])
@@ -36,7 +36,7 @@ def create_app(workspace: Workspace, host: str = "127.0.0.1") -> Starlette:
 
 
 def routes() -> list[Route]:
-    """All routes of the console; `app.state.console` is what they need."""
+    """All routes of the console; they use `app.state.console`."""
     return [
         Route("/", with_error_pages(pages.index)),
         Route(MODEL, with_error_pages(pages.model)),
@@ -59,7 +59,7 @@ def _with_error_pages(route: Route) -> Route:
 
 
 def with_error_pages(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
-    """An endpoint whose errors are pages that say what was wrong and what would be right; a plain function gets a thread."""
+    """Wrap an endpoint so that its errors become pages with problem and remedy; a plain function runs in a thread."""
 
     async def response(request: Request) -> Response:
         try:

@@ -1,6 +1,6 @@
-"""Charts as values: what Plotly draws, and the same points as a table for who does not see them.
+"""Charts as values: Plotly traces, and the same points as a table for accessibility.
 
-Colours are named by role; `console.js` knows what they are in the light and in the dark.
+Colours are named by role; `console.js` maps them for the light and the dark theme.
 """
 
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from openmlops.core.types import Interval, Value
 
 ROOM = timedelta(minutes=5)
 LEVEL = "line-ew-open"
-"""Plotly's name of a short level line, which is seen also where there is one point only"""
+"""Plotly's marker symbol of a short horizontal line, which is visible also for a single point"""
 LOG_SCALE = 20.0
-"""quotient of the largest and the smallest value from which an axis is logarithmic"""
+"""ratio of the largest to the smallest value from which an axis is logarithmic"""
 
 
 class Chart(Value):
-    """`traces` and `axis` are Plotly's, `span` the times that are shown (empty: all), `head` and `rows` the table; `missing`
-    says why there is nothing to draw."""
+    """`traces` and `axis` are Plotly's, `span` the displayed time range (empty: all), `head` and `rows` the table; `missing`
+    says why there is nothing to plot."""
 
     id: str
     title: str
@@ -38,7 +38,7 @@ class Chart(Value):
 
 
 def drift(state: ModelState) -> Chart:
-    """The statistic of each window and the threshold that was calibrated for as many rows."""
+    """The drift statistic of each window, and the threshold calibrated for its number of rows."""
     about = "Above its threshold a window is drift; the threshold is drawn from the version's own reference."
     chart = Chart(id="drift", title="Drift", about=about)
     seen = [(record, o) for record, o in state.observations if o.drift.statistic is not None]
@@ -72,14 +72,14 @@ def drift(state: ModelState) -> Chart:
 
 
 def moved_columns(observation: Observation, most: int = 3) -> str:
-    """The columns that moved, by how much."""
+    """The columns that shifted, and by how much, as text."""
     moved = [column for column in observation.drift.columns if column.moved]
     named = ", ".join(f"{column.name} {column.shift:+.2f}" for column in moved[:most])
     return f"{named}, and {len(moved) - most} more" if len(moved) > most else named or "none"
 
 
 def accuracy(state: ModelState, test: Interval | None) -> Chart:
-    """What confidence promises and what labels show, with 95 % intervals."""
+    """Accuracy estimated from confidence and measured on labels, with 95 % intervals."""
     about = "With 95 % intervals. Hollow: estimated under drift or from few answers, and so not to be relied on."
     chart = Chart(id="accuracy", title="Accuracy", about=about)
     estimated = [(o, o.estimate.accuracy) for _, o in state.observations if o.estimate and o.estimate.accuracy]
@@ -105,7 +105,7 @@ def accuracy(state: ModelState, test: Interval | None) -> Chart:
 
 
 def predictions(bins: Sequence[Bin]) -> Chart:
-    """Answers a minute."""
+    """Predictions per minute."""
     about = "Answers a minute, by when they were given."
     chart = Chart(id="answers", title="Traffic", about=about)
     if not bins:
@@ -118,7 +118,7 @@ def predictions(bins: Sequence[Bin]) -> Chart:
 
 
 def latency(bins: Sequence[Bin]) -> Chart:
-    """How long the server took, for half and for 99 of 100 requests."""
+    """Latency, 50th and 99th percentile."""
     about = "Milliseconds from a request's arrival until its answer is handed to the log."
     chart = Chart(id="latency", title="Latency", about=about)
     filled = [b for b in bins if b.n]
@@ -204,11 +204,11 @@ def _scale(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _span(state: ModelState) -> tuple[str, ...]:
-    """Room around windows that lie within minutes; empty where they need none."""
+    """A padded time range for windows within minutes; empty if no padding is needed."""
     at = [o.at for _, o in state.observations]
     return tuple(_times([min(at) - ROOM, max(at) + ROOM])) if max(at) - min(at) < ROOM else ()
 
 
 def _times(at: Sequence[datetime]) -> list[str]:
-    """Without a zone, as Plotly draws them: the page says that all are UTC."""
+    """Times without a zone, for Plotly: the page says that all are UTC."""
     return [f"{each:%Y-%m-%d %H:%M:%S.%f}" for each in at]

@@ -1,7 +1,7 @@
-"""Cycles that a person started here: child processes of the `openmlops` script, one at a time for a model.
+"""Cycles started on the console: child processes of the `openmlops` script, one at a time per model.
 
-State is a file a model under OPENMLOPS_HOME/console, so that every worker process of a server tells the same. A child outlives
-the console that started it; whoever looks then is told that its end was not seen.
+State is one file per model under OPENMLOPS_HOME/console, shared by all worker processes. A child outlives the console that
+started it; its exit code is then unknown.
 """
 
 import subprocess
@@ -21,11 +21,11 @@ Mode = Literal["suggest", "auto"]
 LAST_LINES = 12
 KEPT_LOGS = 20
 LOCK_SECONDS = 0.5
-"""seconds that one who starts a cycle waits for those who only look whether one runs"""
+"""how long a start waits for processes that only check whether a cycle runs"""
 
 
 class CycleRun(Value):
-    """One cycle. `code` is its exit code; None while it runs, and for ever if nobody saw the end."""
+    """One cycle. `code` is its exit code; None while it runs, or if the console ended before it."""
 
     model: str
     mode: Mode
@@ -44,7 +44,7 @@ class CycleRuns:
         self._folder = home / "console"
 
     def start(self, model: str, mode: Mode) -> CycleRun:
-        """Start a cycle. Raises LeaseTaken while one that was started here runs."""
+        """Start a cycle. Raises LeaseTaken while one started here runs."""
         alone = self._lock(model)
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -65,10 +65,10 @@ class CycleRuns:
         return cycle_run.model_copy(update={"is_running": True})
 
     def last(self, model: str) -> CycleRun | None:
-        """The cycle that was started last; None if none ever was."""
+        """The cycle started last; None if there is none."""
         if not self._state(model).is_file():
             return None
-        is_held = self._is_held(model)  # before the file is read: whoever follows writes the code first, then lets go
+        is_held = self._is_held(model)  # before reading the file: the follower writes the exit code, then releases the lock
         cycle_run = CycleRun.model_validate_json(self._state(model).read_bytes())
         is_running = cycle_run.code is None and is_held
         return cycle_run.model_copy(update={"is_running": is_running, "lines": _last_lines(Path(cycle_run.log))})
@@ -95,7 +95,7 @@ class CycleRuns:
             return True
 
     def _lock(self, model: str) -> FileLock:
-        """The holder's thread lets go of it, not the one that took it."""
+        """A lock that another thread than the one that acquired it may release."""
         return FileLock(self._folder / f"{model_name(model)}.lock", thread_local=False, is_singleton=False)
 
     def _state(self, model: str) -> Path:
@@ -103,7 +103,7 @@ class CycleRuns:
 
 
 def _start_process(log: Path, mode: Mode) -> subprocess.Popen:
-    """The script of this very installation, in a session of its own: Ctrl-C ends the console, not the training."""
+    """Start the script of this installation in its own session: Ctrl-C ends the console, not the training."""
     command = [str(Path(sys.executable).with_name("openmlops")), "cycle", "--mode", mode]
     with log.open("wb") as output:
         return subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What came of a decision and, if nothing did yet, what it waits for: in words, from the same values as the policy's."""
+"""The outcome of a decision as text or, without one, what it waits for, from the same values as the policy."""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -18,7 +18,7 @@ OUTCOMES = {
 
 
 class Situation(NamedTuple):
-    """What a decision may wait for: how many new labels there are, what the policy asks, and what time it is."""
+    """What a decision may wait for: number of new labels, policy, current time."""
 
     new_labels: int
     policy: Policy
@@ -26,7 +26,7 @@ class Situation(NamedTuple):
 
 
 def outcome_text(record: DecisionRecord) -> str:
-    """What came of a decision; empty for nothing yet."""
+    """The outcome of a decision as text; empty without one."""
     if record.outcome is None:
         return ""
     text = OUTCOMES[record.outcome.kind].format(record.outcome.version)
@@ -34,7 +34,7 @@ def outcome_text(record: DecisionRecord) -> str:
 
 
 def waiting_text(record: DecisionRecord, situation: Situation) -> str:
-    """What the latest decision waits for."""
+    """What the latest decision waits for, as text."""
     return _WAITS[record.action](record, situation)
 
 

@@ -1,7 +1,7 @@
-"""Live: one thread of attention a process looks whether something happened, and tells everybody who watches.
+"""Live updates: one polling task per process detects changes and notifies all connected browsers (server-sent events).
 
-A browser gets names of parts (`ledger`, `decisions`, `flow`, `turn`), and asks for those parts anew. What is not here: what a
-part shows (`parts`).
+An event is the name of a change (`ledger`, `decisions`, `flow`, `turn`), upon which the browser reloads the parts concerned.
+Not here: the content of a part (`sections`).
 """
 
 import asyncio
@@ -22,18 +22,18 @@ from openmlops.operations.workspace import Workspace
 
 POLL_SECONDS = 1.0
 EVERY_LABELS = 10
-"""polls between two counts of the labels, which cost a join"""
+"""polls between two counts of the labels, which need a join"""
 MAX_STREAMS = 100
-"""streams a process; each is a connection"""
+"""most streams per process; each is a connection"""
 PING_SECONDS = 15
 LISTEN_SECONDS = 0.5
-"""how soon a stream notices that the server ends"""
+"""seconds after which a stream notices that the server ends"""
 
 log = logging.getLogger(__name__)
 
 
 class Snapshot(Value):
-    """How far a model's tables were, how many unused labels there were, and what cycle was started last and ended how."""
+    """Change markers of a model's tables, number of unused labels, and state of the last cycle."""
 
     mark: Mark
     labels: int
@@ -41,7 +41,7 @@ class Snapshot(Value):
 
 
 class ChangeFeed:
-    """Looks while somebody watches, and rests else."""
+    """Polls for changes while browsers are connected."""
 
     def __init__(self, workspace: Workspace, cycle_runs: CycleRuns) -> None:
         self._workspace, self._cycle_runs = workspace, cycle_runs
@@ -50,7 +50,7 @@ class ChangeFeed:
         self._task: asyncio.Task[None] | None = None
 
     def watch(self, model: str) -> EventSourceResponse:
-        """A stream of the names of what has changed. Raises HTTPException when too many watch."""
+        """A stream of change names. Raises HTTPException beyond MAX_STREAMS."""
         if len(self._watchers) >= MAX_STREAMS:
             raise HTTPException(503, f"{MAX_STREAMS} pages are watching, which is the most; reload to see what is new")
         ended = anyio.Event()
@@ -75,7 +75,7 @@ class ChangeFeed:
         count = 0
         while self._watchers:
             for model in set(self._watchers.values()):
-                with contextlib.suppress(OpenMLOpsError):  # a database that is away: the page says so when it is loaded
+                with contextlib.suppress(OpenMLOpsError):  # database unavailable: the page says so when it is loaded
                     self._notify(model, await run_in_threadpool(self._snapshot, model, count % EVERY_LABELS == 0))
             count += 1
             await asyncio.sleep(POLL_SECONDS)
@@ -97,7 +97,7 @@ class ChangeFeed:
 
 
 def changed(before: Snapshot, after: Snapshot) -> list[str]:
-    """Names of what differs."""
+    """Names of the changes between two snapshots."""
     pairs = {
         "ledger": (before.mark.ledger, after.mark.ledger),
         "decisions": ((before.mark.decisions, before.labels), (after.mark.decisions, after.labels)),

@@ -1,6 +1,6 @@
-"""Example images for a model's page: some of its last judged window beside some that it was made with.
+"""Example images for a model's page: some of its last evaluated window beside some validation images.
 
-What is not here: which are chosen (`operations.examples`). The part is fetched by itself, because reading the version's files
+Not here: the selection (`operations.labelling.examples`). The part is loaded separately, because reading the version's files
 takes longer than the rest of the page.
 """
 
@@ -28,7 +28,7 @@ SIDE = images.SIDES["small"]
 
 
 class Picture(NamedTuple):
-    """One example: where its image is, the size in pixels that its boxes refer to, what was answered, and its label if told."""
+    """One example: image URL, size in pixels that its boxes refer to, prediction and label as text, and boxes."""
 
     source: str
     width: int
@@ -39,7 +39,7 @@ class Picture(NamedTuple):
 
 
 def show(request: Request) -> Response:
-    """The part of the page. Where there is nothing to show it says why, so that the page around it stands as well."""
+    """The part of the page. Errors are displayed in it, so that the rest of the page is unaffected."""
     try:
         return page(request, "examples.html", **_found(request))
     except OpenMLOpsError as error:
@@ -75,7 +75,7 @@ def _logged(workspace: Workspace, model: str, found: PredictionRecord) -> Pictur
 
 
 def _reference(task: Task, pixels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> Picture:
-    """Its image travels with the page: it belongs to a version, and to no prediction."""
+    """A validation image as a data URL: it belongs to a version, not to a prediction."""
     content = base64.b64encode(png(pixels, SIDE)).decode()
     return Picture(
         source=f"data:image/png;base64,{content}",

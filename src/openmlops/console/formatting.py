@@ -1,4 +1,4 @@
-"""Numbers and times as people read them, for the templates."""
+"""Jinja filters that format numbers and times."""
 
 from datetime import UTC, datetime
 
@@ -37,7 +37,7 @@ def ends(found: Interval) -> str:
 
 
 def points(found: Interval) -> str:
-    """A difference of shares: `+2.1 points [+0.4, +3.8]`"""
+    """A difference of shares in percentage points: `+2.1 points [+0.4, +3.8]`"""
     return f"{100 * found.value:+.1f} points [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 

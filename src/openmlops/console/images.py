@@ -1,6 +1,6 @@
-"""Images that were answered, as PNGs of our own making, and what was answered and told of them, in words and as boxes.
+"""Logged images as re-encoded PNGs, and their predictions and labels as text and boxes.
 
-What was sent never leaves as it came: it is decoded, made smaller if it is large, and encoded again.
+Received bytes are never sent out: images are decoded, downscaled if large, and encoded again.
 """
 
 import io
@@ -33,7 +33,7 @@ HEADERS = {
 
 
 class Box(NamedTuple):
-    """One box over an image, in its pixels, and in which row of its answer or label it stands."""
+    """One box in pixels of its image; `row` is its row in the prediction or label."""
 
     row: int
     x: float
@@ -45,12 +45,12 @@ class Box(NamedTuple):
 
     @property
     def area(self) -> float:
-        """In square pixels: the smaller box lies on top."""
+        """In square pixels: smaller boxes are drawn on top."""
         return self.width * self.height
 
 
 def model_with_predictions(request: Request) -> str:
-    """The model that the address names, whose images and answers this console can read. Raises ModelNotFound."""
+    """The model in the URL, if this console can read its images and predictions. Raises ModelNotFound."""
     model, workspace = requested_model(request), console(request).workspace
     if model != workspace.model_name:
         problem = f"This console reads images and answers of the use case {workspace.use_case.name}, not of {model}"
@@ -80,7 +80,7 @@ def png(pixels: np.ndarray, side: int) -> bytes:
 
 
 def prediction_text(task: Task, predicted: np.ndarray, classes: Sequence[str]) -> str:
-    """`cat, 41 %`, or `2 boxes, the surest 90 %`"""
+    """A prediction as text: the class with its probability, or the number of boxes with the highest score."""
     if task.kind == "classification":
         return f"{classes[int(predicted.argmax())]}, {100 * float(predicted.max()):.0f} %"
     boxes = queue.predicted_boxes(predicted)
@@ -99,12 +99,12 @@ def count(boxes: int) -> str:
 
 
 def boxes_of(task: Task, predicted: np.ndarray, classes: Sequence[str]) -> list[Box]:
-    """What a detector found, the surest first; none of a classifier."""
+    """The reported boxes of a detector, in descending order of score; empty for a classifier."""
     return [_box(row, box, classes) for row, box in enumerate(queue.predicted_boxes(predicted))] if is_detector(task) else []
 
 
 def is_detector(task: Task) -> bool:
-    """Whether answers are boxes."""
+    """Whether predictions are boxes."""
     return task.kind == "detection"
 
 

@@ -1,7 +1,7 @@
-"""The pages on which images get their labels: one image at a time, each label once.
+"""The labelling pages: one image at a time, each labelled once.
 
-The address says which image is shown and which was dealt with before, so that a page can be reloaded and nothing is kept in a
-session. What is not here: what is worth a label, and how it joins the log (`operations.labelling`).
+The URL contains the displayed and the previous image, so that a page can be reloaded and no session state is needed. Not here:
+which images to label, and storing a label (`operations.labelling`).
 """
 
 import random
@@ -28,7 +28,7 @@ from openmlops.operations.labelling.queue import LabelRequest, PredictionRecord,
 from openmlops.operations.workspace import Workspace
 
 KEYS = "1234567890abcdefhijklnopqrtuvwxyz"
-"""of the classes, in their order; G, M and S mean something else"""
+"""keyboard shortcuts of the classes, in order; G, M and S have other functions"""
 BY = "the console"
 
 
@@ -40,7 +40,7 @@ class DrawnBox(Value):
 
 
 class LabellingItem(NamedTuple):
-    """The image that is asked about."""
+    """The image to label."""
 
     wanted: RequestedImage
     classes: tuple[str, ...]
@@ -53,7 +53,7 @@ class LabellingItem(NamedTuple):
 
 
 class PreviousImage(NamedTuple):
-    """The image that was dealt with before: its label, and what the model had answered; no label if it was skipped."""
+    """The previous image: its label (empty if skipped) and the model's prediction."""
 
     prediction: str
     label: str
@@ -61,12 +61,12 @@ class PreviousImage(NamedTuple):
 
 
 def show(request: Request) -> Response:
-    """The image that the address names, else any that is open."""
+    """The page for the image in the URL, or any open one."""
     return _panel(request, request.query_params.get("image", ""), request.query_params.get("last", ""))
 
 
 def ask(request: Request) -> Response:
-    """Make a request for labels, unless one has open images."""
+    """Request labels, unless an open request has open images."""
     workspace, model = console(request).workspace, model_with_predictions(request)
     found = queue.current_request(workspace, model)
     try:
@@ -78,7 +78,7 @@ def ask(request: Request) -> Response:
 
 
 async def save(request: Request) -> Response:
-    """Keep a label, once, and go on."""
+    """Store a label, once, and continue with the next image."""
     return await run_in_threadpool(_save, request, await request.form())
 
 
@@ -88,7 +88,7 @@ def _save(request: Request, form: FormData) -> Response:
     try:
         found = queue.prediction_record(workspace, model, prediction)
         new = queue.submit_label(workspace, model, prediction, _label_of(workspace, found, form), datetime.now(UTC))
-    except LabelConflict as error:  # somebody else is at the same place: go on at another
+    except LabelConflict as error:  # somebody else labels the same images: continue elsewhere
         return _panel(request, "", prediction, HTTPStatus.CONFLICT, str(error))
     except DataError as error:
         return _panel(request, prediction, "", HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
@@ -101,7 +101,7 @@ def _save(request: Request, form: FormData) -> Response:
 
 
 def _label_of(workspace: Workspace, found: PredictionRecord, form: FormData) -> Any:
-    """What the form says, as the task reads labels. Raises DataError."""
+    """The label of the form, in the format that the task parses. Raises DataError."""
     try:
         if not is_detector(workspace.use_case.task):
             return int(str(form.get("label", "")))
@@ -114,7 +114,7 @@ def _label_of(workspace: Workspace, found: PredictionRecord, form: FormData) -> 
 
 
 def _panel(request: Request, image: str, last: str, status: int = HTTPStatus.OK, refused: str = "", note: str = "") -> Response:
-    """The page, or for htmx the part of it that changes, with the address that shows the same again."""
+    """The page, or for htmx requests its changing part, with the URL to return to it."""
     workspace, model = console(request).workspace, model_with_predictions(request)
     todo = queue.current_request(workspace, model)
     item = _item(workspace, model, todo, image)
@@ -137,11 +137,11 @@ def _panel(request: Request, image: str, last: str, status: int = HTTPStatus.OK,
 
 
 def _item(workspace: Workspace, model: str, todo: LabelRequest | None, image: str) -> LabellingItem | None:
-    """The open image with this id, else any that is open and can be read: two people at once then rarely meet."""
+    """The open image with this id, or a random readable one, so that two people rarely label the same image."""
     open_ = list(todo.open) if todo else []
     random.shuffle(open_)
     for wanted in sorted(open_, key=lambda each: each.prediction != image):
-        with suppress(DataError):  # damaged or removed just now: nobody can look at it
+        with suppress(DataError):  # damaged or just removed: cannot be displayed
             assert todo is not None
             return _item_of(workspace, model, wanted, todo.after(wanted.prediction))
     return None
@@ -163,7 +163,7 @@ def _item_of(workspace: Workspace, model: str, wanted: RequestedImage, following
 
 
 def _last(workspace: Workspace, model: str, prediction: str) -> PreviousImage | None:
-    """What became of an image, read back from the log."""
+    """The previous image with its label, read from the log."""
     try:
         found = queue.prediction_record(workspace, model, prediction) if prediction else None
     except OpenMLOpsError:

@@ -1,4 +1,4 @@
-"""Logging in and out: a token against a session."""
+"""Login with a token, and logout."""
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -9,12 +9,12 @@ from openmlops.web.sessions import COOKIE, SECONDS
 
 
 def form(request: Request) -> Response:
-    """The form that asks for a token."""
+    """The login form."""
     return page(request, "login.html", problem="", next=_inside(request.query_params.get("next", "/")))
 
 
 async def log_in(request: Request) -> Response:
-    """A session for whoever has a token; the form again for who has not."""
+    """Start a session for a valid token; otherwise display the form again."""
     given = await request.form()
     role = console(request).access.tokens.role_of(str(given.get("token", "")))
     where = _inside(str(given.get("next", "/")))
@@ -29,12 +29,12 @@ async def log_in(request: Request) -> Response:
 
 
 def log_out(request: Request) -> Response:
-    """Forget the session."""
+    """End the session."""
     response = RedirectResponse("/console/login", 303)
     response.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return response
 
 
 def _inside(path: str) -> str:
-    """Where to go on: a page of the console, never another host's."""
+    """The page to continue with, restricted to the console (no open redirect)."""
     return path if path.startswith("/console/models/") else "/"

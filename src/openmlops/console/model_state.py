@@ -1,4 +1,4 @@
-"""What the ledger and the decisions say of a model, read once for a part of a page: who reigns, since when, what was seen."""
+"""State of a model from ledger and decisions, read once per part of a page: champion, its promotion, observed windows."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,12 +10,12 @@ from openmlops.core.types import Comparison, Interval, LedgerEntry
 from openmlops.operations.workspace import Workspace
 
 HISTORY_LENGTH = 200
-"""decisions that a page looks back at"""
+"""latest decisions that a page reads"""
 
 
 @dataclass(frozen=True)
 class ModelState:
-    """The ledger, whole and checked, and the latest decisions, oldest first."""
+    """The verified ledger and the latest decisions, oldest first."""
 
     model: str
     entries: tuple[LedgerEntry, ...]
@@ -23,7 +23,7 @@ class ModelState:
 
     @cached_property
     def promotion(self) -> LedgerEntry | None:
-        """The row that made the champion of now; None if there is no champion."""
+        """The ledger entry that promoted the current champion; None if there is none."""
         made = [entry for entry in self.entries if entry.kind in ("promote", "rollback")]
         return made[-1] if made else None
 
@@ -34,17 +34,17 @@ class ModelState:
 
     @property
     def since(self) -> datetime | None:
-        """Since when it has been."""
+        """When the champion was promoted."""
         return self.promotion.at if self.promotion else None
 
     @cached_property
     def observations(self) -> tuple[tuple[DecisionRecord, Observation], ...]:
-        """Every window that was looked at, with its decision."""
+        """Every evaluated window, with its decision."""
         return tuple((record, record.observation) for record in self.records if record.observation)
 
     @cached_property
     def latest(self) -> tuple[DecisionRecord, Observation] | None:
-        """The last window of the champion since it reigns; None if none was looked at."""
+        """The last window of the champion since its promotion; None if none was evaluated."""
         since = self.since
         seen = [each for each in self.observations if since and each[1].version == self.champion and each[1].at >= since]
         return seen[-1] if seen else None
@@ -55,7 +55,7 @@ class ModelState:
         return self.latest is not None and self.latest[1].drift.outcome == "drift"
 
     def versions(self) -> tuple[int, ...]:
-        """Every version that came to the gate, in order of number."""
+        """Every version that the gate evaluated, in ascending order."""
         return tuple(sorted({entry.version for entry in self.entries}))
 
     def gate_entry(self, version: int) -> LedgerEntry | None:
@@ -64,7 +64,7 @@ class ModelState:
         return found[-1] if found else None
 
     def stands_as(self, version: int) -> str:
-        """`champion`, `former champion`, or what the gate said last."""
+        """`champion`, `former champion`, or the gate's last verdict."""
         if version == self.champion:
             return "champion"
         if any(entry.champion == version for entry in self.entries):
@@ -74,16 +74,16 @@ class ModelState:
 
 
 def read(workspace: Workspace, model: str) -> ModelState:
-    """Raises LedgerCorrupt, ServiceUnavailable."""
+    """Read the state of a model. Raises LedgerCorrupt, ServiceUnavailable."""
     return ModelState(model, workspace.ledger.history(model), workspace.decisions.list(model, HISTORY_LENGTH))
 
 
 def gate_score(entry: LedgerEntry) -> tuple[float, Comparison] | None:
-    """What the gate itself measured of a version on the holdout."""
+    """The score of a version that the gate measured on the holdout, and the comparison; None without one."""
     found = [c for c in entry.verdict.comparisons if c.holdout] if entry.verdict else []
     return (found[0].challenger_score, found[0]) if found else None
 
 
 def difference(compared: Comparison) -> Interval:
-    """Challenger minus opponent."""
+    """The difference of scores, challenger minus opponent, with its interval."""
     return Interval(value=compared.difference, low=compared.low, high=compared.high)

@@ -1,4 +1,4 @@
-"""What a person looks at: the list of models, and the page of one."""
+"""The pages: the list of models, and the page of one."""
 
 from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
@@ -15,7 +15,7 @@ from openmlops.web.headers import PAGE_HEADERS
 
 
 def index(request: Request) -> Response:
-    """The models; straight to the page of one, if there is no other."""
+    """The list of models; redirects to the model's page if there is only one."""
     names = models(request)
     if len(names) == 1:
         return RedirectResponse(f"/console/models/{names[0]}", 303)
@@ -23,13 +23,13 @@ def index(request: Request) -> Response:
 
 
 def models(request: Request) -> tuple[str, ...]:
-    """Every model that the ledger knows, and the one that this console's settings name."""
+    """Names of the models in the ledger, and of the one in the console's settings."""
     workspace = console(request).workspace
     return tuple(sorted({workspace.model_name, *workspace.ledger.models()}))
 
 
 def requested_model(request: Request) -> str:
-    """The model that the address names. Raises ModelNotFound."""
+    """The model in the URL. Raises ModelNotFound."""
     name = request.path_params["model"]
     if name not in models(request):
         raise ModelNotFound(f"There is no model '{name[:80]}'", "See the list of models")
@@ -44,7 +44,7 @@ def model(request: Request) -> Response:
 
 
 def part(request: Request) -> Response:
-    """One part of it, anew. Raises HTTPException for no such part."""
+    """One part of the page, rendered again. Raises HTTPException for an unknown part."""
     name, which = requested_model(request), request.path_params["part"]
     if which not in PARTS:
         raise HTTPException(404, f"The page has no part '{which[:40]}'")
@@ -56,5 +56,5 @@ def _rendered(request: Request, model: str, which: str) -> Markup:
 
 
 async def events(request: Request) -> Response:
-    """The stream of what changes."""
+    """The event stream of changes."""
     return console(request).changes.watch(await run_in_threadpool(requested_model, request))

@@ -1,4 +1,4 @@
-"""What keeps an action from being done here, said before it is tried, with the command that does it elsewhere."""
+"""Preconditions of actions: why an action is not possible here, with the command that runs it elsewhere."""
 
 from importlib.util import find_spec
 
@@ -6,13 +6,13 @@ from openmlops.operations.workspace import Workspace
 
 
 class Preconditions:
-    """Of one workspace. Each answer is a sentence; empty when nothing is in the way."""
+    """Preconditions of one workspace. Each method returns a sentence; empty if the action is possible."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
 
     def to_promote(self, model: str) -> str:
-        """The gate lets both versions answer the test images: it needs the data set and DVC."""
+        """The gate runs both versions on the test images: it needs the data set and DVC."""
         command = f"run `openmlops promote {model}/VERSION` where it is"
         if other := self._other(model):
             return other
@@ -23,7 +23,7 @@ class Preconditions:
         return ""
 
     def to_run_cycle(self, model: str) -> str:
-        """A cycle is a ZenML pipeline, and may train."""
+        """A cycle is a ZenML pipeline that may train."""
         if other := self._other(model):
             return other
         missing = [name for name in ("zenml", "evidently", "torch") if find_spec(name) is None]

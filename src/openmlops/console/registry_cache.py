@@ -1,4 +1,4 @@
-"""What MLflow says of a model's versions, asked in the background: a page does not hang on a server that does not answer."""
+"""Background cache of a model's versions in MLflow, so that a page does not block on an unresponsive server."""
 
 import threading
 import time
@@ -12,15 +12,15 @@ from openmlops.operations.release.listing import scores
 from openmlops.operations.workspace import Workspace
 
 FRESH_SECONDS = 10.0
-"""how long an answer is taken for the newest"""
+"""how long a listing counts as fresh"""
 WAIT_SECONDS = 2.0
-"""how long a page waits for the first one"""
+"""how long a page waits for the first listing"""
 MAX_VERSIONS = 50
-"""versions whose figures are shown, the newest ones"""
+"""number of newest versions to display"""
 
 
 class Figures(Value):
-    """One registered version: its score on the test split, and where MLflow shows it (empty: it has no pages)."""
+    """One registered version: its score on the test split, and its MLflow URLs (empty without a server)."""
 
     version: int
     dataset: str
@@ -31,7 +31,8 @@ class Figures(Value):
 
 
 class Listing(Value):
-    """A model's versions by MLflow, oldest first; `problem` says why there are none, or no newer ones; `is_late`: ask again."""
+    """A model's versions in MLflow, oldest first; `problem` says why there are none, or no newer ones; `is_late`:
+    still loading."""
 
     versions: tuple[Figures, ...] = ()
     problem: str = ""
@@ -39,7 +40,7 @@ class Listing(Value):
 
 
 class RegistryCache:
-    """Listings by model, each as new as MLflow allows."""
+    """Listings by model, refreshed in the background."""
 
     def __init__(self, workspace: Workspace, clock: Callable[[], float] = time.monotonic) -> None:
         self._workspace, self._clock = workspace, clock
@@ -50,7 +51,7 @@ class RegistryCache:
         self._figures: dict[str, Figures] = {}
 
     def look(self, model: str) -> Listing:
-        """The versions as they are known `PATIENCE_SECONDS` after they were asked for first."""
+        """The listing of a model; the first call waits up to WAIT_SECONDS for it."""
         at, found = self._query(model)
         wait([found], timeout=max(0.0, at + WAIT_SECONDS - self._clock()))
         if found.done():
@@ -58,7 +59,7 @@ class RegistryCache:
         return self._known.get(model) or Listing(problem="MLflow has not answered yet", is_late=True)
 
     def forget(self, model: str) -> None:
-        """Ask anew next time: something was changed."""
+        """Invalidate a listing after a change."""
         with self._alone:
             self._queried.pop(model, None)
 
@@ -79,7 +80,7 @@ class RegistryCache:
             return Listing(versions=state.versions, problem=str(error))
 
     def _of(self, ref: ModelRef) -> Figures:
-        """Asked once a run: what was measured on the test split does not change."""
+        """Cached per run: test metrics do not change."""
         if ref.run_id not in self._figures:
             self._figures[ref.run_id] = self._measured(ref)
         return self._figures[ref.run_id]
@@ -102,7 +103,7 @@ class RegistryCache:
 
 
 def pages_of(workspace: Workspace, ref: ModelRef) -> tuple[str, str]:
-    """MLflow's pages of a version and of its run; empty where MLflow is a file, which has none."""
+    """URLs of a version and of its run in MLflow; empty if MLflow is a local file."""
     root = public(workspace.settings.tracking_uri)
     if not root:
         return "", ""
@@ -112,7 +113,7 @@ def pages_of(workspace: Workspace, ref: ModelRef) -> tuple[str, str]:
 
 
 def public(url: str) -> str:
-    """The address of a server without a user's name and password; empty for what is no server."""
+    """The URL of a server without user name and password; empty if it is not an HTTP URL."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https"):
         return ""

@@ -1,4 +1,4 @@
-"""From a template to an answer: Jinja with everything escaped, and the headers that a page leaves with."""
+"""Template rendering: Jinja with autoescape, and the security headers of pages."""
 
 from datetime import UTC, datetime
 from functools import cache
@@ -29,12 +29,12 @@ def _templates() -> Environment:
 
 
 def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """A template as an answer."""
+    """A rendered template as a response."""
     return HTMLResponse(render(request, template, **values), status, PAGE_HEADERS)
 
 
 def render(request: Request, template: str, **values: Any) -> Markup:
-    """A template as HTML. It knows `may_act`, `now` and `path`, besides the values given."""
+    """A rendered template. `may_act`, `now` and `path` are available besides the given values."""
     found = console(request)
     role = found.access.role_of(request.url.path, request.headers)
     shared = {"may_act": role == "act", "has_login": found.has_login, "now": datetime.now(UTC), "path": request.url.path}
@@ -42,7 +42,7 @@ def render(request: Request, template: str, **values: Any) -> Markup:
 
 
 def error_page(status: int, detail: str) -> str:
-    """The page of an error, which knows nothing of the console's state."""
+    """The HTML of an error page, independent of the console's state."""
     values = {"status": status, "title": HTTPStatus(status).phrase, "detail": detail}
     shared = {"may_act": False, "has_login": False, "now": datetime.now(UTC), "path": ""}
     return _templates().get_template("error.html").render(**shared, **values)

@@ -1,4 +1,4 @@
-"""Evidently's page of a decision, from the monitoring folder: shown, but allowed nothing."""
+"""Evidently's report of a decision, from the monitoring folder, served in a sandbox."""
 
 import re
 
@@ -10,12 +10,12 @@ from starlette.responses import FileResponse, Response
 from openmlops.operations.workspace import Workspace
 
 OUTCOME_FILE, REPORT_FILE = "monitoring.json", "evidently_report.html"
-"""as `operations.monitoring` and the adapter call them, which import what a server does not have"""
+"""same as in `operations.monitoring` and the adapter, which import libraries that a server lacks"""
 POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval' data: blob:; "
     "style-src 'unsafe-inline'; img-src data: blob:; font-src data:; frame-ancestors 'none'"
 )
-"""its scripts run, in an origin of their own that reaches no host and no cookie"""
+"""its scripts run in an opaque origin without access to hosts and cookies"""
 _ID = re.compile(r"[0-9a-zA-Z_-]{1,64}")
 
 
@@ -28,20 +28,20 @@ class _Model(BaseModel):
 
 
 class _Outcome(BaseModel):
-    """What matters here of a monitoring run's outcome."""
+    """The needed fields of a monitoring run's outcome."""
 
     decision: _Decision
     model: _Model
 
 
 class Reports:
-    """The one report that the monitoring folder holds: that of the last run."""
+    """The report in the monitoring folder, that of the last run."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
 
     def latest(self, model: str) -> str:
-        """The decision that the report belongs to; empty if there is no report of this model."""
+        """Id of the decision that the report belongs to; empty if there is no report of this model."""
         folder = self._workspace.monitoring
         try:
             found = _Outcome.model_validate_json((folder / OUTCOME_FILE).read_bytes())
@@ -50,7 +50,7 @@ class Reports:
         return found.decision.id if found.model.name == model and (folder / REPORT_FILE).is_file() else ""
 
     def show(self, model: str, decision: str) -> Response:
-        """The page. Raises HTTPException if the folder holds another decision's."""
+        """The report. Raises HTTPException if the folder holds that of another decision."""
         if not _ID.fullmatch(decision) or decision != self.latest(model):
             detail = (
                 f"MONITORING_DIR has no report of this decision; MLflow keeps it under monitoring/{decision[:64]} of the run"
@@ -61,6 +61,6 @@ class Reports:
 
 
 def report(request: Request) -> Response:
-    """The report of the decision that the address names."""
+    """The report of the decision in the URL."""
     reports: Reports = request.app.state.console.reports
     return reports.show(request.path_params["model"], request.path_params["decision"])

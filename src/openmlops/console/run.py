@@ -1,4 +1,4 @@
-"""Starting the console by itself: one process that reads the database and listens."""
+"""Starts the standalone console in one process."""
 
 import logging
 import socket
@@ -7,11 +7,11 @@ import uvicorn
 from starlette.applications import Starlette
 
 SHUTDOWN_SECONDS = 3
-"""how long requests that are being answered may take after the signal to stop; streams never end by themselves"""
+"""how long requests in progress may take after the signal to stop; streams never end by themselves"""
 
 
 def serve(app: Starlette, bound: socket.socket) -> None:
-    """Show the console until SIGINT or SIGTERM."""
+    """Serve the console until SIGINT or SIGTERM."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = uvicorn.Config(
         app,

@@ -1,6 +1,6 @@
-"""The parts of a model's page, each by itself, so that what has changed is rendered again and nothing else.
+"""The parts of a model's page, rendered separately, so that only changed parts are rendered again.
 
-Everything is read: from the ledger, the decisions, the log and MLflow. What is not there is said to be missing, and why.
+Read-only, from ledger, decisions, inference log and MLflow. Missing data is reported with the reason.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ RECENT = timedelta(minutes=5)
 
 
 def overview(console: Console, model: str) -> dict[str, Any]:
-    """The loop at a glance: who answers, whether the world moved, how good the answers are, and what comes next."""
+    """The overview: serving version, drift, accuracy, traffic, and what the latest decision waits for."""
     state, at = read(console.workspace, model), datetime.now(UTC)
     logged = console.workspace.activity.latest(model, traffic.LATEST)
     situation = _situation(console, model, at)
@@ -44,12 +44,12 @@ def overview(console: Console, model: str) -> dict[str, Any]:
 
 
 def drift_alert(console: Console, model: str) -> dict[str, Any]:
-    """Drift in the champion's last window, or nothing."""
+    """An alert if the champion's last window shows drift."""
     return {"state": read(console.workspace, model)}
 
 
 def drift(console: Console, model: str) -> dict[str, Any]:
-    """The statistic over time, and the columns of the last window."""
+    """The drift statistic over time, and the columns of the last window."""
     state = read(console.workspace, model)
     columns = state.latest[1].drift.columns[:8] if state.latest else ()
     widest = max((abs(column.shift) for column in columns), default=1.0) or 1.0
@@ -57,7 +57,7 @@ def drift(console: Console, model: str) -> dict[str, Any]:
 
 
 def accuracy(console: Console, model: str) -> dict[str, Any]:
-    """Estimated and on labels, over time."""
+    """Accuracy over time, estimated and on labels."""
     state = read(console.workspace, model)
     test = _test_score(console, state)
     chart = charts.accuracy(state, test.score if test else None)
@@ -71,14 +71,14 @@ def recent_traffic(console: Console, model: str) -> dict[str, Any]:
 
 
 def ledger(console: Console, model: str) -> dict[str, Any]:
-    """The rows of the ledger, newest first, and what the gate compared."""
+    """The ledger entries, newest first, with the gate's comparisons."""
     state = read(console.workspace, model)
     rows = [(entry, _compared(entry)) for entry in reversed(state.entries)]
     return {"rows": rows, "shown": SHOWN_ENTRIES, "rules": RULES}
 
 
 def decisions(console: Console, model: str) -> dict[str, Any]:
-    """The latest decisions, newest first, and what came of each."""
+    """The latest decisions, newest first, with their outcomes."""
     state = read(console.workspace, model)
     situation = _situation(console, model, datetime.now(UTC))
     rows = [(record, outcome_text(record), "") for record in reversed(state.records[-SHOWN_DECISIONS:])]
@@ -88,7 +88,7 @@ def decisions(console: Console, model: str) -> dict[str, Any]:
 
 
 def versions(console: Console, model: str) -> dict[str, Any]:
-    """Every version, with what was measured of it."""
+    """All versions with their scores."""
     state, listing = read(console.workspace, model), console.registry_cache.look(model)
     figures = {found.version: found for found in listing.versions}
     numbers = sorted({*figures, *state.versions()}, reverse=True)
@@ -97,12 +97,12 @@ def versions(console: Console, model: str) -> dict[str, Any]:
 
 
 def last_cycle(console: Console, model: str) -> dict[str, Any]:
-    """The cycle that was started here last, or that runs."""
+    """The cycle started here last, running or ended."""
     return {"turn": console.cycle_runs.last(model)}
 
 
 def examples(console: Console, model: str) -> dict[str, Any]:
-    """What is to be labelled; the images themselves are fetched by themselves (`console.examples`)."""
+    """The open label request; the example images are loaded separately (`console.examples`)."""
     is_ours = model == console.workspace.model_name
     return {"todo": queue.current_request(console.workspace, model) if is_ours else None}
 
@@ -131,11 +131,11 @@ _PREDICTIONS = (("accuracy", "sse:decisions, sse:ledger"), ("decisions", "sse:de
 _REST = (("versions", "sse:ledger"), ("flow", "sse:flow throttle:5s"), ("examples", "sse:ledger, sse:decisions"))
 
 LAYOUT = ((_NOW,), (_STATE, _PREDICTIONS), (_REST,))
-"""groups of columns of parts, in the order of the page, and the events upon which each part is rendered anew"""
+"""groups of columns of parts in page order, each part with the events upon which it is rendered again"""
 
 
 def whole(console: Console, model: str) -> dict[str, Any]:
-    """What the page needs beside its parts: what may be done, and where else there is something to see."""
+    """Values of the page besides its parts: preconditions of actions, and links to MLflow and ZenML."""
     settings = console.workspace.settings
     return {
         "preconditions": {
@@ -161,7 +161,7 @@ def _test_score(console: Console, state: ModelState) -> Figures | None:
 
 
 def _gate_score_of(state: ModelState, version: int) -> tuple[float, str] | None:
-    """The gate's own score of a version on the holdout, and who it was compared with."""
+    """The gate's score of a version on the holdout, and the version it was compared with."""
     entry = state.gate_entry(version)
     found = gate_score(entry) if entry else None
     return (found[0], f"against version {found[1].opponent}, {found[1].n:,} images") if found else None

@@ -1,4 +1,4 @@
-"""What the console's routes share, made once a process and handed down."""
+"""Components shared by the console's routes, created once per process and passed down."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from openmlops.web.sessions import Sessions, session_key
 
 @dataclass(frozen=True)
 class Console:
-    """The parts of a running console."""
+    """The components of a running console."""
 
     workspace: Workspace
     access: AccessPolicy
@@ -28,11 +28,11 @@ class Console:
     preconditions: Preconditions
     reports: Reports
     errors: Callable[[], int | None]
-    """how many requests of the server beside it failed (5xx) since its start; None where there is no server beside it"""
+    """number of failed requests (5xx) of the prediction server in this process; None in a standalone console"""
 
     @property
     def has_login(self) -> bool:
-        """Whether there is a token, and so somebody to log in and out."""
+        """Whether login is needed, that is, a token is set."""
         return bool(self.access.tokens.acting.get_secret_value())
 
 
@@ -50,13 +50,13 @@ def make(workspace: Workspace, access: AccessPolicy, errors: Callable[[], int | 
 
 
 def make_access(workspace: Workspace) -> AccessPolicy:
-    """The door that the workspace's tokens make."""
+    """The access policy of the workspace's tokens."""
     tokens = Tokens(acting=workspace.settings.api_token, reading=workspace.settings.api_read_token)
     given = (tokens.acting.get_secret_value(), tokens.reading.get_secret_value())
     return AccessPolicy(tokens, Sessions(session_key(workspace.home, *given), time.time))
 
 
 def console(request: Request) -> Console:
-    """That of the process that got the request."""
+    """The console of the process that handles the request."""
     found: Console = request.app.state.console
     return found

@@ -1,4 +1,4 @@
-"""Style sheets and scripts, ours and the vendored ones (`static/vendor/README.md`). Nothing comes from any other host."""
+"""Style sheets and scripts, our own and vendored ones (`static/vendor/README.md`). Nothing is loaded from other hosts."""
 
 import hashlib
 from functools import cache
@@ -15,7 +15,7 @@ HEADERS = {"Cache-Control": "public, max-age=0, must-revalidate"}
 
 @cache
 def _files() -> dict[str, tuple[bytes, str, str]]:
-    """Content, media type and ETag of each file by its path: a request can name these and nothing else."""
+    """Content, media type and ETag of each file by path: only these can be requested."""
     found = {}
     for path in FOLDER.rglob("*"):
         if path.suffix in TYPES:
@@ -26,7 +26,7 @@ def _files() -> dict[str, tuple[bytes, str, str]]:
 
 
 def static(request: Request) -> Response:
-    """One file, or that the browser's copy is the newest."""
+    """One file, or 304 if the browser's copy is current."""
     if request.path_params["path"] not in _files():
         raise HTTPException(404, f"The console has no file '{request.path_params['path'][:80]}'")
     content, kind, tag = _files()[request.path_params["path"]]

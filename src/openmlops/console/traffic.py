@@ -1,4 +1,4 @@
-"""The latest answers counted by time: how many a minute, and how long they took."""
+"""Statistics of the latest predictions over time: rate and latency."""
 
 import math
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from openmlops.adapters.activity import LoggedPrediction
 from openmlops.core.types import Value
 
 LATEST = 5000
-"""answers that are looked at"""
+"""number of latest predictions that are read"""
 MAX_BINS = 60
 WIDTHS = (1, 2, 5, 10, 30, 60, 300, 600, 1800, 3600, 10_800, 43_200, 86_400)
-"""seconds that one bin may take"""
+"""possible bin widths in seconds"""
 
 
 class Bin(Value):
-    """The answers from `at` on, for `seconds`. Milliseconds are 0 where there were none."""
+    """`n` predictions in the `seconds` from `at` on, with latency percentiles in milliseconds, 0 in an empty bin."""
 
     at: datetime
     seconds: float
@@ -26,12 +26,12 @@ class Bin(Value):
 
     @property
     def a_minute(self) -> float:
-        """Answers a minute."""
+        """Predictions per minute."""
         return 60 * self.n / self.seconds
 
 
 def binned(found: Sequence[LoggedPrediction]) -> tuple[Bin, ...]:
-    """Answers, oldest first, in at most `MOST_BINS` bins of one width; those without answers too."""
+    """Bin predictions, given oldest first, into at most MAX_BINS bins of equal width, including empty ones."""
     if not found:
         return ()
     first, last = min(a.at for a in found).timestamp(), max(a.at for a in found).timestamp()
@@ -45,7 +45,7 @@ def binned(found: Sequence[LoggedPrediction]) -> tuple[Bin, ...]:
 
 
 def percentiles(latencies: Sequence[float]) -> tuple[float, float]:
-    """The time that half, and that 99 of 100, stayed below."""
+    """The 50th and 99th percentile of latencies in milliseconds."""
     if len(latencies) < 2:
         return latencies[0], latencies[0]
     cut = quantiles(latencies, n=100, method="inclusive")
@@ -53,7 +53,7 @@ def percentiles(latencies: Sequence[float]) -> tuple[float, float]:
 
 
 def since(found: Sequence[LoggedPrediction], now: datetime, length: timedelta) -> int:
-    """How many of these answers were given in the last `length`."""
+    """Number of these predictions in the last `length`."""
     return sum(now - each.at <= length for each in found)
 
 

@@ -1,1 +1,1 @@
-"""`openmlops demo`: the whole loop told as a story on sample data, offline, each line a fact that was checked."""
+"""`openmlops demo`: runs the whole loop once on sample data, offline, and checks every reported fact."""

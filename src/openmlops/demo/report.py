@@ -1,4 +1,4 @@
-"""The demo's report: one HTML file that loads nothing, with its plots as SVG inside."""
+"""The demo's report: one HTML file without external resources, with inline SVG plots."""
 
 import io
 from html import escape
@@ -8,7 +8,7 @@ from openmlops.core.types import LedgerEntry
 from openmlops.demo.telling import DemoOutcome, Story
 
 COLOURS = ("#2563eb", "#d97706", "#059669", "#7c3aed")
-"""one a version, in turn; told apart also by the marker"""
+"""one per version, cyclically; versions also differ by marker"""
 MARKERS = ("o", "s", "^", "D")
 
 STYLE = """
@@ -27,7 +27,7 @@ td.topic { white-space: nowrap; font-weight: 600 } .ok { color: var(--good) } co
 
 
 def render(story: Story, outcome: DemoOutcome) -> str:
-    """The whole page."""
+    """The HTML of the report."""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>OpenMLOps: the loop, once round</title><style>{STYLE}</style></head><body>

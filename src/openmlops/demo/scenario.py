@@ -1,6 +1,6 @@
-"""What differs between the demos of the use cases: the camera's fault, how long is trained, and what must come out.
+"""Scenarios of the demo per use case: corruption of the camera, training budgets, and required results.
 
-What is not here: anything that decides a verdict. A scenario chooses what happens to the camera and how much is trained.
+A scenario has no influence on verdicts; it only sets the corruption and the training budgets.
 """
 
 from typing import Any
@@ -10,22 +10,22 @@ from openmlops.errors import OpenMLOpsError
 
 
 class Scenario(Value):
-    """One use case's story. Scores are shares of what its task is judged by."""
+    """The scenario of one use case. Scores are those of its task, 0 to 1."""
 
     camera: tuple[str, int]
-    """kind and severity of core.corruptions.corrupt"""
+    """kind and severity (core.images.corruptions)"""
     first: dict[str, Any]
-    """of the first training: fields of the use case's TrainConfig"""
+    """fields of the use case's TrainConfig for the first training"""
     second: dict[str, Any]
-    """of the retraining"""
+    """fields of TrainConfig for the retraining"""
     good: float
-    """the score that the first model must pass on the test split"""
+    """the minimum score of the first model on the test split"""
     lost: float
-    """how much of it the broken camera must cost, and the retraining must bring back"""
+    """the minimum loss of score due to the corruption, and the minimum recovery by retraining"""
     labelled: int
-    """images of the broken camera whose labels arrive"""
+    """number of corrupted images that are labelled"""
     rate: float
-    """images a second that clients send"""
+    """images per second that clients send"""
 
 
 SCENARIOS = {
@@ -39,12 +39,12 @@ SCENARIOS = {
 
 
 def scenario_of(use_case: str) -> Scenario:
-    """Raises OpenMLOpsError for a use case without a demo."""
+    """The scenario of a use case. Raises OpenMLOpsError if it has no demo."""
     if use_case not in SCENARIOS:
         raise OpenMLOpsError(f"The use case '{use_case}' has no demo", f"Choose one of {', '.join(SCENARIOS)}")
     return SCENARIOS[use_case]
 
 
 def shown(metric: str, value: float) -> str:
-    """A score for people."""
+    """A score as text."""
     return f"{value:.1%} right" if metric == "accuracy" else f"{metric} {value:.3f}"

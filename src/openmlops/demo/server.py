@@ -1,4 +1,4 @@
-"""The demo's server: `openmlops serve` in a process of its own on a free port, as a user would start it."""
+"""The demo's server: `openmlops serve` in a subprocess on a free port."""
 
 import socket
 import subprocess
@@ -17,7 +17,7 @@ START_SECONDS = 60
 
 @contextmanager
 def serving(log: Path) -> Iterator[str]:
-    """Yield the address of a ready server; what it says goes to `log`. It is ended by its process id."""
+    """Yield the URL of a ready server, whose output goes to `log`; it is terminated on exit."""
     port = _free_port()
     command = [sys.executable, "-m", "openmlops", "serve", "--port", str(port)]
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ def serving(log: Path) -> Iterator[str]:
 
 
 def served_version(url: str) -> int | None:
-    """The version that the server says is in service; None when none is."""
+    """The version that the server reports as serving; None if there is none."""
     return requests.get(f"{url}/health/ready", timeout=10).json()["serving"]
 
 

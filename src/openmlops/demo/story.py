@@ -1,7 +1,7 @@
-"""The story: sample data, a champion, served; the camera degrades, drift is found, labels come, the better model is swapped in.
+"""The demo: train and serve a champion on sample data, degrade the camera, detect drift, add labels, deploy the better model.
 
-Nothing here is staged: the commands' own functions run on a folder of their own, the server in its own process, and every line
-is checked before it is told. The only thing the demo decides is what the camera does.
+Nothing is faked: the functions of the commands run on a separate folder, the server in its own process, and every reported fact
+is checked. The demo only controls the corruption of the camera.
 """
 
 import shutil
@@ -26,15 +26,15 @@ from openmlops.settings import move_into
 
 MARK = ".openmlops-demo"
 POLICY = {"POLICY_ALARMED_WINDOWS": "1", "POLICY_OF_WINDOWS": "1", "POLICY_COOLDOWN_HOURS": "0"}
-"""a story of two minutes cannot wait for the second alarmed window of three, as the default policy does"""
+"""a demo of two minutes cannot wait for two alarms in three windows, as the default policy does"""
 SWAP_SECONDS = 30
 
 
 def run_demo(folder: Path, use_case: str = "cifar10") -> DemoOutcome:
-    """Make `folder` anew and live the story in it. Raises OpenMLOpsError if a line of it is not true."""
+    """Recreate `folder` and run the demo in it. Raises OpenMLOpsError if a check fails."""
     start, scenario = time.monotonic(), scenario_of(use_case)
     where = _fresh(folder)
-    write_text(where / ".env", f"USE_CASE={use_case}\n")  # so that commands typed in the folder mean this use case
+    write_text(where / ".env", f"USE_CASE={use_case}\n")  # so that commands run in the folder use this use case
     move_into(where, USE_CASE=use_case, **POLICY)
     workspace = Workspace.open()
     story = Story(workspace.use_case.task.score_name)
@@ -72,7 +72,7 @@ def run_demo(folder: Path, use_case: str = "cifar10") -> DemoOutcome:
 
 
 def _fresh(folder: Path) -> Path:
-    """An empty folder; one that is there already is emptied only if an earlier demo made it."""
+    """An empty folder; an existing one is emptied only if an earlier demo created it."""
     folder = absolute(folder)
     if folder.exists() and not (folder / MARK).exists() and any(folder.iterdir()):
         raise OpenMLOpsError(f"{folder} exists and was not made by the demo", "Name another folder: openmlops demo FOLDER")
@@ -132,7 +132,7 @@ def _send_labels(world: World) -> None:
 
 
 def _run_cycle(world: World) -> None:
-    """Monitor, decide, retrain, judge and promote, while clients go on asking; then the server follows by itself."""
+    """Run one cycle under traffic: monitor, decide, retrain, evaluate, promote; then wait for the server to swap models."""
     world.story.chapter("The loop turns while clients go on asking: decide, retrain, judge, swap")
     from openmlops.operations.monitoring.notification import notify
     from openmlops.pipelines.cycle import run_cycle
@@ -155,7 +155,7 @@ def _run_cycle(world: World) -> None:
 
 @contextmanager
 def _clients(world: World) -> Iterator["Future[float]"]:
-    """Clients that send corrupted images until the block ends."""
+    """Send corrupted images in a thread until the block ends."""
     stop = threading.Event()
     stream = world.images(TO_MEASURE, WINDOW, corrupted=True)
     with ThreadPoolExecutor(1) as background:

@@ -1,4 +1,4 @@
-"""What the demo tells and gathers: lines that were checked, and the points that its report draws."""
+"""Data and output of the demo: checked facts, and the points that its report plots."""
 
 from datetime import UTC, datetime
 
@@ -8,14 +8,14 @@ from openmlops.terminal import chapter, say
 
 
 class Line(Value):
-    """One fact, checked when it was told."""
+    """One checked fact."""
 
     topic: str
     text: str
 
 
 class AccuracyPoint(Value):
-    """How many of `n` images in a row were answered right (a share), by which version, in which part of the story."""
+    """Accuracy (0 to 1) of one version on `n` consecutive images, and the part of the demo."""
 
     at: datetime
     part: str
@@ -25,7 +25,7 @@ class AccuracyPoint(Value):
 
 
 class DriftPoint(Value):
-    """One window: the statistic and its calibrated threshold, and what was decided."""
+    """One window: drift statistic, calibrated threshold, and decision."""
 
     at: datetime
     part: str
@@ -38,7 +38,7 @@ class DriftPoint(Value):
 
 
 class Accuracies(Value):
-    """Shares of right answers, or what `metric` of the outcome says: clean traffic, corrupted traffic before, and after the
+    """Accuracy, or the score that `metric` of the outcome names: on clean traffic, on corrupted traffic before and after
     retraining."""
 
     clean: float
@@ -47,7 +47,7 @@ class Accuracies(Value):
 
 
 class Champions(Value):
-    """Version in production before and after."""
+    """Champion before and after the demo."""
 
     before: int
     after: int
@@ -70,7 +70,7 @@ class DemoOutcome(Value):
 
 
 class Story:
-    """Lines, points and ledger, in the order in which they came."""
+    """Facts, plot points and ledger of a demo run, in order."""
 
     def __init__(self, metric: str) -> None:
         self.metric = metric
@@ -81,12 +81,12 @@ class Story:
         self.ledger: tuple[LedgerEntry, ...] = ()
 
     def chapter(self, title: str) -> None:
-        """What the next lines are about."""
+        """Print a heading for the following facts."""
         self.chapters += 1
         chapter(f"{self.chapters}. {title}")
 
     def fact(self, holds: bool, topic: str, text: str) -> None:
-        """Tell a line if it is true. Raises OpenMLOpsError if it is not: then the demo has failed."""
+        """Record and print a fact if it `holds`. Raises OpenMLOpsError if not: the demo has failed."""
         if not holds:
             raise OpenMLOpsError(f"The demo came out differently than it must: {topic}: {text}", "Please report it")
         self.lines.append(Line(topic=topic, text=text))
@@ -94,5 +94,5 @@ class Story:
 
 
 def now() -> datetime:
-    """The clock of the story."""
+    """The current time, UTC."""
     return datetime.now(UTC)

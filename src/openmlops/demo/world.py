@@ -1,4 +1,4 @@
-"""The world of the demo: a running server, the clients that ask it, and what was counted of both."""
+"""The environment of the demo: a running server, its clients, and their counts."""
 
 import threading
 from typing import TYPE_CHECKING
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from openmlops.operations.monitoring.monitor import MonitoringOutcome
 
 WINDOW = 300
-"""answers in a monitoring window"""
+"""predictions in a monitoring window"""
 CHUNK = 100
-"""images behind one point of the accuracy plot"""
+"""images per point of the accuracy plot"""
 CLEAN, TO_LABEL, TO_MEASURE = 0, 1, 2
-"""parts of the field, which share no digit"""
+"""disjoint parts of the generated field images"""
 
 
 class World:
-    """The running server, who asks it, and what was counted."""
+    """The running server, its clients, and their counts."""
 
     def __init__(self, workspace: Workspace, story: Story, scenario: Scenario, url: str) -> None:
         self.workspace, self.story, self.scenario, self.url = workspace, story, scenario, url
@@ -35,14 +35,14 @@ class World:
         return sum(report.answered for report in self.reports)
 
     def images(self, part: int, count: int, *, corrupted: bool) -> Stream:
-        """Images from the field."""
+        """Generated field images with labels."""
         assert self.workspace.use_case.field is not None
         images, labels = self.workspace.use_case.field(count, part)
         stream = Stream(images, labels, self.workspace.use_case.task)
         return stream.corrupted(*self.scenario.camera, part) if corrupted else stream
 
     def send(self, part: str, stream: Stream, *, labels: bool = False, stop: threading.Event | None = None) -> float:
-        """Send a stream once, or over and over until `stop`; the mean score of its pieces, each CHUNK a point."""
+        """Send a stream once, or repeatedly until `stop`, in chunks of CHUNK images; returns the mean score of the chunks."""
         right = total = 0.0
         while True:
             for start in range(0, len(stream.labels), CHUNK):
@@ -73,7 +73,7 @@ class World:
         return found
 
     def note(self, part: str, found: "MonitoringOutcome") -> None:
-        """A window for the plot."""
+        """Record a window for the plot."""
         drift = found.drift
         assert drift.statistic is not None
         assert drift.threshold is not None
@@ -91,7 +91,7 @@ class World:
         )
 
     def lost_records(self) -> int:
-        """Answered predictions that are not in the log, or there more than once."""
+        """Number of acknowledged predictions that are not in the log exactly once."""
         log, name = self.workspace.inference_log, self.workspace.model_name
         ids = [identity for report in self.reports for identity in report.ids]
         logged = sum(log.count(name, version) for version in (1, 2))
@@ -99,7 +99,7 @@ class World:
 
 
 def compared(found: "MonitoringOutcome") -> str:
-    """A window's statistic beside its threshold, in words."""
+    """A window's statistic and threshold, as text."""
     statistic, threshold = found.drift.statistic, found.drift.threshold
     assert statistic is not None
     assert threshold is not None

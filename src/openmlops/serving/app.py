@@ -1,4 +1,4 @@
-"""The server as an ASGI application. What it is made of is in `services`; how it is started is in `run`."""
+"""The server as an ASGI application. Its components are in `services`, its startup in `run`."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +20,7 @@ from openmlops.serving.services import running
 
 
 def create_app(config: ServingConfig) -> FastAPI:
-    """The application of one worker process. Raises SettingsError for tokens that protect nothing."""
+    """The application of one worker process. Raises SettingsError for ineffective tokens."""
     config.tokens.require_for(config.host)
     workspace = config.workspace
     access = make_access(workspace)

@@ -1,7 +1,7 @@
-"""Dynamic batching: requests that wait while the model is busy go through it together, and into the log together.
+"""Dynamic batching: requests that arrive while the model is busy are batched for inference and for the log.
 
-One thread runs the model, another commits (`commit`); the event loop waits for neither and wakes once a batch. An idle server
-answers at once: only while others wait for their commit does a batch that is not full wait for more.
+One thread runs the model, another commits (`commit`); the event loop blocks on neither and wakes once per batch. An idle server
+processes a request immediately: a partial batch waits for more only while other requests wait for their commit.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from openmlops.usecases.base import ModelInput, Outputs
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one request gets back for its n images, all from one version."""
+    """The result of one request with n images, all predicted by the same version."""
 
     predictor: Predictor
     ids: Sequence[str]
@@ -37,18 +37,18 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Job:
-    """One request's images as they will be shown, and what was sent (see `Answered.inputs`)."""
+    """One queued request: its images as model input, and the inputs as sent (see `PredictionBatch.inputs`)."""
 
     model_input: ModelInput
     inputs: Sequence[bytes | np.ndarray]
     arrived: float
-    """time.perf_counter() when the request came"""
+    """time.perf_counter() at the arrival of the request"""
     result: asyncio.Future[Prediction]
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 class Batcher:
-    """The path of every prediction: queue, model, log. `current` says which version answers the next batch."""
+    """The path of every prediction: queue, model, log. `current` returns the version that serves the next batch."""
 
     def __init__(self, current: Callable[[], Predictor | None], commit: GroupCommit, limits: Limits, metrics: Metrics) -> None:
         self._current = current
@@ -65,12 +65,12 @@ class Batcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Answer what was asked, then end the thread."""
+        """Process the queued requests, then end the thread."""
         self._queue.put(None)
         self._thread.join()
 
     async def predict(self, model_input: ModelInput, inputs: Sequence[bytes | np.ndarray], arrived: float) -> Prediction:
-        """Answer one request; returns after its entries are committed. Raises a 503 when that cannot be in time."""
+        """Predict one request; returns after its log entries are committed. Raises HTTPException 503 after `log_seconds`."""
         job = Job(model_input, inputs, arrived, self._loop.create_future())
         self._queue.put(job)
         self._waiting += 1
@@ -95,7 +95,7 @@ class Batcher:
                 return
 
     def _gather(self, first: Job) -> tuple[list[Job], bool]:
-        """The next jobs that somebody still waits for: no more than fill a batch, unless one alone does."""
+        """The next jobs whose clients still wait, up to a full batch (a single job may exceed it)."""
         jobs, room = [first], self._limits.batch - len(first.model_input)
         if self._waiting > 1 and room > 0 and self._queue.empty():
             time.sleep(self._limits.wait_seconds)
@@ -122,7 +122,7 @@ class Batcher:
         self._commit.submit(batch).add_done_callback(partial(self._committed, jobs, batch))
 
     def _prepared(self, predictor: Predictor, job: Job) -> ModelInput | None:
-        """What the version is shown of a job; None if that cannot be, which fails this job and no other."""
+        """The job's model input for this version; None if it cannot be prepared, which fails only this job."""
         try:
             return predictor.adapt(job.model_input, job.inputs)
         except Exception as error:  # noqa: BLE001 - becomes the failure of the request
@@ -161,7 +161,7 @@ class Batcher:
 
 
 def new_id(at: datetime) -> str:
-    """A UUID of version 7: its first 48 bits are the time, so that the index of the log grows at its end."""
+    """A UUID version 7: its first 48 bits are the time, so that new entries append to the end of the log's index."""
     milliseconds = int(at.timestamp() * 1000)
     return str(UUID(int=(milliseconds << 80 | 7 << 76 | secrets.randbits(76)) & ~(3 << 62) | 2 << 62))
 

@@ -1,6 +1,6 @@
-"""Calls that may block as long as a database does, from the event loop: requests wait only so long, the process' end never.
+"""Blocking database calls from the event loop, with a timeout for requests and without delaying process shutdown.
 
-What is not here: the path of predictions, which has threads of its own (`batching`, `commit`, `spool`).
+Not here: the path of predictions, which has its own threads (`batching`, `commit`, `spool`).
 """
 
 import asyncio
@@ -12,16 +12,16 @@ from typing import ParamSpec, TypeVar
 from openmlops.serving.problems import unavailable
 
 MAX_CONCURRENT = 8
-"""calls that run at the same time, each with a connection of its own"""
+"""concurrent calls, each with its own connection"""
 MAX_WAITING = 64
-"""most requests that wait for one; beyond, they would take the places of predictions"""
+"""most requests that wait for a call; more would displace predictions"""
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
 class Calls:
-    """The calls that requests make. One that nobody waits for any more keeps its place until it ends."""
+    """Runs the calls of requests. A call that timed out occupies its slot until it ends."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -29,7 +29,7 @@ class Calls:
         self._waiting = 0
 
     async def run(self, function: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
-        """What the function returns or raises; a 503 when that is not known within `seconds`."""
+        """Call the function in a thread. Raises what it raises, and HTTPException 503 after the timeout or on overload."""
         if self._waiting >= MAX_WAITING:
             raise unavailable(f"{self._waiting} requests wait for the database, which is the most at once")
         self._waiting += 1
@@ -47,11 +47,11 @@ class Calls:
     def _ended(self, call: asyncio.Future) -> None:
         self._places.release()
         if not call.cancelled():
-            call.exception()  # told to whoever still waits; else nobody wants to know
+            call.exception()  # marks the error as retrieved; a waiting request gets it from the future
 
 
 async def in_daemon_thread(function: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
-    """Run in a daemon thread: other than for asyncio's own, the process can end before it does."""
+    """Run in a daemon thread, which, unlike asyncio's own threads, does not block process shutdown."""
     result: Future[Result] = Future()
 
     def run() -> None:

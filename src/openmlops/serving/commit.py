@@ -1,7 +1,7 @@
-"""Group commit: one thread that writes to the log whatever has gathered while it was writing, a transaction a group.
+"""Group commit: one thread writes all batches that arrived during the previous write in one transaction.
 
-What is here: the thread, and the promise that a future is done only after its entries are committed and its inputs are kept.
-What is not: the tables (`adapters.inference_log`), the files (`adapters.input_store`), and a database that is away (`spool`).
+Guarantees that a future completes only after its entries are committed and its inputs are stored. Not here: the tables
+(`adapters.inference_log`), the files (`adapters.input_store`), and database outages (`spool`).
 """
 
 import queue
@@ -21,15 +21,15 @@ from openmlops.core.images.decoding import png
 from openmlops.serving.predictor import Predictions, Predictor
 
 GROUP = 64
-"""most batches of one transaction"""
+"""most batches per transaction"""
 
 Begin = Callable[[Sequence[Entries]], Callable[[], None]]
-"""Begins to commit entries in another thread; what it returns waits until they are committed, or raises why they are not."""
+"""Starts committing entries in another thread; the returned function waits for the commit, and raises its error."""
 
 
 @dataclass(frozen=True)
 class PredictionBatch:
-    """n answered images on their way into the log. `inputs` holds what was sent: bytes of a file, or pixels."""
+    """n predictions to be logged. `inputs` are the images as sent: bytes of a file, or pixels uint8 (h, w, 3)."""
 
     predictor: Predictor
     predictions: Predictions
@@ -41,7 +41,7 @@ class PredictionBatch:
 
 
 class GroupCommit:
-    """The writer thread of one process. Start it once, stop it last: what was submitted before is written."""
+    """The writer thread of one process. Start it first and stop it last: submitted batches are written before it ends."""
 
     def __init__(self, begin: Begin, inputs: InputStore, seconds: Histogram) -> None:
         self._begin = begin
@@ -55,12 +55,12 @@ class GroupCommit:
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what is left and end the thread."""
+        """Write the submitted batches and end the thread."""
         self._queue.put(None)
         self._thread.join()
 
     def submit(self, batch: PredictionBatch) -> Future[None]:
-        """Hand over; the future is done when the entries are committed, or holds why they are not."""
+        """Queue a batch; the future completes when its entries are committed, or fails with the error."""
         self._queue.put(batch)
         return batch.committed
 
@@ -91,7 +91,7 @@ class GroupCommit:
                 batch.committed.set_result(None)
 
     def _keep_and_write(self, group: list[PredictionBatch]) -> None:
-        """The files are written while the database waits for its disk."""
+        """Write the input files while the database commits."""
         files = [[sent if isinstance(sent, bytes) else png(sent) for sent in batch.inputs] for batch in group]
         names = [[sha256_of(content) for content in contents] for contents in files]
         committed = self._begin([_entries(batch, hashes) for batch, hashes in zip(group, names, strict=True)])
@@ -104,7 +104,7 @@ class GroupCommit:
 
 
 def begin_in_thread(log: InferenceLog) -> Begin:
-    """With a thread for the log."""
+    """A `Begin` that commits to `log` in its own thread."""
     thread = ThreadPoolExecutor(1, thread_name_prefix="log")
     return lambda entries: thread.submit(log.write, entries).result
 

@@ -1,6 +1,6 @@
-"""What the server is told: where things are and how much it takes on. Plain values, so that they travel to worker processes.
+"""Configuration of the server: locations and limits, as plain values that can be passed to worker processes.
 
-What is not here: the environment. `openmlops serve` turns Settings into a `ServingConfig`; nothing else does.
+Does not read the environment: `openmlops serve` builds a `ServingConfig` from Settings.
 """
 
 from pathlib import Path
@@ -14,9 +14,9 @@ from openmlops.web.access import Tokens
 
 
 class Limits(Value):
-    """What one worker process takes on. Beyond it, it says so at once instead of slowing down for everybody.
+    """Limits of one worker process. Beyond them, requests are rejected immediately instead of slowing down all others.
 
-    The limit on an image's pixels is that of `core.decoding`, judged on the header.
+    The limit on an image's pixels is in `core.images.decoding`, checked on the header.
     """
 
     body_bytes: int = 16 * 1024 * 1024
@@ -30,17 +30,17 @@ class Limits(Value):
     connections: int = 1024
     """most open connections"""
     batch: int = 64
-    """most images that go through the model at once"""
+    """largest batch in images"""
     wait_seconds: float = 0.001
-    """how long a batch that is not full waits for more, when others are being answered"""
+    """how long a partial batch waits for more while other requests are processed"""
     log_seconds: float = 5.0
-    """how long an answer waits for its entry in the log before it becomes a 503"""
+    """how long a prediction waits for its log entry before the response is 503"""
     divert_seconds: float = 1.0
-    """how long entries wait for a database that is a server before they go to the local spool"""
+    """how long entries wait for a database server before they go to the local spool"""
 
 
 class Retention(Value):
-    """How much of the inputs is kept, whichever ends first; the oldest go."""
+    """Limits of stored inputs by size and age; the oldest are deleted first."""
 
     bytes: int = 2 * 1024**3
     days: float = 30.0
@@ -60,36 +60,36 @@ class ServingConfig(Value):
     threads: int = Field(1, ge=1)
     api_token: SecretStr = SecretStr("")
     api_read_token: SecretStr = SecretStr("")
-    """may read and nothing else; without it reading is free"""
+    """token for read-only access; without it reading needs no token"""
     poll_seconds: float = Field(1.0, gt=0)
     limits: Limits = Limits()
     retention: Retention = Retention()
     settings: Settings = Settings()
-    """what only the console needs: where data and reports are, and the policy"""
+    """used by the console only: locations of data and reports, and the policy"""
 
     @property
     def models(self) -> Path:
-        """The folder of verified local copies that the registry keeps."""
+        """The folder of the registry's verified local copies."""
         return self.home / "models"
 
     @property
     def inputs(self) -> Path:
-        """The folder of the kept inputs."""
+        """The folder of stored inputs."""
         return self.home / "inputs"
 
     @property
     def spool(self) -> Path:
-        """The folder of what a server needs while its database is away."""
+        """The folder of the spool, for database outages."""
         return self.home / "spool"
 
     @property
     def metrics_folder(self) -> Path | None:
-        """Where several workers add up their metrics; None for one."""
+        """The folder in which several workers aggregate metrics; None for one worker."""
         return self.home / "metrics" / str(self.port) if self.workers > 1 else None
 
     @property
     def workspace(self) -> Workspace:
-        """What the console shows: the same home, database and registry."""
+        """The console's workspace, with the same home, database and registry."""
         places = {"openmlops_home": self.home, "database_url": self.database_url, "mlflow_tracking_uri": self.tracking_uri}
         names = {"use_case": self.use_case, "model_name": self.model}
         tokens = {"api_token": self.api_token, "api_read_token": self.api_read_token}
@@ -97,5 +97,5 @@ class ServingConfig(Value):
 
     @property
     def tokens(self) -> Tokens:
-        """Who may do what."""
+        """The access tokens."""
         return Tokens(acting=self.api_token, reading=self.api_read_token)

@@ -1,7 +1,7 @@
-"""Which version is in service: the ledger's champion, taken over only once it is verified, checked and warm.
+"""The deployed version: the ledger's champion, swapped in only after it is verified, checked and warmed up.
 
-Follows promotions and rollbacks by asking the ledger again and again. A version that cannot be taken over never answers: the
-one before stays, and what is wrong is logged and told by /health/ready and /metrics.
+Polls the ledger for promotions and rollbacks. A version that cannot be loaded is never served: the previous one stays, and the
+problem is logged and reported by /health/ready and /metrics.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ log = logging.getLogger(__name__)
 
 
 class State(Value):
-    """What is in service, what should be, and what is wrong.
+    """Serving version, champion version, and the problem if they differ.
 
-    `database`: did it answer, and take entries, when it was last asked? `spooled`: how many entries wait on this machine
-    for it; None where the database is a file on this machine itself.
+    `database`: whether it was reachable and writable at the last check. `spooled`: number of entries in the local spool; None
+    if the database is a local file.
     """
 
     serving: int | None
@@ -41,12 +41,12 @@ class State(Value):
 
     @property
     def ready(self) -> bool:
-        """Whether predictions are answered: they need a version, and a database or a spool to be logged in."""
+        """Whether predictions can be served: needs a version, and a database or a spool for the log."""
         return self.serving is not None and (self.database or self.spooled is not None)
 
 
 class Deployment:
-    """The version in service of one worker process. `current` is replaced as a whole: a batch sees one version."""
+    """The serving version of one worker process. `current` is swapped atomically: a batch uses one version."""
 
     def __init__(
         self, config: ServingConfig, ledger: Ledger, use_case: UseCase, metrics: Metrics, spool: SpooledLog | None
@@ -61,14 +61,14 @@ class Deployment:
         self._first: asyncio.Future[None] | None = None
         self._reached = True
         self.problem: str | None = None
-        """why another version than the champion is in service, or that nobody can tell"""
+        """why the serving version is not the champion, or that the ledger cannot be read"""
         self._refused: str | None = None
         self._retry_at = 0.0
         self._retry_seconds = FIRST_RETRY_SECONDS
         self.current: Predictor | None = None
 
     async def start(self) -> None:
-        """Take the champion into service, if there is one; the last that was known, if the database does not tell in time."""
+        """Load the champion, if there is one; the last known champion if the database does not respond in time."""
         state = self._memory.entry() if self._memory else None
         self._first = asyncio.ensure_future(in_daemon_thread(self.refresh))
         await asyncio.wait([self._first], timeout=self._config.limits.divert_seconds if state else None)
@@ -77,7 +77,7 @@ class Deployment:
             await in_daemon_thread(self._activate, state)
 
     def state(self) -> State:
-        """For people and probes; asks the spool how many entries wait."""
+        """The current state; queries the size of the spool."""
         spooled, diverted = (self._spool.waiting(), self._spool.problem) if self._spool else (None, None)
         return State(
             serving=self.current.version if self.current else None,
@@ -88,7 +88,7 @@ class Deployment:
         )
 
     async def follow(self) -> None:
-        """Look at the ledger every `poll_seconds` until cancelled."""
+        """Poll the ledger every `poll_seconds` until cancelled."""
         if self._first is not None:
             await self._first
         while True:
@@ -96,13 +96,13 @@ class Deployment:
             await in_daemon_thread(self.refresh)
 
     def refresh(self) -> None:
-        """Take the champion into service, if it is another than the one that is; blocks while it is loaded."""
+        """Load the champion if it is not the serving version; blocks while loading."""
         try:
             entry = self._entry()
             self._champion = entry.champion
             self._metrics.champion.set(entry.version)
             if not self._in_service(entry) and not self._is_waiting(entry):
-                self._ledger.history(entry.model)  # the whole chain, before it is believed who is champion
+                self._ledger.history(entry.model)  # verifies the hash chain before the champion is trusted
                 self._activate(entry)
             elif self._in_service(entry):
                 self.problem = None
@@ -110,12 +110,12 @@ class Deployment:
         except OpenMLOpsError as error:
             self._reached = not isinstance(error, ServiceUnavailable)
             self._report(str(error))
-        except Exception as error:  # noqa: BLE001 - whatever a driver makes of an answer that is cut: the ledger is asked again
+        except Exception as error:  # noqa: BLE001 - any driver error, as of a cut connection: polled again
             self._reached = False
             self._report(f"The ledger cannot be read: {error!r}")
 
     def _entry(self) -> LedgerEntry:
-        """The row that made the champion of now champion: it knows the SHA-256 of what must be served."""
+        """The ledger entry that promoted the current champion; it holds the SHA-256 of the files to serve."""
         head = self._ledger.head(self._config.model)
         if head is None or head.champion is None:
             raise ModelNotFound(f"No version of {self._config.model} is champion yet", "Train one, or promote one")
@@ -129,13 +129,13 @@ class Deployment:
         return served is not None and (served.version, served.sha256) == (entry.version, entry.model_sha256)
 
     def _is_waiting(self, entry: LedgerEntry) -> bool:
-        """A version that was refused is tried again, ever more seldom: its files may be repaired."""
+        """Whether a refused version waits for its next attempt (exponential backoff): its files may be repaired."""
         return self._refused == entry.hash and time.monotonic() < self._retry_at
 
     def _activate(self, entry: LedgerEntry) -> None:
         try:
             predictor = self._load(entry)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with a challenger must not touch the version in service
+        except Exception as error:  # noqa: BLE001 - no defect of a new version may affect the serving one
             self._refuse(entry, error)
             return
         self.current = predictor

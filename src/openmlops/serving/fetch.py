@@ -1,7 +1,7 @@
-"""Bring a version's files here from the registry, in a process that then ends.
+"""Fetch a version's files from the registry in a subprocess.
 
-MLflow takes more memory than the rest of the server: it is imported here, never there. The request comes as JSON on standard
-input, because a tracking URI may hold a password and a command line can be read by others.
+MLflow needs more memory than the rest of the server, so only this subprocess imports it. The request is JSON on standard input,
+because a tracking URI may contain a password and command lines are visible to other users.
 """
 
 import json
@@ -18,7 +18,7 @@ FETCH_SECONDS = 600
 
 
 def local_copy(config: ServingConfig, entry: LedgerEntry) -> Path:
-    """The folder of a version's files: the verified copy if there is one, else fetched. Raises ModelCorrupt."""
+    """The folder of a version's files: the verified local copy, fetched if missing. Raises ModelCorrupt."""
     folder = config.models / entry.model_sha256
     try:
         verify(folder, entry.model_sha256)
@@ -45,7 +45,7 @@ def _fetch(config: ServingConfig, entry: LedgerEntry) -> None:
 
 
 def main() -> None:
-    """Fetch what standard input asks for; ends with 1 and one line on standard error if that cannot be had."""
+    """Fetch the version that standard input names; exits with 1 and one line on standard error on failure."""
     from openmlops.settings import quiet_libraries
 
     quiet_libraries()

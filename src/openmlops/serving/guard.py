@@ -1,6 +1,6 @@
-"""What every request passes before anything reads it: how many at once, who may, from where, and how large a body.
+"""Admission control of requests before they are read: concurrency, access, origin and body size.
 
-One ASGI middleware, because each refusal must come before the work that it saves.
+One ASGI middleware, so that a request is refused before any work is done for it.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from openmlops.web.middleware import ErrorPage, refusal_response
 
 
 class Guard:
-    """Who may do what is decided by `web.access`; how many at once and how much, here."""
+    """Limits concurrency and body size; access is decided by `web.access`."""
 
     def __init__(self, app: ASGIApp, limits: Limits, access: AccessPolicy, metrics: Metrics, error_page: ErrorPage) -> None:
         self._app, self._access, self._error_page = app, access, error_page
@@ -55,7 +55,7 @@ class Guard:
             self._metrics.latency.observe(time.perf_counter() - started)
 
     def _refusal(self, scope: Scope, headers: Headers) -> Refusal | None:
-        """Why a request that predicts or changes something is not answered."""
+        """Why a request that predicts or changes something is refused; None if it is allowed."""
         if self._in_flight >= self._limits.in_flight:
             detail = f"{self._in_flight} requests are being answered, which is the most at once; try again"
             return HTTPStatus.SERVICE_UNAVAILABLE, detail, CLOSE_CONNECTION
@@ -70,7 +70,7 @@ class Guard:
         return f"The body is larger than {self._limits.body_bytes} bytes"
 
     def _bounded(self, receive: Receive) -> Receive:
-        """`receive`, ended with 413 beyond the bytes and with 408 beyond the time that a body may take."""
+        """`receive` with limits: raises 413 beyond the body size and 408 beyond the body time."""
         ends, left = time.monotonic() + self._limits.body_seconds, self._limits.body_bytes
         more = True
 
@@ -94,7 +94,7 @@ class Guard:
         return bounded
 
     def _answering(self, scope: Scope, send: Send) -> Send:
-        """`send`, with each answer counted, and marked as nothing but what it says it is."""
+        """`send` that counts responses and adds the nosniff header."""
 
         async def translating_errors(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -105,7 +105,7 @@ class Guard:
         return translating_errors
 
     async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
-        """Tell a program with problem details, a person with a page."""
+        """Send problem details to API clients, a page to browsers."""
         status, detail, headers = refusal
         path = scope["path"]
         page = refusal_response(refusal, scope, self._error_page) if is_page(path) else problem(status, detail, path, headers)

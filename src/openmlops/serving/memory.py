@@ -1,6 +1,6 @@
-"""Which version was in service here last, in a file: so that a server can start while the database that knows it is away.
+"""The last deployed version in a file, so that a server can start during a database outage.
 
-Only that: its files are verified against the row's SHA-256 like any other's, and the ledger is followed as soon as it answers.
+Its files are verified against the entry's SHA-256 as usual, and the ledger is followed as soon as it is reachable.
 """
 
 import logging
@@ -16,20 +16,20 @@ log = logging.getLogger(__name__)
 
 
 class LastChampion:
-    """The ledger's row of the version of `model` that was taken into service last on this home."""
+    """The ledger entry of the version of `model` that was deployed last in this home folder."""
 
     def __init__(self, folder: Path, model: str) -> None:
         self._path = folder / f"{quote(model, safe='')}.json"
 
     def keep(self, entry: LedgerEntry) -> None:
-        """Remember; what cannot be written is not worth more than a line in the log."""
+        """Write the entry; a failure is only logged."""
         try:
             write_bytes(self._path, entry.model_dump_json().encode())
         except OSError as error:
             log.warning("%s cannot be written (%s): a restart will need the database", self._path, error.strerror)
 
     def entry(self) -> LedgerEntry | None:
-        """What is remembered; None if there is nothing that can be read."""
+        """The stored entry; None if missing or unreadable."""
         try:
             return LedgerEntry.model_validate_json(self._path.read_bytes())
         except (OSError, ValidationError):

@@ -1,4 +1,4 @@
-"""What the server tells Prometheus. Several workers add up through files in one folder (`share`)."""
+"""Prometheus metrics of the server. Several workers aggregate through files in one folder (`share`)."""
 
 import os
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 @dataclass(frozen=True)
 class Metrics:
-    """One set a process; made in `lifespan`, handed down."""
+    """The metrics of one process; created in `lifespan` and passed down."""
 
     registry: CollectorRegistry
     folder: Path | None
@@ -34,7 +34,7 @@ class Metrics:
 
     @classmethod
     def make(cls, folder: Path | None = None) -> "Metrics":
-        """A new set in a registry of its own; `folder` is where `share` said, None for a single worker."""
+        """New metrics in their own registry; `folder` as given to `share`, None for a single worker."""
         own = CollectorRegistry()
         return cls(
             registry=own,
@@ -65,11 +65,11 @@ class Metrics:
         )
 
     def exposition(self) -> bytes:
-        """Everything in Prometheus' text format, of all workers."""
+        """The metrics of all workers in Prometheus' text format."""
         return generate_latest(self._together())
 
     def failed(self) -> int:
-        """How many requests were answered with a 5xx, by all workers."""
+        """Number of 5xx responses of all workers."""
         samples = [sample for family in self._together().collect() for sample in family.samples]
         counted = [s for s in samples if s.name == "openmlops_requests_total" and s.labels["status"].startswith("5")]
         return int(sum(sample.value for sample in counted))
@@ -87,7 +87,7 @@ def _newest(name: str, about: str, registry: CollectorRegistry) -> Gauge:
 
 
 def share(folder: Path) -> None:
-    """Let the worker processes that are started next add up their metrics in `folder`, emptied of an earlier server's."""
+    """Make worker processes started from now on aggregate their metrics in `folder`, which is emptied first."""
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob("*.db"):
         left.unlink()

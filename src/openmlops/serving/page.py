@@ -1,4 +1,4 @@
-"""The page at /docs: what the OpenAPI document says, as plain HTML that loads nothing from anywhere."""
+"""The page at /docs: the OpenAPI document as plain HTML without external resources."""
 
 from collections.abc import Iterator
 from html import escape
@@ -6,7 +6,7 @@ from string import Template
 from typing import Any
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-"""what a browser may do with the page: show it"""
+"""Content-Security-Policy of the page"""
 
 _PAGE = Template("""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>$title</title>
@@ -26,7 +26,7 @@ $routes
 
 
 def documentation(openapi: dict[str, Any], model: str) -> str:
-    """The whole page."""
+    """The HTML of the page."""
     info = openapi["info"]
     routes = "\n".join(_routes(openapi))
     return _PAGE.substitute(title=escape(info["title"]), version=escape(info["version"]), model=escape(model), routes=routes)

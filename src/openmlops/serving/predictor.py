@@ -1,6 +1,6 @@
-"""One model version, ready to answer: its files verified, its answers on the golden batch checked, its caches warm.
+"""One loaded model version: its files verified, its outputs on the golden batch checked, warmed up.
 
-What is not here: when a version is loaded (`deployment`), and where a batch comes from (`batching`).
+Not here: when a version is loaded (`deployment`), and where batches come from (`batching`).
 """
 
 import json
@@ -22,20 +22,20 @@ from openmlops.serving.problems import unavailable
 from openmlops.usecases.base import ModelInput, Outputs, UseCase
 
 TOLERANCE = 1e-3
-"""How far an output may be from what the trained model answered: other cores and threads round differently."""
+"""largest allowed difference of an output from the trained model's: other cores and threads round differently"""
 
 _REMEDY = "Train and register it again; the version that was served before stays"
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one version answered for n images, with the columns that drift is looked for in."""
+    """Predictions of one version for n images, with the features for drift detection."""
 
     outputs: Outputs
     features: np.ndarray
     """float32 (n, columns)"""
     packed: list[bytes]
-    """n answers, as the log keeps them"""
+    """n predictions, packed as in the inference log"""
 
 
 @dataclass(frozen=True)
@@ -56,23 +56,23 @@ class Predictor:
 
     @cached_property
     def layout(self) -> Layout:
-        """What the numbers that it answers are."""
+        """Names of the feature columns and the classes, for the inference log."""
         return Layout(self.columns, self.classes)
 
     @property
     def task(self) -> Task:
-        """What it answers."""
+        """The task, which defines the format of predictions."""
         return self._use_case.task
 
     def to_model_input(self, images: Sequence[np.ndarray] | np.ndarray) -> ModelInput:
-        """Images uint8 (h, w, 3) as the model takes them."""
+        """Images uint8 (h, w, 3) -> model input of `image_shape`."""
         return self._use_case.to_model_input(images, self.image_shape[:2])
 
     def adapt(self, model_input: ModelInput, inputs: Sequence[bytes | np.ndarray]) -> ModelInput:
-        """What was prepared for a request, or prepared anew from what was sent where that was for a version of another size.
+        """The model input of a request, prepared again from `inputs` if it was for a version with another input size.
 
-        One after the other, because a decoded image may be a hundred times as large as what is shown of it. Raises a 503 for
-        raw tensors of another size: they cannot be.
+        Images are decoded one at a time, because a decoded image may be a hundred times as large as its model input. Raises
+        HTTPException 503 for raw tensors of another size, which cannot be converted.
         """
         if model_input.pixels.shape[1:] == self.image_shape:
             return model_input
@@ -83,17 +83,17 @@ class Predictor:
         )
 
     def predict(self, model_input: ModelInput) -> Predictions:
-        """n >= 1 images -> answers."""
+        """n >= 1 images -> predictions."""
         outputs = self._use_case.to_predictions(self._model.run(model_input.pixels), model_input)
         features = _matrix(self._use_case.features(model_input, outputs))
         return Predictions(outputs, features, self._use_case.task.pack(outputs.predictions))
 
 
 def load(folder: Path, sha256: str, name: str, version: int, use_case: UseCase, threads: int, batch: int) -> Predictor:
-    """The version in `folder`, whose manifest the ledger knows by `sha256`. Raises ModelCorrupt naming what is wrong.
+    """Load the version in `folder`, whose manifest has the given `sha256`. Raises ModelCorrupt naming the problem.
 
-    Whatever it answers for the golden batch must be what the trained model answered; then one batch of each size in use warms
-    it up.
+    Its outputs on the golden batch must equal the trained model's within TOLERANCE; it is then warmed up with one batch of each
+    size in use.
     """
     verify(folder, sha256)
     classes = _classes(folder / "model.json")
@@ -160,7 +160,7 @@ def _golden(path: Path, task: Task) -> dict[str, np.ndarray]:
 
 
 def _require_takes(model: OnnxModel, images: np.ndarray, use_case: UseCase) -> None:
-    """What the use case decodes must be what the model takes: a version of another use case is not served."""
+    """Raises ModelCorrupt unless the use case's images fit the model input: a version of another use case is not served."""
     decoded = use_case.to_model_input([use_case.decode(png(images[0]))], images.shape[1:3]).pixels.shape[1:]
     if decoded != images.shape[1:] or decoded != tuple(model.image_shape):
         shapes = f"the model takes {model.image_shape}, its golden batch is {images.shape[1:]}"

@@ -1,6 +1,6 @@
-"""Errors as RFC 9457 problem details: one shape for every answer that is not a success.
+"""Errors as RFC 9457 problem details: one format for all error responses.
 
-Under /v2 the same text also stands in `error`, where clients of the Open Inference Protocol look for it.
+Under /v2 the text is also in `error`, as clients of the Open Inference Protocol expect.
 """
 
 import logging
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def problem(status: int, detail: str, path: str, headers: Mapping[str, str] | None = None) -> Response:
-    """One problem-details answer."""
+    """A problem-details response."""
     title = HTTPStatus(status).phrase
     content = {"type": "about:blank", "title": title, "status": status, "detail": detail, "instance": path}
     if path.startswith("/v2"):
@@ -31,12 +31,12 @@ def problem(status: int, detail: str, path: str, headers: Mapping[str, str] | No
 
 
 def unavailable(detail: str) -> HTTPException:
-    """A 503; the handler adds Retry-After."""
+    """An HTTPException 503; the handler adds Retry-After."""
     return HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, detail)
 
 
 def install(app: FastAPI) -> None:
-    """Let every error of `app` leave as a problem."""
+    """Install handlers that convert every error of `app` into problem details."""
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(OpenMLOpsError, _ours)

@@ -1,7 +1,7 @@
 """The Open Inference Protocol v2: tensors as JSON, or as raw bytes behind the JSON (the binary tensor extension).
 
-What is here: bytes of a request -> images and what is asked for; predictions -> bytes of an answer. What is not: HTTP routes.
-Every refusal is a ProtocolError: the text that the client shows.
+Parses request bytes into images and requested outputs, and serializes predictions. Not here: HTTP routes. Invalid requests
+raise ProtocolError, whose text is sent to the client.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,12 +21,12 @@ EXTENSIONS = ("binary_tensor_data",)
 
 
 class ProtocolError(OpenMLOpsError):
-    """The request is not one of the Open Inference Protocol, or asks what this model does not do."""
+    """The request violates the Open Inference Protocol, or requests something that this model does not support."""
 
 
 @dataclass(frozen=True)
 class InferRequest:
-    """A read request: the images, uint8 (n, height, width, 3), and which outputs are wanted, each raw or as JSON."""
+    """A parsed request: images uint8 (n, height, width, 3), and the requested outputs, each raw or as JSON."""
 
     id: str
     images: np.ndarray
@@ -35,13 +35,13 @@ class InferRequest:
 
 
 def output_shapes(predictor: Predictor) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name -> (datatype, shape of one row) of what can be asked for."""
+    """Output name -> (datatype, shape of one row)."""
     predictions = RESPONSE_FORMATS[predictor.task.kind]
     return {"prediction_id": ("BYTES", ()), **predictions.shapes(len(predictor.classes), predictor.embedding)}
 
 
 def metadata(predictor: Predictor) -> dict[str, Any]:
-    """What /v2/models/{name} answers."""
+    """The model metadata of /v2/models/{name}."""
     shapes = output_shapes(predictor).items()
     return {
         "name": predictor.name,
@@ -151,7 +151,7 @@ def _requested_outputs(outputs: Any, raw: bool, names: Sequence[str]) -> dict[st
 
 
 def write(predictor: Predictor, request: InferRequest, tensors: Mapping[str, np.ndarray]) -> tuple[bytes, dict[str, str]]:
-    """The answer's body and headers. `tensors` has every output by name; those asked for are sent."""
+    """Body and headers of the response. `tensors` has all outputs by name, of which the requested ones are sent."""
     datatypes = output_shapes(predictor)
     described, raw = [], []
     for name, is_raw in request.outputs.items():
@@ -171,7 +171,7 @@ def write(predictor: Predictor, request: InferRequest, tensors: Mapping[str, np.
 
 
 def _raw(tensor: np.ndarray) -> bytes:
-    """Little-endian bytes; texts each behind their length in four bytes."""
+    """Little-endian bytes; each text is preceded by its length in four bytes."""
     if tensor.dtype.kind in "OU":
         return b"".join(len(text).to_bytes(4, "little") + text for text in (str(one).encode() for one in tensor))
     return np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<")).tobytes()

@@ -1,6 +1,6 @@
-"""Bodies of /predict -> images as they will be shown.
+"""Decodes the bodies of /predict into model input.
 
-Small ones are decoded at once, large ones beside the event loop, none before its header is judged.
+Small images are decoded in the event loop, large ones in threads, all only after a check of the header.
 """
 
 import asyncio
@@ -19,29 +19,29 @@ from openmlops.usecases.base import ModelInput, UseCase
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SMALL_PIXELS = 128 * 128
-"""decoded in less than the time that another thread costs"""
+"""size up to which decoding is faster than switching to a thread"""
 DECODERS = 2
-"""threads for larger images: each holds one decoded, up to 60 MB"""
+"""threads for larger images; each holds one decoded image of up to 60 MB"""
 
 Read = TypeVar("Read")
 
 
 class ImageReader:
-    """Decodes for one use case."""
+    """Decodes images for one use case."""
 
     def __init__(self, use_case: UseCase) -> None:
         self._use_case = use_case
         self._threads = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
 
     async def read(self, contents: Sequence[bytes], shape: tuple[int, int]) -> ModelInput:
-        """PNG or JPEG files -> what a model that takes (height, width) is shown. Raises DataError.
+        """PNG or JPEG files -> model input of (height, width). Raises DataError.
 
-        Only that is kept of an image: what it was decoded to may be a hundred times as large.
+        Only the model input is kept in memory: a decoded image may be a hundred times as large.
         """
         return ModelInput.joined([await self._in_thread(content, self._decode_input, content, shape) for content in contents])
 
     async def decode(self, content: bytes, work: Callable[[np.ndarray], Read]) -> Read:
-        """A PNG or JPEG file -> what `work` makes of uint8 (h, w, 3), in the same thread. Raises DataError."""
+        """Decode a PNG or JPEG file and return the result of `work` on uint8 (h, w, 3), in one thread. Raises DataError."""
         return await self._in_thread(content, lambda: work(self._use_case.decode(content)))
 
     async def _in_thread(self, content: bytes, work: Callable[..., Read], *arguments: Any) -> Read:
@@ -58,19 +58,19 @@ class ImageReader:
 
 
 def _pixels(content: bytes) -> int:
-    """Width times height. That of a PNG stands at a fixed place, and whether it is a whole one decoding will tell."""
+    """Width times height. A PNG has them at a fixed offset; decoding detects a truncated file later."""
     if content.startswith(PNG_SIGNATURE):
         return int.from_bytes(content[16:20], "big") * int.from_bytes(content[20:24], "big")
     return image_pixels(content)
 
 
 def is_multipart(request: Request) -> bool:
-    """Several images in one body; anything else is one image, whatever type its sender names."""
+    """Whether the body has several images; any other content type is treated as one image."""
     return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
 async def files(request: Request, most: int) -> list[bytes]:
-    """The files of a multipart body, in its order. Raises HTTPException or DataError."""
+    """The files of a multipart body in order, at most `most`. Raises HTTPException or DataError."""
     async with request.form(max_files=most, max_fields=most) as form:
         parts = [part for _, part in form.multi_items()]
         if not parts:

@@ -1,4 +1,4 @@
-"""Predictions as clients get them: JSON of /predict, and tensors of the Open Inference Protocol; one class a task."""
+"""Response formats of predictions: JSON of /predict, and tensors of the Open Inference Protocol; one class per task."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,23 +14,23 @@ Shapes = dict[str, tuple[str, tuple[int, ...]]]
 
 
 class ResponseFormat(ABC):
-    """How the predictions of one kind of model are sent."""
+    """Response format of one task."""
 
     @abstractmethod
     def as_json(self, outputs: Outputs, row: int, classes: Sequence[str]) -> dict[str, Any]:
-        """One image's prediction."""
+        """The prediction for image `row` as a JSON object."""
 
     @abstractmethod
     def shapes(self, classes: int, embedding: int) -> Shapes:
-        """The tensors that can be requested, `prediction_id` apart."""
+        """Name -> (datatype, row shape) of the available tensors, except `prediction_id`."""
 
     @abstractmethod
     def tensors(self, outputs: Outputs) -> dict[str, np.ndarray]:
-        """Those tensors, n rows each."""
+        """The available tensors by name, n rows each."""
 
 
 class ClassificationResponse(ResponseFormat):
-    """Of a classifier."""
+    """Responses of a classifier."""
 
     def as_json(self, outputs: Outputs, row: int, classes: Sequence[str]) -> dict[str, Any]:
         """The most probable class, and the probabilities of all."""
@@ -64,10 +64,10 @@ class ClassificationResponse(ResponseFormat):
 
 
 class DetectionResponse(ResponseFormat):
-    """Of a detector: boxes in pixels of the image, the surest first."""
+    """Responses of a detector: boxes in pixels of the image, in descending order of score."""
 
     def as_json(self, outputs: Outputs, row: int, classes: Sequence[str]) -> dict[str, Any]:
-        """The boxes of at least OPERATING, as lists of one length."""
+        """The boxes of score >= OPERATING, as lists of equal length."""
         found = reported_boxes(outputs, row)
         labels = found[:, 5].astype(int).tolist()
         return {
@@ -88,7 +88,7 @@ class DetectionResponse(ResponseFormat):
         }
 
     def tensors(self, outputs: Outputs) -> dict[str, np.ndarray]:
-        """The boxes of at least OPERATING, as many rows for each image as the one with most needs: `count` of them are real."""
+        """The boxes of score >= OPERATING, padded to the largest number of boxes per image; `count` of them are valid."""
         found = [reported_boxes(outputs, row) for row in range(len(outputs.predictions))]
         padded = np.zeros((len(found), max(map(len, found)), 6), np.float32)
         padded[:, :, 5] = -1
@@ -104,10 +104,10 @@ class DetectionResponse(ResponseFormat):
 
 
 def reported_boxes(outputs: Outputs, row: int) -> np.ndarray:
-    """float32 (k, 6): the boxes of one image that are reported."""
+    """float32 (k, 6): the boxes of one image with score >= OPERATING, as x1, y1, x2, y2, score, class."""
     boxes: np.ndarray = outputs.predictions[row]
     return boxes[boxes[:, 4] >= OPERATING]
 
 
 RESPONSE_FORMATS: dict[str, ResponseFormat] = {"classification": ClassificationResponse(), "detection": DetectionResponse()}
-"""by the kind of task"""
+"""by task kind"""

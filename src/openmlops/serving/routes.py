@@ -1,4 +1,4 @@
-"""Our own routes: predict, feedback, trigger, health, metrics."""
+"""The native routes: predict, feedback, trigger, health, metrics."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ from openmlops.serving.responses import RESPONSE_FORMATS, reported_boxes
 from openmlops.serving.services import Services, services
 
 BODY_BYTES = 2**20
-"""largest JSON that is read: a thousand boxes need a fifth of it, and rubbish of 16 MB would need gigabytes to refuse"""
+"""largest JSON body: a thousand boxes need a fifth of it, and validating 16 MB of invalid JSON would need gigabytes"""
 
 router = APIRouter()
 
@@ -64,7 +64,7 @@ def _wants_picture(request: Request) -> bool:
 
 
 def _served(here: Services, drawn: bool, several: bool) -> Predictor:
-    """Who is in service. Raises HTTPException if that is nobody, or somebody who cannot do what is asked."""
+    """The serving predictor. Raises HTTPException if there is none, or if it does not support the request."""
     served = here.deployment.current
     if served is None:
         raise unavailable(here.deployment.problem or "No version is in service yet")
@@ -84,7 +84,7 @@ def _answer(prediction: Prediction, row: int) -> dict[str, Any]:
 
 
 async def _picture(here: Services, prediction: Prediction, content: bytes) -> Response:
-    """The image with the boxes that count as an answer; who answered stands in the headers."""
+    """A PNG of the image with the reported boxes; prediction id and model version are in the headers."""
     served, boxes = prediction.predictor, reported_boxes(prediction.outputs, 0)
     drawn = await here.reader.decode(content, lambda image: png(np.asarray(with_boxes(image, boxes, served.classes))))
     headers = {"X-Prediction-Id": prediction.ids[0], "X-Model-Version": str(served.version)}
@@ -132,7 +132,7 @@ async def trigger(request: Request) -> Response:
 
 
 def _parsed(schema: type[Schema], body: bytes) -> Schema:
-    """Raises HTTPException for a body that is not of the schema; of several readings, it tells of that which got farthest."""
+    """Parse a JSON body. Raises HTTPException if it does not match the schema; of a union, the error of the closest variant."""
     if len(body) > BODY_BYTES:
         problem = f"The body has {len(body)} bytes, more than {BODY_BYTES}"
         raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, problem)

@@ -1,4 +1,4 @@
-"""The routes of the Open Inference Protocol v2, as its clients know them. One model, its champion: one version at a time."""
+"""The routes of the Open Inference Protocol v2. One model with one version at a time, its champion."""
 
 import asyncio
 import time
@@ -90,7 +90,7 @@ def _tensors(prediction: Prediction) -> dict[str, np.ndarray]:
 
 
 def _served(here: Services, name: str, version: str | None) -> Predictor:
-    """The predictor in service, if it is the one that was asked for."""
+    """The serving predictor. Raises HTTPException if the request names another model or version."""
     served = here.deployment.current
     if name != here.config.model:
         raise HTTPException(HTTPStatus.NOT_FOUND, f"There is no model '{name}' here; this server has '{here.config.model}'")

@@ -1,4 +1,4 @@
-"""Starting the server: one process, or several that share the socket and the database."""
+"""Starts the server: one process, or several that share the socket and the database."""
 
 import logging
 from functools import partial
@@ -14,14 +14,14 @@ from openmlops.serving.metrics import share
 from openmlops.web.sockets import bind
 
 SHUTDOWN_SECONDS = 10
-"""how long requests that are being answered may take after the signal to stop"""
+"""how long requests in progress may take after the signal to stop"""
 
 
 def serve(config: ServingConfig) -> None:
-    """Serve until SIGINT or SIGTERM; what was asked before is answered. A worker that dies is replaced.
+    """Serve until SIGINT or SIGTERM; requests in progress are completed. A worker that dies is replaced.
 
-    Raises SettingsError when the address is taken, for tokens that protect nothing, or for a URL that names no database;
-    ServiceUnavailable for an SQLite file that cannot be used. A database server that is away is waited for.
+    Raises SettingsError for an address in use, ineffective tokens, or an invalid database URL; ServiceUnavailable for an SQLite
+    file that cannot be used. An unavailable database server is waited for.
     """
     config.tokens.require_for(config.host)
     connect_with_retries(config.database_url.get_secret_value()).dispose()
@@ -37,13 +37,13 @@ def serve(config: ServingConfig) -> None:
 
 
 def worker(config: ServingConfig) -> FastAPI:
-    """The application of the process that calls it, which then logs to standard error."""
+    """The application of a worker process, which logs to standard error."""
     _log_to_standard_error()
     return create_app(config)
 
 
 def uvicorn_config(config: ServingConfig) -> uvicorn.Config:
-    """How uvicorn is run; it travels to worker processes."""
+    """uvicorn's configuration, which is passed to worker processes."""
     return uvicorn.Config(
         partial(worker, config),
         factory=True,

@@ -1,4 +1,4 @@
-"""What travels over HTTP as JSON, for reading requests and for the OpenAPI document. Answers are written by hand, faster."""
+"""JSON schemas, for parsing requests and for the OpenAPI document. Responses are serialized by hand, which is faster."""
 
 from typing import Annotated, Any
 
@@ -58,7 +58,7 @@ class Feedback(Value):
     label: StrictInt | StrictStr | Annotated[list[TrueBox], Field(max_length=MOST_BOXES)]
 
     def plain_label(self) -> Any:
-        """As the task reads it."""
+        """The label in the format that the task parses."""
         if isinstance(self.label, list):
             return [box.model_dump(by_alias=True) for box in self.label]
         return self.label
@@ -99,7 +99,7 @@ def _body(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _schema(kind: type[Value]) -> dict[str, Any]:
-    """The JSON schema of a value with nothing to look up: its own `$defs` would not be found inside the OpenAPI document."""
+    """The JSON schema of a value with `$defs` inlined: references to them would not resolve in the OpenAPI document."""
     schema = kind.model_json_schema(ref_template="{model}")
     parts = schema.pop("$defs", {})
 
@@ -151,6 +151,6 @@ INFER_BODY = _body(
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The documented problems of a route."""
+    """The documented error responses of a route."""
     content = {"application/problem+json": {"schema": _schema(Problem)}}
     return {status: {"description": "Problem details (RFC 9457)", "content": content} for status in statuses}

@@ -1,4 +1,4 @@
-"""Everything that one worker process needs to answer, made in `lifespan` and handed down; nothing is made at import."""
+"""The components of one worker process, created in `lifespan` and passed down; nothing is created at import."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ PRUNE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Services:
-    """The parts of a running worker."""
+    """The components of a running worker."""
 
     config: ServingConfig
     metrics: Metrics
@@ -43,14 +43,14 @@ class Services:
 
 
 def services(request: Request) -> Services:
-    """Those of the worker that got the request."""
+    """The components of the worker that handles the request."""
     found: Services = request.app.state.services
     return found
 
 
 @asynccontextmanager
 async def running(config: ServingConfig, metrics: Metrics) -> AsyncIterator[Services]:
-    """Start everything, the champion in service if there is one; at the end, write what is left in the log."""
+    """Start all components and deploy the champion, if there is one; on exit, flush the log."""
     url = config.database_url.get_secret_value()
     engine = connect_with_retries(url)
     use_case = load_use_case(config.use_case)

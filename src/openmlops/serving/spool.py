@@ -1,10 +1,10 @@
-"""The log of a server whose database is elsewhere: there while it answers, in a local file while it does not, then moved there.
+"""The log of a server with a remote database: entries go to a local spool during an outage and are moved afterwards.
 
-What is here: who takes an entry, and the one thread of a process that writes to the central log: it tries what is handed to it,
-and moves what waits in the spool, oldest first. What is not: the tables (`adapters.inference_log`), the grouping (`commit`).
+Here: the choice between central log and spool, and the one thread per process that writes to the central log and moves spooled
+entries, oldest first. Not here: the tables (`adapters.inference_log`), the grouping (`commit`).
 
-The spool is an SQLite database that all workers on this home share, as durable as an embedded log is. What it holds outlives a
-kill: the next server on this home moves it.
+The spool is an SQLite database shared by all workers of a home folder, as durable as an embedded log. It survives a kill: the
+next server of the home folder moves its entries.
 """
 
 import logging
@@ -26,15 +26,15 @@ from openmlops.adapters.inference_log import Entries, InferenceLog, ReadLabel
 from openmlops.errors import OpenMLOpsError, ServiceUnavailable
 
 MOVE_BATCH = 1000
-"""most entries that are moved in one transaction"""
+"""most entries per moving transaction"""
 
 log = logging.getLogger(__name__)
 
 
 class SpooledLog:
-    """Takes entries and labels as an `InferenceLog` does, without waiting for the central one longer than `divert_seconds`.
+    """Has the interface of an `InferenceLog`, but waits for the central log for at most `divert_seconds`.
 
-    After one failure everything goes to the spool, until its entries have been moved and moving them went as fast as that.
+    After a failure all entries go to the spool, until the spooled entries have been moved within that time.
     """
 
     def __init__(self, central: InferenceLog, folder: Path, divert_seconds: float, poll_seconds: float, gauge: Gauge) -> None:
@@ -48,7 +48,7 @@ class SpooledLog:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="central-log", daemon=True)
         self.problem: str | None = None
-        """why entries go to the spool; None while they do not"""
+        """why entries go to the spool; None while they go to the central log"""
         if self.waiting():
             self._divert("Entries of an earlier process wait in the spool")
 
@@ -57,14 +57,14 @@ class SpooledLog:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, or leave it to the end of the process if the database does not let go of it in time."""
+        """End the thread; if the database blocks it, leave it to process exit."""
         self._stopping.set()
         self._attempts.put(None)
         self._thread.join(self._divert_seconds)
 
     def begin(self, groups: Sequence[Entries]) -> Callable[[], None]:
-        """Begin to commit entries in the central log. What is returned waits for that, or commits them in the spool, and raises
-        ServiceUnavailable if neither can be."""
+        """Start committing entries to the central log. The returned function waits for it, falls back to the spool, and raises
+        ServiceUnavailable if both fail."""
         if self.problem is not None:
             return partial(self._spool.write, groups)
         attempt: Future[None] = Future()
@@ -72,24 +72,24 @@ class SpooledLog:
         return partial(self._end, attempt, groups)
 
     def label(self, prediction: str, reported: Any, read: ReadLabel, at: datetime) -> bool:
-        """As `InferenceLog.label`; raises ServiceUnavailable too while the prediction waits in the spool."""
-        if self._spool.holds(prediction):  # asked first: an entry leaves the spool only when it has arrived
+        """As `InferenceLog.label`; also raises ServiceUnavailable while the prediction is in the spool."""
+        if self._spool.holds(prediction):  # checked first: an entry leaves the spool only after it was moved
             problem = f"The prediction '{prediction}' still waits on this machine for the database"
             raise ServiceUnavailable(problem, "Send the label again later")
         return self._central.label(prediction, reported, read, at)
 
     def waiting(self) -> int:
-        """How many entries are in the spool, those of other workers included."""
+        """Number of entries in the spool, including those of other workers."""
         return self._spool.total()
 
     def _end(self, attempt: Future[None], groups: Sequence[Entries]) -> None:
-        """What is given up here may yet arrive there: that is asked before it is moved."""
+        """Wait for an attempt, else spool its entries. An abandoned attempt may still commit: moving checks for that."""
         try:
             attempt.result(self._divert_seconds)
         except TimeoutError:
             attempt.cancel()
             self._divert(f"The database did not take entries within {self._divert_seconds:g} s")
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, it must not stop the answers
+        except Exception as error:  # noqa: BLE001 - no database error may stop predictions
             self._divert(_error_text(error))
         else:
             return
@@ -105,7 +105,7 @@ class SpooledLog:
         self.problem = None
         self._gauge.set(0)
 
-    # In the thread, the only one that writes to the central log: nothing is moved while an attempt is under way
+    # In the thread, the only writer to the central log: nothing is moved during an attempt
 
     def _run(self) -> None:
         look_at = time.monotonic()
@@ -115,7 +115,7 @@ class SpooledLog:
                 look_at = time.monotonic() + (0 if self._move() else self._poll_seconds)
 
     def _attempt(self, seconds: float) -> None:
-        """Try what is handed over within `seconds`, if anything is."""
+        """Commit the next submitted entries, if any arrive within `seconds`."""
         try:
             handed = self._attempts.get(timeout=seconds)
         except queue.Empty:
@@ -125,13 +125,13 @@ class SpooledLog:
         attempt, groups = handed
         try:
             self._central.write(groups)
-        except Exception as error:  # noqa: BLE001 - whoever waits for the attempt is told
+        except Exception as error:  # noqa: BLE001 - raised in the caller that waits for the attempt
             attempt.set_exception(error)
         else:
             attempt.set_result(None)
 
     def _move(self) -> bool:
-        """Move the oldest entries, if any wait or the database was away; whether there are more that can be moved at once."""
+        """Move the oldest spooled entries; returns whether more can be moved immediately."""
         try:
             if self.problem is None and not self.waiting():
                 return False
@@ -139,7 +139,7 @@ class SpooledLog:
                 return self._move_oldest()
         except Timeout:
             return False  # another worker moves them
-        except Exception as error:  # noqa: BLE001 - tried again, and told
+        except Exception as error:  # noqa: BLE001 - retried, and reported
             self._divert_again(_error_text(error))
             return False
 

@@ -1,1 +1,1 @@
-"""What both HTTP servers need, the prediction server and the console: who may do what, sessions, page headers, sockets."""
+"""Shared by both HTTP servers, prediction server and console: access control, sessions, security headers, sockets."""

@@ -1,7 +1,7 @@
-"""Who may ask what over HTTP: one door for the prediction server and for the console.
+"""Access control over HTTP for prediction server and console.
 
-What is here: tokens, sessions, hosts and origins, as functions of a request's method, path and headers. What is not: how many
-at once and how large a body (`serving.guard`), and how a refusal looks (`problems` there, `doorway` here).
+Checks tokens, sessions, hosts and origins, as functions of a request's method, path and headers. Not here: concurrency and body
+size (`serving.guard`), and the rendering of refusals (`serving.problems`, `middleware`).
 """
 
 import hmac
@@ -19,7 +19,7 @@ from openmlops.web.sessions import COOKIE, Sessions
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 HEALTH_PATHS = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
-"""free for all: an orchestrator asks them without a token"""
+"""open without a token, for the probes of orchestrators"""
 LOGIN, STATIC = "/console/login", "/console/static/"
 CLOSE_CONNECTION = {"Connection": "close"}
 
@@ -28,7 +28,7 @@ Refusal = tuple[HTTPStatus, str, dict[str, str]]
 
 
 class Tokens(Value):
-    """API_TOKEN, which may do everything, and API_READ_TOKEN, which may look. Both may be empty."""
+    """API_TOKEN for full access, and API_READ_TOKEN for read-only access. Both may be empty."""
 
     acting: SecretStr = SecretStr("")
     reading: SecretStr = SecretStr("")
@@ -47,7 +47,7 @@ class Tokens(Value):
             raise SettingsError("API_READ_TOKEN and API_TOKEN are the same (values hidden)", "Give each a value of its own")
 
     def role_of(self, given: str) -> Role | None:
-        """What a token allows; None for one that is not ours."""
+        """The role of a token; None if it is invalid."""
         for role, token in (("act", self.acting), ("read", self.reading)):
             ours = token.get_secret_value().encode()
             if ours and hmac.compare_digest(given.encode(), ours):
@@ -56,8 +56,8 @@ class Tokens(Value):
 
 
 class AccessPolicy:
-    """Whatever predicts or changes something needs API_TOKEN. Reading is free for all, unless there is a token for it; the
-    pages of the console, which show what was sent, need one of the tokens as soon as there is any."""
+    """Predictions and changes need API_TOKEN. Reading is open unless API_READ_TOKEN is set; the console's pages, which display
+    received images, need one of the tokens if any is set."""
 
     def __init__(self, tokens: Tokens, sessions: Sessions) -> None:
         self.tokens, self.sessions = tokens, sessions
@@ -65,7 +65,7 @@ class AccessPolicy:
         self._is_free_to_read = not tokens.reading.get_secret_value()
 
     def role_of(self, path: str, headers: Headers) -> Role | None:
-        """What the visitor may do: by the token in the header or, on the console's pages, by a session."""
+        """The role of a request, by the token in its header or, on the console's pages, by its session."""
         if self._is_open:
             return "act"
         if bearer := _bearer(headers):
@@ -73,7 +73,7 @@ class AccessPolicy:
         return self.sessions.role_of(_cookie(headers)) if is_page(path) else None
 
     def read_refusal(self, path: str, headers: Headers) -> Refusal | None:
-        """Why a request that only reads is not answered; either token will do."""
+        """Why a read request is refused (either token is sufficient); None if it is allowed."""
         if path in HEALTH_PATHS:
             return None
         if is_page(path):
@@ -83,7 +83,7 @@ class AccessPolicy:
         return _unauthorized("API_READ_TOKEN or API_TOKEN")
 
     def write_refusal(self, path: str, headers: Headers) -> Refusal | None:
-        """Why a request that predicts or changes something is not answered."""
+        """Why a request that predicts or changes something is refused; None if it is allowed."""
         if is_page(path) and (found := self._cross_site_refusal(headers)):
             return found
         if path == LOGIN:
@@ -106,7 +106,7 @@ class AccessPolicy:
         return None if self.role_of(path, headers) else _unauthorized("API_READ_TOKEN or API_TOKEN")
 
     def _cross_site_refusal(self, headers: Headers) -> Refusal | None:
-        """Why a change that another site's page asked for is refused, whatever cookies the browser sent along."""
+        """Refuses changes requested by pages of other sites (CSRF), regardless of cookies."""
         origin, host = headers.get("origin", ""), headers.get("host", "")
         if origin and urlsplit(origin).netloc != host:
             return HTTPStatus.FORBIDDEN, f"A page of {origin[:200]} may not use the console of {host[:200]}", CLOSE_CONNECTION
@@ -115,7 +115,7 @@ class AccessPolicy:
         return self._foreign_host_refusal(headers)
 
     def _foreign_host_refusal(self, headers: Headers) -> Refusal | None:
-        """Without a token the console belongs to this machine: a name that somebody else's DNS points here is none of it."""
+        """Without a token the console is for this machine only: refuses foreign host names (DNS rebinding)."""
         name = urlsplit(f"//{headers.get('host', '')}").hostname or ""
         if not self._is_open or is_loopback(name):
             return None
@@ -129,7 +129,7 @@ def is_page(path: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine only."""
+    """Whether a host name or address is a loopback one."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -152,6 +152,6 @@ def _cookie(headers: Headers) -> str:
 
 
 def _is_same_machine(origin: str) -> bool:
-    """No browser, or a page from this machine: another site must not reach a server that trusts its own machine."""
+    """Whether the origin is absent (no browser) or a page of this machine."""
     host = origin.partition("://")[2].rpartition(":")[0] or origin.partition("://")[2]
     return not origin or is_loopback(host)

@@ -1,4 +1,4 @@
-"""Access control as ASGI middleware, and how a refused request is answered: with the login page, or with the reason."""
+"""Access control as ASGI middleware; a refused request is redirected to the login page or gets the reason."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -14,11 +14,11 @@ from openmlops.web.headers import NOSNIFF, PAGE_HEADERS
 ErrorPage = Callable[[int, str], str]
 """status, detail -> HTML"""
 BODY_BYTES = 256 * 1024
-"""largest body of a change: a form"""
+"""largest request body, a form"""
 
 
 class AccessMiddleware:
-    """One ASGI middleware: who is refused reaches nothing behind it."""
+    """Rejects refused requests before they reach the application."""
 
     def __init__(self, app: ASGIApp, access: AccessPolicy, error_page: ErrorPage) -> None:
         self._app, self._access, self._error_page = app, access, error_page
@@ -36,7 +36,7 @@ class AccessMiddleware:
 
 
 def refusal_response(refusal: Refusal, scope: Scope, error_page: ErrorPage) -> Response:
-    """The answer to a refused request: whoever only lacks a login is led there."""
+    """The response to a refused request: a redirect to the login page if only the login is missing."""
     status, detail, more = refusal
     headers = Headers(scope=scope)
     if status == HTTPStatus.UNAUTHORIZED and "authorization" not in headers:
@@ -49,7 +49,7 @@ def refusal_response(refusal: Refusal, scope: Scope, error_page: ErrorPage) -> R
 
 
 def _with_nosniff(send: Send) -> Send:
-    """`send`, each answer marked as nothing but what it says it is."""
+    """`send` that adds the nosniff header."""
 
     async def with_nosniff(message: Message) -> None:
         if message["type"] == "http.response.start":

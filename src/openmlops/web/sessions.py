@@ -1,7 +1,7 @@
-"""A session: what a login is worth, as a signed cookie. It says a role and until when, and holds no token.
+"""Sessions as signed cookies, which contain a role and an expiry time but no token.
 
-The key is drawn once a home folder, so that all worker processes share it, and mixed with the tokens: whoever changes a token
-ends every session.
+The signing key is generated once per home folder, so that all worker processes share it, and combined with the tokens: changing
+a token invalidates all sessions.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ _ROLES = ("act", "read")
 
 
 class Sessions:
-    """Makes cookies and reads them; `clock` is the time in seconds."""
+    """Creates and verifies session cookies; `clock` returns the time in seconds."""
 
     def __init__(self, key: bytes, clock: Callable[[], float]) -> None:
         self._key, self._clock = key, clock
@@ -30,7 +30,7 @@ class Sessions:
         return f"{content}.{self._signature(content)}"
 
     def role_of(self, cookie: str) -> Literal["act", "read"] | None:
-        """What a session allows; None for one that is over, or that we did not make."""
+        """The role of a session; None if it is expired or has no valid signature."""
         content, _, signature = cookie.rpartition(".")
         if not hmac.compare_digest(signature.encode(), self._signature(content).encode()):
             return None
@@ -42,7 +42,7 @@ class Sessions:
 
 
 def session_key(home: Path, *tokens: str) -> bytes:
-    """The key of this home's sessions, drawn if there is none yet; another one for other tokens."""
+    """The session key of a home folder and these tokens; the stored part is generated on first use."""
     if not any(tokens):
         return secrets.token_bytes(32)
     path = home / KEY_FILE
@@ -54,7 +54,7 @@ def session_key(home: Path, *tokens: str) -> bytes:
 
 
 def _create_key(path: Path) -> None:
-    """Put a key where there is none. Of several processes that do so at once, one wins and all use its key."""
+    """Create the key file atomically: of concurrent processes one wins, and all use its key."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     beside.touch(mode=0o600)
     beside.write_bytes(secrets.token_bytes(32))

@@ -9,7 +9,7 @@ from openmlops.errors import SettingsError
 
 @contextmanager
 def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket on the address. Raises SettingsError when it is taken."""
+    """A listening socket on the address. Raises SettingsError if it is in use."""
     bound = bind(host, port)
     try:
         yield bound
@@ -18,7 +18,7 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A bound socket that is handed on to worker processes. Raises SettingsError."""
+    """A bound socket to pass to worker processes. Raises SettingsError if the address is in use."""
     found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
