@@ -38,8 +38,8 @@ PANELS = {
 """panel of each command in the help"""
 
 GC_THRESHOLD = 300_000
-"""allocations between two garbage collections; Python's default of 700 runs them repeatedly during imports, which cost a fifth of
-the time of a read-only command"""
+"""allocations between two garbage collections; Python's default of 700 runs them repeatedly during imports, which cost a
+fifth of the time of a read-only command"""
 
 
 def main() -> None:

@@ -65,7 +65,7 @@ def print_line(*parts: "Text | str") -> None:
 
 
 def styled(text: str) -> "Text":
-    """A text in the colour of what it says, if it says how something stands."""
+    """A text with the style of STYLES, if it is a status word."""
     from rich.text import Text
 
     return Text(text, STYLES.get(text.strip().replace("_", " "), ""))
