@@ -1,8 +1,8 @@
-"""Every error that this project raises on purpose. Each says what was wrong (the value) and what would be right.
+"""All errors that this package raises on purpose. Each states the problem, with the value, and the remedy.
 
-The command line prints `str(error)` on one line and exits with 1; the server turns the same text into problem details.
-Anything that is not an `OpenMLOpsError` is a defect of ours. Whatever a message quotes may come from outside: it is made one
-line without control characters, and without the passwords of URLs.
+The command line prints `str(error)` on one line and exits with 1; the server returns the same text as problem details. Any
+exception that is not an `OpenMLOpsError` is a bug. Quoted text may come from outside: it is reduced to one line without control
+characters and without passwords of URLs.
 """
 
 import re
@@ -12,19 +12,19 @@ _USERINFO = re.compile(r"(?<=://)([^\s/@:]*):\S*@|(?<=://)[^\s/@:]+@")
 
 
 def hide_passwords(text: str) -> str:
-    """`text` with the password, or the token, before the host of every URL in it replaced by asterisks."""
+    """`text` with the password or token before the host of every URL replaced by asterisks."""
     return _USERINFO.sub(lambda found: f"{found[1]}:***@" if found[1] is not None else "***@", text)
 
 
 def one_line(text: str) -> str:
-    """`text` as it may be told to anybody: one line of bounded length, no passwords of URLs, nothing that a terminal obeys."""
+    """`text` made safe to print: one line of bounded length, no passwords of URLs, no control characters."""
     line = hide_passwords(" ".join(text.split()))
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     return shown if len(shown) <= MOST_CHARACTERS else f"{shown[:MOST_CHARACTERS]}..."
 
 
 class OpenMLOpsError(Exception):
-    """`problem` names the value that was wrong; `remedy` says what to do, as a sentence in the imperative."""
+    """`problem` names the invalid value; `remedy` says what to do, as a sentence in the imperative."""
 
     def __init__(self, problem: str, remedy: str = "") -> None:
         self.problem = one_line(problem).rstrip(".")
@@ -36,15 +36,15 @@ class OpenMLOpsError(Exception):
 
 
 class SettingsError(OpenMLOpsError):
-    """A setting holds a value that is not allowed."""
+    """A setting has an invalid value."""
 
 
 class DataError(OpenMLOpsError):
-    """The data set is missing, unreadable or not what it must be."""
+    """The data set is missing, unreadable or invalid."""
 
 
 class DataCorrupt(DataError):
-    """Stored bytes do not match the SHA-256 they were recorded with."""
+    """Stored bytes do not match their recorded SHA-256."""
 
 
 class DataInvalid(DataError):
@@ -56,15 +56,15 @@ class DataInvalid(DataError):
 
 
 class TrainingError(OpenMLOpsError):
-    """Training was stopped because it could not end well (not finite, not learning)."""
+    """Training was stopped because the loss is not finite or the model does not learn, or it cannot be started or logged."""
 
 
 class ExportError(OpenMLOpsError):
-    """The exported model does not answer as the trained one does."""
+    """The exported model's outputs differ from the trained model's."""
 
 
 class EvaluationError(OpenMLOpsError):
-    """A metric cannot be measured on what was given; nothing is put in its place."""
+    """A metric cannot be computed on this input; no default is substituted."""
 
 
 class ModelNotFound(OpenMLOpsError):
@@ -76,15 +76,15 @@ class ModelCorrupt(OpenMLOpsError):
 
 
 class RegistryError(OpenMLOpsError):
-    """A version was refused: its run does not say how good it is, or its row is not what was registered or recorded."""
+    """A version was rejected: its run has no test metrics, or its entry does not match what was registered."""
 
 
 class GateError(OpenMLOpsError):
-    """The gate was asked something that has no honest answer, such as to compare a model with itself."""
+    """The comparison is not valid, for example of a model with itself."""
 
 
 class LedgerConflict(OpenMLOpsError):
-    """Somebody else appended to the ledger first; nothing was written."""
+    """Another process appended to the ledger first; nothing was written."""
 
 
 class LedgerCorrupt(OpenMLOpsError):
@@ -92,19 +92,19 @@ class LedgerCorrupt(OpenMLOpsError):
 
 
 class ServiceUnavailable(OpenMLOpsError):
-    """A database, object store or tracking server did not answer as it must; it may answer later."""
+    """A database, object store or tracking server is unavailable; retrying may help."""
 
 
 class ServiceRefused(ServiceUnavailable):
-    """It answered, and said no: waiting does not help."""
+    """The service rejected the request; retrying does not help."""
 
 
 class PredictionNotFound(OpenMLOpsError):
-    """The log holds no prediction with this id."""
+    """The inference log has no prediction with this id."""
 
 
 class LabelConflict(OpenMLOpsError):
-    """The prediction already has another label; labels join once."""
+    """The prediction already has another label; a label cannot be changed."""
 
 
 class DecisionNotFound(OpenMLOpsError):
@@ -112,12 +112,12 @@ class DecisionNotFound(OpenMLOpsError):
 
 
 class LeaseTaken(OpenMLOpsError):
-    """Somebody else may act now; nothing was done."""
+    """Another process holds the lease; nothing was done."""
 
 
 class LeaseLost(OpenMLOpsError):
-    """The lease ran out and went to somebody else; what was begun must not go on."""
+    """The lease expired and another process acquired it; the work in progress must stop."""
 
 
 class NotificationError(OpenMLOpsError):
-    """A notification was not sent, or not taken."""
+    """A notification could not be sent, or was rejected."""

@@ -1,6 +1,6 @@
-"""Files that are whole or not there: atomic writing, SHA-256, and the manifest that seals a folder.
+"""Atomic file writes, SHA-256, and the manifest that seals a folder.
 
-A manifest is our own answer to "are these the bytes that were recorded?"; neither DVC nor MLflow asks that by default.
+A manifest verifies that files have their recorded content, which neither DVC nor MLflow does by default.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ from openmlops.errors import DataCorrupt, SettingsError
 MANIFEST = "manifest.json"
 MOST_NAME_BYTES = 200
 MOST_PATH_BYTES = 3000
-"""what file systems take, less what is put around a name while it is written, or after it"""
+"""limit of path lengths in file systems, less the room for temporary names and suffixes"""
 
 
 def absolute(path: Path) -> Path:
-    """`path` from the root on, `~` and links resolved, there or not. Raises SettingsError for what cannot be a path."""
+    """`path` made absolute, `~` and links resolved, whether it exists or not. Raises SettingsError for an invalid path."""
     try:
         found = path.expanduser().resolve()
     except (RuntimeError, ValueError, OSError):
@@ -34,14 +34,14 @@ def absolute(path: Path) -> Path:
 
 
 def _is_writable(path: Path) -> bool:
-    """Can it be told, and can file systems take it?"""
+    """Whether it can be encoded, and is short enough for file systems."""
     names = [len(os.fsencode(part)) for part in path.parts]
     return str(path).isprintable() and max(names) <= MOST_NAME_BYTES and sum(names) + len(names) <= MOST_PATH_BYTES
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; when the block ends well it is fsynced and renamed over `path`."""
+    """Yield a temporary path next to `path`; if the block succeeds it is fsynced and renamed to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
@@ -58,10 +58,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `folder`; when the block ends well it takes its place, else `folder` stays as it was.
+    """Yield an empty folder next to `folder` that replaces it if the block succeeds; else `folder` is unchanged.
 
-    One writer at a time. What a killed writer left is put right by the next: the old folder comes back if the new one had not
-    taken its place.
+    One writer at a time. The next writer cleans up after a killed one: the old folder is restored unless the new one had
+    already replaced it.
     """
     new, old = (folder.with_name(f".{folder.name}.{end}") for end in ("new", "old"))
     if old.is_dir() and not folder.exists():
@@ -80,14 +80,14 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
-    """Write all of `content` to `path`, or leave what was there."""
+    """Write `content` to `path` atomically."""
     with replacing(path) as beside:
         beside.write_bytes(content)
     return path
 
 
 def write_text(path: Path, content: str) -> Path:
-    """Write all of `content` to `path` as UTF-8, or leave what was there."""
+    """Write `content` to `path` as UTF-8, atomically."""
     return write_bytes(path, content.encode())
 
 
@@ -105,18 +105,18 @@ class FileEntry(Value):
 
 
 class Manifest(Value):
-    """Relative POSIX path -> size and SHA-256 of every file below a folder, hidden files and the manifest itself left out."""
+    """Relative POSIX path -> size and SHA-256 of every file below a folder, except hidden files and the manifest itself."""
 
     files: dict[str, FileEntry]
 
     @classmethod
     def of(cls, folder: Path) -> "Manifest":
-        """Read and hash every file below `folder`, symbolic links followed."""
+        """Hash every file below `folder`, following symbolic links."""
         return cls(files={name: FileEntry(size=p.stat().st_size, sha256=sha256_of(p)) for name, p in _files(folder)})
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
-        """Read a written manifest. Raises DataCorrupt if it is not one."""
+        """Read a manifest file. Raises DataCorrupt if it is invalid."""
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -125,7 +125,7 @@ class Manifest(Value):
 
     @classmethod
     def parse(cls, content: bytes, name: str) -> "Manifest":
-        """The manifest of these bytes, called `name` in the DataCorrupt that is raised if they are not one."""
+        """Parse a manifest. Raises DataCorrupt, which calls it `name`, if it is invalid."""
         try:
             return cls.model_validate_json(content)
         except ValueError as error:
@@ -133,11 +133,11 @@ class Manifest(Value):
             raise DataCorrupt(problem, "Restore it or add the data again") from error
 
     def write(self, path: Path) -> Path:
-        """Write it in the canonical form that `fingerprint` is the SHA-256 of."""
+        """Write it in its canonical form, whose SHA-256 is `fingerprint`."""
         return write_bytes(path, self.canonical())
 
     def canonical(self) -> bytes:
-        """Sorted JSON without needless white space: the same content always has the same bytes."""
+        """Sorted JSON without insignificant white space: equal manifests give equal bytes."""
         return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":")).encode()
 
     @property
@@ -146,7 +146,7 @@ class Manifest(Value):
         return hashlib.sha256(self.canonical()).hexdigest()
 
     def differences(self, folder: Path) -> tuple[str, ...]:
-        """What in `folder` is not as recorded, one phrase a file; empty when all is well."""
+        """Differences between `folder` and the manifest, one phrase per file; empty if there are none."""
         present = dict(_files(folder)) if folder.is_dir() else {}
         found = [f"{name} is missing" for name in sorted(self.files.keys() - present.keys())]
         found += [f"{name} is not in the manifest" for name in sorted(present.keys() - self.files.keys())]

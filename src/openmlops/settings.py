@@ -1,7 +1,7 @@
-"""Where things are: every environment variable of this project, typed, frozen and documented.
+"""Settings: every environment variable of openmlops, typed, immutable and documented.
 
 This is the only module that reads `os.environ`. A value comes from the environment, else from `.env` in the current
-folder, else from the default; `openmlops settings` shows which. How to train is not here (a use case's `TrainConfig`).
+folder, else from the default; `openmlops settings` shows which. Training options are not here (a use case's `TrainConfig`).
 """
 
 import hashlib
@@ -88,16 +88,16 @@ class Settings(BaseModel):
 
     @property
     def database(self) -> str:
-        """The SQLAlchemy URL of our database, embedded default applied."""
+        """The SQLAlchemy URL of our database, or the embedded default."""
         return self.database_url.get_secret_value() or f"sqlite:///{self.home / 'openmlops.db'}"
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow's tracking URI, embedded default applied."""
+        """MLflow's tracking URI, or the embedded default."""
         return self.mlflow_tracking_uri.get_secret_value() or f"sqlite:///{self.home / 'mlflow.db'}"
 
     def hand_over(self) -> None:
-        """Let MLflow and ZenML, which read the environment themselves, find what `.env` says of their servers."""
+        """Export the server settings of `.env` to the environment, from which MLflow and ZenML read them."""
         for name in _OF_LIBRARIES:
             value = getattr(self, name)
             if text := value.get_secret_value() if isinstance(value, SecretStr) else value:
@@ -105,7 +105,7 @@ class Settings(BaseModel):
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None, dotenv: Path = Path(".env")) -> "Settings":
-        """Read the environment (default: the process's) over `.env`. Raises SettingsError naming variable and value."""
+        """Read the environment (default: the process's) over `.env`. Raises SettingsError that names variable and value."""
         given = {name: value for name, (value, _) in _given(environment, dotenv).items()}
         try:
             return cls(**given)  # type: ignore[arg-type]
@@ -119,12 +119,12 @@ class Settings(BaseModel):
 
     @classmethod
     def sources(cls, environment: Mapping[str, str] | None = None, dotenv: Path = Path(".env")) -> dict[str, str]:
-        """Where each effective value comes from: `environment`, `.env` or `default`, by field name."""
+        """The source of each effective value by field name: `environment`, `.env` or `default`."""
         given = _given(environment, dotenv)
         return {name: given[name][1] if name in given else "default" for name in cls.model_fields}
 
     def shown(self) -> dict[str, str]:
-        """Every value as text, secrets hidden, by the variable's name."""
+        """Every value as text by variable name, with secrets masked."""
         return {name.upper(): _show(name, getattr(self, name)) for name in type(self).model_fields}
 
 
@@ -139,7 +139,7 @@ _OF_LIBRARIES = (
 
 
 def _given(environment: Mapping[str, str] | None, dotenv: Path) -> dict[str, tuple[str, str]]:
-    """Field name -> (text, source). An empty value counts as not given, as in Compose files."""
+    """Field name -> (text, source). An empty value counts as unset, as in Compose files."""
     env = os.environ if environment is None else environment
     merged: dict[str, tuple[str, str]] = {}
     for source, values in ((".env", _in_file(dotenv)), ("environment", env)):
@@ -178,20 +178,20 @@ def forces_terminal() -> bool:
 
 
 def quiet_libraries() -> None:
-    """Turn the telemetry and the noise of the libraries off, before they are imported. What the user set stays."""
+    """Disable telemetry and log noise of libraries, before they are imported. The user's own settings are kept."""
     for name, value in {
         "ZENML_ANALYTICS_OPT_IN": "false",
-        "ZENML_LOGGING_VERBOSITY": "CRITICAL",  # a failure is told once, by the command line
+        "ZENML_LOGGING_VERBOSITY": "CRITICAL",  # a failure is reported once, by the command line
         "ZENML_ENABLE_RICH_TRACEBACK": "false",
         "ZENML_ENABLE_REPO_INIT_WARNINGS": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output holds results only
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is for results only
         "MLFLOW_LOGGING_LEVEL": "WARNING",
-        "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",  # else clients are sent to the object store's inner address
+        "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",  # else clients are redirected to the object store's internal address
         "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # 12 s; the default of 7 waits four minutes for a server that is not there
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # 12 s; the default of 7 waits four minutes for an unavailable server
         "DO_NOT_TRACK": "1",
         "DVC_NO_ANALYTICS": "1",
         "YOLO_OFFLINE": "true",
@@ -205,12 +205,12 @@ def quiet_libraries() -> None:
 
 
 def embed_zenml(home: Path) -> None:
-    """Keep ZenML's configuration and embedded store under `home`, before zenml is imported, unless the user has his own.
+    """Keep ZenML's configuration and embedded store under `home`, unless the user has their own. Call before importing zenml.
 
-    His own is: ZENML_CONFIG_PATH in the environment, or a global configuration (only read, never written) that is connected
-    to a server. A server named by ZENML_STORE_URL gets a configuration of its own here, which remembers the active stack. With
-    credentials in the environment each process logs in by itself: ZenML would else share a token through a file that is read
-    by one process while another writes it.
+    The user's own is ZENML_CONFIG_PATH in the environment, or a global configuration (only read, never written) that is
+    connected to a server. A server in ZENML_STORE_URL gets a separate configuration here, which stores the active stack. With
+    credentials in the environment each process logs in by itself, because ZenML would otherwise share a token through a file
+    that one process reads while another writes it.
     """
     if os.environ.get("ZENML_STORE_PASSWORD") or os.environ.get("ZENML_STORE_API_KEY"):
         os.environ.setdefault("DISABLE_CREDENTIALS_DISK_CACHING", "true")
@@ -223,13 +223,13 @@ def embed_zenml(home: Path) -> None:
     else:
         name = "zenml"
     os.environ["ZENML_CONFIG_PATH"] = str(home / name)
-    with suppress(OSError):  # a home that cannot be written is told of by whoever writes to it first
+    with suppress(OSError):  # a home that is not writable is reported by the first write to it
         (home / name).mkdir(parents=True, exist_ok=True)
-        (home / name).chmod(0o700)  # ZenML may keep credentials there, in a file that all may read
+        (home / name).chmod(0o700)  # ZenML may store credentials there, in a world-readable file
 
 
 def _connected_to_zenml_server() -> bool:
-    """Does the user's global ZenML configuration name a server (a store that is not local)?"""
+    """Whether the user's global ZenML configuration has a server (a store that is not local)."""
     base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     candidates = (base / "zenml", Path.home() / "Library/Application Support/zenml")
     texts = [(folder / "config.yaml").read_text() for folder in candidates if (folder / "config.yaml").is_file()]
@@ -237,12 +237,12 @@ def _connected_to_zenml_server() -> bool:
 
 
 def choose_use_case(name: str) -> None:
-    """Let USE_CASE be `name` for the rest of this process and for those that it starts, whatever the environment said."""
+    """Set USE_CASE to `name` for this process and its children, overriding the environment."""
     os.environ["USE_CASE"] = name
 
 
 def move_into(folder: Path, **ours: str) -> None:
-    """Work in `folder` with the defaults and `ours` alone: our variables and the user's ZenML are forgotten, not touched."""
+    """Change to `folder` with default settings and `ours`; the user's variables and ZenML configuration are ignored."""
     for name in list(os.environ):
         if name.lower() in Settings.model_fields or name == "ZENML_CONFIG_PATH" or name.startswith("ZENML_STORE_"):
             del os.environ[name]

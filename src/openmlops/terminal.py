@@ -1,6 +1,7 @@
-"""How a command ends and how it shows that it is at work. Messages go to standard error; results go to standard output.
+"""Exit codes, error messages and progress of commands. Messages go to standard error, results to standard output.
 
-Errors of ours are one line. Anything else is a defect: its traceback goes to a file, its one line says where.
+An OpenMLOpsError is printed as one line. Any other exception is a bug: its traceback is written to a file, which the one line
+names.
 """
 
 import signal
@@ -27,7 +28,7 @@ def _stderr() -> "Console":
 
 
 def exit_code(command: Callable[[], Any]) -> int:
-    """Run `command`; 0 if it ends well, 1 after one line on standard error if not, 130 after Ctrl-C or SIGTERM."""
+    """Run `command` and return 0, 1 after an error (one line on standard error), or 130 after Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         command()
@@ -37,7 +38,7 @@ def exit_code(command: Callable[[], Any]) -> int:
     except KeyboardInterrupt:
         fail("Interrupted. What was finished is kept; run the same command to go on.")
         return 130
-    except Exception as error:  # noqa: BLE001 (the last line before the user: a defect becomes one line and a file)
+    except Exception as error:  # noqa: BLE001 (the outermost handler: a bug becomes one line and a file)
         what = f"{type(error).__name__}: {error}"[:300]
         fail(f"{what}. This is a defect of openmlops; the details are in {_crash_file()}.")
         return 1
@@ -45,20 +46,20 @@ def exit_code(command: Callable[[], Any]) -> int:
 
 
 def fail(message: str) -> None:
-    """One line on standard error."""
+    """Print an error as one line on standard error."""
     from rich.text import Text
 
     _stderr().print(Text.assemble(("error:", "bold red"), " ", one_line(message)))
 
 
 def say(message: str) -> None:
-    """One line for a person, on standard error, so that standard output holds results only."""
+    """Print a message on standard error, because standard output is for results only."""
     _stderr().print(message)
 
 
 @contextmanager
 def bar(description: str) -> Iterator[Callable[[float, float, str], None]]:
-    """Yield `show(done, total, text)`: a progress bar in a terminal; elsewhere nothing (callers say plain lines)."""
+    """Yield `show(done, total, text)`, which updates a progress bar in a terminal and does nothing elsewhere."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
@@ -69,7 +70,7 @@ def bar(description: str) -> Iterator[Callable[[float, float, str], None]]:
 
 @contextmanager
 def working(text: str) -> Iterator[None]:
-    """In a terminal, say what is being done until it is; elsewhere nothing."""
+    """Show a status line in a terminal while the block runs; does nothing elsewhere."""
     if not _stderr().is_terminal:
         yield
         return
@@ -82,12 +83,12 @@ def working(text: str) -> Iterator[None]:
 
 
 def chapter(title: str) -> None:
-    """A heading among the lines for a person."""
+    """Print a heading on standard error."""
     _stderr().print(f"\n[bold cyan]{title}[/]" if _stderr().is_terminal else title)
 
 
 class TrainingProgress:
-    """Shows a training: a bar with loss, accuracy and time left in a terminal, one plain line an epoch elsewhere."""
+    """Training progress: a bar with loss, accuracy and remaining time in a terminal, one line per epoch elsewhere."""
 
     def __init__(self, show: Callable[[float, float, str], None]) -> None:
         self._show = show
@@ -105,7 +106,7 @@ class TrainingProgress:
 
 @contextmanager
 def training_progress() -> Iterator[TrainingProgress]:
-    """A `TrainingProgress` on standard error, taken away when the training ends."""
+    """Yield a `TrainingProgress` on standard error, which is cleared when the training ends."""
     with bar("Training") as show:
         yield TrainingProgress(show)
 

@@ -1,6 +1,6 @@
-"""How far each table has got, and when the latest answers were given: what somebody who watches asks every second or so.
+"""Change marks of the tables and the latest predictions, cheap enough for a page to poll every second.
 
-What is here: questions that an index answers. What is not: what the rows mean (`ledger`, `decisions`, `inference_log`).
+What is here: queries that an index serves. What is not: the meaning of the rows (`ledger`, `decisions`, `inference_log`).
 """
 
 from datetime import datetime
@@ -11,11 +11,11 @@ from openmlops.adapters.schema import DECISION, INFERENCE, LEDGER
 from openmlops.core.types import Value
 
 LATEST_DECISIONS = 20
-"""records whose outcome may still change"""
+"""latest records, whose outcome may still change"""
 
 
 class Mark(Value):
-    """How far the tables had got at one moment; equal marks: nothing has happened. `answers` is of all models."""
+    """State of the tables: equal marks mean that nothing has changed. `answers` counts predictions of all models."""
 
     ledger: int
     decisions: tuple[tuple[int, str | None], ...]
@@ -23,7 +23,7 @@ class Mark(Value):
 
 
 class LoggedPrediction(Value):
-    """One answer of production: when, by which version, and how long it took."""
+    """One production prediction: its time, version and latency."""
 
     at: datetime
     version: int
@@ -31,13 +31,13 @@ class LoggedPrediction(Value):
 
 
 class Activity:
-    """Of the database of `engine`."""
+    """Queries on the database of `engine`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def mark(self, model: str) -> Mark:
-        """How far the tables are for a model now."""
+        """The current mark for a model."""
         ledger = select(func.max(LEDGER.c.sequence)).where(LEDGER.c.model == model)
         decided = select(DECISION.c.sequence, DECISION.c.outcome).where(DECISION.c.model == model)
         with self._engine.connect() as connection:
@@ -49,7 +49,7 @@ class Activity:
             )
 
     def latest(self, model: str, last: int) -> tuple[LoggedPrediction, ...]:
-        """The `last` answers of a model, oldest first."""
+        """The `last` predictions of a model, oldest first."""
         columns = (INFERENCE.c.at, INFERENCE.c.version, INFERENCE.c.latency_ms)
         found = select(*columns).where(INFERENCE.c.model == model).order_by(INFERENCE.c.sequence.desc()).limit(last)
         with self._engine.connect() as connection:

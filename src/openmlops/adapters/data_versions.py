@@ -1,10 +1,10 @@
-"""Versions of a data folder: DVC keeps and moves the bytes, our SHA-256 manifest says whether they are the right ones.
+"""Versions of a data folder: DVC stores and transfers the bytes, our SHA-256 manifest verifies them.
 
-DVC alone verifies nothing by default: a flipped byte in its cache or remote passes `dvc pull` with exit code 0. So every object
-is hashed before it is used, and a version is put in place only as a whole and after it was compared with the manifest.
+DVC by default verifies nothing: a flipped byte in its cache or remote passes `dvc pull` with exit code 0. So every object is
+hashed before it is used, and a version replaces the folder only as a whole and after comparison with the manifest.
 
-A version consists of two small files beside the folder: `<folder>.dvc` and `<folder>.manifest.json`. `record` returns them, and
-`restore` needs nothing else. What is not here: what the files mean, and locking between processes
+A version consists of two small files next to the folder: `<folder>.dvc` and `<folder>.manifest.json`. `record` returns them,
+and `restore` needs nothing else. What is not here: the meaning of the files, and locking between processes
 (operations/data/datasets.py).
 """
 
@@ -23,18 +23,18 @@ log = logging.getLogger(__name__)
 
 
 class DataVersions:
-    """DVC with this remote. `cache` is the folder of its objects; what else must be written goes beside it."""
+    """DVC with this remote. `cache` is the folder of its objects; other files are written next to it."""
 
     def __init__(self, remote: Remote, cache: Path) -> None:
         self.remote = remote
         self.cache = cache
 
     def add(self, folder: Path) -> Manifest:
-        """Make the folder's content a version: manifest, `dvc add`, push. Repeating it finishes what was interrupted.
+        """Create a version of the folder's content: manifest, `dvc add`, push. Run it again to finish an interrupted one.
 
-        A repository that the folder lies in is used; else one is made in the current folder, if the data is below it, else in
-        the parent. Raises DataError, DataCorrupt if the files change meanwhile, and ServiceUnavailable when the push fails: the
-        version is then recorded here, but nowhere else.
+        Uses the DVC repository that contains the folder; otherwise creates one in the current folder if the data is below it,
+        else in the parent. Raises DataError, DataCorrupt if files change meanwhile, and ServiceUnavailable if the push fails;
+        the version is then recorded locally only.
         """
         folder = folder.resolve()
         manifest = Manifest.of(folder)
@@ -42,7 +42,7 @@ class DataVersions:
             raise DataError(f"{folder} holds no files", "Name the folder of a data set")
         with dvc_repository.opened(self._home_of(folder), self.remote, self.cache) as repo:
             oid = repo.add(folder)
-            manifest.write(_beside(folder, ".manifest.json"))  # at once: killed in between, the two files would not agree
+            manifest.write(_beside(folder, ".manifest.json"))  # at once, else a kill leaves the two inconsistent
             if repo.absent([oid]) or repo.absent(repo.listing(oid).values()):
                 oid = repo.add(folder)
             objects = self._checked_objects(repo, oid, folder)
@@ -53,10 +53,10 @@ class DataVersions:
         return manifest
 
     def pull(self, folder: Path) -> Manifest:
-        """Make the folder what its recorded version says; nothing is done if it is that already.
+        """Restore the folder to its recorded version; does nothing if it matches already.
 
-        Files that differ are not lost: the folder that they were in is kept as `replaced/<name>` beside the cache. Raises
-        DataError (no version is recorded), DataCorrupt naming the files, ServiceUnavailable; the folder then stays as it was.
+        Modified files are not lost: the replaced folder is kept as `replaced/<name>` next to the cache. Raises DataError (no
+        version is recorded), DataCorrupt that names the files, or ServiceUnavailable; the folder is then unchanged.
         """
         folder = folder.resolve()
         manifest = self._recorded(folder)
@@ -68,7 +68,7 @@ class DataVersions:
         return found
 
     def check(self, folder: Path) -> tuple[str, ...]:
-        """What in the folder is not as recorded, one phrase a file. Raises DataError if no version is recorded."""
+        """How the folder differs from its recorded version, one phrase per file. Raises DataError if there is no version."""
         return self._manifest(folder.resolve()).differences(folder)
 
     def manifest(self, folder: Path) -> Manifest:
@@ -76,7 +76,7 @@ class DataVersions:
         return self._manifest(folder.resolve())
 
     def is_pushed(self, folder: Path) -> bool:
-        """Does the remote hold all of the recorded version? Raises ServiceUnavailable."""
+        """Whether the remote has all objects of the recorded version. Raises ServiceUnavailable."""
         oid = _object_of(self.record(folder.resolve()))
         with dvc_repository.opened(self._home_of(folder.resolve()), self.remote, self.cache) as repo:
             if not repo.holds([oid]):
@@ -85,7 +85,7 @@ class DataVersions:
             return repo.holds(list(repo.listing(oid).values()))
 
     def record(self, folder: Path) -> dict[str, bytes]:
-        """The small files that name the recorded version, for a run to carry. Raises DataError if there is none."""
+        """The small files that identify the recorded version, to be logged with a run. Raises DataError if there is none."""
         folder = folder.resolve()
         files = [_beside(folder, suffix) for suffix in (".dvc", ".manifest.json")]
         found = {path.name: path.read_bytes() for path in files if path.is_file()}
@@ -95,7 +95,7 @@ class DataVersions:
         return found
 
     def restore(self, record: dict[str, bytes], folder: Path) -> Manifest:
-        """Bring the version that `record` names into any folder, verified. Raises as `pull` does."""
+        """Restore the version identified by `record` into any folder, verified. Raises as `pull` does."""
         folder = folder.resolve()
         root = dvc_repository.find(folder.parent) or dvc_repository.find(Path.cwd())
         return self._retrieve(record, folder, root or self._initialised(self.cache.parent))
@@ -120,7 +120,7 @@ class DataVersions:
         return manifest or Manifest.of(folder)
 
     def _fetch(self, repo: DvcRepository, objects: dict[str, str]) -> None:
-        """Have these files (name -> object) in the cache, sound; what is not is taken from the remote."""
+        """Ensure that these files (name -> object) are intact in the cache; missing ones are pulled from the remote."""
         absent = repo.absent(objects.values())
         if not absent:
             return
@@ -134,7 +134,7 @@ class DataVersions:
             raise DataCorrupt(f"{'; '.join(what)} the DVC remote {repo.remote_url}", remedy)
 
     def _checked_objects(self, repo: DvcRepository, oid: str, folder: Path) -> dict[str, str]:
-        """Name -> object of what was added, all of it sound in the cache."""
+        """Name -> object of the added files, all of them intact in the cache."""
         objects = repo.listing(oid)
         if absent := repo.absent(objects.values()):
             names = ", ".join(name for name, found in objects.items() if found in absent)
@@ -142,7 +142,7 @@ class DataVersions:
         return objects
 
     def _set_aside(self, folder: Path) -> None:
-        """Keep the folder that is about to be replaced, because its differences may be somebody's work."""
+        """Keep the folder that is about to be replaced, because its changes may be somebody's work."""
         if folder.is_dir() and any(folder.iterdir()):
             kept = self.cache.parent / "replaced" / folder.name
             shutil.rmtree(kept, ignore_errors=True)
@@ -151,7 +151,7 @@ class DataVersions:
             log.warning("%s differed from its recorded version; what it held is in %s", folder, kept)
 
     def _home_of(self, folder: Path) -> Path:
-        """The repository that tracks the folder, made where there is none."""
+        """The repository that tracks the folder, created if there is none."""
         here = Path.cwd().resolve()
         return dvc_repository.find(folder.parent) or self._initialised(here if here in folder.parents else folder.parent)
 
@@ -183,7 +183,7 @@ def _manifest_of(record: dict[str, bytes]) -> Manifest | None:
 
 
 def _object_of(record: dict[str, bytes]) -> str:
-    """The object of the folder's listing that a .dvc file names."""
+    """The object of the folder's listing, which a .dvc file names."""
     from dvc.utils.serialize import ParseError, parse_yaml
 
     name, content = next((name, content) for name, content in record.items() if name.endswith(".dvc"))

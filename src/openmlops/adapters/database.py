@@ -1,8 +1,8 @@
-"""The one database: an engine that waits instead of failing, with the schema at its newest revision.
+"""The database: an engine that waits for locks instead of failing, with the schema migrated to the newest revision.
 
-What is here: connecting, transactions, and the schema. What is not: any table's meaning (`ledger`, `inference_log`).
-SQLite by default, in WAL mode; PostgreSQL, MySQL and MariaDB by URL. Every failure of the database itself, whenever it
-comes, is a ServiceUnavailable that names host and database, never the password.
+What is here: connecting, transactions, and migration. What is not: the meaning of the tables (`ledger`, `inference_log`).
+SQLite by default, in WAL mode; PostgreSQL, MySQL and MariaDB by URL. Every failure of the database itself is a
+ServiceUnavailable that names host and database, never the password.
 """
 
 import sqlite3
@@ -36,15 +36,15 @@ from openmlops.core.types import Value
 from openmlops.errors import ServiceRefused, ServiceUnavailable, SettingsError
 
 BUSY_SECONDS = 60
-"""how long a statement waits for a lock before it fails"""
+"""seconds that a statement waits for a lock before it fails"""
 CONNECT_SECONDS = 10
 SILENT_SECONDS = 30
-"""how long the machine of a database may not answer at all, not even that it is there, before it counts as away"""
+"""seconds without any response from the database's machine before it counts as unavailable"""
 MIGRATION_SECONDS = 300
-"""how long a process waits for another one that is changing the schema"""
+"""seconds that a process waits for another one that is migrating the schema"""
 MIGRATIONS = Path(__file__).with_name("migrations")
 SCHEMA_LOCK = 7_305_519_441_007
-"""key of PostgreSQL's advisory lock; any number that nobody else uses"""
+"""key of PostgreSQL's advisory lock; an arbitrary number that no other program uses"""
 
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg2", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
 _PRODUCTS = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB"}
@@ -52,10 +52,10 @@ _VERSION = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32)))
 
 
 def connect(url: str) -> Engine:
-    """An engine on the database of an SQLAlchemy URL, its schema at `HEAD`.
+    """An engine on the database of an SQLAlchemy URL, with its schema migrated to `HEAD`.
 
-    Safe to call from any number of processes at once, and one query when there is nothing to do. Raises SettingsError for a
-    URL that names no database of ours, ServiceUnavailable for one that does not answer or was written by newer code.
+    Safe to call from any number of processes at once; takes one query if there is nothing to migrate. Raises SettingsError for
+    an unsupported URL, ServiceUnavailable for a database that does not respond or was migrated by a newer release.
     """
     engine = _engine(url)
     if not _is_new_file(engine.url) and _version(engine) == HEAD:
@@ -67,7 +67,7 @@ def connect(url: str) -> Engine:
 
 
 def connect_with_retries(url: str) -> Engine:
-    """The same engine, a database server not asked yet: whoever needs its first connection gets what `connect` raises."""
+    """The same engine without connecting to a server yet: its first connection migrates, and raises what `connect` raises."""
     if is_embedded(url):
         return connect(url)
     engine, alone, known = _engine(url), threading.Lock(), threading.Event()
@@ -83,12 +83,12 @@ def connect_with_retries(url: str) -> Engine:
 
 
 def as_it_is(url: str) -> Engine:
-    """The same engine, the schema taken as it is found: for whoever only reads names and must not wait for a migration."""
+    """The same engine without migration, for readers that must not wait for one."""
     return _engine(url)
 
 
 def is_embedded(url: str) -> bool:
-    """Whether the database is a file on this machine, SQLite's, and no server. Raises SettingsError."""
+    """Whether the database is a local SQLite file rather than a server. Raises SettingsError."""
     return _address(url).get_backend_name() == "sqlite"
 
 
@@ -99,7 +99,7 @@ def _is_new_file(address: URL) -> bool:
 
 
 class Found(Value):
-    """What a database is: its product and version, and the revision of our schema in it (None: none yet)."""
+    """A database's product and version, and the revision of our schema in it (None: not created yet)."""
 
     place: str
     product: str
@@ -107,7 +107,7 @@ class Found(Value):
 
 
 def look(url: str) -> Found:
-    """What is at `url`, without changing or making anything. Raises as `connect` does; None as revision for no file."""
+    """Inspect the database at `url` without changing or creating anything. Raises as `connect` does."""
     address = _address(url)
     if address.get_backend_name() == "sqlite" and not Path(str(address.database)).exists():
         return Found(place=place(address), product="SQLite", revision=None)
@@ -122,17 +122,17 @@ def look(url: str) -> Found:
 
 
 def writing(engine: Engine) -> AbstractContextManager[Connection]:
-    """A transaction that will write: it waits for its turn at the start, and never fails half-way for having read first."""
+    """A write transaction: it takes the lock at its start, so that it never fails half-way because it has read first."""
     return engine.execution_options(writes=True).begin()
 
 
 def snapshots(engine: Engine) -> Engine:
-    """The same engine, each transaction of which sees one state of the database; PostgreSQL's own default sees one a query."""
+    """The same engine with snapshot isolation per transaction; PostgreSQL's default is a snapshot per query."""
     return engine if engine.dialect.name == "sqlite" else engine.execution_options(isolation_level="REPEATABLE READ")
 
 
 def place(address: URL) -> str:
-    """Where the database is, for people: host and database, or the file. Never a password."""
+    """The database's location for messages: host and database, or the file. Never the password."""
     if address.get_backend_name() == "sqlite":
         return f"the SQLite file {address.database}"
     port = f":{address.port}" if address.port else ""
@@ -179,16 +179,16 @@ def _make_parent(address: URL) -> None:
 
 
 def _prepare_sqlite(address: URL, connection: sqlite3.Connection, record: object) -> None:
-    """Per connection: we begin transactions ourselves, readers do not block the writer, references are checked.
+    """Per connection: explicit transactions, WAL mode, foreign keys enforced.
 
-    Text that a flipped byte made unreadable is still handed out, so that whoever checks hashes can say which row it is.
+    Text that is no longer valid UTF-8 is still returned, so that the hash check can name the corrupt row.
     """
     connection.isolation_level = None
     connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA foreign_keys = ON")
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter: a message that quotes a damaged schema
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter: an error message that quotes a corrupt schema
         raise _unavailable(address, error) from error
 
 
@@ -210,7 +210,7 @@ def _server(address: URL) -> Engine:
 
 
 def _postgresql_arguments() -> dict[str, Any]:
-    """libpq waits for ever for a machine that is gone, and PostgreSQL keeps the locks of a client that is: both get an end."""
+    """Timeouts: libpq would wait forever for a dead server, and PostgreSQL would keep the locks of a dead client."""
     limits = {"statement_timeout": BUSY_SECONDS, "idle_in_transaction_session_timeout": BUSY_SECONDS}
     return {
         "connect_timeout": CONNECT_SECONDS,
@@ -223,7 +223,7 @@ def _postgresql_arguments() -> dict[str, Any]:
 
 
 def _translate(context: ExceptionContext) -> None:
-    """Turn a failure of the database itself into ours; what a statement did wrong stays what it is."""
+    """Translate a failure of the database itself into ServiceUnavailable; errors of a statement are unchanged."""
     error = context.sqlalchemy_exception
     is_theirs = isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError
     if is_theirs and context.engine is not None and not context.is_pre_ping:
@@ -238,7 +238,7 @@ def _unavailable(address: URL, cause: BaseException) -> ServiceUnavailable:
 
 @contextmanager
 def _alone(engine: Engine) -> Iterator[None]:
-    """Hold the one right to change the schema of this database."""
+    """Hold the exclusive lock on migrations of this database."""
     locks = {"sqlite": _file_lock, "postgresql": _postgresql_lock, "mysql": _mysql_lock, "mariadb": _mysql_lock}
     with locks[engine.dialect.name](engine):
         yield

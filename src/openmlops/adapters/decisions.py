@@ -1,8 +1,8 @@
-"""What was decided about a model, from what observation, and what came of it: the memory of the loop.
+"""The log of monitoring decisions: each decision on a model with its observation and outcome.
 
-What is here: records, appended once and never changed, and an outcome that joins a record. What is not: the judgement
-(`core.policy`) and the doing (`operations.cycle`). A person's reset of the breaker and a request to look at once are
-records too, so that `openmlops decisions` tells the whole story.
+What is here: records, appended once and never changed, and the outcome that is added to a record. What is not: the policy
+(`core.monitoring.policy`) and its execution (`operations.monitoring.cycle`). A person's reset of the breaker and a request for
+a cycle are records too, so that `openmlops decisions` shows the full history.
 """
 
 import uuid
@@ -22,7 +22,7 @@ from openmlops.errors import DecisionNotFound, one_line
 
 
 class Span(Value):
-    """Where a window lies. Windows of one `anchor` overlap by more than half, so that they are one observation."""
+    """The position of a window. Windows with the same `anchor` overlap by more than half and count as one observation."""
 
     source: Literal["log", "test-set"]
     anchor: datetime
@@ -31,7 +31,7 @@ class Span(Value):
 
 
 class Outcome(Value):
-    """What came of a decision: `started` until it ended. `version` is the challenger, or who is champion after a rollback."""
+    """The outcome of a decision, `started` until it ends. `version` is the challenger, or the champion after a rollback."""
 
     at: datetime
     kind: Literal["started", "promote", "reject", "inconclusive", "failed", "no_data", "rolled_back"]
@@ -40,7 +40,7 @@ class Outcome(Value):
 
 
 class DecisionRecord(Value):
-    """One decision as it is kept. `by` is who asked for it; `observation` and `span` are None where nothing was observed."""
+    """One stored decision. `by` is who requested it; `observation` and `span` are None if nothing was observed."""
 
     id: str
     model: str
@@ -56,43 +56,43 @@ class DecisionRecord(Value):
 
 
 def new_id() -> str:
-    """An id for a decision that is still to be made."""
+    """A new decision id."""
     return uuid.uuid4().hex[:12]
 
 
 def requested(model: str, version: int, reason: str, by: str, now: datetime) -> DecisionRecord:
-    """A request for a turn of the loop: any watcher on the same database takes it up."""
+    """A request for a cycle; any watcher on the same database executes it."""
     reasons = (one_line(reason),)
     return DecisionRecord(id=new_id(), model=model, version=version, at=now, action="request", reasons=reasons, by=by)
 
 
 class Decisions:
-    """The decisions in a database, in the order in which they were stored."""
+    """The decisions in a database, in insertion order."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def append(self, record: DecisionRecord) -> None:
-        """Keep a new record, without an outcome yet; one whose id is there already stays as it was."""
+        """Store a new record without an outcome; does nothing if its id exists already."""
         row = {name: getattr(record, name) for name in ("id", "model", "version", "at", "action")}
         with suppress(IntegrityError), writing(self._engine) as connection:
             connection.execute(insert(DECISION), {**row, "record": record.model_dump_json(exclude={"outcome"})})
 
     def find(self, decision: str) -> DecisionRecord | None:
-        """The record with this very id, if there is one."""
+        """The record with exactly this id, or None."""
         with self._engine.connect() as connection:
             row = connection.execute(select(DECISION).where(DECISION.c.id == decision)).first()
         return _record(row) if row else None
 
     def outcome(self, decision: str, outcome: Outcome) -> None:
-        """Write what came of a decision, in place of what came of it until now. Raises DecisionNotFound."""
+        """Set the outcome of a decision, replacing an earlier one. Raises DecisionNotFound."""
         change = update(DECISION).where(DECISION.c.id == decision).values(outcome=outcome.model_dump_json())
         with writing(self._engine) as connection:
             if connection.execute(change).rowcount != 1:
                 raise _unknown(decision)
 
     def get(self, decision: str) -> DecisionRecord:
-        """One record by its id, or by the beginning of it. Raises DecisionNotFound, also when several begin so."""
+        """One record by its id or an unambiguous prefix. Raises DecisionNotFound, also if the prefix is ambiguous."""
         if not (decision and decision.isascii() and decision.isprintable()):
             raise _unknown(decision)
         found = select(DECISION).where(DECISION.c.id.startswith(decision, autoescape=True)).limit(2)
@@ -103,7 +103,7 @@ class Decisions:
         return _record(rows[0])
 
     def latest(self, model: str, actions: Sequence[str]) -> DecisionRecord | None:
-        """The latest record of a model with one of these actions, if there is one."""
+        """The latest record of a model with one of these actions, or None."""
         found = select(DECISION).where(DECISION.c.model == model, DECISION.c.action.in_(actions))
         with self._engine.connect() as connection:
             row = connection.execute(found.order_by(DECISION.c.sequence.desc()).limit(1)).first()

@@ -1,8 +1,8 @@
-"""One DVC repository, held so that nothing is believed that was not looked at.
+"""One DVC repository, opened so that no content is trusted without verification.
 
-DVC is given, in memory only: the remote with its credentials, verification, and a folder for its memory (hashes by modification
-time, what remotes hold) that is thrown away at the end. What is not here: what a version is and whether it is right
-(data_versions.py). Objects are named as DVC names them: the MD5 of a file, or that of a folder's listing with '.dir'.
+DVC is configured in memory only: the remote with its credentials, verification, and a temporary folder for its state (hashes by
+modification time, indexes of remotes), which is deleted at the end. What is not here: versions and their verification
+(data_versions.py). Objects have DVC's names: the MD5 of a file, or that of a folder's listing with '.dir'.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dvc_data.hashfile.db import HashFileDB
 
 OURS = "openmlops"
-"""Name of the remote that this project adds to a repository."""
+"""Name of the remote that openmlops adds to a repository."""
 
 _OBJECT = re.compile(r"[0-9a-f]{32}")
 _SCHEME = re.compile(r"(s3|gs|azure|oss|gdrive|ssh|https?|webdavs?|hdfs|webhdfs)://[^/\\@]")
@@ -36,9 +36,9 @@ _GIT_IGNORED = "/config.local\n/tmp\n/cache\n"
 
 
 class Remote(Value):
-    """Where versions are pushed to and pulled from: the URL of a DVC remote, or the name of one that the repository has.
+    """Where versions are pushed to and pulled from: the URL of a DVC remote, or the name of one in the repository.
 
-    `is_default`: nobody asked for this URL, so a default remote of the user's own repository comes first.
+    `is_default`: this URL is a default, so a default remote of the user's own repository takes precedence.
     """
 
     url: str
@@ -48,7 +48,7 @@ class Remote(Value):
     secret_key: SecretStr = SecretStr("")
 
     def options(self) -> dict[str, str]:
-        """DVC's options of this remote, credentials included: for memory only. Raises SettingsError if it is no address."""
+        """DVC's options for this remote, with credentials: never write them. Raises SettingsError for an invalid address."""
         options = {"url": _address(self.url), "verify": "true"}
         if self.url.startswith("s3://"):
             options |= {"connect_timeout": "5", "read_timeout": "60"}
@@ -59,14 +59,14 @@ class Remote(Value):
 
 
 def find(folder: Path) -> Path | None:
-    """The nearest of `folder` and its parents that is a DVC repository."""
+    """The nearest of `folder` and its parents that is a DVC repository, or None."""
     return next((root for root in (folder, *folder.parents) if (root / ".dvc" / "config").is_file()), None)
 
 
 def initialise(root: Path, remote: Remote, cache: Path) -> Path:
-    """Make `root` a DVC repository as `dvc init --no-scm` does, such that the `dvc` command finds the same cache and remote.
+    """Make `root` a DVC repository like `dvc init --no-scm`, so that the `dvc` command uses the same cache and remote.
 
-    No credentials are written: for an S3 remote the `dvc` command takes them from AWS's own variables.
+    No credentials are written: for an S3 remote the `dvc` command reads them from AWS's own variables.
     """
     from dvc.config import Config
 
@@ -81,13 +81,13 @@ def initialise(root: Path, remote: Remote, cache: Path) -> Path:
 
 
 def _public(url: str) -> str:
-    """A URL without what gets one in; SSH keeps its user, who is no secret and needed."""
+    """A URL without credentials; SSH keeps its user name, which is needed and not secret."""
     return re.sub(r"(?<=://)([^\s/@:]*)(:\S*)?@", r"\1@" if url.startswith("ssh:") else "", url)
 
 
 @contextmanager
 def opened(root: Path, remote: Remote, cache: Path) -> Iterator["DvcRepository"]:
-    """The repository at `root`. A cache that the user chose stays; ours is used where `initialise` made the repository."""
+    """The repository at `root`. It keeps a cache that the user configured; one created by `initialise` uses `cache`."""
     from dvc.config import Config
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -110,7 +110,7 @@ def opened(root: Path, remote: Remote, cache: Path) -> Iterator["DvcRepository"]
 
 
 def _remote(stored: Any, remote: Remote) -> tuple[str, dict[str, str]]:
-    """Name of the remote to use and what to add to its options."""
+    """Name of the remote to use, and options to add to it."""
     default = stored["core"].get("remote")
     if remote.is_default and default and default != OURS:
         return default, {"verify": "true"}
@@ -120,7 +120,7 @@ def _remote(stored: Any, remote: Remote) -> tuple[str, dict[str, str]]:
 
 
 def _address(url: str) -> str:
-    """`url`, if it says where a remote is whatever the current folder. Raises SettingsError."""
+    """`url`, if it does not depend on the current folder. Raises SettingsError."""
     is_folder = url.startswith("/") and ".." not in PurePosixPath(url).parts
     if not (url.isprintable() and (is_folder or _SCHEME.match(url))):
         problem = f"DVC_REMOTE has the value '{url[:80]}', which is no remote of the repository and no address of one"
@@ -134,7 +134,7 @@ def _quiet() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     before = [log.level for log in loggers]
     for log in loggers:
-        log.setLevel(logging.CRITICAL + 1)  # the bars draw themselves unless their logger is this quiet
+        log.setLevel(logging.CRITICAL + 1)  # progress bars are drawn unless their logger is above this level
     try:
         yield
     finally:
@@ -143,7 +143,7 @@ def _quiet() -> Iterator[None]:
 
 
 class DvcRepository:
-    """An opened repository: its cache of objects, and the remote that is in use."""
+    """An opened repository: its object cache and the selected remote."""
 
     def __init__(self, repo: "Repo", remote_name: str) -> None:
         self._repo = repo
@@ -151,7 +151,7 @@ class DvcRepository:
         self.remote_url: str = repo.config["remote"][remote_name]["url"]
 
     def add(self, folder: Path) -> str:
-        """`dvc add`: write `<folder>.dvc`, put the files into the cache, and return the object of the folder's listing."""
+        """`dvc add`: write `<folder>.dvc`, add the files to the cache, and return the object of the folder's listing."""
         from dvc.exceptions import DvcException, OutputNotFoundError
 
         try:
@@ -168,11 +168,11 @@ class DvcRepository:
         return stage.outs[0].hash_info.value
 
     def path(self, oid: str) -> Path:
-        """Where the cache keeps an object."""
+        """The path of an object in the cache."""
         return Path(self._repo.cache.local.oid_to_path(oid))
 
     def listing(self, oid: str) -> dict[str, str]:
-        """Relative path -> object of each file of a cached folder. Raises DataCorrupt for paths that would leave it."""
+        """Relative path -> object of each file of a cached folder. Raises DataCorrupt for paths outside the folder."""
         try:
             entries = {entry["relpath"]: entry["md5"] for entry in json.loads(self.path(oid).read_bytes())}
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -184,18 +184,18 @@ class DvcRepository:
         return entries
 
     def absent(self, oids: Iterable[str]) -> list[str]:
-        """The objects that the cache does not hold whole. Those that are not what their name says are removed from it."""
+        """The objects that the cache does not hold intact. Corrupt ones are deleted from it."""
         return [oid for oid in dict.fromkeys(oids) if not _is_sound(self.path(oid), oid)]
 
     def pull(self, oids: list[str]) -> set[str]:
-        """Bring objects into the cache; returns those that the remote had. Raises ServiceUnavailable."""
+        """Copy objects from the remote to the cache; returns those that the remote had. Raises ServiceUnavailable."""
         with self._speaking():
             failed = _copy(self._remote, self._repo.cache.local, oids)
         self._explain(error for error in failed.values() if not isinstance(error, FileNotFoundError))
         return set(oids) - failed.keys()
 
     def push(self, oids: list[str]) -> None:
-        """Send cached objects to the remote, replacing those that are damaged there. Raises ServiceUnavailable."""
+        """Copy cached objects to the remote, replacing those that are corrupt there. Raises ServiceUnavailable."""
         with self._speaking():
             self._remove_damaged(oids)
             held = self._remote.oids_exist(oids)
@@ -203,7 +203,7 @@ class DvcRepository:
         self._explain(failed.values())
 
     def holds(self, oids: list[str]) -> bool:
-        """Does the remote have all these objects? Raises ServiceUnavailable."""
+        """Whether the remote has all these objects. Raises ServiceUnavailable."""
         with self._speaking():
             return set(oids) <= set(self._remote.oids_exist(oids))
 
@@ -212,7 +212,7 @@ class DvcRepository:
         return self._repo.cloud.get_remote_odb(self._remote_name)
 
     def _remove_damaged(self, oids: list[str]) -> None:
-        """DVC never replaces an object that a remote has. In a folder it is hashed here; elsewhere its size is compared."""
+        """Delete corrupt objects, which DVC would not replace: found by hash in a folder, by size in other remotes."""
         remote = self._remote
         for oid in oids:
             path = remote.oid_to_path(oid)
@@ -227,7 +227,7 @@ class DvcRepository:
 
     @contextmanager
     def _speaking(self) -> Iterator[None]:
-        """Turn what DVC and its file systems raise into one line that names the remote."""
+        """Translate exceptions of DVC and its file systems into one line that names the remote."""
         from botocore.exceptions import BotoCoreError, ClientError
         from dvc.exceptions import DvcException
         from dvc_objects.errors import ObjectDBError
@@ -260,7 +260,7 @@ class DvcRepository:
 
 
 def _copy(source: "HashFileDB", target: "HashFileDB", oids: list[str]) -> dict[str, BaseException]:
-    """Copy objects from store to store, verified where the target's `verify` says so; returns why some failed."""
+    """Copy objects between stores, verified if the target's `verify` is set; returns the failures by object."""
     failed: dict[str, BaseException] = {}
     if oids:
         paths = [source.oid_to_path(oid) for oid in oids]
@@ -269,12 +269,12 @@ def _copy(source: "HashFileDB", target: "HashFileDB", oids: list[str]) -> dict[s
 
 
 def is_listing(oid: str) -> bool:
-    """Is this the name of a folder's listing?"""
+    """Whether this is the object of a folder's listing."""
     return oid.endswith(".dir") and bool(_OBJECT.fullmatch(oid.removesuffix(".dir")))
 
 
 def _is_sound(path: Path, oid: str) -> bool:
-    """Is the object there with the content that it is named after? Another content is removed, read-only or not."""
+    """Whether the object exists and matches its hash. Corrupt content is deleted, even if it is read-only."""
     try:
         with path.open("rb") as handle:
             found = hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

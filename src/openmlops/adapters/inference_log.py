@@ -1,7 +1,7 @@
-"""What was answered in production, each prediction exactly once, and the labels that join it later, each once.
+"""The inference log: every production prediction exactly once, and the labels reported for it later, each once.
 
-What is here: the tables, written in groups and read as windows. What is not: threads (the server groups what it answers), the
-input images (`input_store`), what answers and labels mean (`core.tasks`), and any judgement on what is in a window.
+What is here: the tables, written in groups and read as windows. What is not: threads (the server groups its predictions), the
+input images (`input_store`), the meaning of predictions and labels (`core.tasks`), and the evaluation of a window.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ ReadLabel = Callable[[Any, Sequence[str]], str]
 
 @dataclass(frozen=True)
 class Layout:
-    """What the numbers of an entry are: names of its features and of its classes, in their order."""
+    """The columns of an entry: names of its features and classes, in order."""
 
     columns: tuple[str, ...]
     classes: tuple[str, ...]
@@ -41,7 +41,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Entries:
-    """n predictions of one model version, as they are written."""
+    """n predictions of one model version, to be written."""
 
     model: str
     version: int
@@ -52,11 +52,11 @@ class Entries:
     features: np.ndarray
     """float32 (n, columns)"""
     predictions: Sequence[bytes]
-    """n, as the task packs them"""
+    """n, as packed by the task"""
     latency_ms: Sequence[float]
 
     def without(self, ids: Set[str]) -> "Entries":
-        """Those whose id is not among `ids`."""
+        """The entries whose id is not in `ids`."""
         rows = [row for row, name in enumerate(self.ids) if name not in ids]
         columns = ("ids", "at", "input_sha256", "predictions", "latency_ms")
         kept: dict[str, Any] = {name: [getattr(self, name)[row] for row in rows] for name in columns}
@@ -65,7 +65,7 @@ class Entries:
 
 @dataclass(frozen=True)
 class Window:
-    """n predictions of one model version, oldest first, as they are read."""
+    """n predictions of one model version as read, oldest first."""
 
     layout: Layout
     ids: tuple[str, ...]
@@ -74,9 +74,9 @@ class Window:
     features: np.ndarray
     """float32 (n, columns)"""
     predictions: tuple[bytes, ...]
-    """n, as the task packs them"""
+    """n, as packed by the task"""
     labels: tuple[str | None, ...]
-    """n, as JSON; None where none has joined"""
+    """n, as JSON; None if not labelled yet"""
     latency_ms: np.ndarray
     """float64 (n,)"""
 
@@ -105,10 +105,10 @@ class InferenceLog:
             connection.execute(insert(INFERENCE), [row for group in groups for row in _rows(group)])
 
     def write_missing(self, groups: Sequence[Entries]) -> None:
-        """Commit those entries that the log does not hold yet, in one transaction. Raises ServiceUnavailable.
+        """Commit the entries that the log does not hold yet, in one transaction. Raises ServiceUnavailable.
 
-        Safe to repeat when nobody knows how an earlier attempt ended, and while another writes the same ones: who comes second
-        waits for the first, fails on the ids, and looks again. The database is asked even if there are no entries.
+        Safe to repeat after an attempt with unknown outcome, and while another process writes the same entries: the second
+        writer waits for the first, fails on the ids, and checks again. Queries the database even if there are no entries.
         """
         present = self._present([name for group in groups for name in group.ids])
         missing = [rest for group in groups if (rest := group.without(present)).ids]
@@ -122,14 +122,14 @@ class InferenceLog:
             self.write_missing(groups)
 
     def remove(self, groups: Sequence[Entries]) -> None:
-        """Take entries out that are kept elsewhere. Raises ServiceUnavailable."""
+        """Delete entries that are stored elsewhere. Raises ServiceUnavailable."""
         with writing(self._engine) as connection:
             connection.execute(delete(INFERENCE).where(INFERENCE.c.id.in_([name for group in groups for name in group.ids])))
 
     def label(self, prediction: str, reported: Any, read: ReadLabel, at: datetime) -> bool:
-        """Join a label to a prediction; whether it was new. `read` makes it JSON, given the classes of the version.
+        """Store the label of a prediction; returns whether it is new. `read` converts it to JSON, given the version's classes.
 
-        Raises PredictionNotFound, what `read` raises, and LabelConflict if the prediction has another label already.
+        Raises PredictionNotFound, whatever `read` raises, and LabelConflict if the prediction already has another label.
         """
         truth = read(reported, self._classes(prediction))
         try:
@@ -147,7 +147,7 @@ class InferenceLog:
             with writing(self._engine) as connection:
                 names = {"columns": json.dumps(layout.columns), "classes": json.dumps(layout.classes)}
                 connection.execute(insert(INFERENCE_LAYOUT), {"id": layout.id, **names})
-        except IntegrityError:  # it is there: its id is the hash of its content, so it is the same
+        except IntegrityError:  # it exists already, with the same content: its id is the hash of that
             pass
         self._known.add(layout.id)
 
@@ -173,16 +173,16 @@ class InferenceLog:
     # Reading
 
     def holds(self, prediction: str) -> bool:
-        """Whether the log holds a prediction."""
+        """Whether the log contains a prediction."""
         return bool(self._present([prediction]))
 
     def total(self) -> int:
-        """How many predictions the log holds, of all models."""
+        """Number of predictions in the log, of all models."""
         with self._engine.connect() as connection:
             return int(connection.scalar(select(func.count()).select_from(INFERENCE)) or 0)
 
     def oldest(self, most: int) -> list[Entries]:
-        """The first `most` predictions that were written, of all models, in that order, as `write` takes them."""
+        """The first `most` predictions in insertion order, of all models, as `write` takes them."""
         joined = select(INFERENCE, INFERENCE_LAYOUT.c.columns, INFERENCE_LAYOUT.c.classes).join(INFERENCE_LAYOUT)
         with self._engine.connect() as connection:
             found = connection.execute(joined.order_by(INFERENCE.c.sequence).limit(most)).mappings().all()
@@ -190,26 +190,26 @@ class InferenceLog:
         return [_entries(list(rows)) for _, rows in alike]
 
     def count(self, model: str, version: int) -> int:
-        """How many predictions of a version the log holds."""
+        """Number of predictions of a version in the log."""
         counting = select(func.count()).where(INFERENCE.c.model == model, INFERENCE.c.version == version)
         with self._engine.connect() as connection:
             return int(connection.scalar(counting) or 0)
 
     def unlabelled(self, model: str, version: int, last: int = 500) -> tuple[str, ...]:
-        """Ids among a version's `last` predictions that have no label yet, oldest first."""
+        """Ids of those among a version's `last` predictions that have no label yet, oldest first."""
         window = self.window(model, version, last)
         return tuple(name for name, label in zip(window.ids, window.labels, strict=True) if label is None)
 
     def window(self, model: str, version: int, last: int = 500, until: datetime | None = None) -> Window:
-        """The `last` predictions of a version, oldest first; fewer if there are fewer. With `until`, none answered after it.
+        """The `last` predictions of a version, oldest first; fewer if there are fewer. With `until`, none made after it.
 
-        Those of another layout than the newest are left out: a version has one, unless its use case was changed under it.
+        Only predictions of the newest layout: a version has one layout, unless its use case was changed.
         """
         query = _select(INFERENCE.c.model == model, INFERENCE.c.version == version)
         return self._window((query if until is None else query.where(INFERENCE.c.at <= until)).limit(last))
 
     def named(self, model: str, ids: Sequence[str]) -> Window:
-        """Those predictions of a model that have these ids, oldest first; of several layouts only those of the newest."""
+        """The predictions of a model with these ids, oldest first; only those of the newest layout."""
         return self._window(_select(INFERENCE.c.model == model, INFERENCE.c.id.in_(ids)))
 
     def _window(self, query: Select) -> Window:

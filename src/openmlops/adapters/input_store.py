@@ -1,7 +1,7 @@
-"""The images that were sent to the server, kept by content: one file an image, named by its SHA-256, the oldest pruned.
+"""The input images sent to the server, content-addressed: one file per image, named by its SHA-256; the oldest are pruned.
 
-Whole or not there, but not forced to disk one by one: after a power failure the log may name an input that is gone, as it
-may after pruning. What reads them must expect both.
+Files are written atomically but not fsynced: after a power failure, as after pruning, the log may refer to an input that is
+missing. Readers must expect that.
 """
 
 import contextlib
@@ -16,13 +16,13 @@ from filelock import FileLock, Timeout
 from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable
 
 KEEP_SHARE = 0.9
-"""how full of its limit pruning leaves the store, so that it is not due again at once"""
+"""share of the limit to which pruning reduces the store, so that it is not due again immediately"""
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What pruning did: files removed, files and bytes that stay."""
+    """The result of pruning: files removed, files and bytes kept."""
 
     removed: int
     files: int
@@ -37,13 +37,13 @@ class InputStore:
         self._root = str(folder)
 
     def path(self, sha256: str) -> Path:
-        """Where the input with this SHA-256 is, or would be."""
+        """The path of the input with this SHA-256, whether it exists or not."""
         return self._folder / sha256[:2] / sha256
 
     def put(self, content: bytes, sha256: str) -> None:
-        """Keep one input under its SHA-256 (`sha256_of`). One that is there already counts as new again for pruning.
+        """Store one input under its SHA-256 (`sha256_of`). An existing one counts as new again for pruning.
 
-        Raises ServiceUnavailable when it cannot be written.
+        Raises ServiceUnavailable if it cannot be written.
         """
         path = f"{self._root}/{sha256[:2]}/{sha256}"
         try:
@@ -56,11 +56,11 @@ class InputStore:
                 raise ServiceUnavailable(problem, "Make room, or lower the retention limit") from error
 
     def holds(self, sha256: str) -> bool:
-        """Whether an input is still kept."""
+        """Whether an input is stored."""
         return self.path(sha256).is_file()
 
     def read(self, sha256: str) -> bytes:
-        """The input. Raises DataError if it is not kept (any more), DataCorrupt if its content is another."""
+        """The input. Raises DataError if it is not (or no longer) stored, DataCorrupt if its hash does not match."""
         try:
             content = self.path(sha256).read_bytes()
         except FileNotFoundError:
@@ -70,9 +70,9 @@ class InputStore:
         return content
 
     def prune(self, max_bytes: int, oldest: float) -> Pruned:
-        """Remove what was last sent before `oldest` (seconds since the epoch) and, beyond `max_bytes`, the oldest.
+        """Delete inputs last sent before `oldest` (seconds since the epoch) and, above `max_bytes`, the oldest ones.
 
-        One process prunes at a time; any other returns at once, having done nothing.
+        One process prunes at a time; any other returns immediately without pruning.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -100,7 +100,7 @@ def sha256_of(content: bytes) -> str:
 
 
 def _write(path: str, content: bytes) -> None:
-    """Plain calls on plain strings: this is done for every prediction, and pathlib costs as much as the file."""
+    """With os calls on strings: this runs for every prediction, and pathlib would cost as much as the file."""
     beside = f"{path}.{os.getpid()}.{threading.get_ident()}"
     try:
         handle = os.open(beside, _FLAGS, 0o644)
@@ -113,7 +113,7 @@ def _write(path: str, content: bytes) -> None:
 
 
 def _sizes(folder: Path) -> list[tuple[float, int, Path]]:
-    """(modified, size, path) of every file two levels down, unfinished ones of killed processes included."""
+    """(modified, size, path) of every file two levels down, including temporary ones of killed processes."""
     found = []
     for shard in folder.iterdir():
         for path in shard.iterdir() if shard.is_dir() else ():

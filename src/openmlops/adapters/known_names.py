@@ -1,7 +1,7 @@
-"""The names that a shell may complete, read as fast as they can be: a key was pressed and somebody waits.
+"""Names for shell completion, read with minimal latency.
 
-What is here: which versions and decisions the database knows. Nothing is checked, made or migrated, and SQLite is read without
-SQLAlchemy, whose import alone takes longer than all the rest. What is not: whether a name is true (`ledger`, `decisions`).
+What is here: the versions and decisions in the database. Nothing is verified, created or migrated, and SQLite is read without
+SQLAlchemy, whose import alone takes longer than the query. What is not: verification of the names (`ledger`, `decisions`).
 """
 
 import re
@@ -12,22 +12,22 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 ANSWER_SECONDS = 0.3
-"""how long the machine of a database may take to answer at all"""
+"""seconds that a database server may take to respond"""
 MOST = 200
 PLAIN = re.compile(r"[\w.-]+", re.ASCII)
-"""what is handed to a shell; anything else in the database is left out"""
+"""names that are safe to pass to a shell; others are left out"""
 
 _VERSIONS = f"SELECT model, version FROM ledger GROUP BY model, version ORDER BY model, version DESC LIMIT {MOST}"
 _DECISIONS = f"SELECT id FROM decision ORDER BY sequence DESC LIMIT {MOST}"
 
 
 def versions(url: str) -> list[tuple[str, int]]:
-    """Model and version of each version that came to the gate, the newest of a model first."""
+    """(model, version) of each version that was evaluated by the gate, newest first per model."""
     return [(name, int(version)) for name, version in _rows(url, _VERSIONS) if PLAIN.fullmatch(name)]
 
 
 def decisions(url: str) -> list[str]:
-    """The ids of decisions, the latest first."""
+    """Decision ids, latest first."""
     return [found for (found,) in _rows(url, _DECISIONS) if PLAIN.fullmatch(found)]
 
 

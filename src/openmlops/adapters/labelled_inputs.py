@@ -1,7 +1,7 @@
-"""Labelled production images: which inputs have got a label, and which of them a data version has used.
+"""Labelled production images: which inputs have a label, and which of them are part of a data version.
 
 What is here: rows of the inference log with their labels, as values. What is not: the images (`input_store`), and which of
-them are fit to train on (`operations.new_data`).
+them are suitable for training (`operations.data.production_labels`).
 """
 
 import json
@@ -15,11 +15,11 @@ from openmlops.adapters.schema import INFERENCE, INFERENCE_LAYOUT, LABEL, LABEL_
 from openmlops.core.types import Value
 
 CHUNK = 500
-"""ids in one question, below every database's limit"""
+"""ids per query, below the limit of every database"""
 
 
 class LabelledInput(Value):
-    """One answered input and its label, JSON that speaks of `classes`; `at` is when it was answered."""
+    """One input and its label, JSON in terms of `classes`; `at` is the time of the prediction."""
 
     prediction: str
     at: datetime
@@ -29,27 +29,27 @@ class LabelledInput(Value):
 
 
 class LabelledInputs:
-    """Of the database of `engine`."""
+    """The labelled inputs in the database of `engine`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def count_new(self, model: str) -> int:
-        """How many labelled inputs of a model no data version has used."""
+        """Number of labelled inputs of a model that are in no data version."""
         counting = _new(select(func.count()).select_from(_joined()), model)
         with self._engine.connect() as connection:
             return int(connection.scalar(counting) or 0)
 
     def new(self, model: str) -> tuple[LabelledInput, ...]:
-        """Those inputs, newest first."""
+        """The labelled inputs of a model that are in no data version, newest first."""
         return self._read(_new(_query(), model))
 
     def all(self, model: str) -> tuple[LabelledInput, ...]:
-        """Every labelled input of a model, used or not, newest first."""
+        """All labelled inputs of a model, used or not, newest first."""
         return self._read(_query().where(INFERENCE.c.model == model))
 
     def mark_used(self, predictions: Sequence[str], dataset: str, at: datetime) -> None:
-        """Note that the labels of these predictions went into a data version, all or none; those noted before stay."""
+        """Record that the labels of these predictions are in a data version, all or none; earlier records are kept."""
         with writing(self._engine) as connection:
             known: set[str] = set()
             for start in range(0, len(predictions), CHUNK):

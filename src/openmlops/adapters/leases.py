@@ -1,8 +1,8 @@
-"""Leases: the right to act, held by one process at a time, which ends by itself when its holder dies.
+"""Leases: named locks held by one process at a time, which expire if their holder dies.
 
-What is here: a row a name, changed by compare-and-swap only, so that of any number of takers one succeeds, in SQLite,
-PostgreSQL and MySQL alike. What is not: what the holder does. Clocks of different machines must agree to within a small part
-of a lease's length; what must be done once even if they do not (a promotion) is guarded by the ledger as well.
+What is here: one row per name, changed by compare-and-swap only, so that exactly one of several contenders succeeds, in SQLite,
+PostgreSQL and MySQL alike. What is not: the holder's work. Clocks of different machines must agree to within a small fraction
+of a lease's length; what must happen once even if they do not (a promotion) is also guarded by the ledger.
 """
 
 import threading
@@ -20,11 +20,11 @@ from openmlops.errors import LeaseLost, LeaseTaken, ServiceUnavailable
 
 NEVER = datetime(1970, 1, 2, tzinfo=UTC)
 HEARTBEATS = 3
-"""renewals within the length of a lease"""
+"""renewals per length of a lease"""
 
 
 class Lease(Value):
-    """The right to act under `name` until `expires`. `term` tells two leases of one name apart."""
+    """The lock `name`, held until `expires`. `term` distinguishes successive leases of one name."""
 
     name: str
     holder: str
@@ -33,14 +33,14 @@ class Lease(Value):
 
 
 class Leases:
-    """The leases in a database. `clock` gives the time of now, with its zone."""
+    """The leases in a database. `clock` returns the current time, timezone-aware."""
 
     def __init__(self, engine: Engine, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._engine = engine
         self._clock = clock
 
     def take(self, name: str, holder: str, length: timedelta) -> Lease:
-        """Take a free or expired lease. Raises LeaseTaken naming who holds it until when."""
+        """Acquire a free or expired lease. Raises LeaseTaken that names the holder and the expiry."""
         self._ensure(name)
         found = self.look(name)
         now = self._clock()
@@ -54,48 +54,48 @@ class Leases:
         return lease
 
     def seize(self, name: str, holder: str, length: timedelta) -> None:
-        """Take a lease, or have it for longer, whoever has it: for what another lock already guards."""
+        """Acquire or extend a lease, whoever holds it: for callers that already hold another lock."""
         self._ensure(name)
         values = {"holder": holder, "term": LEASE.c.term + 1, "expires": self._clock() + length}
         with writing(self._engine) as connection:
             connection.execute(update(LEASE).where(LEASE.c.name == name).values(values))
 
     def claim(self, lease: Lease) -> Lease | None:
-        """Begin the next term for a holder that is known to be gone, so that of all who notice one acts; None for the rest."""
+        """Begin the next term in place of a dead holder, so that one of several observers acts; returns None for the others."""
         claimed = lease.model_copy(update={"term": lease.term + 1})
         return claimed if self._swap(lease, claimed) else None
 
     def renew(self, lease: Lease, length: timedelta) -> Lease:
-        """The same lease, `length` from now. Raises LeaseLost if somebody else has taken it since."""
+        """Extend the lease to `length` from now. Raises LeaseLost if another process has acquired it since."""
         renewed = lease.model_copy(update={"expires": self._clock() + length})
         if not self._swap(lease, renewed):
             raise LeaseLost(f"The lease '{lease.name}' of {lease.holder} ran out and was taken", "Begin again")
         return renewed
 
     def release(self, lease: Lease) -> None:
-        """Give it back; nothing happens if it was lost."""
+        """Release the lease; does nothing if it was lost."""
         self._swap(lease, lease.model_copy(update={"expires": NEVER}))
 
     def look(self, name: str) -> Lease:
-        """The row as it is; expired, in term 0, if nobody ever held it."""
+        """The current row; expired, in term 0, if the lease was never held."""
         with self._engine.connect() as connection:
             row = connection.execute(select(LEASE).where(LEASE.c.name == name)).mappings().first()
         return Lease(**row) if row else Lease(name=name, holder="", term=0, expires=NEVER)
 
     def forget(self, lease: Lease) -> None:
-        """Let it be as if nobody had ever held it; nothing happens if it has changed hands."""
+        """Delete the row; does nothing if the lease has changed hands."""
         with writing(self._engine) as connection:
             connection.execute(delete(LEASE).where(*_same(lease)))
 
     def named(self, prefix: str) -> tuple[Lease, ...]:
-        """All leases whose names begin so, held, released or expired, by name."""
+        """All leases with this name prefix, held, released or expired, sorted by name."""
         found = select(LEASE).where(LEASE.c.name.startswith(prefix, autoescape=True)).order_by(LEASE.c.name)
         with self._engine.connect() as connection:
             return tuple(Lease(**row) for row in connection.execute(found).mappings())
 
     @contextmanager
     def holding(self, name: str, holder: str, length: timedelta) -> Iterator[Callable[[], None]]:
-        """Hold a lease while the block runs, renewed from a thread. Yields a check that raises LeaseLost once it is lost."""
+        """Hold a lease while the block runs, renewed by a thread. Yields a check that raises LeaseLost once it is lost."""
         lease = self.take(name, holder, length)
         ended, lost = threading.Event(), threading.Event()
         beating = threading.Thread(target=self._beat, args=(lease, length, ended, lost), daemon=True)
@@ -110,7 +110,7 @@ class Leases:
         finally:
             ended.set()
             beating.join()
-            with suppress(ServiceUnavailable):  # the database is away: it expires
+            with suppress(ServiceUnavailable):  # the database is unavailable: the lease will expire
                 self.release(lease)
 
     def _beat(self, lease: Lease, length: timedelta, ended: threading.Event, lost: threading.Event) -> None:
@@ -120,26 +120,26 @@ class Leases:
             except LeaseLost:
                 lost.set()
                 return
-            except ServiceUnavailable:  # the database is away: try again at the next beat, while the lease lasts
+            except ServiceUnavailable:  # the database is unavailable: try again at the next beat, until the lease expires
                 continue
 
     def _ensure(self, name: str) -> None:
-        """A row to compare with. Made first and alone: a transaction that finds none and then inserts can deadlock in MySQL."""
+        """Ensure that the row exists. In a transaction of its own: select-then-insert can deadlock in MySQL."""
         if self.look(name).term:
             return
         try:
             with writing(self._engine) as connection:
                 connection.execute(insert(LEASE), {"name": name, "holder": "", "term": 0, "expires": NEVER})
-        except IntegrityError:  # it is there
+        except IntegrityError:  # it exists already
             return
 
     def _swap(self, old: Lease, new: Lease) -> bool:
-        """Write `new` if the row still is the one of `old`'s holder and term."""
+        """Compare-and-swap: write `new` if the row still has the holder and term of `old`."""
         with writing(self._engine) as connection:
             changed = connection.execute(update(LEASE).where(*_same(old)).values(new.model_dump(exclude={"name"})))
             return changed.rowcount == 1
 
 
 def _same(lease: Lease) -> tuple[ColumnElement[bool], ...]:
-    """The row still is the one of this holder and term."""
+    """The condition that the row still has this holder and term."""
     return LEASE.c.name == lease.name, LEASE.c.holder == lease.holder, LEASE.c.term == lease.term

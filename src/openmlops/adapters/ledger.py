@@ -1,8 +1,8 @@
-"""The ledger: the one authority on which version of a model is champion, and why, at any instant.
+"""The ledger: the single source of truth for which version of a model is champion, and why, at any time.
 
-What is here: an append-only table in which each row holds the hash of the one before, and a new row is accepted only at
-the next sequence number of its model (the primary key is the compare-and-swap). What is not: who deserves to be champion
-(`core.gate`), the registry that shows it (`operations.promotion` mirrors it there), and a clock (the caller's).
+What is here: an append-only, hash-chained table. A new row is accepted only at the next sequence number of its model (the
+primary key is the compare-and-swap). What is not: the promotion decision (`core.gate`), the registry's aliases, which mirror
+it (`operations.release.promotion`), and the clock (the caller's).
 """
 
 import hashlib
@@ -27,29 +27,29 @@ Kind = Literal["promote", "reject", "inconclusive", "rollback"]
 
 
 class Ledger:
-    """Rows of `LedgerEntry` in a database. Whatever it reads has had its hash checked, `history` the chain too."""
+    """Rows of `LedgerEntry` in a database. Every read verifies the row's hash, `history` the whole chain."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = snapshots(engine)  # a row and the record of the head must be of one moment
+        self._engine = snapshots(engine)  # a row and the head record must be read from one snapshot
 
     def head(self, model: str) -> LedgerEntry | None:
-        """The newest row, or None when the model has none. Raises LedgerCorrupt."""
+        """The newest row, or None if the model has none. Raises LedgerCorrupt."""
         with self._engine.connect() as connection:
             return _head(connection, model)
 
     def champion(self, model: str) -> int | None:
-        """The version in production now, or None when none ever was. Raises LedgerCorrupt."""
+        """The current champion, or None if there never was one. Raises LedgerCorrupt."""
         head = self.head(model)
         return head.champion if head else None
 
     def history(self, model: str) -> tuple[LedgerEntry, ...]:
-        """Every row, oldest first, the whole chain checked. Raises LedgerCorrupt naming the first sequence number that is not
-        as it was written.
+        """Every row, oldest first, with the whole chain verified. Raises LedgerCorrupt that names the first altered sequence
+        number.
 
-        Noticed: any changed byte of any column, a deleted, inserted or reordered row, a deleted tail (the head is kept in
-        a table of its own). Not noticed: somebody who may write to the database, rewrites a row and all hashes after it,
-        and the head too; or who removes the tail and sets the head back, or every trace of a model. Against that, compare
-        `head(model).hash` with a copy that was kept elsewhere.
+        Detected: any changed byte of any column, a deleted, inserted or reordered row, a deleted tail (the head is kept in a
+        separate table). Not detected: somebody with write access who rewrites a row, all hashes after it and the head; who
+        deletes the tail and resets the head; or who deletes all rows of a model. To detect these, compare `head(model).hash`
+        with a copy kept elsewhere.
         """
         with self._engine.connect() as connection:
             rows, head = _rows(connection, model), _head_row(connection, model)
@@ -64,16 +64,16 @@ class Ledger:
         return tuple(entries)
 
     def champions(self, model: str) -> tuple[int, ...]:
-        """The distinct versions that ever were champion, in the order in which they first became it."""
+        """The distinct versions that have been champion, in the order of their first promotion."""
         return tuple(dict.fromkeys(entry.champion for entry in self.history(model) if entry.champion is not None))
 
     def models(self) -> tuple[str, ...]:
-        """The names of all models that have a row, sorted."""
+        """Names of all models with at least one row, sorted."""
         with self._engine.connect() as connection:
             return tuple(sorted(connection.scalars(select(LEDGER.c.model).distinct())))
 
     def champion_at(self, model: str, instant: datetime) -> int | None:
-        """Who was in production at an instant (aware). A row counts from its own time on."""
+        """The champion at an instant (timezone-aware). A row takes effect at its own time."""
         known = [entry for entry in self.history(model) if entry.at <= instant]
         return known[-1].champion if known else None
 
@@ -90,10 +90,10 @@ class Ledger:
         verdict: Verdict | None,
         at: datetime,
     ) -> LedgerEntry:
-        """Add one row after the one that the caller decided upon, and return it.
+        """Append one row after the head that the caller's decision was based on, and return it.
 
-        `expected_sequence` is that of the head which the decision was based on, 0 for a model without rows. Raises
-        LedgerConflict, and writes nothing, when somebody else was first.
+        `expected_sequence` is the sequence number of that head, 0 for a model without rows. Raises LedgerConflict, and writes
+        nothing, if another process has appended since.
         """
         try:
             with writing(self._engine) as connection:
@@ -137,7 +137,7 @@ def _head(connection: Connection, model: str) -> LedgerEntry | None:
 
 
 def _write(connection: Connection, row: dict[str, Any]) -> LedgerEntry:
-    """Insert the row, then move the head: in this order everybody waits at the same place, the primary key."""
+    """Insert the row, then move the head: in this order all writers contend at the same place, the primary key."""
     row["hash"] = _hash(row)
     connection.execute(insert(LEDGER).values(row))
     connection.execute(delete(LEDGER_HEAD).where(LEDGER_HEAD.c.model == row["model"]))
@@ -146,7 +146,7 @@ def _write(connection: Connection, row: dict[str, Any]) -> LedgerEntry:
 
 
 def _hash(row: Mapping[str, Any] | RowMapping) -> str:
-    """SHA-256 of everything in the row as it is stored, except the hash itself."""
+    """SHA-256 of all stored columns of the row except the hash itself."""
     covered = {name: value for name, value in row.items() if name != "hash"}
     canonical = json.dumps(covered, sort_keys=True, separators=(",", ":"), default=repr)
     return hashlib.sha256(canonical.encode()).hexdigest()

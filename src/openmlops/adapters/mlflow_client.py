@@ -1,4 +1,4 @@
-"""How tracking and registry reach MLflow: a client that carries its own URI, on a schema that exists, with our errors.
+"""The MLflow client of tracking and registry: with its own URI, an initialised schema, and our errors.
 
 Nothing here reads or sets MLflow's global tracking URI: ZenML's steps leave it empty for the next one.
 """
@@ -24,7 +24,7 @@ SEARCH = "/api/2.0/mlflow/experiments/search"
 
 
 def hide_password(text: str, uri: str) -> str:
-    """`text` with the password of `uri`, as written and decoded, replaced by asterisks."""
+    """`text` with the password of `uri`, both encoded and decoded, replaced by asterisks."""
     password = urlsplit(uri).password
     for secret in {password, unquote(password), quote(unquote(password), safe="")} if password else ():
         text = text.replace(secret, "***")
@@ -33,9 +33,9 @@ def hide_password(text: str, uri: str) -> str:
 
 @contextmanager
 def translating_errors(uri: str) -> Iterator[None]:
-    """Turn what MLflow, its database and its server raise inside the block into ServiceUnavailable, password hidden.
+    """Translate errors of MLflow, its database and its server inside the block into ServiceUnavailable, password hidden.
 
-    What MLflow understood and refused is a ServiceRefused.
+    Requests that MLflow rejects raise ServiceRefused.
     """
     try:
         yield
@@ -47,20 +47,20 @@ def translating_errors(uri: str) -> Iterator[None]:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Is it an answer that does not change by waiting? 408, 409 and 429 are of the moment."""
+    """Whether it is a response that retrying does not change; 408, 409 and 429 are temporary."""
     status = error.get_http_status_code() if isinstance(error, MlflowException) else 500
     return 400 <= status < 500 and status not in (408, 409, 429)
 
 
 @cache
 def connect(uri: str) -> MlflowClient:
-    """A client of `uri`. The schema of an embedded store is made here, by one process at a time.
+    """A client of `uri`. The schema of an embedded store is created here, by one process at a time.
 
-    Without the lock, three of four processes that start at once on a fresh SQLite file die ("duplicate column name"), for
-    MLflow makes the tables of runs as soon as it makes a client, and those of models at the first question about one.
+    Without the lock, three of four processes that start at once on a new SQLite file fail ("duplicate column name"), because
+    MLflow creates the tables of runs with the client, and those of models at the first query of one.
     """
     if not uri.startswith(EMBEDDED):
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # each retry is a warning; the end is ours to tell
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it logs a warning per retry
         with translating_errors(uri):
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
@@ -74,9 +74,9 @@ def connect(uri: str) -> MlflowClient:
 
 
 def server_version(uri: str, user: str = "", password: str = "") -> str:
-    """The version of the MLflow server at an http `uri`, once it has taken the credentials.
+    """The version of the MLflow server at an http `uri`, after checking the credentials.
 
-    Raises ServiceUnavailable for no answer, for something that is no MLflow server, and for credentials that it refuses.
+    Raises ServiceUnavailable if there is no response, if it is not an MLflow server, or if it rejects the credentials.
     """
     where, remedy = hide_password(f"The MLflow server {uri}", uri), "Start it, or correct MLFLOW_TRACKING_URI"
     credentials = (user, password) if user else None

@@ -1,6 +1,6 @@
-"""An exported ONNX file as MLflow's ONNX flavour, so that `mlflow.pyfunc.load_model` and MLflow's own tools can answer with it.
+"""An exported ONNX file as MLflow's ONNX flavour, so that `mlflow.pyfunc.load_model` and MLflow's own tools can use it.
 
-What is not here: registering it (registry.py) and our own files beside it (operations/model_folder.py).
+What is not here: its registration (registry.py) and our own files next to it (operations/release/exporting.py).
 """
 
 import logging
@@ -21,7 +21,7 @@ MODEL_FILE = "model.onnx"
 
 
 def write_mlflow_model(onnx_file: Path, outputs: tuple[str, ...], folder: Path) -> None:
-    """Make `folder`, which must not exist or be empty, an MLflow model of `onnx_file`; the same file gives the same bytes."""
+    """Write an MLflow model of `onnx_file` into `folder`, which must be empty or not exist; equal files give equal bytes."""
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # it warns where uv made an environment without pip
     proto = onnx.load(onnx_file)
     identity = Model(model_uuid=sha256_of(onnx_file)[:32], utc_time_created="see the registry's version")
@@ -38,7 +38,7 @@ def write_mlflow_model(onnx_file: Path, outputs: tuple[str, ...], folder: Path) 
 
 
 def _signature(proto: onnx.ModelProto, outputs: tuple[str, ...]) -> ModelSignature:
-    """Raw pixels in, `outputs` out; the first dimension of each is free."""
+    """Raw pixels in, `outputs` out; the first dimension of each is dynamic."""
     given = {found.name: found for found in proto.graph.output}
     return ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(np.uint8), _shape(proto.graph.input[0]), INPUT)]),

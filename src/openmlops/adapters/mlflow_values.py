@@ -1,4 +1,4 @@
-"""Names, numbers and texts as MLflow takes them: what it would refuse is changed or said, what is secret is left out.
+"""Names, numbers and texts within MLflow's limits: invalid values are converted or raise, secrets are left out.
 
 MLflow itself is not imported here.
 """
@@ -15,15 +15,15 @@ from openmlops.errors import TrainingError
 
 FAILURE_TAG = "openmlops.failure"
 START_TAG = "openmlops.start"
-"""what `start` finds its run by"""
+"""tag by which `start` finds its run"""
 ABANDONED_TAG = "openmlops.abandoned"
-"""of a run that somebody else closed, because its process ended without doing so: it may be gone on with"""
+"""tag of a run that another process closed because its own had died; it can be resumed"""
 
 _REFUSED = re.compile(r"[^\w .:/-]+")
 
 
 class Epoch(Value):
-    """One epoch's metrics, by MLflow's names, and when it ended: logged twice with the same time, it is there once."""
+    """One epoch's metrics by their MLflow names, and its end: logged again with the same time, it is stored once."""
 
     number: int
     at: datetime
@@ -36,12 +36,12 @@ class Epoch(Value):
 
 
 def valid_name(name: str) -> str:
-    """`name` with every run of characters that MLflow refuses replaced by `_`: `precision(B)` -> `precision_B`."""
+    """`name` with every run of characters that MLflow rejects replaced by `_`: `precision(B)` -> `precision_B`."""
     return _REFUSED.sub("_", name).strip("_ ")
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Metrics by valid name. Raises TrainingError for a value that is not finite and for two names that become one."""
+    """Metrics by valid name. Raises TrainingError for a value that is not finite, and if two names become equal."""
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise TrainingError(f"The metric '{name}' has the value {value}", "Log only finite numbers")
@@ -52,7 +52,7 @@ def finite(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested parameters by dotted name, as text; secrets left out."""
+    """Nested parameters as text by dotted name; secrets are left out."""
     found: dict[str, str] = {}
     for key, value in params.items():
         name = f"{prefix}{key}"
@@ -64,5 +64,5 @@ def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def cut(texts: Mapping[str, str], length: int) -> dict[str, str]:
-    """Texts no longer than MLflow takes them."""
+    """Texts truncated to MLflow's maximum length."""
     return {name: text[:length] for name, text in texts.items()}

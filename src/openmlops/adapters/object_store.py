@@ -1,7 +1,7 @@
-"""An object store: files under keys, sent once. An S3 bucket, or a folder with the same interface.
+"""An object store: files under keys. An S3 bucket, or a folder with the same interface.
 
-Sending is idempotent by content: what is there with the same SHA-256 is not sent again. What is not here: which keys hold
-what (operations), and DVC's remote, which speaks S3 itself.
+Uploads are idempotent by content: an object with the same SHA-256 is not uploaded again. What is not here: the layout of keys
+(operations), and DVC's remote, which accesses S3 itself.
 """
 
 import re
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 MULTIPART_BYTES = 32 * 2**20
-"""Files above this size are sent in parts of it."""
+"""Part size of multipart uploads, used for files above it."""
 
 _SEAL = ".sha256"
 MOST_KEY_CHARACTERS = 800
-"""S3 takes 1024 bytes"""
+"""S3's limit is 1024 bytes"""
 _KEY = re.compile(r"[^/\\\x00-\x1f]+(/[^/\\\x00-\x1f]+)*")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 def bucket_name(text: str) -> str:
-    """`text`, if a bucket can be called so. Raises SettingsError, also for the ARN that boto3 would take to another server."""
+    """`text`, if it is a valid bucket name. Raises SettingsError, also for an ARN, which boto3 would send to another server."""
     if not _BUCKET.fullmatch(text):
         remedy = "Set MINIO_BUCKET to 3 to 63 lower-case letters, digits, dots and hyphens"
         raise SettingsError(f"MINIO_BUCKET has the value '{text[:80]}', which cannot be the name of a bucket", remedy)
@@ -38,31 +38,31 @@ def bucket_name(text: str) -> str:
 
 
 class ObjectStore(Protocol):
-    """What both stores can do. Keys are relative, parts separated by '/', none of them '.' or '..'; else DataError."""
+    """The interface of both stores. Keys are relative, parts separated by '/', none of them '.' or '..'; else DataError."""
 
     def ready(self) -> None:
-        """Make sure that it answers and can hold objects (a bucket is made where that is allowed)."""
+        """Ensure that the store responds and can hold objects; creates the bucket if that is allowed."""
 
     def is_made(self) -> bool:
-        """Is there a place for objects yet? Nothing is made. Raises ServiceUnavailable as `ready` does."""
+        """Whether the bucket or folder exists. Creates nothing. Raises ServiceUnavailable as `ready` does."""
 
     def put_file(self, key: str, path: Path, sha256: str) -> bool:
-        """Send `path` unless its content is there already; True if it was sent. Raises DataCorrupt if it is not `sha256`."""
+        """Upload `path` unless its content exists already; returns whether it did. Raises DataCorrupt if it is not `sha256`."""
 
     def get_file(self, key: str, path: Path) -> Path:
-        """Fetch an object to `path`, whole or not at all. Raises DataError if there is none, DataCorrupt if it changed."""
+        """Download an object to `path` atomically. Raises DataError if there is none, DataCorrupt if its hash differs."""
 
     def size(self, key: str) -> int | None:
-        """Bytes of an object, None if there is none."""
+        """Size of an object in bytes, None if there is none."""
 
     def exists(self, key: str) -> bool:
-        """Is there such an object?"""
+        """Whether the object exists."""
 
     def list(self, prefix: str) -> list[str]:
-        """Keys that start with `prefix`, sorted."""
+        """Keys with this prefix, sorted."""
 
     def uri(self, key: str) -> str:
-        """Where the object is, for people and other tools."""
+        """The object's URI, for display and for other tools."""
 
 
 def _checked(key: str) -> str:
@@ -134,8 +134,8 @@ class FolderStore:
 class S3Store:
     """Objects in one bucket of an S3-compatible server.
 
-    The SHA-256 of an object `k` is the object `k.sha256`, written after it: metadata would be the natural place, but not every
-    server keeps it.
+    The SHA-256 of an object `k` is stored as the object `k.sha256`, written after it, because not every server keeps object
+    metadata.
     """
 
     def __init__(self, endpoint: str, access_key: SecretStr, secret_key: SecretStr, bucket: str) -> None:
@@ -199,14 +199,14 @@ class S3Store:
         return f"s3://{self.bucket}/{_checked(key)}"
 
     def _recorded(self, key: str) -> str:
-        """The SHA-256 that was recorded for an object, '' if there is none."""
+        """The recorded SHA-256 of an object, '' if there is none."""
         if not self.exists(key + _SEAL):
             return ""
         with self._speaking() as client:
             return client.get_object(Bucket=self.bucket, Key=key + _SEAL)["Body"].read(64).decode("ascii", "replace")
 
     def _connected(self) -> "S3Client":
-        """The client; on first use the bucket is looked for, and made where there is none."""
+        """The client; on first use it checks for the bucket and creates it if there is none."""
         if self._client is None:
             client = self._connect()
             with self._explained():
@@ -245,7 +245,7 @@ class S3Store:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn what boto3 raises into one line that names endpoint and bucket, and never a key."""
+        """Translate exceptions of boto3 into one line that names endpoint and bucket, and never a key."""
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -278,7 +278,7 @@ def _has_bucket(client: "S3Client", bucket: str) -> bool:
 
 
 def _make_bucket(client: "S3Client", bucket: str) -> None:
-    """Make the bucket unless it is there; made by somebody else in the meantime is as good."""
+    """Create the bucket unless it exists; does not fail if another process creates it meanwhile."""
     if not _has_bucket(client, bucket):
         try:
             client.create_bucket(Bucket=bucket)

@@ -1,7 +1,7 @@
-"""An exported model, answering on the CPU through ONNX Runtime: what the gate, the drift reference and the server share.
+"""CPU inference of an exported model with ONNX Runtime, shared by the gate, the drift reference and the server.
 
-What is here: a file, raw uint8 images in, named outputs out. What is not: torch, a use case, image decoding, batching across
-requests.
+What is here: a file, raw uint8 images in, named outputs out. What is not: torch, use cases, image decoding, and batching
+across requests.
 """
 
 from pathlib import Path
@@ -26,13 +26,13 @@ _BROKEN = (
 
 
 class OnnxModel:
-    """A model with the input `images`, uint8 (n, height, width, 3), and these outputs, float32 (n, ...).
+    """An ONNX model with the input `images`, uint8 (n, height, width, 3), and the given outputs, float32 (n, ...).
 
-    `threads` bounds the cores of one call; None leaves it to ONNX Runtime. Safe to call from several threads at once.
+    `threads` limits the cores used by one call; None is ONNX Runtime's default. Thread-safe.
     """
 
     def __init__(self, path: Path, outputs: tuple[str, ...], threads: int | None = None) -> None:
-        """Raises ModelCorrupt if `path` is missing, broken or not such a model."""
+        """Raises ModelCorrupt if `path` is missing, corrupt, or not a model with this interface."""
         self._session = _open(path, threads)
         self._outputs = outputs
         problem = _contract(self._session, outputs)
@@ -41,7 +41,7 @@ class OnnxModel:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, 3) of the images that it takes."""
+        """(height, width, 3) of the input images."""
         height, width, channels = self._session.get_inputs()[0].shape[1:]
         return height, width, channels
 
@@ -61,7 +61,7 @@ class OnnxModel:
 def _open(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a third less time where cores are shared
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a third faster on shared cores
     if threads is not None:
         options.intra_op_num_threads = threads
     try:

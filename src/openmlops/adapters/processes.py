@@ -1,7 +1,7 @@
-"""Which process is meant, so that a later one on the same machine can tell whether it still lives.
+"""Identity of a process, so that another process on the same machine can check whether it is still alive.
 
-A process number alone is used again, and says nothing on another machine: host, boot, number space and start time belong to it.
-What is not here: what to do about a dead one (`operations.runs`). Where there is no /proc nothing is known of any process.
+A PID alone is reused and means nothing on another machine, so host, boot, PID namespace and start time are part of it. What is
+not here: what to do about a dead process (`operations.run_leases`). Without /proc nothing is known about any process.
 """
 
 import os
@@ -16,30 +16,30 @@ UNKNOWN, ENDED = 0, -1
 
 
 class Process(Value):
-    """One process. `machine` is one boot of one system and its space of process numbers; empty where that is not known."""
+    """One process. `machine` identifies a boot of a system and its PID namespace; empty if unknown."""
 
     host: str
     pid: int
     machine: str = ""
     started: int = UNKNOWN
-    """clock ticks after the boot"""
+    """start time in clock ticks after the boot"""
 
     @classmethod
     def this(cls) -> "Process":
-        """The one that asks."""
+        """The current process."""
         pid = os.getpid()
         return cls(host=socket.gethostname()[:64], pid=pid, machine=_machine(), started=_started(pid) or UNKNOWN)
 
     @property
     def is_dead(self) -> bool | None:
-        """True, False, or None where that cannot be known from here."""
+        """True, False, or None if it cannot be determined from here."""
         if not self.machine or self.machine != _machine():
             return None
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return True
-        except PermissionError:  # somebody else's: it is there, and may be all that can be seen of it
+        except PermissionError:  # another user's process: it exists, but no more can be seen of it
             pass
         return _started(self.pid) not in (self.started, None)
 
@@ -57,7 +57,7 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> int | None:
-    """When it was started; ENDED if nobody has asked for its exit code yet; None if it cannot be seen."""
+    """Start time of a process; ENDED for a zombie; None if it cannot be seen."""
     try:
         fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,4 +1,4 @@
-"""Where a run was made: commit, user, host, process, installed packages. Nothing secret, no environment variables."""
+"""Provenance of a run: commit, user, host, process, installed packages. No secrets, no environment variables."""
 
 import getpass
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def provenance() -> dict[str, str]:
-    """Tags of a run. `git.dirty` is `true` or `false`; the git tags are missing where there is no repository."""
+    """Tags of a run. `git.dirty` is `true` or `false`; without a repository there are no git tags."""
     return {
         **_git(),
         "mlflow.user": _user(),
@@ -29,9 +29,9 @@ def provenance() -> dict[str, str]:
 
 @cache
 def environment() -> str:
-    """Every installed distribution as `name==version`, one a line, sorted: enough to install the same again.
+    """All installed distributions as `name==version`, one per line, sorted: a requirements file of the environment.
 
-    Only what is installed counts, not what a library carries inside and puts on the path when it is imported (setuptools).
+    Packages that a library vendors and adds to the path on import (setuptools) are left out.
     """
     installed = [folder for folder in sys.path if folder.endswith(("site-packages", "dist-packages"))]
     return "".join(
@@ -40,7 +40,7 @@ def environment() -> str:
 
 
 def _user() -> str:
-    """Who runs this; the number of a user without a name."""
+    """The user's name, or the user id if there is none."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -48,7 +48,7 @@ def _user() -> str:
 
 
 def _git() -> dict[str, str]:
-    """Commit of the repository that this code, or else the current folder, belongs to."""
+    """Commit of the repository that contains this code, or else the current folder."""
     for folder in (Path(__file__).parent, Path.cwd()):
         commit = _run_git(folder, "rev-parse", "HEAD")
         if commit:

@@ -1,7 +1,7 @@
-"""MLflow's model registry, with three promises that it does not make: a version's files are the ones that were recorded,
-its run was measured on the test split, and a registration happens once or not at all.
+"""MLflow's model registry with three additional guarantees: a version's files are verified against their recorded hashes, its
+run has metrics of the test split, and registration is atomic and happens once.
 
-What is not here: who is champion. The ledger decides that; the aliases here only mirror it.
+What is not here: which version is champion. The ledger decides that; the aliases only mirror it.
 """
 
 import os
@@ -34,7 +34,7 @@ _PRESENT = ErrorCode.Name(RESOURCE_ALREADY_EXISTS)
 
 
 class VersionDetails(Value):
-    """What a listing shows of one version. `metrics` are the last values of its run; `created` is in UTC."""
+    """One version in a listing. `metrics` are the last values of its run; `created` is in UTC."""
 
     ref: ModelRef
     created: datetime
@@ -44,7 +44,7 @@ class VersionDetails(Value):
 
 
 class Registry:
-    """The registered models of one MLflow. `cache` is a folder of verified copies, one a manifest."""
+    """The registered models of one MLflow store or server. `cache` is a folder of verified copies, one per manifest."""
 
     def __init__(self, uri: str, cache: Path) -> None:
         self._uri = uri
@@ -59,12 +59,12 @@ class Registry:
     def register(
         self, name: str, run_id: str, folder: Path, tags: Mapping[str, str], about: str = "", about_all: str = ""
     ) -> ModelRef:
-        """Make the sealed MLflow model in `folder` a version of `name`, on its run; again for one run: the same version.
+        """Register the sealed MLflow model in `folder` as a version of `name`, with its run. Idempotent per run.
 
-        `tags` must hold the data set's fingerprint under DATASET_TAG; `about` describes the version on MLflow's pages, and
-        `about_all` the model, if it is new (Markdown). The version is created last, after the uploaded files
-        were read back and verified, so that a killed registration leaves none. Raises RegistryError for a run without a
-        metric of the test split, ModelCorrupt for a folder that is not as its manifest says.
+        `tags` must contain the data set's fingerprint under DATASET_TAG; `about` (Markdown) describes the version in MLflow's
+        UI, `about_all` the model if it is new. The version is created last, after the uploaded files were read back and
+        verified, so that a killed registration leaves no version. Raises RegistryError for a run without a metric of the test
+        split, ModelCorrupt for a folder that does not match its manifest.
         """
         sha256 = _sealed(folder)
         self._require_test_metrics(run_id)
@@ -85,7 +85,7 @@ class Registry:
         return _ref(self._version(name, version))
 
     def resolve(self, name: str, which: str) -> ModelRef:
-        """The version that a number or an alias (`champion`, `staging`) stands for. Raises ModelNotFound."""
+        """The version with this number or alias (`champion`, `staging`). Raises ModelNotFound."""
         if _NUMBER.fullmatch(which):
             return self.version(name, int(which))
         aliases = self._aliases(name)
@@ -96,7 +96,7 @@ class Registry:
         return self.version(name, aliases[which])
 
     def versions(self, name: str) -> tuple[ModelRef, ...]:
-        """All versions of a model, oldest first; none if there is no such model."""
+        """All versions of a model, oldest first; empty if there is no such model."""
         with translating_errors(self._uri):
             return tuple(sorted(map(_ref, _pages(self._client, name)), key=lambda ref: ref.version))
 
@@ -106,7 +106,7 @@ class Registry:
             return tuple(sorted(model.name for model in self._client.search_registered_models(max_results=1000)))
 
     def details(self, ref: ModelRef) -> VersionDetails:
-        """What there is to tell of one version. Raises ModelNotFound."""
+        """Details of one version. Raises ModelNotFound."""
         found = self._version(ref.name, ref.version)
         return VersionDetails(
             ref=_ref(found),
@@ -129,10 +129,10 @@ class Registry:
     # Files
 
     def fetch(self, ref: ModelRef) -> Path:
-        """A local copy of the version's files, each checked against the manifest that was registered.
+        """A local copy of the version's files, each verified against the registered manifest.
 
-        A damaged copy is replaced by a new one. Raises ModelCorrupt naming the file if the stored ones are damaged,
-        RegistryError if the registry leads elsewhere than to the files that the run registered.
+        A corrupt copy is downloaded again. Raises ModelCorrupt that names the file if the stored files are corrupt,
+        RegistryError if the registry's source is not the folder that the run registered.
         """
         if not ref.sha256:
             raise ModelCorrupt(
@@ -160,7 +160,7 @@ class Registry:
         return copy
 
     def _source(self, run_id: str, sha256: str) -> str:
-        """`_files`, as MLflow's own pages need it: a server that passes artifacts on does not find `runs:/` itself."""
+        """The source as MLflow's UI needs it: a server that proxies artifacts does not resolve `runs:/` itself."""
         with translating_errors(self._uri), _absent_as(RegistryError(f"There is no MLflow run '{run_id}'", "Train first")):
             root = str(self._client.get_run(run_id).info.artifact_uri)
         return f"{root}/{_folder(sha256)}" if root.startswith(_PASSED_ON) else _files(run_id, sha256)
@@ -175,17 +175,17 @@ class Registry:
     # Aliases
 
     def alias(self, name: str, alias: str) -> int | None:
-        """The version that carries an alias, or None if none does."""
+        """The version with an alias, or None."""
         return self._aliases(name).get(alias)
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
-        """Let `alias` stand for a version, taking it from any other. Raises ModelNotFound."""
+        """Set `alias` to a version, moving it from any other. Raises ModelNotFound."""
         self._version(name, version)
         with translating_errors(self._uri):
             self._client.set_registered_model_alias(name, alias, str(version))
 
     def delete_alias(self, name: str, alias: str) -> None:
-        """Take an alias away; nothing happens if no version carries it."""
+        """Delete an alias; does nothing if no version has it."""
         if self.alias(name, alias) is not None:
             with translating_errors(self._uri):
                 self._client.delete_registered_model_alias(name, alias)
@@ -200,7 +200,7 @@ class Registry:
             return self._client.get_model_version(name, str(version))
 
     def _only_version(self, name: str, run_id: str) -> ModelVersion | None:
-        """The first version of a run; MLflow's client repeats a request whose answer was cut off, and so makes twins."""
+        """The first version of a run: MLflow's client retries a request whose response was lost, which creates duplicates."""
         found = self._client.search_model_versions(f"{_named(name)} and run_id='{run_id}'")
         versions = sorted(found, key=lambda version: int(version.version))
         for twin in versions[1:]:
@@ -214,7 +214,7 @@ class Registry:
 
 
 def _files(run_id: str, sha256: str) -> str:
-    """Where the files of a version are: among the artifacts of its run."""
+    """The location of a version's files among the artifacts of its run."""
     return f"runs:/{run_id}/{_folder(sha256)}"
 
 
@@ -223,7 +223,7 @@ def _folder(sha256: str) -> str:
 
 
 def _named(name: str) -> str:
-    """MLflow's filter for a name, also for one that somebody else registered."""
+    """MLflow's filter for a name, quoted for names registered by other tools."""
     quote = '"' if "'" in name else "'"
     return f"name={quote}{name}{quote}"
 
@@ -264,7 +264,7 @@ def _absent_as(absent: Exception) -> Iterator[None]:
 
 
 def _sealed(folder: Path) -> str:
-    """SHA-256 of the manifest of a folder that is as its manifest says."""
+    """SHA-256 of a folder's manifest, after verifying the folder against it."""
     try:
         sha256 = Manifest.read(folder / MANIFEST).fingerprint
     except DataCorrupt as error:
@@ -275,7 +275,7 @@ def _sealed(folder: Path) -> str:
 
 
 def _damage(folder: Path, sha256: str) -> str:
-    """What is wrong with a folder whose manifest must have this SHA-256; empty if nothing is."""
+    """How a folder differs from its manifest, which must have this SHA-256; empty if it does not."""
     try:
         manifest = Manifest.read(folder / MANIFEST)
     except DataCorrupt:
@@ -287,7 +287,7 @@ def _damage(folder: Path, sha256: str) -> str:
 
 @contextmanager
 def _beside(folder: Path) -> Iterator[Path]:
-    """Yield a new folder beside `folder` that takes its place when the block ends well."""
+    """Yield a temporary folder that replaces `folder` if the block succeeds."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fresh.") as name:
         fresh = Path(name) / "files"
         fresh.mkdir()

@@ -1,7 +1,7 @@
-"""The tables of our database, in types that PostgreSQL, MySQL, MariaDB and SQLite agree on.
+"""The tables of our database, in types that behave alike in PostgreSQL, MySQL, MariaDB and SQLite.
 
-What is here: the newest form of each table, for queries. What is not: how an older database gets there; that is
-`migrations/`, one file a step. A change here comes with a new migration, and with `HEAD` naming it.
+What is here: the newest schema, for queries. What is not: migrations of older databases (`migrations/`, one file per step). A
+change here needs a new migration, and `HEAD` set to it.
 """
 
 from datetime import UTC, datetime
@@ -24,10 +24,10 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 HEAD = "0004"
-"""revision of the newest migration: what `database.connect` brings every database to"""
+"""revision of the newest migration, to which `database.connect` migrates every database"""
 
 VERSION_TABLE = "openmlops_version"
-"""Alembic's table under a name of its own: MLflow and ZenML keep an `alembic_version` in theirs"""
+"""Alembic's table under our own name: MLflow and ZenML use `alembic_version` in their databases"""
 
 
 _BY_BYTE = {"charset": "utf8mb4", "collation": "utf8mb4_bin"}
@@ -63,7 +63,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class text(TypeDecorator[str]):
-    """A bounded string that is told apart byte by byte everywhere (MySQL's own default ignores case)."""
+    """A bounded string with binary collation everywhere (MySQL's default is case-insensitive)."""
 
     impl = String
     cache_ok = True
@@ -74,7 +74,7 @@ class text(TypeDecorator[str]):
 
 
 class long_text(TypeDecorator[str]):
-    """JSON as text, up to 16 MB (MySQL's own default ends at 64 KB)."""
+    """JSON as text, up to 16 MB (MySQL's default limit is 64 KB)."""
 
     impl = Text
     cache_ok = True
@@ -84,7 +84,7 @@ class long_text(TypeDecorator[str]):
 
 
 def serial() -> BigInteger:
-    """A number that the database counts up itself (SQLite does so only for a plain INTEGER)."""
+    """An auto-increment number (SQLite supports that only for a plain INTEGER)."""
     return BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -134,9 +134,9 @@ INFERENCE = Table(
     Column("version", Integer, nullable=False),
     Column("input_sha256", text(64), nullable=False),
     Column("layout", text(64), ForeignKey("inference_layout.id"), nullable=False),
-    Column("features", LargeBinary, nullable=False),  # float32, little-endian, one a column of the layout
+    Column("features", LargeBinary, nullable=False),  # float32, little-endian, one per column of the layout
     Column("answer", LargeBinary, nullable=False),  # float32, little-endian, as the task packs it
-    Column("latency_ms", Float, nullable=False),  # from the request's arrival until it was handed to the log
+    Column("latency_ms", Float, nullable=False),  # from the request's arrival until the prediction was passed to the log
     Index("inference_window", "model", "version", "sequence"),
 )
 
@@ -152,7 +152,7 @@ LABEL_USE = Table(
     "label_use",
     METADATA,
     Column("inference", text(36), ForeignKey("inference.id"), primary_key=True),
-    Column("dataset", text(64), nullable=False),  # fingerprint of the first data version that its image went into
+    Column("dataset", text(64), nullable=False),  # fingerprint of the first data version that contains its image
     Column("at", UtcDateTime, nullable=False),
 )
 
@@ -175,6 +175,6 @@ LEASE = Table(
     METADATA,
     Column("name", text(255), primary_key=True),
     Column("holder", text(255), nullable=False),
-    Column("term", Integer, nullable=False),  # grows by one each time that the lease changes hands
+    Column("term", Integer, nullable=False),  # incremented each time the lease changes hands
     Column("expires", UtcDateTime, nullable=False),
 )

@@ -1,8 +1,8 @@
-"""MLflow's runs: one a training, with its parameters, metrics by epoch, files and provenance.
+"""MLflow runs: one per training, with parameters, metrics per epoch, files and provenance.
 
-Everything here may be repeated after an outage, when nobody knows what of it MLflow still did: a start finds the run that it
-made, a point in time holds a metric once. What is not here: who works on a run (operations/run_leases.py), models and versions
-(registry.py), and inferences, which MLflow is too slow for.
+All operations are idempotent, so that they can be retried after an outage: `start` finds the run that it created, and a metric
+is logged once per timestamp. What is not here: which process works on a run (operations/run_leases.py), models and versions
+(registry.py), and inference logging, for which MLflow is too slow.
 """
 
 import json
@@ -27,15 +27,15 @@ from openmlops.errors import ServiceRefused, ServiceUnavailable, SettingsError
 from openmlops.files import MOST_NAME_BYTES
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""so that MLflow's pages open on training runs, not on prompts and traces"""
+"""makes MLflow's UI open on training runs, not on prompts and traces"""
 EVERY_EPOCH = "loss"
-"""a metric that every epoch of every kind of model has"""
+"""a metric that every epoch of every task has"""
 
 _RUNNING, _FINISHED, _FAILED = (RunStatus.to_string(s) for s in (RunStatus.RUNNING, RunStatus.FINISHED, RunStatus.FAILED))
 
 
 class Tracking:
-    """The runs of one experiment. An embedded MLflow keeps their files below `artifact_root`; a server decides itself."""
+    """The runs of one experiment. An embedded MLflow stores artifacts below `artifact_root`; a server has its own location."""
 
     def __init__(self, uri: str, experiment: str, artifact_root: Path) -> None:
         self._uri = uri
@@ -47,14 +47,14 @@ class Tracking:
         return connect(self._uri)
 
     def ready(self) -> None:
-        """Make sure that MLflow answers and that the experiment is there. Raises ServiceUnavailable."""
+        """Ensure that MLflow responds and that the experiment exists. Raises ServiceUnavailable."""
         with translating_errors(self._uri):
             self._experiment_id()
 
     def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], once: str = "") -> str:
-        """Open a run and return its id. `params` may be nested; values whose name sounds secret are not sent.
+        """Start a run and return its id. `params` may be nested; values whose names look secret are not sent.
 
-        `once` is a text of this start alone: repeated after an outage with the same one, it goes on with the run that it made.
+        `once` is an idempotency key: a retry with the same key continues the run that the first attempt created.
         """
         entered = flat(params)
         once = once or uuid.uuid4().hex
@@ -68,43 +68,43 @@ class Tracking:
         return run_id
 
     def log_dataset(self, run_id: str, name: str, fingerprint: str) -> None:
-        """Show on the run what it was trained on: the name, the beginning of the fingerprint, all of it as the source."""
+        """Log the data set as the run's input: its name, a short fingerprint as digest, and the full one as source."""
         data = Dataset(name, fingerprint[:12], "dvc", json.dumps({"fingerprint": fingerprint}))
         with translating_errors(self._uri):
             self._client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
     def log_epochs(self, run_id: str, epochs: Iterable[Epoch]) -> None:
-        """Log the metrics of epochs, of each all or none; an epoch that is logged already stays as it is."""
+        """Log the metrics of epochs, each epoch all or none; epochs that are logged already are skipped."""
         logged = self.logged_epochs(run_id)
         for epoch in epochs:
             if epoch.number not in logged:
                 self._log(run_id, epoch.metrics, epoch.at, step=epoch.number)
 
     def logged_epochs(self, run_id: str) -> frozenset[int]:
-        """The epochs whose metrics the run holds."""
+        """The epochs whose metrics are logged in the run."""
         with translating_errors(self._uri):
             return frozenset(point.step for point in self._client.get_metric_history(run_id, EVERY_EPOCH))
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], at: datetime) -> None:
-        """Log metrics of the whole run, as of `at` (aware): logged again with the same time and value, they are there once.
+        """Log metrics of the whole run at `at` (timezone-aware): logged again with the same time, they are stored once.
 
-        Characters that MLflow refuses in a name become `_`. Raises TrainingError.
+        Characters that MLflow rejects in a name become `_`. Raises TrainingError.
         """
         self._log(run_id, metrics, at, step=0)
 
     def log_files(self, run_id: str, source: Path, path: str = "") -> None:
-        """Keep a file, or all files of a folder, below `path` among the run's artifacts."""
+        """Log a file, or all files of a folder, below `path` in the run's artifacts."""
         log = self._client.log_artifacts if source.is_dir() else self._client.log_artifact
         with translating_errors(self._uri):
             log(run_id, str(source), path or None)
 
     def log_text(self, run_id: str, text: str, path: str) -> None:
-        """Keep a text as the artifact `path`."""
+        """Log a text as the artifact `path`."""
         with translating_errors(self._uri):
             self._client.log_text(run_id, text, path)
 
     def read_files(self, run_id: str, folder: str) -> dict[str, bytes]:
-        """The files that a run keeps directly below `folder`, by name; none if there is no such folder."""
+        """The artifacts directly below `folder`, by name; empty if there is no such folder."""
         with translating_errors(self._uri), tempfile.TemporaryDirectory() as scratch:
             if not self._client.list_artifacts(run_id, folder):
                 return {}
@@ -112,27 +112,27 @@ class Tracking:
             return {path.name: path.read_bytes() for path in found.iterdir() if path.is_file()}
 
     def tags(self, run_id: str) -> dict[str, str]:
-        """The tags of a run: what it was made from, where and by what."""
+        """The tags of a run, its provenance among them."""
         with translating_errors(self._uri):
             return dict(self._client.get_run(run_id).data.tags)
 
     def finish(self, run_id: str) -> None:
-        """Close the run as finished."""
+        """End the run as finished."""
         with translating_errors(self._uri):
             self._client.set_terminated(run_id, _FINISHED)
             self._forget_abandonment(self._client.get_run(run_id))
 
     def fail(self, run_id: str, reason: str) -> None:
-        """Close the run as failed, with the reason as a tag."""
+        """End the run as failed, with the reason as a tag."""
         with translating_errors(self._uri):
             self._client.log_batch(run_id, tags=[RunTag(FAILURE_TAG, reason[:MAX_TAG_VAL_LENGTH])])
             self._client.set_terminated(run_id, _FAILED)
 
     @contextmanager
     def failing(self, run_id: str) -> Iterator[None]:
-        """Close the run as failed, with the reason, if the block raises an Exception.
+        """End the run as failed, with the reason, if the block raises an Exception.
 
-        An interruption leaves it open, and so does a service that is away: what was begun can be gone on with.
+        An interruption or an unavailable service leaves it open, so that it can be resumed.
         """
         try:
             yield
@@ -143,8 +143,8 @@ class Tracking:
             raise
 
     def abandon(self, once: str, reason: str) -> tuple[str, ...]:
-        """Close what `start` opened with this `once` as failed, if it is open, so that it can still be gone on with; the
-        run's id, if it was.
+        """End the open runs that `start` created with this `once` as failed, so that they can still be resumed; returns their
+        ids.
         """
         with translating_errors(self._uri):
             closed = [str(run.info.run_id) for run in self._started(once) if run.info.status == _RUNNING]
@@ -155,13 +155,13 @@ class Tracking:
         return tuple(closed)
 
     def can_go_on(self, run_id: str) -> bool:
-        """Is there such a run, open or abandoned?"""
+        """Whether the run exists and is open or abandoned."""
         with translating_errors(self._uri):
             run = self._found(run_id)
         return run is not None and _can_go_on(run)
 
     def resume(self, run_id: str) -> None:
-        """Open the run again if it was abandoned."""
+        """Reopen the run if it was abandoned."""
         with translating_errors(self._uri):
             run = self._client.get_run(run_id)
             if ABANDONED_TAG in run.data.tags:
@@ -169,13 +169,13 @@ class Tracking:
                 self._forget_abandonment(run)
 
     def run_is_open(self, run_id: str) -> bool:
-        """True while the run exists and was neither finished nor failed; a killed process leaves its run open."""
+        """Whether the run exists and has neither finished nor failed; a killed process leaves its run open."""
         with translating_errors(self._uri):
             run = self._found(run_id)
         return run is not None and run.info.status == _RUNNING
 
     def drop_twins(self, run_id: str) -> None:
-        """Delete other open runs of this run's start: MLflow's client repeats a request whose answer was cut off."""
+        """Delete duplicate open runs of this run's start: MLflow's client retries a request whose response was lost."""
         with translating_errors(self._uri):
             once = self._client.get_run(run_id).data.tags.get(START_TAG)
             for twin in self._started(once) if once else ():
@@ -183,7 +183,7 @@ class Tracking:
                     self._client.delete_run(twin.info.run_id)
 
     def _create(self, name: str, tags: dict[str, str], once: str) -> str:
-        """The one run of this start, made if there is none."""
+        """The run of this start, created if there is none."""
         if not (found := self._started(once)):
             self._client.create_run(self._experiment_id(), run_name=name, tags=tags)
             found = self._started(once)
@@ -194,12 +194,12 @@ class Tracking:
         return run_id
 
     def _started(self, once: str) -> list[Run]:
-        """The runs of a start that can be gone on with, the first one first."""
+        """The runs of a start that can be resumed, oldest first."""
         runs = self._client.search_runs([self._experiment_id()], f"tags.`{START_TAG}` = '{once}'")
         return sorted(filter(_can_go_on, runs), key=lambda run: (run.info.start_time, run.info.run_id))
 
     def _found(self, run_id: str) -> Run | None:
-        """The run, unless there is none or it was deleted."""
+        """The run, or None if it does not exist or was deleted."""
         try:
             run = self._client.get_run(run_id)
         except MlflowException as error:
@@ -212,7 +212,7 @@ class Tracking:
         for name in (FAILURE_TAG, ABANDONED_TAG) if ABANDONED_TAG in run.data.tags else ():
             try:
                 self._client.delete_tag(run.info.run_id, name)
-            except MlflowException as error:  # gone already, by a request whose answer was cut off
+            except MlflowException as error:  # already deleted, by a request whose response was lost
                 if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
                     raise
 
@@ -247,7 +247,7 @@ class Tracking:
 
 
 def _experiment_name(text: str) -> str:
-    """`text`, if an experiment, and the folder of its files, can be called so. Raises SettingsError."""
+    """`text`, if it is a valid name of an experiment and its artifact folder. Raises SettingsError."""
     if not text.isprintable() or len(text.encode()) > MOST_NAME_BYTES:
         problem = f"MLFLOW_EXPERIMENT_NAME has the value '{text[:80]}', which cannot be the name of an experiment"
         raise SettingsError(problem, f"Use at most {MOST_NAME_BYTES} bytes without control characters")

@@ -1,6 +1,6 @@
-"""Telling somebody outside: one JSON object posted to one URL, to an allowed host, never anywhere else.
+"""Webhook notifications: one JSON object posted to one URL on an allowed host.
 
-What is not here: what is worth telling (`operations.notification`), and trying again: the decision is kept anyway.
+What is not here: which events are sent (`operations.monitoring.notification`), and retries: the decision is stored anyway.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,14 @@ from urllib3.util import parse_url
 from openmlops.errors import NotificationError
 
 SECONDS = 5.0
-"""how long the other side may take to connect, and then to answer"""
+"""timeout in seconds to connect, and then to respond"""
 
 
 def post(url: str, content: Mapping[str, Any], allowed_hosts: Sequence[str]) -> None:
-    """Post `content` as JSON. The URL stays out of errors, because such URLs hold secrets.
+    """Post `content` as JSON. Errors do not contain the URL, because webhook URLs contain secrets.
 
-    Raises NotificationError if the host is not allowed, does not answer, or answers with anything but success; a redirect is
-    not followed.
+    Raises NotificationError if the host is not allowed, does not respond, or responds with an error; redirects are not
+    followed.
     """
     request = _prepared(url, content)
     host = _allowed(str(request.url), allowed_hosts)
@@ -33,7 +33,7 @@ def post(url: str, content: Mapping[str, Any], allowed_hosts: Sequence[str]) -> 
 
 
 def _prepared(url: str, content: Mapping[str, Any]) -> requests.PreparedRequest:
-    """The request as it will be sent. Its URL is the one to judge: what reads `url` otherwise would see another host."""
+    """The prepared request. Its URL is the one to check, because other parsers may read another host from `url`."""
     try:
         found = requests.Request("POST", url, json=dict(content)).prepare()
     except (requests.RequestException, ValueError):

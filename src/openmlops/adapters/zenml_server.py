@@ -1,4 +1,4 @@
-"""Whether a ZenML server answers, over HTTP and without importing ZenML, which takes seconds. All else is in `pipelines`."""
+"""Health and login checks of a ZenML server over HTTP, without the slow import of ZenML. All else is in `pipelines`."""
 
 import requests
 
@@ -9,7 +9,7 @@ REMEDY = "Start it, or correct ZENML_STORE_URL"
 
 
 def version_of(url: str) -> str:
-    """The version of the server at `url`. Raises ServiceUnavailable for none, or for something that is no ZenML server."""
+    """The version of the server at `url`. Raises ServiceUnavailable if it does not respond or is not a ZenML server."""
     try:
         response = requests.get(f"{url.rstrip('/')}/api/v1/info", timeout=SECONDS)
         response.raise_for_status()
@@ -21,7 +21,7 @@ def version_of(url: str) -> str:
 
 
 def log_in(url: str, user: str, password: str, api_key: str = "") -> None:
-    """Try the credentials. Raises ServiceUnavailable where the server does not take them."""
+    """Check the credentials. Raises ServiceUnavailable if the server rejects them."""
     form = {"password": api_key} if api_key else {"username": user, "password": password}
     names = "ZENML_STORE_API_KEY" if api_key else "ZENML_STORE_USERNAME and ZENML_STORE_PASSWORD"
     try:

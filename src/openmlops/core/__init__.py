@@ -1,1 +1,1 @@
-"""Numbers and decisions: numpy and frozen values. No torch, no service, no clock, no environment."""
+"""Metrics and decisions as pure functions of numpy arrays and frozen values. No torch, services, clock or environment."""

@@ -1,4 +1,4 @@
-"""Confidence intervals of a share."""
+"""Confidence intervals of a proportion."""
 
 from statistics import NormalDist
 
@@ -11,7 +11,7 @@ CONFIDENCE = 0.95
 
 
 def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Interval:
-    """The share `successes / n` with Wilson's score interval. Raises EvaluationError unless 0 <= successes <= n, n > 0."""
+    """`successes / n` with its Wilson score interval. Raises EvaluationError unless 0 <= successes <= n and n > 0."""
     if n <= 0 or not 0 <= successes <= n:
         raise EvaluationError(f"{successes} of {n} is not a share", "Give at least one image to measure on")
     z, share = NormalDist().inv_cdf((1 + confidence) / 2), successes / n

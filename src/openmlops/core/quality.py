@@ -1,6 +1,6 @@
-"""What is measured of a model, epoch by epoch and in the end, for each kind of model, and what a training comes to.
+"""Metrics as values: of each epoch, of an evaluation, for each task; and the result of a training pipeline.
 
-What is not here: how it is measured (`metrics`, `detection`).
+What is not here: how they are computed (`classification.metrics`, `detection.evaluation`).
 """
 
 from typing import Literal
@@ -11,7 +11,7 @@ from openmlops.core.types import Champion, DatasetRef, Interval, LedgerEntry, Mo
 
 
 class EpochMetrics(Value):
-    """What one epoch of training measured; each kind of model adds its own. `seconds` counts training only."""
+    """Metrics of one epoch; each task adds its own. `seconds` counts training only."""
 
     epoch: int
     loss: float
@@ -19,26 +19,26 @@ class EpochMetrics(Value):
     seconds: float
 
     def line(self) -> str:
-        """The epoch for a person."""
+        """The epoch as one line of text."""
         return f"epoch {self.epoch:>3}  loss {self.loss:.3f}  {self.seconds:.1f} s"
 
 
 class ClassifierEpoch(EpochMetrics):
-    """Of a classifier. Accuracies are shares."""
+    """Metrics of one epoch of a classifier. Accuracies are in 0..1."""
 
     train_accuracy: float
     validation_loss: float
     validation_accuracy: float
 
     def line(self) -> str:
-        """The epoch for a person."""
+        """The epoch as one line of text."""
         accuracies = f"accuracy {self.train_accuracy:.3f}  validation {self.validation_accuracy:.3f}"
         return f"epoch {self.epoch:>3}  loss {self.loss:.3f}  {accuracies}  {self.seconds:.1f} s"
 
 
 class DetectorEpoch(EpochMetrics):
-    """Of a detector. `loss` is the sum of the three losses; the validation's figures are shares, its precision and recall
-    those of the confidence with the best F1, as YOLO's own."""
+    """Metrics of one epoch of a detector. `loss` is the sum of the three losses; validation metrics are in 0..1, precision and
+    recall at the confidence with the best F1, as YOLO reports them."""
 
     box_loss: float
     class_loss: float
@@ -49,13 +49,13 @@ class DetectorEpoch(EpochMetrics):
     validation_map50_95: float
 
     def line(self) -> str:
-        """The epoch for a person."""
+        """The epoch as one line of text."""
         found = f"validation mAP@50 {self.validation_map50:.3f}  mAP@50-95 {self.validation_map50_95:.3f}"
         return f"epoch {self.epoch:>3}  loss {self.loss:.3f}  {found}  {self.seconds:.1f} s"
 
 
 class ClassScore(Value):
-    """Precision, recall and F1 of one class (shares), over `n` images that truly are of it."""
+    """Precision, recall and F1 (0..1) of one class, which has `n` images."""
 
     name: str
     precision: float
@@ -65,7 +65,7 @@ class ClassScore(Value):
 
 
 class ClassificationEvaluation(Value):
-    """Classification quality on one split. The accuracy interval is Wilson's at 95 %; calibration error is ECE, 15 bins."""
+    """Classification metrics of one split. The accuracy interval is Wilson's at 95 %; calibration error is ECE, 15 bins."""
 
     kind: Literal["classification"] = "classification"
     split: str
@@ -81,18 +81,18 @@ class ClassificationEvaluation(Value):
     confusion: tuple[tuple[int, ...], ...]
 
     def headline(self) -> tuple[str, Interval]:
-        """The one number that this kind of model is judged by, under the name that MLflow shows it with."""
+        """The primary metric, by the name that it has in MLflow."""
         return "accuracy", Interval(value=self.accuracy, low=self.accuracy_low, high=self.accuracy_high)
 
     def metrics(self) -> dict[str, float]:
-        """What MLflow shows of it, by name."""
+        """The metrics that are logged to MLflow, by name."""
         whole = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "calibration_error", "log_loss")
         classes = {f"recall/{score.name}": score.recall for score in self.classes}
         return {name: float(getattr(self, name)) for name in whole} | classes | {"images": float(self.n)}
 
 
 class DetectionScore(Value):
-    """One class (shares), over its `boxes` true boxes; precision and recall at the operating confidence and IoU 0.5."""
+    """Metrics (0..1) of one class with `boxes` true boxes; precision and recall at the operating confidence and IoU 0.5."""
 
     name: str
     map50: float
@@ -103,7 +103,7 @@ class DetectionScore(Value):
 
 
 class DetectionEvaluation(Value):
-    """Detection quality on one split of `n` images with `boxes` true boxes. Intervals: bootstrap over images at 95 %."""
+    """Detection metrics of one split of `n` images with `boxes` true boxes. Intervals: bootstrap over images at 95 %."""
 
     kind: Literal["detection"] = "detection"
     split: str
@@ -111,23 +111,23 @@ class DetectionEvaluation(Value):
     n: int
     boxes: int
     confidence: float
-    """from which a box counts as an answer, for precision, recall and confusion"""
+    """operating point: the minimum confidence of a box for precision, recall and confusion"""
     map50: Interval
     map50_95: Interval
     precision: Interval
     recall: Interval
     classes: tuple[DetectionScore, ...]
     confusion: tuple[tuple[int, ...], ...]
-    """rows truth, columns answers; the last of each is background"""
+    """rows are true classes, columns predicted ones; the last of each is background"""
     curve: tuple[float, ...]
     """precision at IoU 0.5, mean over classes, at the 101 recalls 0.00, 0.01, ... 1.00"""
 
     def headline(self) -> tuple[str, Interval]:
-        """The one number that this kind of model is judged by, under the name that MLflow shows it with."""
+        """The primary metric, by the name that it has in MLflow."""
         return "map50", self.map50
 
     def metrics(self) -> dict[str, float]:
-        """What MLflow shows of it, by name."""
+        """The metrics that are logged to MLflow, by name."""
         found: dict[str, float] = {"images": float(self.n), "boxes": float(self.boxes)}
         for name in ("map50", "map50_95", "precision", "recall"):
             interval: Interval = getattr(self, name)
@@ -136,11 +136,11 @@ class DetectionEvaluation(Value):
 
 
 Evaluation = ClassificationEvaluation | DetectionEvaluation
-"""Told apart by `kind`, also in JSON."""
+"""A union discriminated by `kind`, in JSON too."""
 
 
 class TrainingOutcome(Value):
-    """What one training pipeline came to: the object that `openmlops train --json` prints."""
+    """The result of a training pipeline: the object that `openmlops train --json` prints."""
 
     model: ModelRef
     run_id: str
@@ -151,7 +151,7 @@ class TrainingOutcome(Value):
 
     @classmethod
     def of(cls, dataset: DatasetRef, evaluation: Evaluation, model: ModelRef, decision: LedgerEntry) -> "TrainingOutcome":
-        """Put together what the steps returned. The decision of a gate always carries its verdict."""
+        """Combine the outputs of the pipeline's steps. The gate's decision always carries its verdict."""
         assert decision.verdict is not None
         return cls(
             model=model,

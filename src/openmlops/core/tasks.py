@@ -1,8 +1,8 @@
-"""What a task is: what a label, an answer and a score are, for every use case of a kind.
+"""What a task is: what labels, predictions and scores are, for all use cases of one kind.
 
-The two are in `classification_task` and `detection_task`. A task is functions of arrays; labels and answers are arrays of n
-images, dense or, where images differ in length, object arrays, so that both are indexed alike.
-What is not here: images and models (a use case), and how answers are shown over HTTP (`serving.responses`).
+The two tasks are in `classification.task` and `detection.task`. A task is a set of functions of arrays. Labels and predictions
+are arrays of n images: dense, or object arrays where the images' rows differ in length, so that both are indexed alike.
+What is not here: images and models (a use case), and predictions as HTTP responses (`serving.responses`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,59 +21,59 @@ Predictions = np.ndarray
 
 @dataclass(frozen=True)
 class Task:
-    """One kind of question that models answer about an image."""
+    """One kind of prediction, classification or detection, as functions of labels and predictions."""
 
     kind: Literal["classification", "detection"]
     score: str
-    """name of the score that models are judged by: MLflow shows it as `test_<score>`"""
+    """name of the primary metric; in MLflow it is `test_<score>`"""
     score_name: str
-    """the same for people"""
+    """its display name"""
     outputs: tuple[str, ...]
-    """names of an exported model's outputs, in their order"""
+    """names of an exported model's outputs, in order"""
     compared: tuple[str, ...]
-    """those in which an exported model must answer as the trained one does"""
+    """the outputs in which an exported model must agree with the trained one"""
 
     evaluate: Callable[[Labels, Predictions, tuple[str, ...], str, str], Evaluation]
-    """labels, answers, class names, split name, split fingerprint -> evaluation. Raises EvaluationError"""
+    """labels, predictions, class names, split name, split fingerprint -> evaluation. Raises EvaluationError"""
     score_of: Callable[[Labels, Predictions, int], Interval]
-    """labels, answers, number of classes -> the score, with its interval at 95 %"""
+    """labels, predictions, number of classes -> the primary metric with its 95 % interval"""
     floor: Callable[[np.ndarray, Labels, int], float]
-    """images, labels, number of classes -> the score of the best answer that looks at no image"""
+    """images, labels, number of classes -> the score of a constant baseline, which does not look at the images"""
     floor_of: str
-    """what that answer is, in words"""
+    """that baseline in words"""
     compare: Callable[..., Comparison]
-    """(name, labels, challenger's answers, opponent's answers, opponent's version, holdout) -> comparison on the same images"""
+    """(name, labels, challenger's predictions, opponent's predictions, opponent's version, holdout) -> paired comparison"""
     confidence: Callable[[Predictions, Labels], ConfidenceTable]
-    """validation answers, labels -> how often answers of each confidence are right. Raises DataError where none can be said"""
+    """validation predictions, labels -> accuracy by confidence. Raises DataError for a task without such a relation"""
     labelled: Callable[[Predictions, Labels, int, AccuracyEstimate | None], LabelledAccuracy | None]
-    """answers, the labels that came for them, number of classes, the estimate -> the real score; None where they do not say"""
+    """predictions, their reported labels, number of classes, the estimate -> the measured score; None if it is undefined"""
     margin: Callable[[Predictions], np.ndarray]
-    """answers -> float (n,), how decided each is; the smallest are worth labelling"""
+    """predictions -> float (n,), the confidence margin of each; the smallest are worth labelling"""
 
     pack: Callable[[Predictions], list[bytes]]
-    """answers -> one row of bytes each, for the log"""
+    """predictions -> bytes of each, for the inference log"""
     unpack: Callable[[Sequence[bytes], int], Predictions]
-    """rows of bytes, number of classes -> answers"""
+    """bytes of each, number of classes -> predictions"""
     columns: Callable[[Predictions, Sequence[str]], dict[str, Any]]
-    """answers, class names -> columns of a table, for people and for `from_columns`"""
+    """predictions, class names -> columns of a readable table, which `from_columns` reads back"""
     from_columns: Callable[[Mapping[str, Any], Sequence[str]], Predictions]
-    """columns of a table, class names -> answers"""
+    """columns of such a table, class names -> predictions"""
 
     read_label: Callable[[Any, Sequence[str]], str]
-    """what a client tells of an image's truth, class names -> the label as JSON. Raises DataError"""
+    """a label as a client reports it, class names -> the label as JSON. Raises DataError"""
     label_column: Callable[[Sequence[str | None]], list[Any]]
-    """labels as JSON, None where there is none -> a column of a table"""
+    """labels as JSON, None where missing -> a column of a table"""
     from_label_column: Callable[[Any], Labels]
-    """values of such a column, none missing -> labels"""
+    """the values of such a column, none missing -> labels"""
     labels: Callable[[Sequence[str]], Labels]
     """labels as JSON -> labels"""
     as_json: Callable[[Any], str]
     """one label -> JSON"""
     as_feedback: Callable[[Any], Any]
-    """one label -> what a client sends for it, and `read_label` reads"""
+    """one label -> what a client sends to report it, which `read_label` reads"""
     within: Callable[[Any, np.ndarray], Any]
-    """one label as somebody told it, its image -> the label cut to it; None if it speaks of what lies outside"""
+    """one reported label, its image -> the label clipped to the image; None if it does not fit the image"""
     moved: Callable[[Labels, np.ndarray, str, int, int], Labels]
-    """labels, images, corruption, severity, seed -> the labels of `corrupt(images, ...)`"""
+    """labels, images, corruption, severity, seed -> the labels that fit `corrupt(images, ...)`"""
     renamed: Callable[[str, Sequence[str], Sequence[str]], str | None]
-    """a label as JSON, its class names, others -> the label among those; None if a class is not one of them"""
+    """a label as JSON, its class names, other class names -> the label in terms of those; None if a class is not among them"""

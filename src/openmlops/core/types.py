@@ -1,7 +1,7 @@
-"""The values that travel: between pipeline steps, into MLflow, over HTTP and out of `--json`.
+"""The values that are passed between pipeline steps, to MLflow, over HTTP and printed by `--json`.
 
-What is here: small frozen pydantic values, JSON both ways. What is not: images, weights, arrays; those stay in files
-and are named by the references (`DatasetRef`, `SplitsRef`, `TrainedRef`, `ExportRef`, `ModelRef`).
+What is here: small frozen pydantic models that serialise to JSON and back. What is not: images, weights and arrays; those
+stay in files, which the references name (`DatasetRef`, `SplitsRef`, `TrainedRef`, `ExportRef`, `ModelRef`).
 """
 
 import re
@@ -13,14 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from openmlops.errors import SettingsError
 
 SOUNDS_SECRET = re.compile(r"password|passwd|secret|token|credential|(api|access|private)_?key", re.IGNORECASE)
-"""names whose values are recorded nowhere"""
+"""names whose values are never logged"""
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
 def model_name(text: str) -> str:
-    """`text`, if a registered model can be called so. Raises SettingsError.
+    """`text`, if it is a valid name of a registered model. Raises SettingsError.
 
-    Such a name is the same in a path, a URL, a filter of MLflow's and a shell, and cannot lead out of a folder.
+    Such a name needs no escaping in a path, a URL, an MLflow filter or a shell, and cannot leave a folder.
     """
     if not _MODEL_NAME.fullmatch(text):
         problem = f"'{text[:80]}' cannot be the name of a model"
@@ -35,7 +35,7 @@ class Value(BaseModel):
 
 
 class Interval(Value):
-    """An estimate with its confidence interval, all three in the unit of the estimate."""
+    """An estimate with the bounds of its confidence interval, all in the unit of the estimate."""
 
     value: float
     low: float
@@ -52,7 +52,7 @@ class DatasetRef(Value):
 
 
 class Problem(Value):
-    """One thing that validation found: `what`, `where` (a file), the first five `rows` and how many in all (`count`)."""
+    """One problem found by validation: `what`, `where` (a file), the first five `rows` and the total `count`."""
 
     what: str
     where: str
@@ -68,7 +68,7 @@ class Problem(Value):
 
 
 class ValidationReport(Value):
-    """What was checked and found. `passed` is False when any problem blocks."""
+    """The result of validation. `passed` is False if any problem is blocking."""
 
     dataset: DatasetRef
     problems: tuple[Problem, ...] = ()
@@ -80,7 +80,7 @@ class ValidationReport(Value):
 
 
 class SplitsRef(Value):
-    """Row indices of the three splits in an `.npz` at `path`; `fingerprint` is the SHA-256 of what they contain."""
+    """Row indices of the three splits in an `.npz` at `path`; `fingerprint` is the SHA-256 of their content."""
 
     dataset: DatasetRef
     path: str
@@ -93,7 +93,7 @@ class SplitsRef(Value):
 
 
 class Preprocessing(Value):
-    """What the first layer of the model subtracts and divides by: per channel (RGB), in pixel units 0..255."""
+    """Normalisation in the model's first layer: mean and standard deviation per channel (RGB), in pixel units 0..255."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -109,12 +109,12 @@ class TrainedRef(Value):
     epochs: int
     seconds: float
     ended_at: datetime
-    """when the training ended: the time of all that is measured of it, however often it is measured"""
+    """when the training ended: the timestamp of its metrics, however often they are computed"""
     resumed: bool = False
 
 
 class ExportRef(Value):
-    """A folder with everything one model version consists of, sealed by `manifest.json`; `sha256` is that of the manifest."""
+    """A folder with all files of one model version, sealed by `manifest.json`; `sha256` is that of the manifest."""
 
     path: str
     sha256: str
@@ -123,7 +123,7 @@ class ExportRef(Value):
 
 
 class ModelRef(Value):
-    """One registered version. `sha256` is that of its manifest: two versions with one `sha256` are the same model."""
+    """One registered version. `sha256` is that of its manifest: versions with equal `sha256` are the same model."""
 
     name: str
     version: int
@@ -134,7 +134,7 @@ class ModelRef(Value):
 
 
 class Comparison(Value):
-    """Two models on the same images. `difference` is challenger minus opponent, in the unit of the metric."""
+    """A paired comparison of two models on the same images. `difference` is challenger minus opponent, in the metric's unit."""
 
     name: str
     opponent: int
@@ -150,7 +150,7 @@ class Comparison(Value):
 
 
 class Verdict(Value):
-    """What the gate says of a challenger, why in words, and the comparisons behind it."""
+    """The gate's outcome for a challenger, its reasons, and the comparisons behind it."""
 
     outcome: Literal["promote", "reject", "inconclusive"]
     reasons: tuple[str, ...]
@@ -161,7 +161,7 @@ class Verdict(Value):
 
 
 class LedgerEntry(Value):
-    """One row of the ledger. `champion` is who is in production after it; `hash` covers all the rest and `previous`."""
+    """One row of the ledger. `champion` is the version in production after it; `hash` covers all other fields."""
 
     model: str
     sequence: int
@@ -179,6 +179,6 @@ class LedgerEntry(Value):
 
 
 class Champion(Value):
-    """Who is in production; `version` is None when nobody is."""
+    """The version in production, None if there is none."""
 
     version: int | None

@@ -1,8 +1,8 @@
-"""Checks of labelled images that hold for any classification data set. Each returns the problems that it found.
+"""Checks of labelled images that apply to any classification data set. Each returns the problems it found.
 
-What is here: arrays in, `Problem`s out, blocking where training on the data would be wrong, else a report. What is not:
-reading files, and what one data set's files must hold (its use case).
-Claim: all checks of 60,000 images of 32x32 take about 2.5 cpu-seconds (numpy 2.4), most of it looking for near duplicates.
+What is here: arrays in, `Problem`s out; blocking ones where training on the data would be wrong, warnings otherwise. What is
+not: reading files, and what the files of one data set must contain (its use case).
+Claim: all checks of 60,000 images of 32x32 take about 2.5 cpu-seconds (numpy 2.4), most of it the near-duplicate search.
 """
 
 import hashlib
@@ -14,14 +14,14 @@ import numpy as np
 from openmlops.core.types import Problem
 
 DUPLICATE_SHARE = 0.01
-"""Share of the test images that may also be training images before the test says nothing any more."""
+"""Share of test images that may also be training images; above it the test metrics are meaningless, and training is blocked."""
 CONSTANT_SHARE = 0.01
-"""Share of images of one colour in a file above which the file is broken rather than dull."""
+"""Share of single-colour images in a file above which the file counts as broken."""
 RARE_SHARE = 0.1
-"""A class with less than this share of the mean class count is reported as rare."""
+"""A class with fewer images than this share of the mean class count is reported as rare."""
 NEAR_BITS = 4
-"""Bits of 64 by which the perceptual hashes of near duplicates differ at most. In CIFAR-10 that names 68 test images, of
-which 97 % have the label of their near duplicate; at 7 bits half of those named are chance."""
+"""Largest Hamming distance (of 64 bits) between the perceptual hashes of near duplicates. In CIFAR-10 it finds 68 test images,
+of which 97 % have the label of their near duplicate; at 7 bits half of the matches are chance."""
 SHOWN_ROWS = 5
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -29,13 +29,13 @@ _GRID = (8, 9)
 
 
 def problem(what: str, where: str, rows: Iterable[int] = (), blocking: bool = True) -> Problem:
-    """A problem of these rows: the first five are kept, all are counted."""
+    """A problem with these rows: the first five are kept, all are counted."""
     listed = [int(row) for row in rows]
     return Problem(what=what, where=where, rows=tuple(listed[:SHOWN_ROWS]), count=max(len(listed), 1), blocking=blocking)
 
 
 def fewer(problems: Iterable[Problem]) -> list[Problem]:
-    """The first five of each kind, and how many more there are."""
+    """The first five problems of each kind, and one that counts the rest."""
     kept, counts = [], Counter[tuple[str, bool]]()
     for each in problems:
         counts[each.what, each.blocking] += 1
@@ -48,13 +48,13 @@ def fewer(problems: Iterable[Problem]) -> list[Problem]:
 
 
 def listed(what: str, where: str, examples: list[str], blocking: bool) -> Problem:
-    """A problem of files, of which the first five are named."""
+    """A problem with files, the first five of which are named."""
     shown = "; ".join(examples[:SHOWN_ROWS]) + ("; ..." if len(examples) > SHOWN_ROWS else "")
     return Problem(what=f"{what}: {shown}", where=where, count=len(examples), blocking=blocking)
 
 
 def check_array(array: object, dtype: str, columns: int, where: str) -> list[Problem]:
-    """Is it a two-dimensional array of this dtype with this many columns and at least one row?"""
+    """Check that it is a two-dimensional array of this dtype with this many columns and at least one row."""
     if not isinstance(array, np.ndarray):
         return [problem(f"data is a {type(array).__name__}, not an array", where)]
     if array.dtype != np.dtype(dtype):
@@ -65,7 +65,7 @@ def check_array(array: object, dtype: str, columns: int, where: str) -> list[Pro
 
 
 def check_labels(labels: Sequence[object] | np.ndarray, rows: int, classes: int, where: str) -> list[Problem]:
-    """Are there as many labels as rows, all whole numbers from 0 to `classes` - 1?"""
+    """Check that there is one label per row, each an integer from 0 to `classes` - 1."""
     found = []
     if len(labels) != rows:
         found.append(problem(f"there are {len(labels)} labels for {rows} images", where))
@@ -81,7 +81,7 @@ def _is_label(label: object, classes: int) -> bool:
 
 
 def check_balance(labels: np.ndarray, names: Sequence[str], where: str) -> list[Problem]:
-    """Has every class images? A class with far fewer than the mean is only reported."""
+    """Check that every class has images. A class with far fewer than the mean is only a warning."""
     counts = np.bincount(labels, minlength=len(names))
     absent = [name for name, count in zip(names, counts, strict=True) if count == 0]
     rare = [f"{name} ({count})" for name, count in zip(names, counts, strict=True) if 0 < count < RARE_SHARE * counts.mean()]
@@ -92,7 +92,7 @@ def check_balance(labels: np.ndarray, names: Sequence[str], where: str) -> list[
 
 
 def check_constant(images: np.ndarray, where: str) -> list[Problem]:
-    """Images (n, ...) all of whose values are equal: black, white, or never written. Blocking above CONSTANT_SHARE."""
+    """Find images (n, ...) whose values are all equal: black, white or never written. Blocking above CONSTANT_SHARE."""
     flat = images.reshape(len(images), -1)
     rows = np.flatnonzero((flat == flat[:, :1]).all(axis=1))
     if not len(rows):
@@ -101,10 +101,10 @@ def check_constant(images: np.ndarray, where: str) -> list[Problem]:
 
 
 def check_duplicates(train: np.ndarray, test: np.ndarray, where_train: str, where_test: str) -> list[Problem]:
-    """Images (n, height, width, 3) of `test` that are in `train`, exactly or nearly, and repeats inside `train`.
+    """Find images (n, height, width, 3) of `test` that are exact or near duplicates of `train`, and repeats inside `train`.
 
-    Exact ones in more than DUPLICATE_SHARE of the test images block; near ones (within NEAR_BITS of each other's
-    perceptual hash, not equal) and repeats are reported.
+    Exact duplicates in more than DUPLICATE_SHARE of the test images are blocking. Near duplicates (perceptual hashes within
+    NEAR_BITS, not equal) and repeats are warnings.
     """
     in_train = content_hashes(train)
     known = set(in_train)
@@ -124,19 +124,19 @@ def check_duplicates(train: np.ndarray, test: np.ndarray, where_train: str, wher
 
 
 def content_hashes(images: np.ndarray) -> list[bytes]:
-    """SHA-256 of the size and the pixels of each of n images: equal if and only if the images are.
+    """SHA-256 over size and pixels of each of n images: equal if and only if the images are.
 
-    Images are an array (n, height, width, 3), or an object array (n,) of images of different sizes; both give the same.
+    Images are an array (n, height, width, 3), or an object array (n,) of images of different sizes; the hashes are the same.
     """
     return [hashlib.sha256(b"%d %d " % image.shape[:2] + image.tobytes()).digest() for image in images]
 
 
 def perceptual_hashes(images: np.ndarray) -> np.ndarray:
-    """float32 (n, 64), each 1 or -1: the signs of the differences between horizontal neighbours on a 8x9 grid of mean luma.
+    """float32 (n, 64) of 1 and -1: a difference hash, the signs of horizontal differences on an 8x9 grid of mean luma.
 
-    Two rows with the dot product d differ in (64 - d) / 2 bits. It survives a change of brightness or contrast and most
-    recompressions; it is not proof of anything. Images (n, h, w, 3), or an object array (n,) of different sizes; those of less
-    than 8x9 pixels repeat some in the grid.
+    Two rows with the dot product d differ in (64 - d) / 2 bits. The hash survives changes of brightness or contrast and most
+    recompression; equal hashes prove nothing. Images (n, h, w, 3), or an object array (n,) of different sizes; images below
+    8x9 pixels repeat pixels in the grid.
     """
     if images.dtype == object:
         return _hashes_by_size(images)
@@ -148,7 +148,7 @@ def perceptual_hashes(images: np.ndarray) -> np.ndarray:
 
 
 def _hashes_by_size(images: np.ndarray) -> np.ndarray:
-    """Perceptual hashes of an object array: of the images of each size together."""
+    """Perceptual hashes of an object array, computed per image size."""
     rows_of: dict[tuple[int, ...], list[int]] = {}
     for row, image in enumerate(images):
         rows_of.setdefault(image.shape, []).append(row)
@@ -159,13 +159,13 @@ def _hashes_by_size(images: np.ndarray) -> np.ndarray:
 
 
 def _sum_over(values: np.ndarray, axis: int, cells: int) -> np.ndarray:
-    """Sums of `cells` nearly equal runs along `axis`, float32 (exact up to 2**24)."""
+    """Sums over `cells` nearly equal intervals of `axis`, float32 (exact up to 2**24)."""
     edges = np.linspace(0, values.shape[axis], cells + 1).astype(int)
     return np.add.reduceat(values, edges[:-1], axis=axis, dtype=np.float32)
 
 
 def near_duplicates(test: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """bool (n of test,): has an image of `train` within NEAR_BITS of its perceptual hash; equal images are among them."""
+    """bool (n of test,): `train` has an image whose perceptual hash is within NEAR_BITS; equal images included."""
     if not len(train):
         return np.zeros(len(test), bool)
     known = perceptual_hashes(train).T

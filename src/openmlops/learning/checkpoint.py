@@ -1,8 +1,8 @@
-"""One checkpoint a training: written whole, resumed only by the very same training, held by one process at a time.
+"""One checkpoint per training: written atomically, resumed only by the same training, locked by one process at a time.
 
-The same training is the same key: data, configuration, code, and what it computes with. A process that is killed leaves
-its checkpoint and loses its lock with its life; a second process that asks for a training under way is refused.
-What is not here: when to save, and what the state is made of (`loop`).
+A training is identified by its key: data, configuration, code, and device. A killed process leaves its checkpoint, and its
+lock is released with it; a second process that starts the same training meanwhile is rejected.
+What is not here: when to save, and the content of the state (`loop`).
 """
 
 import hashlib
@@ -22,18 +22,18 @@ from openmlops.files import replacing
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The file `path` and the `key` that must stand in it."""
+    """The checkpoint file `path`, valid only if it carries `key`."""
 
     path: Path
     key: str
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write tensors and plain values; when this returns they survive a kill."""
+        """Write tensors and plain values durably: once this returns they survive a kill."""
         with replacing(self.path) as beside:
             torch.save({"key": self.key, "state": state}, beside)
 
     def load(self) -> dict[str, Any] | None:
-        """The state that was saved, or None if there is none. Loads no code. Raises TrainingError for an unreadable file."""
+        """The saved state, or None if there is none. Runs no code from the file. Raises TrainingError if it is unreadable."""
         if not self.path.exists():
             return None
         try:
@@ -44,14 +44,15 @@ class Checkpoint:
         return saved["state"] if saved["key"] == self.key else None
 
     def remove(self) -> None:
-        """Forget the training."""
+        """Delete the checkpoint."""
         self.path.unlink(missing_ok=True)
 
 
 @contextmanager
 def exclusive(folder: Path, key: str) -> Iterator[Checkpoint]:
-    """The checkpoint of the training `key` in `folder`, for this process alone. A training that fails (TrainingError)
-    removes it, so that what could not end well is not resumed; any other end leaves it. Raises TrainingError if it is taken.
+    """Lock the checkpoint of the training `key` in `folder` for this process. Raises TrainingError if another holds it.
+
+    A failed training (TrainingError) deletes it, so that it is not resumed; any other exit keeps it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(key.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""How `learning.loop.fit` trains: one flat value, every number with its unit. What the network looks like is not here."""
+"""The configuration of `learning.loop.fit`: one flat value, every number with its unit. The architecture is not here."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from openmlops.core.types import Value
 
 
 class FitConfig(Value):
-    """At most one of `epochs`, `budget` and `steps`. A resolved configuration has `steps`, and its device filled in."""
+    """Set at most one of `epochs`, `budget` and `steps`. A resolved configuration has `steps` and the device filled in."""
 
     epochs: float | None = Field(None, gt=0, description="passes over the training images; a fraction is allowed")
     budget: float | None = Field(None, gt=0, description="seconds of training; becomes `steps` once, by timing real steps")
@@ -40,7 +40,7 @@ class FitConfig(Value):
 
 
 def one_length(epochs: float | None, budget: float | None, steps: int | None) -> None:
-    """Raise ValueError if the length of a training is given in more than one way."""
+    """Raise ValueError if more than one of the three lengths of a training is set."""
     lengths = {"epochs": epochs, "budget": budget, "steps": steps}
     given = [name for name, length in lengths.items() if length is not None]
     if len(given) > 1:

@@ -1,6 +1,6 @@
-"""Where a training computes: device, precision and threads, chosen once and recorded. Nothing is set at import.
+"""Device, precision and threads of a training, resolved once and recorded. Nothing is set at import.
 
-One code path serves CPU and GPU; what differs is these three values. Bit-equal repetition is promised on the CPU only.
+CPU and GPU share one code path and differ in these three values only. Bit-exact reproducibility holds on the CPU only.
 """
 
 import os
@@ -15,7 +15,7 @@ from openmlops.learning.config import FitConfig
 
 
 class Compute(Value):
-    """A resolved choice: `device` cpu or cuda, `precision` float32 or bfloat16 (of products only), CPU `threads`."""
+    """Resolved: `device` cpu or cuda, `precision` float32 or bfloat16 (autocast of matrix products), CPU `threads`."""
 
     device: str
     precision: str
@@ -23,7 +23,7 @@ class Compute(Value):
 
     @classmethod
     def of(cls, config: FitConfig) -> "Compute":
-        """Resolve what the configuration leaves to the machine. Raises TrainingError for a GPU that is not there."""
+        """Resolve what the configuration leaves open. Raises TrainingError for a GPU that is not available."""
         if config.device == "cuda" and not torch.cuda.is_available():
             raise TrainingError("The device is 'cuda', but torch sees no GPU", "Use --device cpu, or install the GPU's driver")
         device = config.device
@@ -36,10 +36,10 @@ class Compute(Value):
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Threads and deterministic kernels as this choice needs them; the process's own, and its random state, come back."""
+        """Set threads and deterministic kernels inside the block; the process's own settings and random state are restored."""
         threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
         torch.set_num_threads(self.threads)
-        # use_deterministic_algorithms does the same, after it has imported torch's compiler for two seconds
+        # use_deterministic_algorithms would do the same, but imports torch's compiler first (two seconds)
         torch.set_deterministic_debug_mode("error" if self.device == "cpu" else "default")
         try:
             with torch.random.fork_rng():
@@ -54,5 +54,5 @@ class Compute(Value):
 
 
 def cores() -> int:
-    """CPU cores that this process may use; `taskset` and cpusets count, a container's CPU quota does not."""
+    """CPU cores that this process may use; respects `taskset` and cpusets, not a container's CPU quota."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,8 +1,8 @@
-"""A trained module as files that others answer with: ONNX (served), TorchScript, safetensors, and a golden batch.
+"""Export of a trained module: ONNX (served), TorchScript, safetensors, and a golden batch.
 
-The exported graph takes raw images, uint8 (n, height, width, 3), because the module's first layer normalises them: training,
+The exported graph takes raw images, uint8 (n, height, width, 3), and normalises them in its first layer, so that training,
 serving and monitoring cannot differ. What is not here: the registry's folder around these files (release/exporting.py), and
-how a use case's network becomes a module with these outputs (its `served`; for classifiers it is here).
+how a use case's network becomes a module with these outputs (its `served`; that of classifiers is here).
 """
 
 import copy
@@ -43,7 +43,7 @@ class ServedClassifier(nn.Module):
 
 
 class Eager:
-    """A served module, answering in eager torch on the CPU as `OnnxModel` does through ONNX Runtime."""
+    """A served module run in eager torch on the CPU, with the interface of `OnnxModel`."""
 
     def __init__(self, served: nn.Module, outputs: tuple[str, ...]) -> None:
         self._served = served.cpu().eval()
@@ -51,7 +51,7 @@ class Eager:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, 3) of the images that it takes."""
+        """(height, width, 3) of the input images."""
         shape: tuple[int, int, int] = self._served.image_shape  # type: ignore[assignment]
         return shape
 
@@ -72,13 +72,13 @@ def export(
     golden_images: np.ndarray,
     bound: float,
 ) -> float:
-    """Write the files into `folder` and return the parity: the largest difference of an output that is `compared`, as a share
-    of the largest value of that output where that is above 1.
+    """Write the files into `folder` and return the parity: the largest difference in an output that is `compared`, relative to
+    the largest value of that output where that is above 1.
 
-    `served` maps uint8 (n, height, width, 3) to `outputs` and is left as it is; the weights are those of its `model`.
-    `golden_images`, n >= 2, are answered by eager torch, ONNX Runtime and TorchScript; GOLDEN_FILE keeps them with the eager
-    answers. Raises ExportError if a value differs by more than `bound`, or the largest of a row is another; then nothing is
-    written. The same module gives the same bytes, but for TorchScript, which numbers its classes within a process.
+    `served` maps uint8 (n, height, width, 3) to `outputs` and is not modified; the weights are those of its `model`. Eager
+    torch, ONNX Runtime and TorchScript predict on `golden_images`, n >= 2, which GOLDEN_FILE keeps with the eager outputs.
+    Raises ExportError if a value differs by more than `bound` or the argmax of a row differs; nothing is written then. The
+    same module gives the same bytes, except for TorchScript, which numbers its classes within a process.
     """
     served = copy.deepcopy(served).cpu().eval().requires_grad_(False)
     eager = _outputs(served, golden_images, outputs)
@@ -98,14 +98,14 @@ def export(
 
 
 def _outputs(model: nn.Module, images: np.ndarray, outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """What a served module, eager or scripted, answers for uint8 (n, height, width, 3), by name, float32."""
+    """Outputs of a served module, eager or scripted, for uint8 (n, height, width, 3), by name, float32."""
     with torch.inference_mode():
         found = model(torch.from_numpy(images))
     return {name: tensor.float().numpy() for name, tensor in zip(outputs, found, strict=True)}
 
 
 def _write_graphs(served: nn.Module, outputs: tuple[str, ...], images: np.ndarray, onnx: Path, torchscript: Path) -> nn.Module:
-    """Write both graphs, batch size free, and read TorchScript back. Deprecated exporters; the successor needs onnxscript."""
+    """Write both graphs with a dynamic batch size; return the reloaded TorchScript. The newer exporter needs onnxscript."""
     example = torch.from_numpy(images)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -120,7 +120,7 @@ def _write_graphs(served: nn.Module, outputs: tuple[str, ...], images: np.ndarra
             opset_version=OPSET,
             dynamo=False,
         )
-        buffer = io.BytesIO()  # a path would put its temporary name into the archive
+        buffer = io.BytesIO()  # a path would put the temporary file's name into the archive
         torch.jit.save(torch.jit.trace(served, (example,), check_trace=False), buffer)
         torchscript.write_bytes(buffer.getvalue())
         return torch.jit.load(torchscript)
@@ -144,11 +144,11 @@ def _parity(
 
 
 def _gap(expected: np.ndarray, found: np.ndarray) -> float:
-    """Infinite where either is not finite: max() would lose a NaN."""
+    """Largest relative difference; infinite if a value is not finite, because max() would lose a NaN."""
     gap = float(np.abs(expected - found).max()) / max(1.0, float(np.abs(expected).max()))
     return gap if np.isfinite(gap) else float("inf")
 
 
 def _decided_otherwise(expected: np.ndarray, found: np.ndarray) -> int:
-    """Rows (n, classes) whose largest value is another."""
+    """Number of rows (n, classes) whose argmax differs."""
     return int((expected.argmax(axis=1) != found.argmax(axis=1)).sum()) if expected.ndim == 2 else 0

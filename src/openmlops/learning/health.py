@@ -1,7 +1,7 @@
-"""Is this training going anywhere? Stops one that cannot end well, with the step, the numbers and a remedy.
+"""Health checks of a training: stop one that diverges or does not learn, with the step, the numbers and a remedy.
 
-Chance level is the loss of the best constant answer: the entropy of the (smoothed) label frequencies. What is not here:
-whether a model is good; that is the gate's question.
+Chance level is the loss of the best constant prediction: the entropy of the (smoothed) label frequencies. What is not here:
+whether a model is good, which the gate decides.
 """
 
 import math
@@ -11,13 +11,13 @@ import numpy as np
 from openmlops.errors import TrainingError
 
 PATIENCE = 20
-"""steps after which there must be a sign of learning; judged at the end of an epoch"""
+"""steps after which the model must have begun to learn; checked at the end of an epoch"""
 MARGIN = 0.99
-"""share of the chance-level loss that the second half of an epoch must stay below"""
+"""share of the chance-level loss that the mean loss of an epoch's second half must stay below"""
 
 
 def chance_loss(labels: np.ndarray, smoothing: float) -> float:
-    """Cross-entropy in nats of always answering the label frequencies of `labels` (n,), targets smoothed."""
+    """Cross-entropy in nats of always predicting the label frequencies of `labels` (n,), with smoothed targets."""
     shares = np.bincount(labels) / len(labels)
     target = (1 - smoothing) * shares + smoothing / len(shares)
     return float(-sum(p * math.log(p) for p in target if p > 0))
@@ -33,8 +33,8 @@ def require_finite(loss: float, step: int, lr: float) -> None:
 
 
 def require_learning(late_loss: float, chance: float, predictions: np.ndarray, truth: np.ndarray, step: int, lr: float) -> None:
-    """Raise TrainingError if the mean loss of an epoch's second half is at chance level, or every one of `answers` (n,)
-    is the same while `truth` (n,) is not."""
+    """Raise TrainingError if the mean loss of an epoch's second half is at chance level, or all `predictions` (n,) are the
+    same class while `truth` (n,) is not."""
     remedy = "Check that the labels belong to the images, and lower the learning rate (--lr)"
     if step < PATIENCE:
         return

@@ -1,7 +1,7 @@
-"""The training loop: a classifier on uint8 images in memory, from first weights to last, resumable after any kill.
+"""The training loop: trains a classifier on uint8 images in memory, resumable after any kill.
 
-What is covered: batches, augmentation, progressive image size, schedule, checkpoints, a budget in seconds, early stop when
-hopeless. What is not: the network, where metrics go (`on_epoch`), and any judgement of the result.
+What is here: batches, augmentation, progressive image size, schedule, checkpoints, a budget in seconds, early stopping of a
+training that does not learn. What is not: the network, logging of metrics (`on_epoch`), and evaluation of the result.
 """
 
 import copy
@@ -32,7 +32,7 @@ MEASURED_SECONDS = 1.5
 
 @dataclass(frozen=True)
 class FitData:
-    """Images uint8 (n, h, w, 3), labels int64 (n,), all in memory."""
+    """Images uint8 (n, h, w, 3) and labels int64 (n,), in memory."""
 
     train_images: np.ndarray
     train_labels: np.ndarray
@@ -42,7 +42,7 @@ class FitData:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands after `step` of `total`: mean loss and, of a classifier, accuracy (share) of the epoch so far."""
+    """Progress after `step` of `total`: mean loss and, for a classifier, accuracy (0..1) of the epoch so far."""
 
     step: int
     total: int
@@ -57,8 +57,8 @@ OnStep = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training did. `config` has the resolved length, device, precision and threads: training with it again, on
-    the same machine, gives the same weights. `seconds` counts training steps only, over all resumed parts."""
+    """The result of a training. `config` has the resolved length, device, precision and threads: training with it again on
+    the same machine gives the same weights. `seconds` counts training steps only, summed over all resumed parts."""
 
     history: tuple[EpochMetrics, ...]
     seconds: float
@@ -67,7 +67,7 @@ class FitResult:
 
     @property
     def epochs(self) -> int:
-        """Epochs begun, the last perhaps not whole."""
+        """Epochs begun; the last may be incomplete."""
         return len(self.history)
 
 
@@ -84,11 +84,11 @@ def fit(
 ) -> FitResult:
     """Train `model` (raw images (n, 3, h, w) -> logits, embedding) in place; it ends on the CPU in evaluation mode.
 
-    `folder` holds the checkpoint of an interrupted training; it is resumed only by the same `key` (of data, configuration
-    and code) on the same compute and torch. `on_start` is called when this process holds the training, before its first
-    step; `on_epoch` when the epoch's checkpoint is durable, and not again for epochs before a resume: those are in the
-    result's history. Raises TrainingError if the loss is not finite, if nothing is learned, or if another process runs
-    the same training; in the first two cases the checkpoint is removed.
+    `folder` holds the checkpoint of an interrupted training. It is resumed only with the same `key` (of data, configuration
+    and code) on the same device and torch version. `on_start` is called once this process holds the lock, before the first
+    step; `on_epoch` once the epoch's checkpoint is durable, and not again for epochs before a resume, which are in the
+    result's history. Raises TrainingError if the loss is not finite, if the model does not learn, or if another process runs
+    the same training; in the first two cases the checkpoint is deleted.
     """
     compute = Compute.of(config)
     identity = f"{key} {compute.model_dump_json()} torch {torch.__version__}"
@@ -108,7 +108,7 @@ def fit(
 
 
 class _Training:
-    """The state of one training, and the steps that move it on. `state` is all that the next step depends on."""
+    """One training in progress. `state` is everything that the next step depends on."""
 
     def __init__(self, model: nn.Module, data: FitData, config: FitConfig, compute: Compute) -> None:
         self.config, self.compute = config, compute
@@ -130,7 +130,7 @@ class _Training:
         return torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain values: what a checkpoint holds."""
+        """Tensors and plain values for a checkpoint."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -154,7 +154,7 @@ class _Training:
         self.history = [ClassifierEpoch(**metrics) for metrics in state["history"]]
 
     def resolve_length(self) -> int:
-        """Steps in all. A budget is divided by the duration of real steps, which leave no trace in the state."""
+        """Total number of steps. A budget is divided by the duration of trial steps, which do not change the state."""
         config = self.config
         if config.steps is not None:
             return config.steps
@@ -177,7 +177,7 @@ class _Training:
         return (time.perf_counter() - started) / steps
 
     def run(self, checkpoint: Checkpoint, on_epoch: OnEpoch, on_step: OnStep) -> None:
-        """Train to the end; each epoch is checkpointed before it is reported."""
+        """Train to the end. Each epoch is checkpointed before it is reported."""
         while self.step < self.total:
             metrics = self._epoch(on_step)
             self.history.append(metrics)
@@ -215,7 +215,7 @@ class _Training:
         )
 
     def _train_on(self, rows: torch.Tensor, size: int, rate: float) -> tuple[float, float]:
-        """One step on the images `rows` at `size` pixels; loss and accuracy before it."""
+        """One step on the images `rows` at `size` pixels; returns loss and accuracy before it."""
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * rate
         images, labels = self._augmented(rows, size)
@@ -237,7 +237,7 @@ class _Training:
 
     @torch.inference_mode()
     def _validate(self) -> tuple[float, np.ndarray]:
-        """Mean cross-entropy in nats, not smoothed, and answers int64 (n,), in float32 as the model is served."""
+        """Mean cross-entropy in nats without smoothing, and predicted classes int64 (n,), in float32 as in serving."""
         self.model.eval()
         images, labels = self.validation
         batches = [self.model(batch.permute(0, 3, 1, 2))[0] for batch in images.split(EVALUATION_BATCH)]
@@ -245,7 +245,7 @@ class _Training:
         return F.cross_entropy(logits, labels).item(), logits.argmax(1).cpu().numpy()
 
     def _rate(self) -> float:
-        """The schedule's share of the peak rates at this step: up in a straight line, then down to 0."""
+        """The schedule: the share of the peak learning rates at this step; linear warm-up, then linear decay to 0."""
         done, warmup = self.step / self.total, self.config.warmup
         return min((self.step + 1) / (warmup * self.total), 1.0) if done < warmup else (1 - done) / (1 - warmup)
 

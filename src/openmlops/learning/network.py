@@ -1,8 +1,8 @@
-"""A compact residual network for small images: raw pixels in, logits and an embedding out. Normalisation is its first layer.
+"""A compact residual network for small images: raw pixels in, logits and embedding out. Normalisation is its first layer.
 
-Of the kind that the CIFAR-10 speedruns use (airbench, Keller Jordan 2024): patches of 2x2 pixels whitened by fixed filters,
-then groups of two 3x3 convolutions with batch normalisation, the second one residual. What is not here: how wide it is and how
-it is trained (its use case, and `loop`).
+The architecture follows the CIFAR-10 speedruns (airbench, Keller Jordan 2024): 2x2 patches whitened by fixed filters, then
+groups of two 3x3 convolutions with batch normalisation, the second one residual. What is not here: its width and how it is
+trained (the use case, and `loop`).
 """
 
 import torch
@@ -12,9 +12,9 @@ from torch import nn
 from openmlops.core.types import Preprocessing
 
 PATCH = 2
-"""pixels of a side of the whitened patches"""
+"""side of the whitened patches in pixels"""
 LOGIT_SCALE = 1 / 3
-"""what the last layer's answers are multiplied by: keeps the first steps calm"""
+"""factor on the logits; keeps the first steps stable"""
 
 
 class Normalize(nn.Module):
@@ -34,7 +34,7 @@ class Normalize(nn.Module):
 
 
 class Group(nn.Module):
-    """Two 3x3 convolutions; the first halves the image's sides, the second is added to what it was given."""
+    """Two 3x3 convolutions; the first is followed by pooling that halves the sides, the second has a skip connection."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def fit_whitening(self, images: torch.Tensor) -> None:
-        """Make the first layer the principal components of the patches of `images`, at unit variance, and their negatives."""
+        """Set the first layer to the principal components of the patches of `images`, at unit variance, and their negatives."""
         patches = F.unfold(self.normalize(images), PATCH).transpose(1, 2).flatten(0, 1)
         variances, components = torch.linalg.eigh(patches.T @ patches / len(patches))
         filters = (components / (variances + 5e-4).sqrt()).T.view(-1, 3, PATCH, PATCH)
@@ -83,7 +83,7 @@ class Network(nn.Module):
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
-    """Batch normalisation that learns a bias but no scale: the filters after it have a fixed norm."""
+    """Batch normalisation with a learned bias but no scale, because the filters after it have a fixed norm."""
     norm = nn.BatchNorm2d(channels, momentum=0.4)
     norm.weight.requires_grad_(False)
     return norm

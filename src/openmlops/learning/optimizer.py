@@ -1,8 +1,8 @@
-"""Muon for convolution filters and Nesterov SGD for the rest, in one optimizer with one state.
+"""Muon for convolution filters and Nesterov SGD for all other weights, in one optimizer with one state.
 
 Muon (Keller Jordan et al., 2024) replaces a filter's momentum by the nearest matrix whose singular values are all about 1,
-so that every direction of the filter learns at the same speed. torch.optim.Muon takes 2-D weights only; here a filter
-(o, i, h, w) counts as the matrix (o, i*h*w), and is kept at the norm sqrt(o): batch normalisation makes its scale meaningless.
+so that all directions learn at the same rate. torch.optim.Muon takes 2-D weights only; here a filter (o, i, h, w) is treated as
+the matrix (o, i*h*w) and kept at the norm sqrt(o), because batch normalisation makes its scale irrelevant.
 """
 
 from collections.abc import Iterable
@@ -14,18 +14,18 @@ from torch import nn
 from openmlops.learning.config import FitConfig
 
 ITERATIONS = 3
-"""Newton-Schulz steps; 5 cost more and were not better on CIFAR-10"""
+"""Newton-Schulz iterations; 5 cost more and were not better on CIFAR-10"""
 
 
 class FilterMuon(torch.optim.Optimizer):
-    """Groups with `filters=True` follow Muon, the others Nesterov SGD. `lr`, `momentum`, `weight_decay` are per group."""
+    """Groups with `filters=True` use Muon, the others Nesterov SGD. `lr`, `momentum`, `weight_decay` are per group."""
 
     def __init__(self, groups: Iterable[dict[str, Any]]) -> None:
         super().__init__(groups, {"weight_decay": 0.0, "filters": False})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Apply the gradients; weights without one stay."""
+        """Apply the gradients; weights without one are unchanged."""
         for group in self.param_groups:
             update = self._muon if group["filters"] else self._sgd
             for weight in group["params"]:
@@ -49,7 +49,7 @@ class FilterMuon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """The Newton-Schulz quintic on (r, c): same singular vectors, singular values pushed to about 1 (0.7 to 1.2)."""
+    """The Newton-Schulz quintic on (r, c): same singular vectors, singular values mapped to about 1 (0.7 to 1.2)."""
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     wide = wide / (wide.norm() + 1e-7)
     for _ in range(ITERATIONS):
@@ -59,7 +59,7 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def optimizer_for(model: nn.Module, config: FitConfig) -> FilterMuon:
-    """Filters (4-D), matrices and vectors (biases, normalisation) of `model`, each with the rates that `config` gives it."""
+    """The optimizer of `model`: groups of filters (4-D), matrices and vectors (biases, normalisation) with their rates."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     others = {"lr": config.other_lr, "momentum": config.other_momentum}
     groups: list[dict[str, Any]] = [

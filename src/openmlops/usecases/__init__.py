@@ -1,4 +1,4 @@
-"""What is modelled: one folder a use case. What one is, says `base`."""
+"""Use cases, one folder each. `base` defines what a use case is."""
 
 BUILT_IN = {"cifar10": "cifar10_cnn", "person": "person_yolo"}
-"""names of the use cases that ship, and of the models that each registers: known without numpy"""
+"""name of each built-in use case -> name of its registered model; importable without numpy"""

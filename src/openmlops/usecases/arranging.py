@@ -1,7 +1,7 @@
-"""Folders of images as people have them -> folders as a use case keeps them: splits found or drawn, images as PNG or JPEG.
+"""Import of image folders in common layouts into a use case's layout: splits kept or drawn, images as PNG or JPEG.
 
-What is here: what classifiers and detectors have in common. What is not: which files are images of what
-(`image_folder.arrange`, `yolo_folder.arrange`), and the checks of what comes out (each one's `data`).
+What is here: what classification and detection share. What is not: how a layout assigns labels to files
+(`image_folder.arrange`, `yolo_folder.arrange`), and validation of the result (each one's `data`).
 """
 
 import re
@@ -17,29 +17,29 @@ from openmlops.files import write_bytes
 SPLITS = ("train", "val", "test")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 TEST_SHARE = 0.2
-"""Share of the images that is drawn to test with, where no test split is given."""
+"""Share of the images drawn for the test split if the folder has none."""
 VALIDATION_SHARE, MOST_VALIDATION_SHARE = 0.2, 0.45
-"""Share of the rest that is drawn for validation, where none is given; and the largest, where it takes that for MONITORABLE."""
+"""Share of the rest drawn for validation if the folder has no such split; and the largest share, if MONITORABLE requires it."""
 MONITORABLE = 100
-"""Validation images that windows of traffic can be judged against: two of the smallest windows (core.monitoring)."""
+"""Validation images needed for drift detection: two of the smallest windows (core.monitoring)."""
 ENOUGH = 300
-"""Images from which on the draw gives MONITORABLE validation images."""
+"""Fewest images for which the draw provides MONITORABLE validation images."""
 
 _SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
 class Arranged:
-    """What a folder was arranged into: class names, where each file came from by its new path, and what is wrong with it."""
+    """The result of an import: class names, new path -> source of each file, and problems."""
 
     names: tuple[str, ...]
     sources: dict[str, Path]
     problems: tuple[Problem, ...]
     side: int = 0
-    """of the squares that suit a classifier, in pixels"""
+    """suitable side of a classifier's square input, in pixels"""
 
     def told(self, problem: Problem) -> Problem:
-        """A problem of the new files in the names of the old ones."""
+        """A problem of the imported files, with the paths of their sources."""
         words = re.split(r"(\s|; )", problem.what)
         what = "".join(self._source(word) for word in words)
         return problem.model_copy(update={"where": self._source(problem.where), "what": what})
@@ -49,14 +49,15 @@ class Arranged:
 
 
 def split_name(folder: str) -> str | None:
-    """`valid` or `val2017` -> `val`; None for a folder that is no split."""
+    """`valid` or `val2017` -> `val`; None for a folder that is not a split."""
     return _SPLIT_NAMES.get(re.sub(r"\d*$", "", folder.lower()))
 
 
 def drawn(groups: Sequence[str], given: set[str], total: int) -> list[str]:
-    """A split for each of n images that have none yet: the digests `groups` are split alike, their order is the draw.
+    """A split for each of n images without one. `groups` are content digests: equal ones share a split, and their order is
+    the random order.
 
-    Only splits that are not `given` are drawn. `total` counts the images of all classes that are drawn from.
+    Only splits that are not `given` are drawn. `total` is the number of images of all classes without a split.
     """
     order = sorted(set(groups))
     tests = 0 if "test" in given else max(1, round(TEST_SHARE * len(order)))
@@ -74,9 +75,9 @@ def _validation_share(total: int, test_is_given: bool) -> float:
 
 
 def put(source: Path, folder: Path, place: str) -> str:
-    """Copy an image to `place` (without suffix) in `folder`, byte for byte; a WebP or BMP becomes a PNG. Its new path.
+    """Copy an image byte for byte to `place` (without suffix) in `folder`, a WebP or BMP as PNG; returns the new path.
 
-    Raises DataError for what is no image, OSError for what cannot be read.
+    Raises DataError for a file that is not an image, OSError for one that cannot be read.
     """
     converted = as_png(source.read_bytes())
     kept = source.suffix.lower() in (".png", ".jpg", ".jpeg")
@@ -90,10 +91,10 @@ def put(source: Path, folder: Path, place: str) -> str:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What lies in a folder, hidden files left out, by name."""
+    """The entries of a folder without hidden files, sorted by name."""
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def is_image(path: Path) -> bool:
-    """By its name."""
+    """Whether the suffix is that of an image."""
     return path.suffix.lower() in SUFFIXES and path.is_file()

@@ -1,8 +1,8 @@
-"""What a use case is: one frozen dataclass of functions. A new use case is a folder that exports `USE_CASE`.
+"""The interface of a use case: one frozen dataclass of functions. A new use case is a module that exports `USE_CASE`.
 
-The functions take and return numpy arrays, paths and values. Those that need torch import it inside, never at the top,
-because the server loads a use case too. Images are uint8 (n, height, width, 3), RGB, wherever they stand in memory; those of
-different sizes are an object array (n,), which is indexed in the same way.
+The functions take and return numpy arrays, paths and values. Those that need torch import it inside the function, because the
+server loads a use case without torch. Images are uint8 (n, height, width, 3), RGB; images of different sizes are an object
+array (n,) of uint8 (height, width, 3), which is indexed in the same way.
 """
 
 import importlib
@@ -28,51 +28,52 @@ __getattr__ = names(__name__, Shown="ModelInput", OnCall="LazyFunction", on_call
 
 @dataclass(frozen=True)
 class Rows:
-    """A data set in memory, one row an image, in the order of its files."""
+    """A data set in memory, one row per image, in the order of its files."""
 
     images: np.ndarray
-    """uint8 (n, height, width, 3); of different sizes: an object array (n,) of uint8 (height, width, 3)"""
+    """uint8 (n, height, width, 3), or an object array (n,) of uint8 (height, width, 3) for different sizes"""
     labels: np.ndarray
-    """(n,), what the task calls a label: a class index (int64), or an object array of boxes float32 (m, 5)"""
+    """(n,) labels as the task defines them: class indices (int64), or an object array of boxes float32 (m, 5)"""
     names: tuple[str, ...]
+    """class names, in the order of their indices"""
     test: np.ndarray
-    """bool (n,): belongs to the test split that its publisher fixed"""
+    """bool (n,): belongs to the test split, which is fixed by the publisher"""
     validation: np.ndarray | None = None
-    """bool (n,): belongs to the validation split that its publisher fixed; None where it is drawn"""
+    """bool (n,): belongs to the validation split fixed by the publisher; None if it is to be drawn"""
 
 
 @dataclass(frozen=True)
 class ModelInput:
-    """Images as a model is shown them."""
+    """A batch of images as the model takes them."""
 
     pixels: np.ndarray
-    """uint8 (n, height, width, 3), all of the size that the model takes"""
+    """uint8 (n, height, width, 3), resized or letterboxed to the model's input size"""
     sizes: np.ndarray
-    """int64 (n, 2): height and width of each as it came, in pixels"""
+    """int64 (n, 2): original height and width of each image in pixels"""
 
     def __len__(self) -> int:
         return len(self.sizes)
 
     @classmethod
     def joined(cls, parts: "Sequence[ModelInput]") -> "ModelInput":
-        """Several, one after the other."""
+        """The concatenation of several batches."""
         return cls(np.concatenate([part.pixels for part in parts]), np.concatenate([part.sizes for part in parts]))
 
 
 @fields(answers="predictions")
 @dataclass(frozen=True)
 class Outputs:
-    """What an exported model answers for n images."""
+    """The outputs of an exported model for n images."""
 
     predictions: np.ndarray
-    """(n, ...) what the task calls an answer: probabilities float32 (n, classes), or an object array of boxes (k, 6)"""
+    """(n, ...) predictions as the task defines them: probabilities float32 (n, classes), or an object array of boxes (k, 6)"""
     embedding: np.ndarray
-    """float32 (n, d)"""
+    """float32 (n, d), for drift detection"""
     tensors: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """what else the model answered that clients may ask for, n rows each"""
+    """further outputs that clients may request, by name, n rows each"""
 
     def part(self, rows: slice) -> "Outputs":
-        """Some of the images."""
+        """The outputs for a slice of the images."""
         return Outputs(
             self.predictions[rows], self.embedding[rows], {name: found[rows] for name, found in self.tensors.items()}
         )
@@ -81,58 +82,59 @@ class Outputs:
 @fields(show="to_model_input", answer="to_predictions")
 @dataclass(frozen=True)
 class UseCase:
-    """The pieces of one use case, in the order of the loop."""
+    """The functions of one use case, in the order in which the loop uses them."""
 
     name: str
     model_name: str
+    """name of the registered model"""
     folder: str
     """name of the data set's folder below DATA_RAW_DIR"""
     about: str
-    """the data's source and licence in one sentence, for the model card"""
+    """source and licence of the data in one sentence, for the model card"""
     task: Task
-    """CLASSIFICATION or DETECTION: what a label, an answer and a score are"""
+    """CLASSIFICATION or DETECTION: defines labels, predictions and the score"""
     config: type[Value]
-    """its `TrainConfig`: how to train, with defaults and units"""
+    """its `TrainConfig`: the training options with defaults and units"""
     read: Callable[[Path], Rows]
-    """folder -> rows. Raises DataError for what cannot be read"""
+    """folder -> rows. Raises DataError if it cannot be read"""
     check: Callable[[Path], tuple[tuple[Problem, ...], dict[str, int]]]
-    """folder -> what is wrong with it, and images (or boxes) per class; bad data is an answer here, never an exception"""
+    """folder -> problems, and images (or boxes) per class. Bad data is returned as problems and never raises"""
     split: Callable[[Rows, int], dict[str, np.ndarray]]
     """rows, seed -> row indices (int64) of `train`, `validation` and `test`, disjoint by image content"""
     preprocess: Callable[[Rows, np.ndarray], Preprocessing]
-    """rows, train indices -> what the model's first layer subtracts and divides by"""
+    """rows, train indices -> the normalisation in the model's first layer"""
     build: Callable[[Value, Preprocessing, Rows, np.ndarray], Any]
     """config, preprocessing, rows, train indices -> torch module on raw uint8 images; `image_shape` is (height, width, 3)"""
     fit: Callable[..., Any]
     """the training: `fit(model, rows, indices, config, folder=, key=, on_epoch=, on_step=, on_start=)` -> loop.FitResult, as
-    `learning.loop.fit` documents it; `indices` are what `split` returned"""
+    `learning.loop.fit` documents it; `indices` is the result of `split`"""
     served: Callable[[Any], Any]
-    """trained module -> module on raw uint8 (n, height, width, 3) with the outputs that the task names, in that order"""
+    """trained module -> module on raw uint8 (n, height, width, 3) with the task's `outputs`, in that order"""
     decode: Callable[[bytes], np.ndarray]
     """PNG or JPEG bytes -> one image uint8 (h, w, 3), RGB. Raises DataError"""
     to_model_input: Callable[[Sequence[np.ndarray] | np.ndarray, tuple[int, int]], ModelInput]
-    """images, (height, width) that the model takes -> what it is shown: the one way in training, serving and monitoring"""
+    """images, the model's input size (height, width) -> model input; the same function in training, serving and monitoring"""
     to_predictions: Callable[[Mapping[str, np.ndarray], ModelInput], Outputs]
-    """a served model's outputs by name, what it was shown -> outputs; numpy only"""
+    """a served model's raw outputs by name, its input -> outputs; numpy only"""
     features: Callable[[ModelInput, Outputs], dict[str, np.ndarray]]
-    """what it was shown, outputs -> columns (n,) by name, float32, finite: what drift is looked for in"""
+    """model input, outputs -> feature columns for drift detection: float32 (n,) by name, finite"""
     sample: Callable[[Path], Path]
-    """folder -> writes a small deterministic data set into it in the same layout, offline, and returns it"""
+    """folder -> writes a small deterministic data set into it in the same layout, offline, and returns the folder"""
     field: Callable[[int, int], tuple[np.ndarray, np.ndarray]] | None = None
-    """count, part -> images and labels such as production would send to a model of the sample, none of which the sample or
-    another part contains; None where there are none"""
+    """count, part -> images and labels of simulated production traffic for a model of the sample; none of them is in the
+    sample or in another part. None if there is no such source"""
     archive: "Archive | None" = None
-    """where the official data set is published, if it is"""
+    """the published archive of the official data set, if there is one"""
     from_archive: Callable[[Path, Path], Path] | None = None
-    """folder of the unpacked archive, new folder -> writes the data set into it in its own layout; None where it has that"""
+    """folder of the unpacked archive, new folder -> writes the data set into it in `read`'s layout; None if it has that"""
     extend: Callable[[Path, np.ndarray, np.ndarray, Path], Path] | None = None
-    """folder, images, labels, new folder -> writes the data set with these images added to its train side into the new folder,
-    and returns it; None where production images cannot be trained on"""
+    """folder, images, labels, new folder -> writes the data set with these images added to its training images into the new
+    folder, and returns that; None if production images cannot be used for training"""
     labelled: Callable[[Path], tuple[np.ndarray, np.ndarray]] | None = None
-    """folder of labelled images that belong to no split -> images and labels, as a client has them. Raises DataError. None
-    where there is no such layout"""
+    """folder of labelled images without splits -> images and labels, as a client would send them. Raises DataError. None if
+    there is no such layout"""
     weights: "Archive | None" = None
-    """a published file of weights that a training can start from, if there is one; `folder` is then the file's name"""
+    """published pretrained weights, if there are any; `folder` is then the file's name"""
 
 
 @dataclass(frozen=True)
@@ -146,15 +148,15 @@ class Archive:
 
 @dataclass(frozen=True)
 class LazyFunction:
-    """A function that is imported when it is first called or `load`ed: for what needs torch."""
+    """A function that is imported when it is first called or `load`ed: for functions that need torch."""
 
     module: str
     function: str
     extras: Mapping[str, str]
-    """the optional extra of this package that brings a package"""
+    """missing package -> the optional extra of openmlops that installs it"""
 
     def load(self) -> Callable[..., Any]:
-        """The function itself. Raises SettingsError where the extra that it needs is not installed."""
+        """The imported function. Raises SettingsError if the extra that it needs is not installed."""
         try:
             found = importlib.import_module(self.module)
         except ModuleNotFoundError as error:
@@ -179,23 +181,23 @@ class LazyFunction:
 
 
 def lazy(module: str, function: str, extras: Mapping[str, str] = MappingProxyType({})) -> LazyFunction:
-    """`module.function`, imported when it is first called."""
+    """`module.function`, imported when it is first called; `extras` as in LazyFunction."""
     return LazyFunction(module, function, extras)
 
 
 def no_sample(folder: Path) -> Path:
-    """The `sample` of a use case that has none. Raises DataError."""
+    """The `sample` function of a use case that has none: raises DataError."""
     raise DataError("A project with images of its own has no sample", "Run `openmlops data add FOLDER`")
 
 
 def load_use_case(name: str) -> UseCase:
-    """The use case of a built-in name, or of `package.module:ATTRIBUTE`. Raises SettingsError naming what is wrong."""
+    """Load a use case by its built-in name or as `package.module:ATTRIBUTE`. Raises SettingsError that names the problem."""
     module, _, attribute = (f"openmlops.usecases.{name}:USE_CASE" if name in BUILT_IN else name).partition(":")
     remedy = f"Set USE_CASE to one of {', '.join(BUILT_IN)}, or to package.module:USE_CASE"
     if not all(part.isidentifier() for part in (*module.split("."), attribute)):
         raise SettingsError(f"USE_CASE has the value '{name[:80]}', which is no use case", remedy)
     if name not in BUILT_IN and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # a module in the current folder, as uvicorn and celery find theirs
+        sys.path.insert(0, os.getcwd())  # modules in the current folder can be imported, as with uvicorn and celery
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:

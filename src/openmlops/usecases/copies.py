@@ -1,6 +1,6 @@
-"""Images that are in two splits, or twice in one, and test images that look like train ones: reports with the files' names.
+"""Checks for leakage between splits: images in two splits, repeats in one, and test images that look like training images.
 
-What is not here: leaving them out (splitting.py), and arrays whose rows have no names (core/validation.py).
+What is not here: removing them (splitting.py), and arrays without file names (core/validation.py).
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from openmlops.core.validation import content_hashes, listed, near_duplicates
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """One image of a data set, by its path in the folder."""
+    """One image of a data set with its path in the folder."""
 
     path: str
     split: str
@@ -23,7 +23,7 @@ class Seen:
 
 
 def check_copies(images: Sequence[Seen]) -> list[Problem]:
-    """Images of one split that are, pixel by pixel, in another; reports repeats and test images that look like train ones."""
+    """Find images of one split that are, pixel by pixel, in another. Repeats and near duplicates are warnings."""
     first: dict[bytes, Seen] = {}
     copies: dict[tuple[str, str], list[str]] = {}
     for image, digest in zip(images, content_hashes(objects([image.pixels for image in images])), strict=True):
@@ -39,7 +39,7 @@ def check_copies(images: Sequence[Seen]) -> list[Problem]:
 
 
 def _near_train(images: Sequence[Seen], unique: set[Seen]) -> list[str]:
-    """Paths of the test images that look like train images, copies left out."""
+    """Paths of the test images that look like training images, exact copies left out."""
     train, test = ([image for image in images if image.split == split and image in unique] for split in ("train", "test"))
     if not train or not test:
         return []

@@ -1,6 +1,6 @@
-"""Whole numbers for drawn data sets: the same on every machine and under every version of numpy.
+"""Random integers for generated data sets: the same on every machine and under every version of numpy.
 
-What is not here: what is drawn with them (the `sample` of each use case).
+What is not here: what is generated from them (the `sample` of each use case).
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ Choice = TypeVar("Choice")
 
 
 class Draw:
-    """Whole numbers from the raw stream of PCG64, which numpy keeps the same for ever (its distributions it does not)."""
+    """Integers from the raw stream of PCG64, which numpy guarantees to be stable (unlike its distributions)."""
 
     def __init__(self, seed: int) -> None:
         self._stream = np.random.PCG64(seed)
@@ -23,7 +23,7 @@ class Draw:
         return (raw % np.uint64(high - low)).astype(np.int64).reshape(shape) + low
 
     def permutation(self, n: int) -> np.ndarray:
-        """The numbers 0 to `n` - 1 in a drawn order, int64."""
+        """The numbers 0 to `n` - 1 in random order, int64."""
         return np.argsort(self._stream.random_raw(n), kind="stable")
 
     def number(self, low: int, high: int) -> int:
@@ -31,9 +31,9 @@ class Draw:
         return (int(self._stream.random_raw()) >> 11) % (high - low) + low
 
     def chance(self, percent: int) -> bool:
-        """True in `percent` of 100 draws."""
+        """True with a probability of `percent` %."""
         return self.number(0, 100) < percent
 
     def pick(self, choices: Sequence[Choice]) -> Choice:
-        """One of `choices`, each as likely as the others."""
+        """One of `choices`, with equal probability."""
         return choices[self.number(0, len(choices))]

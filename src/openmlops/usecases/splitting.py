@@ -1,4 +1,4 @@
-"""Train, validation and test rows of a data set in memory, no image in two of them. What is not here: files, and any model."""
+"""Train, validation and test rows of a data set in memory, without images in two splits. What is not here: files and models."""
 
 import numpy as np
 
@@ -9,8 +9,9 @@ from openmlops.usecases.base import Rows
 def split(rows: Rows, seed: int, share: float, strata: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Row indices (int64, ascending) of `train`, `validation` and `test`.
 
-    Test is the publisher's, and so is validation if he fixed one; else `share` of the rest is drawn by `seed`, of each value of
-    `strata` (n,) alike. Images that are also in test are left out of both others, those also in validation out of train.
+    The test split is the publisher's, and so is the validation split if there is one; otherwise `share` of the rest is drawn
+    with `seed`, stratified by `strata` (n,). Images that are also in test are removed from train and validation, those also in
+    validation from train.
     """
     digests = content_hashes(rows.images)
     test = np.flatnonzero(rows.test)
@@ -30,6 +31,6 @@ def _drawn(rest: np.ndarray, seed: int, share: float, strata: np.ndarray) -> np.
 
 
 def _without(candidates: np.ndarray, digests: list[bytes], taken: np.ndarray) -> np.ndarray:
-    """The candidates whose pixels are in none of the `taken` rows."""
+    """The candidates that are not pixel-identical to any of the `taken` rows."""
     known = {digests[row] for row in taken}
     return np.array([row for row in candidates if digests[row] not in known], dtype=np.int64)

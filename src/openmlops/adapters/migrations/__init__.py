@@ -1,1 +1,1 @@
-"""Alembic's steps from an empty database to `schema.HEAD`; run by `database.connect`, never by hand."""
+"""Alembic migrations from an empty database to `schema.HEAD`; run by `database.connect`, never manually."""

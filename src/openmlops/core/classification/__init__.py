@@ -1,1 +1,1 @@
-"""Classification: metrics, and its task."""
+"""Classification: metrics and the task definition."""

@@ -1,7 +1,7 @@
-"""Classification metrics with their uncertainty, from labels and probabilities to a `ClassificationEvaluation`.
+"""Classification metrics with confidence intervals: labels and probabilities -> `ClassificationEvaluation`.
 
-What is here: accuracy, per-class scores, calibration and log loss, and the report as text. What is not: comparing two
-models (`gate`), drawing, and any default for what could not be measured: that raises EvaluationError.
+What is here: accuracy, per-class scores, calibration and log loss, and the report as text. What is not: the comparison of
+two models (`gate`), plots, and defaults for metrics that cannot be computed: those raise EvaluationError.
 """
 
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ CALIBRATION_BINS = 15
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """int64 (n,) twice -> int64 (classes, classes): how often row (truth) was answered as column."""
+    """Labels and predicted classes, int64 (n,) each -> counts int64 (classes, classes): rows true, columns predicted."""
     return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
-    """Mean distance (a share) of the top probability from the accuracy, over `bins` equal bins of it, weighted by images."""
+    """ECE, 0..1: mean |confidence - accuracy| over `bins` equal-width bins of the top probability, weighted by images."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     surplus = confidence - (probabilities.argmax(axis=1) == labels)
     where = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
@@ -29,13 +29,13 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bi
 
 
 def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean negative log probability of the true class, in nats; a probability of 0 counts as the smallest step of its type."""
+    """Mean negative log probability of the true class, in nats. Probabilities are clipped from below at the dtype's epsilon."""
     of_truth = probabilities[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(of_truth, np.finfo(probabilities.dtype).eps).astype(np.float64)).mean())
 
 
 def class_scores(confusion: np.ndarray, names: tuple[str, ...]) -> tuple[ClassScore, ...]:
-    """Precision, recall and F1 of each class; as usual 0 where nothing was answered so, or nothing truly is so (n = 0)."""
+    """Precision, recall and F1 of each class; 0 where the class was never predicted or has no images (n = 0)."""
     right, predicted, truly = np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
     precision, recall = right / np.maximum(predicted, 1), right / np.maximum(truly, 1)
     f1 = 2 * right / np.maximum(predicted + truly, 1)
@@ -46,10 +46,10 @@ def class_scores(confusion: np.ndarray, names: tuple[str, ...]) -> tuple[ClassSc
 def evaluate_classification(
     labels: np.ndarray, probabilities: np.ndarray, names: tuple[str, ...], split: str, split_fingerprint: str
 ) -> ClassificationEvaluation:
-    """int64 (n,) and float (n, classes) -> everything that is measured on one split.
+    """Labels int64 (n,) and probabilities float (n, classes) -> all metrics of one split.
 
-    Macro F1 is over the classes that occur as truth or as answer. Raises EvaluationError for an empty split, for labels
-    outside the classes, and for probabilities that are not finite or do not sum to 1.
+    Macro F1 averages over the classes that occur as labels or predictions. Raises EvaluationError for an empty split, for
+    labels outside the classes, and for probabilities that are not finite or do not sum to 1.
     """
     _require_measurable(labels, probabilities, names, split)
     confusion = confusion_matrix(labels, probabilities.argmax(axis=1), len(names))
@@ -72,7 +72,7 @@ def evaluate_classification(
 
 
 def classification_report(evaluation: ClassificationEvaluation) -> str:
-    """The evaluation as a table of text; brackets are Wilson intervals at 95 %."""
+    """The evaluation as a text table; brackets hold 95 % Wilson intervals."""
     confusion = np.array(evaluation.confusion)
     right, predicted, truly = np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
     width = max(len("accuracy"), *(len(score.name) for score in evaluation.classes))
@@ -102,7 +102,7 @@ def _require_measurable(labels: np.ndarray, probabilities: np.ndarray, names: tu
 
 
 def _problems(labels: np.ndarray, probabilities: np.ndarray, names: tuple[str, ...]) -> Iterator[tuple[bool, str]]:
-    """Each check once the ones before it hold: (is it wrong, what is wrong)."""
+    """(whether the check fails, the problem), in an order in which each check may rely on the ones before it."""
     n, k = len(labels), len(names)
     yield n == 0, "it has no images"
     yield probabilities.shape != (n, k), f"{probabilities.shape} probabilities for {n} images of {k} classes"

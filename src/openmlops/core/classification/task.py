@@ -1,4 +1,4 @@
-"""Classification: a label is a class index (int64), an answer the probabilities of all classes (float32)."""
+"""The classification task: a label is a class index (int64), a prediction the probabilities of all classes (float32)."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,19 +18,19 @@ STORED = np.dtype("<f4")
 
 
 def accuracy(labels: np.ndarray, probabilities: np.ndarray, classes: int) -> Interval:
-    """The share of right answers with Wilson's interval. Raises EvaluationError without any image."""
+    """Accuracy with its 95 % Wilson interval. Raises EvaluationError if there are no images."""
     return wilson(int((probabilities.argmax(axis=1) == labels).sum()), len(labels))
 
 
 def commonest_class(images: np.ndarray, labels: np.ndarray, classes: int) -> float:
-    """The accuracy of always answering the commonest class."""
+    """The accuracy of always predicting the most common class: the baseline that a first champion must beat."""
     return float(np.bincount(labels).max() / len(labels))
 
 
 def compare(
     name: str, labels: np.ndarray, challenger: np.ndarray, opponent: np.ndarray, opponent_version: int, holdout: bool
 ) -> Comparison:
-    """Who answers more of the images right (`gate.compare`)."""
+    """Compare the accuracy of two models on the same images (`gate.rules.compare`)."""
     ours, theirs = (probabilities.argmax(axis=1) == labels for probabilities in (challenger, opponent))
     return rules.compare(name, ours, theirs, opponent_version, holdout)
 
@@ -38,18 +38,18 @@ def compare(
 def labelled(
     probabilities: np.ndarray, labels: np.ndarray, classes: int, estimate: AccuracyEstimate | None
 ) -> LabelledAccuracy:
-    """The accuracy on labelled answers, beside what was estimated of it."""
+    """The accuracy on labelled predictions, next to the estimate made without labels."""
     return check_against_labels(probabilities.argmax(axis=1), labels, estimate)
 
 
 def margin(probabilities: np.ndarray) -> np.ndarray:
-    """How far the most probable class is ahead of the second, 0..1."""
+    """float (n,), 0..1: the top probability minus the second."""
     top = np.sort(probabilities, axis=1)[:, ::-1]
     return top[:, 0] - top[:, 1]
 
 
 def pack(probabilities: np.ndarray) -> list[bytes]:
-    """float32, little-endian, one a class."""
+    """Each row as bytes: one little-endian float32 per class."""
     return [row.tobytes() for row in probabilities.astype(STORED)]
 
 
@@ -59,7 +59,7 @@ def unpack(rows: Sequence[bytes], classes: int) -> np.ndarray:
 
 
 def columns(probabilities: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    """`probability_<class>` and `prediction`, the index of the most probable one."""
+    """Table columns `probability_<class>` and `prediction`, the index of the most probable class."""
     named = {f"probability_{name}": probabilities[:, index] for index, name in enumerate(names)}
     return {**named, "prediction": probabilities.argmax(axis=1) if len(probabilities) else np.zeros(0, np.int64)}
 
@@ -70,7 +70,7 @@ def from_columns(found: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
 
 
 def read_label(reported: Any, names: Sequence[str]) -> str:
-    """A class by index or name. Raises DataError."""
+    """A class index or name, as a client reports it -> the index as JSON. Raises DataError."""
     if isinstance(reported, str) and reported in names:
         return json.dumps(names.index(reported))
     if type(reported) is int and 0 <= reported < len(names):
@@ -85,7 +85,7 @@ def labels_of(texts: Sequence[str]) -> np.ndarray:
 
 
 def renamed(text: str, names: Sequence[str], others: Sequence[str]) -> str | None:
-    """The same class by its index among `others`."""
+    """The same class by its index in `others`, as JSON; None if it is not there."""
     name = names[json.loads(text)]
     return json.dumps(others.index(name)) if name in others else None
 

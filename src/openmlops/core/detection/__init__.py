@@ -1,1 +1,1 @@
-"""Detection: matching, average precision, evaluation, and its task."""
+"""Detection: matching, average precision, evaluation and the task definition."""

@@ -1,10 +1,11 @@
-"""Average precision of matched boxes, for many draws of images at once.
+"""Average precision of matched boxes, for many bootstrap draws at once.
 
-What is here: AP as ultralytics computes it (101 recalls, trapezoids), the draws of the bootstrap, and a test by swaps. What
-is not: the matching (core/detection/matching.py) and what is made of the figures (core/detection/evaluation.py).
+What is here: AP as ultralytics computes it (101 recalls, trapezoids), the bootstrap's draws, and a paired permutation test.
+What is not: the matching (core/detection/matching.py) and the evaluation built on these figures
+(core/detection/evaluation.py).
 
-At recall x the precision is the best one at any higher recall, so only the answered boxes that are hits matter, and an
-image that is drawn three times weighs as three copies of it do: nothing is matched again for a draw.
+The precision at recall x is the maximum over all higher recalls, so only true positives matter. A draw is a vector of image
+weights: an image drawn three times counts three times, and no draw needs the matching again.
 """
 
 import numpy as np
@@ -16,20 +17,20 @@ DRAWS = 1000
 SEED = 20_240_601
 
 _WIDTHS = np.where((RECALLS == 0) | (RECALLS == 1), 0.005, 0.01)
-"""Of the trapezoids: the integral over recall is the precisions times these."""
+"""Trapezoid weights: the integral over recall is the sum of the precisions times these."""
 _AT_ONCE = 500_000
-"""Numbers of a chunk of draws that fit in a processor's cache, more or less."""
+"""Values per chunk of draws; about what fits in a CPU cache."""
 
 
 def bootstrap(n: int) -> np.ndarray:
-    """float64 (DRAWS, n): how often each of n images is drawn, n times with replacement; the same for the same n."""
+    """float64 (DRAWS, n): how often each of n images occurs in a draw of n with replacement. Deterministic in n."""
     return np.random.default_rng(SEED).multinomial(n, np.full(n, 1 / n), size=DRAWS).astype(np.float64)
 
 
 def swapped_leads(first: Matched, second: Matched) -> np.ndarray:
-    """float64 (DRAWS, t): mAP of the first detector minus the second's, had a coin told for each image whose answer is whose.
+    """float64 (DRAWS, t): mAP of the first detector minus the second's, the predictions for each image swapped at random.
 
-    If both are equally good, the true lead is one of these. Each fall of the coins counts with its opposite.
+    The permutation distribution of the difference if both are equally good. Each permutation is used with its mirror image.
     """
     n, both = len(first.truths), interleave(first, second)
     coins = np.random.default_rng(SEED).integers(0, 2, (DRAWS // 2, n)).astype(np.float64)
@@ -39,7 +40,7 @@ def swapped_leads(first: Matched, second: Matched) -> np.ndarray:
 
 
 def mean_average_precision(matched: Matched, weights: np.ndarray) -> np.ndarray:
-    """Weights (d, n) of the images -> (d, t): mean of AP over the classes that have true boxes, at each threshold.
+    """Image weights (d, n) -> (d, t): AP at each threshold, averaged over the classes that have true boxes.
 
     NaN where a draw has no true box.
     """
@@ -49,19 +50,19 @@ def mean_average_precision(matched: Matched, weights: np.ndarray) -> np.ndarray:
 
 
 def average_precision(matched: Matched, weights: np.ndarray) -> np.ndarray:
-    """Weights (d, n) of the images -> (d, classes, t): AP of each class at each threshold, NaN where it has no true box."""
+    """Image weights (d, n) -> (d, classes, t): AP of each class at each threshold, NaN where it has no true box."""
     size = max(1, _AT_ONCE // max(1, len(matched.image)))
     chunks = (weights[start : start + size] for start in range(0, len(weights), size))
     return np.concatenate([(precision_curves(matched, chunk) * _WIDTHS).sum(axis=3) for chunk in chunks])
 
 
 def precision_curves(matched: Matched, weights: np.ndarray) -> np.ndarray:
-    """Weights (d, n) of the images -> (d, classes, t, 101): precision at RECALLS, NaN where a class has no true box."""
+    """Image weights (d, n) -> (d, classes, t, 101): precision at RECALLS, NaN where a class has no true box."""
     return np.stack([_curves(matched, kind, weights) for kind in range(matched.truths.shape[1])], axis=1)
 
 
 def _curves(matched: Matched, kind: int, weights: np.ndarray) -> np.ndarray:
-    """(d, t, 101) of one class."""
+    """Precision curves (d, t, 101) of one class."""
     boxes, true = matched.kind == kind, weights @ matched.truths[:, kind]
     drawn = np.take(weights, matched.image[boxes], axis=1)
     predicted, needed = np.maximum(drawn.cumsum(axis=1), 1), _hits_beyond_recalls(true)
@@ -70,7 +71,7 @@ def _curves(matched: Matched, kind: int, weights: np.ndarray) -> np.ndarray:
 
 
 def _hits_beyond_recalls(true: np.ndarray) -> np.ndarray:
-    """True boxes (d,) -> (d, 101): the least number of hits whose recall is above each of RECALLS, in float64 as it is."""
+    """True boxes (d,) -> (d, 101): the smallest number of true positives whose recall, in float64, exceeds each of RECALLS."""
     boxes = np.maximum(true, 1)[:, None]
     hits = np.floor(RECALLS * boxes)
     for _ in range(2):
@@ -79,9 +80,10 @@ def _hits_beyond_recalls(true: np.ndarray) -> np.ndarray:
 
 
 def _curve(drawn: np.ndarray, predicted: np.ndarray, hits: np.ndarray, needed: np.ndarray) -> np.ndarray:
-    """The best precision from each recall on, (d, 101), of one class at one threshold.
+    """The maximum precision at or above each recall, (d, 101), of one class at one threshold.
 
-    How often each answer is drawn, and answers up to each (d, k); which are hits (h,); hits needed for each recall (d, 101).
+    `drawn`: how often each box is drawn (d, k); `predicted`: boxes up to each (d, k); `hits`: indices of the true positives
+    (h,); `needed`: true positives needed for each recall (d, 101).
     """
     found = np.take(drawn, hits, axis=1).cumsum(axis=1)
     precision = np.zeros((len(found), len(hits) + 1))

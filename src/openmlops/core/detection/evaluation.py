@@ -1,10 +1,10 @@
-"""Quality of detectors with its uncertainty, and of two detectors on the same images, from labels and answers.
+"""Detection metrics with confidence intervals, and the comparison of two detectors on the same images.
 
-Labels are an object array (n,) of float32 (m, 5): x1, y1, x2, y2 in pixels, class. Answers are an object array (n,) of
+Labels are an object array (n,) of float32 (m, 5): x1, y1, x2, y2 in pixels, class. Predictions are an object array (n,) of
 float32 (k, 6): x1, y1, x2, y2, score, class. What is not here: the matching (core/detection/matching.py), AP
-(core/detection/average_precision.py) and verdicts (core/gate/rules.py). What cannot be measured raises EvaluationError.
-Cost of an evaluation of 120 images with 100 answered boxes each, all its intervals included: 0.4 cpu-seconds with 600 true
-boxes, 1.2 with 12,000 (one class, n = 1 each, EPYC Zen 5, numpy 2.4).
+(core/detection/average_precision.py) and verdicts (core/gate/rules.py). What cannot be computed raises EvaluationError.
+Cost of evaluating 120 images with 100 predicted boxes each, intervals included: 0.4 cpu-seconds with 600 true boxes, 1.2
+with 12,000 (one class, n = 1 each, EPYC Zen 5, numpy 2.4).
 """
 
 from collections.abc import Sequence
@@ -35,9 +35,9 @@ from openmlops.core.types import Comparison, Interval
 from openmlops.errors import DataError, GateError
 
 OPERATING = 0.25
-"""Confidence from which a box counts as an answer: for precision, recall and confusion, and for what the server shows."""
+"""Operating point: the minimum confidence of a box for precision, recall and confusion, and for display by the server."""
 LEVEL = 0.95
-"""Of the intervals: percentile bootstrap over images."""
+"""Confidence level of the intervals (percentile bootstrap over images)."""
 
 _ROW = np.dtype("<f4")
 _COLUMNS = 6
@@ -47,12 +47,12 @@ _AT_50 = THRESHOLDS[:1]
 def evaluate_detection(
     labels: np.ndarray, predictions: np.ndarray, names: tuple[str, ...], split: str, split_fingerprint: str
 ) -> DetectionEvaluation:
-    """Labels (n,) and answers (n,) -> everything that is measured on one split.
+    """Labels (n,) and predictions (n,) -> all metrics of one split.
 
-    mAP is the mean over the classes that have true boxes. Precision and recall are those of the boxes of at least OPERATING
-    at IoU 0.5, over all classes together; precision without any such box is 0 by convention, and so are the scores of a
-    class without true boxes. Draws without a true box are left out of the intervals. Raises EvaluationError for an empty
-    split, no true box in it, class indices that `names` does not have, and numbers that are not finite.
+    mAP is the mean over the classes that have true boxes. Precision and recall are at the confidence OPERATING and IoU 0.5,
+    micro-averaged over the classes; precision without any such box is 0 by convention, and so are the scores of a class
+    without true boxes. Bootstrap draws without a true box are left out of the intervals. Raises EvaluationError for an empty
+    split, a split without true boxes, class indices that `names` does not have, and numbers that are not finite.
     """
     matched = match(labels, predictions, len(names))
     every, draws = np.ones((1, len(labels))), bootstrap(len(labels))
@@ -76,9 +76,9 @@ def evaluate_detection(
 
 
 def map50(labels: np.ndarray, predictions: np.ndarray, classes: int | None = None) -> Interval:
-    """mAP at IoU 0.5 alone, the same figures as in `evaluate_detection`. Raises EvaluationError as that does.
+    """mAP@50 with its interval, equal to that of `evaluate_detection`. Raises EvaluationError as that does.
 
-    Without `classes` any class index is taken for one that exists.
+    Without `classes` every class index is accepted.
     """
     matched = match(labels, predictions, classes or classes_of(labels, predictions), _AT_50)
     value = mean_average_precision(matched, np.ones((1, len(labels))))[0, 0]
@@ -86,11 +86,11 @@ def map50(labels: np.ndarray, predictions: np.ndarray, classes: int | None = Non
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
-    """int64 (classes + 1, classes + 1): how many true boxes of the row's class were answered as the column's.
+    """int64 (classes + 1, classes + 1): true boxes of the row's class that were predicted as the column's class.
 
-    The last row and column are background: boxes answered where nothing is, and true boxes missed. Of the answers of at
-    least OPERATING, those that find their class at IoU 0.5 are on the diagonal; then the rest find what is left of other
-    classes. Raises EvaluationError as `evaluate_detection` does.
+    The last row and column are background: false positives and missed true boxes. Predictions with a confidence of at least
+    OPERATING are first matched within their class at IoU 0.5 (the diagonal), the rest then across classes. Raises
+    EvaluationError as `evaluate_detection` does.
     """
     require_boxes(labels, predictions, classes)
     counts = np.zeros((classes + 1, classes + 1), dtype=np.int64)
@@ -108,15 +108,15 @@ def compare_detections(
     holdout: bool,
     rules: GateRules = RULES,
 ) -> Comparison:
-    """Labels and two detectors' answers, row i the same image: whose mAP@50 is higher, by how much and how surely.
+    """Labels and two detectors' predictions, row i the same image -> the difference of their mAP@50 with its significance.
 
-    The interval is of the bootstrap over images, the same draws for both. `p_better` is the probability of a lead at least
-    as large if both were equally good: how often it is, when for each image a coin tells whose answer is whose.
-    `more_labels` is how many more images would show a gain, None if it is shown or a worthwhile one is ruled out.
-    Raises GateError if not all images were answered by both, else EvaluationError as `evaluate_detection` does.
+    The interval is a bootstrap over images with the same draws for both. `p_better` is the one-sided p-value of a paired
+    permutation test: the probability of a lead at least as large if both were equally good. `more_labels` is how many more
+    images would establish a gain, None if it is established or a worthwhile one is ruled out. Raises GateError if a detector
+    has no prediction for an image, else EvaluationError as `evaluate_detection` does.
 
-    Measured on simulated detectors: of equally good ones 4.8 % have a `p_better` of at most 0.05, on 30 images (n = 900) and
-    on 100 (n = 600).
+    Measured on simulated, equally good detectors: 4.8 % have a `p_better` of at most 0.05, on 30 images (n = 900) and on 100
+    (n = 600).
     """
     if not len(labels) == len(challenger) == len(opponent) > 0:
         problem = f"{name}: {len(challenger)} answers of the challenger against {len(opponent)} to {len(labels)} images"
@@ -144,8 +144,8 @@ def compare_detections(
 
 
 def floor(images: Sequence[np.ndarray] | np.ndarray, labels: np.ndarray, classes: int | None = None) -> float:
-    """Images (height, width, 3) and labels (n,) -> mAP@50 of answering each image with one box of the commonest class, as
-    large as the image. Equal scores count in the order of the rows. Raises EvaluationError as `evaluate_detection` does."""
+    """Images (height, width, 3) and labels (n,) -> mAP@50 of the baseline that predicts one box of the most common class, as
+    large as the image. Ties keep the order of the rows. Raises EvaluationError as `evaluate_detection` does."""
     classes = classes or classes_of(labels)
     require_boxes(labels, objects([np.zeros((0, _COLUMNS))] * len(images)), classes)
     commonest = np.bincount(np.concatenate([true[:, 4] for true in labels]).astype(np.int64)).argmax()
@@ -155,17 +155,17 @@ def floor(images: Sequence[np.ndarray] | np.ndarray, labels: np.ndarray, classes
 
 
 def margin(predictions: np.ndarray) -> np.ndarray:
-    """float64 (n,): distance of the least decided score from OPERATING, infinite without boxes. Small: worth a label."""
+    """float64 (n,): distance of the score nearest to OPERATING from it, infinite without boxes. Small: worth labelling."""
     return np.array([np.abs(found[:, 4].astype(np.float64) - OPERATING).min(initial=np.inf) for found in predictions])
 
 
 def pack(predictions: np.ndarray) -> list[bytes]:
-    """Answers (n,) -> bytes for each: rows of six float32, little-endian."""
+    """Predictions (n,) -> bytes for each: rows of six float32, little-endian."""
     return [np.ascontiguousarray(found, dtype=_ROW).tobytes() for found in predictions]
 
 
 def unpack(packed: Sequence[bytes]) -> np.ndarray:
-    """What `pack` made -> answers (n,). Raises DataError for bytes that are not whole rows."""
+    """Bytes from `pack` -> predictions (n,). Raises DataError for bytes that are not whole rows."""
     return objects([_rows(content) for content in packed])
 
 
@@ -177,7 +177,7 @@ def _rows(content: bytes) -> np.ndarray:
 
 
 def _confused(true: np.ndarray, found: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Truths and answers of one image -> rows and columns of the confusion matrix to count."""
+    """Labels and predictions of one image -> rows and columns of the confusion matrix to count."""
     takes = taken(same_class_overlap(true, found), found[:, 4], _AT_50)[:, 0]
     others = overlap(true, found) * ~np.isin(np.arange(len(true)), takes)[:, None]
     takes = np.where(takes >= 0, takes, taken(others * (takes < 0), found[:, 4], _AT_50)[:, 0])
@@ -188,7 +188,7 @@ def _confused(true: np.ndarray, found: np.ndarray, classes: int) -> tuple[np.nda
 
 
 def _precision_recall(matched: Matched, weights: np.ndarray) -> np.ndarray:
-    """Weights (d, n) of the images -> (d, 2): precision (0 without answers) and recall (NaN without true boxes)."""
+    """Image weights (d, n) -> (d, 2): precision (0 without predictions) and recall (NaN without true boxes)."""
     operating, n = matched.score >= OPERATING, weights.shape[1]
     predicted = weights @ np.bincount(matched.image[operating], minlength=n)
     found = weights @ np.bincount(matched.image[operating & matched.hit[:, 0]], minlength=n)
@@ -211,11 +211,11 @@ def _class_scores(matched: Matched, names: tuple[str, ...]) -> tuple[DetectionSc
 
 
 def _interval(value: float, drawn: np.ndarray, level: float = LEVEL) -> Interval:
-    """The percentile interval of the draws that could be measured, stretched to include the value itself."""
+    """The percentile interval of the finite draws, widened if necessary to include the value itself."""
     low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value=float(value), low=min(float(low), float(value)), high=max(float(high), float(value)))
 
 
 def _luck(lead: float, leads: np.ndarray) -> float:
-    """One-sided p-value: how many of the leads that luck gave reach this one, itself counted. Rounding breaks no tie."""
+    """One-sided p-value: the share of permuted leads that reach this one, which is counted too. Ties survive rounding."""
     return float((1 + np.sum(leads >= lead - 1e-12)) / (1 + len(leads)))

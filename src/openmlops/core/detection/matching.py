@@ -1,8 +1,7 @@
-"""Which answered boxes find which true boxes: greedy matching as in COCO, once for all that is measured afterwards.
+"""Matching of predicted to true boxes: greedy as in COCO, done once for all metrics.
 
-Labels are an object array (n,) of float32 (m, 5): x1, y1, x2, y2 in pixels, class. Answers are an object array (n,) of
-float32 (k, 6): x1, y1, x2, y2, score, class. What is not here: what follows from the matches
-(average_precision.py, evaluation.py).
+Labels are an object array (n,) of float32 (m, 5): x1, y1, x2, y2 in pixels, class. Predictions are an object array (n,) of
+float32 (k, 6): x1, y1, x2, y2, score, class. What is not here: the metrics (average_precision.py, evaluation.py).
 """
 
 from collections.abc import Iterator
@@ -14,31 +13,31 @@ from openmlops.core.images.boxes import iou
 from openmlops.errors import EvaluationError
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-"""IoU from which a box counts as found."""
+"""IoU thresholds of a true positive."""
 
 _MOST_CLASSES = 10_000
 
 
 @dataclass(frozen=True)
 class Matched:
-    """The matches of n images with t thresholds. Answered boxes are by falling score, equal scores in the order of the rows."""
+    """The matches of n images at t thresholds. Predicted boxes are sorted by descending score, ties in row order."""
 
     truths: np.ndarray
     """int64 (n, classes): true boxes of each image and class"""
     image: np.ndarray
-    """int64 (k,): the row of each answered box"""
+    """int64 (k,): the image of each predicted box"""
     score: np.ndarray
     """float64 (k,)"""
     kind: np.ndarray
-    """int64 (k,): the class that was answered"""
+    """int64 (k,): the predicted class"""
     hit: np.ndarray
-    """bool (k, t): has found a true box of its class, at each threshold"""
+    """bool (k, t): true positive, at each threshold"""
 
 
 def match(labels: np.ndarray, predictions: np.ndarray, classes: int, thresholds: np.ndarray = THRESHOLDS) -> Matched:
-    """Labels and answers of n images -> their matches, image by image and class by class, the highest score first.
+    """Labels and predictions of n images -> their matches, per image and class, highest score first.
 
-    A box takes the true box that it overlaps most of those not yet taken, if their IoU is at least the threshold.
+    A box is matched with the unmatched true box that it overlaps most, if their IoU is at least the threshold.
     Raises EvaluationError as `require_boxes` does.
     """
     require_boxes(labels, predictions, classes)
@@ -55,10 +54,10 @@ def match(labels: np.ndarray, predictions: np.ndarray, classes: int, thresholds:
 
 
 def interleave(first: Matched, second: Matched) -> Matched:
-    """Two detectors' matches of the same n images as those of 2n images, first's then second's, for weights (d, 2n).
+    """Two detectors' matches of the same n images -> matches of 2n images, the first's then the second's, for weights (d, 2n).
 
-    Answers are put in order by their rank among their detector's answers: how high one detector's scores are against the
-    other's says nothing. `score` is the reciprocal of that rank.
+    Boxes are sorted by their rank within their detector, because scores of two detectors are not comparable. `score` is the
+    reciprocal of that rank.
     """
     ranks = np.concatenate([1 + np.arange(len(each.image)) for each in (first, second)])
     order = np.argsort(ranks, kind="stable")
@@ -72,17 +71,17 @@ def interleave(first: Matched, second: Matched) -> Matched:
 
 
 def same_class_overlap(true: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Labels (m, 5) and answers (k, 6) of one image -> float64 (m, k): their IoU, 0 between different classes."""
+    """Labels (m, 5) and predictions (k, 6) of one image -> float64 (m, k): their IoU, 0 between different classes."""
     return overlap(true, found) * (true[:, None, 4] == found[None, :, 5])
 
 
 def overlap(true: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Labels (m, 5) and answers (k, 6) of one image -> float64 (m, k): their IoU, whatever their classes."""
+    """Labels (m, 5) and predictions (k, 6) of one image -> float64 (m, k): their IoU, regardless of class."""
     return iou(true[:, :4].astype(np.float64), found[:, :4].astype(np.float64))
 
 
 def taken(overlaps: np.ndarray, scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """IoU (m, k) and scores (k,) -> int64 (k, t): the true box that each answered one takes at each threshold, or -1."""
+    """IoU (m, k) and scores (k,) -> int64 (k, t): the true box matched with each predicted one at each threshold, or -1."""
     takes = np.full((len(scores), len(thresholds)), -1, dtype=np.int64)
     free = np.ones((len(overlaps), len(thresholds)), dtype=bool)
     near = (overlaps >= thresholds.min()).any(axis=0)
@@ -97,15 +96,15 @@ def taken(overlaps: np.ndarray, scores: np.ndarray, thresholds: np.ndarray) -> n
 
 
 def classes_of(*boxes: np.ndarray) -> int:
-    """One more than the largest class index in labels or answers; indices that `require_boxes` refuses are passed over."""
+    """One more than the largest class index in labels or predictions; indices that `require_boxes` rejects are ignored."""
     kinds = np.concatenate([np.zeros(1), *(rows[:, -1] for each in boxes for rows in each if rows.ndim == 2)])
     return 1 + int(kinds[(kinds >= 0) & (kinds < _MOST_CLASSES)].max())
 
 
 def require_boxes(labels: np.ndarray, predictions: np.ndarray, classes: int) -> None:
-    """Raise EvaluationError unless there is an image, a true box, an answer to each image, and all boxes are sound.
+    """Raise EvaluationError unless there is a prediction for each of n > 0 images, a true box, and all boxes are valid.
 
-    Sound: rows of 5 and 6 finite numbers, whole class indices below `classes`, scores from 0 to 1.
+    Valid: rows of 5 (labels) and 6 (predictions) finite numbers, integer class indices below `classes`, scores in 0..1.
     """
     for problem in _problems(labels, predictions, classes):
         raise EvaluationError(f"Boxes cannot be measured: {problem}", "Check the split and the model's outputs")

@@ -1,5 +1,5 @@
-"""Detection: a label is the true boxes of an image, float32 (m, 5): x1, y1, x2, y2 in pixels, class index; an answer the boxes
-that were found, float32 (k, 6): the same four, score, class index. How good they are is `detection`."""
+"""The detection task: a label is the true boxes of an image, float32 (m, 5): x1, y1, x2, y2 in pixels, class index; a
+prediction the predicted boxes, float32 (k, 6): the same four, score, class index. Metrics are in `evaluation`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,20 +16,20 @@ from openmlops.errors import DataError, EvaluationError
 
 SCORE = "mAP@50"
 MOST_BOXES = 1000
-"""boxes of one image's label"""
+"""most boxes in one image's label"""
 
 _REMEDY = 'Send a list of boxes as {"class": "person", "box": [x1, y1, x2, y2]}, in pixels of the image; [] where nothing is'
 
 
 def confidence(predictions: np.ndarray, labels: np.ndarray) -> ConfidenceTable:
-    """No confidence says how many boxes were overlooked, so there is no estimate without labels: raises DataError."""
+    """Always raises DataError: confidence does not show how many objects were missed, so no accuracy is estimated from it."""
     raise DataError("the accuracy of a detector is not estimated from its confidence", "Send labels to /feedback")
 
 
 def labelled(
     predictions: np.ndarray, labels: np.ndarray, classes: int, estimate: AccuracyEstimate | None
 ) -> LabelledAccuracy | None:
-    """The mAP@50 on labelled answers; None if their labels hold no box at all."""
+    """mAP@50 on labelled predictions; None if the labels contain no boxes."""
     try:
         found = evaluation.map50(labels, predictions, classes)
     except EvaluationError:
@@ -38,7 +38,7 @@ def labelled(
 
 
 def columns(predictions: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    """`boxes`: JSON, [[x1, y1, x2, y2, score, class index], ...]."""
+    """Table column `boxes`: JSON, [[x1, y1, x2, y2, score, class index], ...]."""
     return {"boxes": [json.dumps(boxes.astype(np.float64).round(4).tolist()) for boxes in predictions]}
 
 
@@ -48,7 +48,7 @@ def from_columns(found: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
 
 
 def read_label(reported: Any, names: Sequence[str]) -> str:
-    """A list of boxes, each an object with `class` (index or name) and `box`. Raises DataError."""
+    """A list of boxes, each an object with `class` (index or name) and `box` -> the label as JSON. Raises DataError."""
     if not isinstance(reported, list) or len(reported) > MOST_BOXES:
         raise DataError(f"The label {str(reported)[:80]!r} is no list of at most {MOST_BOXES} boxes", _REMEDY)
     return json.dumps([_read_box(box, names) for box in reported])
@@ -65,7 +65,7 @@ def _read_box(reported: Any, names: Sequence[str]) -> list[float]:
 
 
 def _is_number(value: Any) -> bool:
-    """Finite, and such as an image can have; neither NaN nor an integer beyond all floats is."""
+    """Finite and plausible for an image: neither NaN nor an integer too large for a float."""
     return type(value) in (int, float) and abs(value) < 1e6
 
 
@@ -83,18 +83,18 @@ def labels_of(texts: Sequence[str]) -> np.ndarray:
 
 
 def as_json(boxes: np.ndarray) -> str:
-    """float32 (m, 5) -> the text that `read_label` makes of the same boxes."""
+    """float32 (m, 5) -> the JSON that `read_label` returns for the same boxes."""
     rows = boxes.astype(np.float64).round(3).tolist()
     return json.dumps([[*corners, int(kind)] for *corners, kind in rows])
 
 
 def as_feedback(boxes: np.ndarray) -> list[dict[str, Any]]:
-    """float32 (m, 5) -> a list of boxes."""
+    """float32 (m, 5) -> the list of boxes that `read_label` reads."""
     return [{"class": int(box[4]), "box": box[:4].astype(np.float64).round(3).tolist()} for box in boxes]
 
 
 def within(boxes: np.ndarray, image: np.ndarray) -> np.ndarray | None:
-    """Boxes cut to their image; None if of one of them less than a pixel is left: then they were told in another scale."""
+    """Boxes clipped to their image; None if less than a pixel of one is left: they were then reported in another scale."""
     height, width = image.shape[:2]
     cut = boxes.copy()
     cut[:, :4] = np.clip(boxes[:, :4], 0, [width, height, width, height])
@@ -102,7 +102,7 @@ def within(boxes: np.ndarray, image: np.ndarray) -> np.ndarray | None:
 
 
 def renamed(text: str, names: Sequence[str], others: Sequence[str]) -> str | None:
-    """The same boxes, their classes by index among `others`."""
+    """The same boxes with their classes as indices in `others`, as JSON; None if a class is not there."""
     boxes = json.loads(text)
     if not all(names[int(box[4])] in others for box in boxes):
         return None

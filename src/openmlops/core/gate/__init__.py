@@ -1,6 +1,6 @@
 """The gate: its rules, and the paired statistics behind them.
 
-Names of `openmlops.core.gate.rules` are found here too, where they were before.
+Names of `openmlops.core.gate.rules` can also be imported from here, their old place.
 """
 
 from openmlops.renamed import moved

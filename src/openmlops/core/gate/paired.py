@@ -1,7 +1,7 @@
-"""Statistics of two models that answered the same images: only the images on which they disagree tell them apart.
+"""Paired statistics of two models on the same images: only the images on which they disagree carry information.
 
-What is here: McNemar's exact test, Tango's score interval, and how many images would show a difference. What is not: what to
-do about it (`gate`). scipy is imported where two models are compared: the server, which compares none, does without it.
+What is here: McNemar's exact test, Tango's score interval, and the sample size that shows a difference. What is not: the
+decision (`gate.rules`). scipy is imported where it is used, so that the server runs without it.
 """
 
 import math
@@ -11,17 +11,17 @@ from openmlops.core.types import Interval
 
 
 def exact_mcnemar(only_first: int, only_second: int) -> float:
-    """One-sided p-value of "the first is better": a lead at least this large, if each disagreement were a fair coin."""
+    """One-sided p-value for "the first is better": the probability of such a lead if disagreements were fair coin tosses."""
     from scipy.stats import binom
 
     return float(binom.sf(only_first - 1, only_first + only_second, 0.5))
 
 
 def score_interval(only_first: int, only_second: int, n: int, confidence: float) -> Interval:
-    """First share minus second, on n common images, with Tango's score interval (Statistics in Medicine 17, 1998).
+    """Difference of two accuracies on n common images with Tango's score interval (Statistics in Medicine 17, 1998).
 
-    `only_first` images have only the first right, `only_second` only the second. Unlike Wald's, the interval keeps its
-    coverage when the two hardly ever disagree.
+    On `only_first` images only the first model is correct, on `only_second` only the second. Unlike Wald's, the interval keeps
+    its coverage when disagreements are rare.
     """
     from scipy.optimize import brentq
 
@@ -36,9 +36,9 @@ def score_interval(only_first: int, only_second: int, n: int, confidence: float)
 
 
 def images_needed(n: int, interval: Interval, confidence: float, gap: float, alpha: float, power: float) -> int:
-    """How many images, of the kind that `n` of gave `interval`, show with `power` that `gap` is not 0 (one-sided `alpha`).
+    """The sample size that shows with `power` that a difference of `gap` is not 0 (one-sided `alpha`).
 
-    The standard error is read from the interval, so that this holds for any paired score.
+    The standard error is taken from `interval`, measured on `n` images, so this holds for any paired metric.
     """
     error = (interval.high - interval.low) / (2 * standard_normal((1 + confidence) / 2))
     return math.ceil(n * (error * (standard_normal(1 - alpha) + standard_normal(power)) / gap) ** 2)
@@ -50,7 +50,7 @@ def standard_normal(probability: float) -> float:
 
 
 def _standard_errors(only_first: int, only_second: int, n: int, difference: float) -> float:
-    """How many standard errors the lead lies above `difference`, the disagreement at its constrained maximum likelihood."""
+    """The score statistic: the observed lead minus `difference` in standard errors, at the constrained maximum likelihood."""
     lead = only_first - only_second - n * difference
     b = (2 * n - only_first + only_second) * difference - only_first - only_second
     c = -only_second * difference * (1 - difference)

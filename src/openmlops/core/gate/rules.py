@@ -1,13 +1,13 @@
-"""The gate: whether a challenger goes into production, from answers to the same images to a verdict with its reasons.
+"""The gate: decides whether a challenger goes into production, from predictions on the same images to a verdict with reasons.
 
-What is here: the comparison of two models, and the decision over several comparisons. What is not: recorded metrics, which
-the gate never reads, and where the answers come from (`operations.promotion`). All scores are shares, 0..1.
+What is here: the comparison of two models, and the decision from several comparisons. What is not: logged metrics, which the
+gate never reads, and the source of the predictions (`operations.release.gate`). All scores are in 0..1.
 
-The rules, against the champion of now and the best champion ever:
-- not inferior on the frozen holdout to either of them, by more than a stated margin. The best champion ever is the bar, so
-  that losses too small to be noticed one by one cannot add up;
-- better than the champion of now on at least one arena (the holdout, or a fresh slice of labelled images), with the stated
-  rate of false promotions shared among the arenas (Holm).
+The rules, against the current champion and the best champion so far:
+- not inferior to either of them on the frozen holdout by more than a stated margin. The best champion so far is included so
+  that losses too small to be significant one by one cannot add up;
+- better than the current champion on at least one evaluation set (the holdout, or a new slice of labelled images). The stated
+  rate of false promotions covers all evaluation sets together (Holm).
 """
 
 from collections.abc import Sequence
@@ -21,25 +21,25 @@ from openmlops.errors import GateError
 
 
 class GateRules(Value):
-    """What the gate asks for. Differences are in the unit of the score: 0.01 is one percentage point."""
+    """The gate's thresholds. Differences are in the unit of the score: 0.01 is one percentage point."""
 
     alpha: float = 0.05
-    """share of challengers as good as the champion that may be promoted by luck"""
+    """significance level: share of challengers no better than the champion that may be promoted by chance"""
     confidence: float = 0.95
-    """of the intervals, two-sided; "not inferior" is read from their lower ends"""
+    """confidence level of the two-sided intervals; non-inferiority is decided by their lower bounds"""
     margin: float = 0.01
-    """a challenger that loses this much on the holdout, against any champion there ever was, is inferior"""
+    """non-inferiority margin: the loss on the holdout, against the current or the best champion, that rejects a challenger"""
     worthwhile: float = 0.005
-    """smallest gain worth a promotion; when it is ruled out, no more labels are asked for"""
+    """smallest gain worth a promotion; once it is ruled out, no more labels are requested"""
     power: float = 0.8
-    """probability with which the further labels that are asked for would settle the matter"""
+    """statistical power: probability with which the requested number of labels would settle the comparison"""
 
 
 RULES = GateRules()
 
 
 class Contender(Value):
-    """A version at the gate: which one, and its score on the holdout as measured there."""
+    """A version at the gate, and its score on the holdout as measured there."""
 
     version: int
     sha256: str
@@ -60,11 +60,11 @@ def compare(
     holdout: bool,
     rules: GateRules = RULES,
 ) -> Comparison:
-    """bool (n,) twice, row i the same image: who answers more of them right, by how much and how surely.
+    """Correctness of two models' predictions, bool (n,) each, row i the same image -> the difference of their accuracies.
 
     `p_better` is the probability of a lead at least as large if both were equally good (exact McNemar, one-sided).
-    `more_labels` is how many more images would show a gain, None if it is shown or a worthwhile one is ruled out.
-    Raises GateError if the two did not answer the same number of images, or none.
+    `more_labels` is how many more images would establish a gain, None if it is established or a worthwhile one is ruled out.
+    Raises GateError if the two arrays differ in length or are empty.
     """
     n = len(challenger_correct)
     if n == 0 or challenger_correct.shape != (n,) or opponent_correct.shape != (n,):
@@ -89,7 +89,7 @@ def compare(
 
 
 def more_labels(compared: Comparison, rules: GateRules = RULES) -> int | None:
-    """How many more images would show a gain; None if it is shown, or a worthwhile one is ruled out."""
+    """How many more images would establish a gain; None if it is established, or a worthwhile one is ruled out."""
     is_settled = compared.p_better <= rules.alpha or compared.high < rules.worthwhile
     return None if is_settled else _to_show_gain(compared, rules, rules.alpha)
 
@@ -104,9 +104,9 @@ def decide(
 ) -> Verdict:
     """The verdict on a challenger.
 
-    `comparisons` are the challenger's: against the champion on each arena, and on the holdout against the best champion
-    ever. `floor` is the score of an answer that looks at no image, which `floor_of` names; only a first champion must pass it.
-    Raises GateError if the challenger is the champion, or if the comparisons are not those that the rules need.
+    `comparisons` are the challenger's: with the champion on each evaluation set, and with the best champion so far on the
+    holdout. `floor` is the score of the constant baseline that `floor_of` names; only a first champion is compared with it.
+    Raises GateError if the challenger is the champion, or if a comparison that the rules need is missing or not its own.
     """
     if champion is None:
         finding = _decide_first(challenger, floor, floor_of)
@@ -175,7 +175,7 @@ def _require_honest(challenger: Contender, champion: Contender, comparisons: Seq
 
 
 def _better(evaluation_sets: Sequence[Comparison], alpha: float) -> list[Comparison]:
-    """The arenas on which the challenger is better, with a probability of at most `alpha` that any is so by luck (Holm)."""
+    """The evaluation sets on which the challenger is significantly better, at a family-wise error rate of `alpha` (Holm)."""
     better: list[Comparison] = []
     for rank, compared in enumerate(sorted(evaluation_sets, key=lambda c: c.p_better)):
         if compared.p_better > alpha / (len(evaluation_sets) - rank):

@@ -1,7 +1,7 @@
-"""Boxes in images: where an image lies on a model's canvas, how far boxes overlap, and which of many are kept.
+"""Bounding boxes: letterboxing onto a model's canvas, IoU and non-maximum suppression.
 
-A box is x1, y1, x2, y2 in pixels, edges, not pixel indices: width is x2 - x1. A size is (height, width).
-What is not here: what boxes say about a model's quality (core/detection/evaluation.py), and decoding of files (decoding.py).
+A box is x1, y1, x2, y2 in pixels. These are edges, not pixel indices: the width is x2 - x1. A size is (height, width).
+What is not here: detection metrics (core/detection/evaluation.py) and decoding of files (decoding.py).
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from PIL import Image
 from openmlops.errors import DataError
 
 BORDER = 114
-"""Value of the canvas around an image, the one that YOLO models are trained with."""
+"""Padding value of the canvas around an image, the one that YOLO models are trained with."""
 
 BLOCK = 64
-"""boxes that non-maximum suppression compares at once"""
+"""boxes that non-maximum suppression compares in one matrix"""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Placement:
 
 
 def place(size: tuple[int, int], canvas: tuple[int, int]) -> Placement:
-    """An image of `size` on `canvas`, both (height, width): as large as fits with its proportions, centred.
+    """The placement of an image of `size` on `canvas`, both (height, width): scaled to fit at its aspect ratio, centred.
 
-    Rounds as ultralytics' LetterBox does: sides half to even and at least 1; an odd pixel of border goes right or below.
+    Rounds as ultralytics' LetterBox does: sides half to even and at least 1; an odd padding pixel goes right or below.
     Raises DataError for a side below 1.
     """
     if min(*size, *canvas) < 1:
@@ -45,7 +45,7 @@ def place(size: tuple[int, int], canvas: tuple[int, int]) -> Placement:
 
 
 def letterbox(image: np.ndarray, canvas: tuple[int, int]) -> np.ndarray:
-    """uint8 (h, w, 3) -> uint8 (H, W, 3): resized by Pillow's bilinear filter, centred, BORDER around it.
+    """uint8 (h, w, 3) -> uint8 (H, W, 3): resized by Pillow's bilinear filter, centred, padded with BORDER.
 
     An image that has the canvas's size already is returned as it is, not copied. Raises DataError for another dtype or shape.
     """
@@ -82,9 +82,9 @@ def _shift(boxes: np.ndarray, placement: Placement) -> np.ndarray:
 
 
 def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Boxes (n, 4) and (m, 4) -> (n, m): area of the intersection over that of the union, 0..1.
+    """Boxes (n, 4) and (m, 4) -> (n, m): intersection over union, 0..1.
 
-    A box of no area overlaps nothing, itself included.
+    A box without area overlaps nothing, not even itself.
     """
     corner = np.minimum(first[:, None, 2:], second[None, :, 2:]) - np.maximum(first[:, None, :2], second[None, :, :2])
     shared = corner.clip(0).prod(axis=2)
@@ -99,10 +99,10 @@ def _area(boxes: np.ndarray) -> np.ndarray:
 def non_maximum_suppression(
     boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, overlap: float, most: int
 ) -> np.ndarray:
-    """Boxes (k, 4), scores (k,), classes (k,) -> int64 indices of the boxes that are kept, by falling score.
+    """Boxes (k, 4), scores (k,), classes (k,) -> int64 indices of the boxes that are kept, by descending score.
 
-    A box goes when its IoU with a kept one of its class is above `overlap`. At most `most` are kept, over all classes.
-    Equal scores stay in the order given. Cost: 0.2 cpu-ms for 50 boxes, 1 for 200 (numpy 2.4): one matrix a block of boxes.
+    A box is dropped if its IoU with a kept one of its class is above `overlap`. At most `most` are kept, over all classes.
+    Ties keep the input order. Cost: 0.2 cpu-ms for 50 boxes, 1 for 200 (numpy 2.4): one matrix per block of boxes.
     """
     rest = np.argsort(-scores, kind="stable")
     kept = np.empty(0, dtype=np.int64)
@@ -115,12 +115,12 @@ def non_maximum_suppression(
 
 
 def _repeats(boxes: np.ndarray, classes: np.ndarray, kept: np.ndarray, others: np.ndarray, overlap: float) -> np.ndarray:
-    """bool (k, o): whether each of the others shows again what each of the kept shows."""
+    """bool (k, o): whether each of the others is a duplicate of each of the kept boxes."""
     return (iou(boxes[kept], boxes[others]) > overlap) & (classes[kept][:, None] == classes[others])
 
 
 def _firsts(repeats: np.ndarray) -> np.ndarray:
-    """bool (k, k), by falling score -> bool (k,): which are no repeat of one that stays."""
+    """bool (k, k), by descending score -> bool (k,): which are no duplicate of a box that is kept."""
     free = np.ones(len(repeats), dtype=bool)
     for row in range(len(repeats)):
         if free[row]:
@@ -129,7 +129,7 @@ def _firsts(repeats: np.ndarray) -> np.ndarray:
 
 
 def objects(items: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrays -> an object array (n,) that holds them, also when all have the same shape (where np.array would stack)."""
+    """Arrays -> an object array (n,) of them, even if all have the same shape (where np.array would stack them)."""
     held = np.empty(len(items), dtype=object)
     for row, item in enumerate(items):
         held[row] = item

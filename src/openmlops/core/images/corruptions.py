@@ -1,9 +1,9 @@
-"""What may happen to a camera, on purpose: the corruptions that tests and simulations apply, and where objects are after them.
+"""Image corruptions for tests and simulated drift, and the boxes of objects after them.
 
-Images are uint8 (n, height, width, 3), RGB, or an object array (n,) of such images of different sizes. Dense arrays are small
-images, and their noise and blur are in pixels. In an object array noise is coarser and blur wider in larger images, because a
-model that shrinks them would not see it otherwise. What is not here: numbers that describe images (core/images/statistics.py).
-Cost of an image of about 640x480: 2 to 5 cpu-ms, blur 9, night 19 (COCO128, n = 32, one core of an Intel Xeon, numpy 2.4,
+Images are uint8 (n, height, width, 3), RGB, or an object array (n,) of such images of different sizes. Dense arrays hold small
+images; their noise and blur are in pixels. In an object array noise is coarser and blur wider in larger images, because
+downscaling to the model's input would remove them otherwise. What is not here: image statistics (core/images/statistics.py).
+Cost per image of about 640x480: 2 to 5 cpu-ms, blur 9, night 19 (COCO128, n = 32, one core of an Intel Xeon, numpy 2.4,
 Pillow 13.0.0).
 """
 
@@ -17,11 +17,11 @@ from openmlops.errors import DataError
 
 SEVERITIES = (1, 2, 3, 4, 5)
 GRAIN_SIDE = 320
-"""Longer side in pixels up to which one pixel of an image is one grain of noise."""
+"""Longer side in pixels up to which noise is drawn per pixel; in larger images a grain covers several pixels."""
 BLUR_SIDE = 160
 """Longer side in pixels above which the radius of blur, 0.35 to 1.75 pixels, grows in proportion."""
 VISIBLE = 0.2
-"""Share of a box's area that must still be seen for the box to count as there."""
+"""Share of a box's area that must stay visible for the box to be kept."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _ZOOM = (1.25, 1.5, 1.85, 2.3, 3.0)
@@ -36,8 +36,8 @@ Rectangle = tuple[int, int, int, int]
 def corrupt(images: np.ndarray, kind: str, severity: int, seed: int) -> np.ndarray:
     """A corrupted copy of the same shape and type; the same arguments give the same bytes. Raises DataError.
 
-    `kind` is one of CORRUPTIONS; `severity` runs from 1 (hardly seen) to 5 (hard to recognise). What is drawn for an image
-    depends on `seed` and on its place in `images`.
+    `kind` is one of CORRUPTIONS; `severity` runs from 1 (barely visible) to 5 (hard to recognise). Random numbers depend on
+    `seed` and on the image's index in `images`.
     """
     _require(kind, severity)
     if images.dtype != object and kind in _DENSE:
@@ -47,9 +47,9 @@ def corrupt(images: np.ndarray, kind: str, severity: int, seed: int) -> np.ndarr
 
 
 def view(kind: str, severity: int, size: tuple[int, int]) -> Rectangle | None:
-    """The part of an image of `size` (height, width) that fills the frame afterwards; None where geometry stays.
+    """The part of an image of `size` (height, width) that fills the frame afterwards; None if the geometry is unchanged.
 
-    `zoom` keeps the centre. `crop` keeps the lower right, as a camera sees that was turned away. Raises DataError.
+    `zoom` keeps the centre, `crop` the lower right, as if the camera had been turned away. Raises DataError.
     """
     _require(kind, severity)
     if kind not in _SEEN:
@@ -60,7 +60,7 @@ def view(kind: str, severity: int, size: tuple[int, int]) -> Rectangle | None:
 
 
 def occluded(severity: int, size: tuple[int, int], seed: int, index: int) -> Rectangle:
-    """The part of image number `index`, of `size` (height, width), that `occlusion` covers."""
+    """The part of the image with this index and `size` (height, width) that `occlusion` covers."""
     rng = np.random.default_rng((seed, index))
     tall = rng.uniform(0.65, 1.5)
     shares = np.sqrt(_OCCLUDED[severity - 1] * np.array([tall, 1 / tall]))
@@ -71,8 +71,8 @@ def occluded(severity: int, size: tuple[int, int], seed: int, index: int) -> Rec
 def moved(boxes: np.ndarray, kind: str, severity: int, size: tuple[int, int], seed: int = 0, index: int = 0) -> np.ndarray:
     """The true boxes float32 (m, 5), x1 y1 x2 y2 class, of an image of `size` (height, width) after its corruption.
 
-    Boxes are clipped to what is seen and rescaled; those of whose area less than VISIBLE is seen are left out, so (m', 5).
-    `seed` and `index` are those of `corrupt`; only `occlusion` needs them. Raises DataError.
+    Boxes are clipped to the visible part and rescaled. Those with less than VISIBLE of their area left are dropped, so the
+    result is (m', 5). `seed` and `index` are those of `corrupt`; only `occlusion` needs them. Raises DataError.
     """
     if kind == "occlusion":
         _require(kind, severity)
@@ -99,7 +99,7 @@ def _require(kind: str, severity: int) -> None:
 
 
 def _span(side: int, share: float, at: float) -> tuple[int, int]:
-    """Start and end of `share` of a side in pixels; `at` is 0 for its first part, 1 for its last. At least one pixel."""
+    """Start and end in pixels of `share` of a side, at least one pixel; `at` is its position, 0 (start) to 1 (end)."""
     length = min(side, max(1, round(side * share)))
     start = round((side - length) * at)
     return start, start + length
@@ -111,7 +111,7 @@ def _clipped(boxes: np.ndarray, to: Rectangle) -> np.ndarray:
 
 
 def _share(boxes: np.ndarray, within: Rectangle) -> np.ndarray:
-    """(m,), the share of each box's area that lies within the rectangle; 0 for a box of no area."""
+    """(m,), the share of each box's area inside the rectangle; 0 for a box without area."""
     inside, whole = _area(_clipped(boxes, within)), _area(boxes)
     return np.divide(inside, whole, out=np.zeros_like(inside), where=whole > 0)
 
@@ -141,7 +141,7 @@ def _enlarged(image: np.ndarray, seen: Rectangle) -> np.ndarray:
 
 
 def _covered(image: np.ndarray, over: Rectangle, rng: np.random.Generator) -> np.ndarray:
-    """Something out of focus before the lens: a grey or brownish surface with soft blotches."""
+    """An out-of-focus object in front of the lens: a grey or brownish surface with soft blotches."""
     x1, y1, x2, y2 = over
     tone = rng.uniform(40, 130) * np.array([1, rng.uniform(0.85, 1), rng.uniform(0.75, 1)])
     blotches = Image.fromarray(_pixels(128 + 25 * rng.standard_normal((5, 5))))
@@ -174,7 +174,7 @@ def _contrast(images: np.ndarray, severity: int, _: np.random.Generator) -> np.n
 
 
 def _grain(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Noise of mean 0 and deviation 1, float32 of `shape` (h, w, 3), in square grains, larger in large images."""
+    """Noise with mean 0 and standard deviation 1, float32 of `shape` (h, w, 3), in square grains that grow with the image."""
     height, width, channels = shape
     side = max(1, round(max(height, width) / GRAIN_SIDE))
     grains = rng.standard_normal((-(-height // side), -(-width // side), channels), dtype=np.float32)
@@ -191,7 +191,7 @@ def _out_of_focus(image: np.ndarray, severity: int, _: np.random.Generator) -> n
 
 
 def _night(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """Little light, of no warm colour, and the noise of a sensor that amplifies it."""
+    """Little light, bluish, and the noise of a sensor at high gain."""
     luma = (image @ _LUMA)[..., None]
     pale = luma + (image - luma) * (1 - 0.17 * severity)
     cold = pale * np.array([1 - 0.06 * severity, 1 - 0.02 * severity, 1], dtype=np.float32)
@@ -202,7 +202,7 @@ def _night(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.nda
 Corruption = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 
 _DENSE: dict[str, Corruption] = {"brightness": _brightness, "noise": _noisy, "blur": _blur, "contrast": _contrast}
-"""Of float32 (n, h, w, 3), all at once."""
+"""Corruptions of float32 (n, h, w, 3), the whole array at once."""
 
 _SINGLE: dict[str, Corruption] = {
     "brightness": _brightness,
@@ -211,13 +211,13 @@ _SINGLE: dict[str, Corruption] = {
     "contrast": lambda image, severity, rng: _contrast(image[None], severity, rng)[0],
     "night": _night,
 }
-"""Of float32 (h, w, 3), one image."""
+"""Corruptions of float32 (h, w, 3), one image."""
 
 _SEEN: dict[str, Callable[[int], tuple[float, float]]] = {
     "zoom": lambda severity: (1 / _ZOOM[severity - 1], 0.5),
     "crop": lambda severity: (_CROP[severity - 1], 1.0),
 }
-"""Severity -> the share of each side that stays, and where along it: 0 its start, 1 its end."""
+"""Severity -> the share of each side that is kept, and its position along the side: 0 for the start, 1 for the end."""
 
 CORRUPTIONS = (*_SINGLE, "occlusion", *_SEEN)
 """Every kind of corruption."""

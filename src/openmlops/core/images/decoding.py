@@ -1,7 +1,7 @@
-"""Bytes of an image file that came from outside -> pixels, without trusting them; and pixels as a PNG.
+"""Decoding of untrusted image files into pixels, and encoding as PNG.
 
-The size is read from the header and judged before anything is decompressed: a PNG of 292 KB can hold 100 megapixels.
-What is not here: batches of pixels (core/images/statistics.py) and what size a model takes (its use case).
+The size is read from the header and checked before decompression: a PNG of 292 KB can hold 100 megapixels.
+What is not here: batches of pixels (core/images/statistics.py) and a model's input size (its use case).
 """
 
 import io
@@ -15,7 +15,7 @@ from openmlops.errors import DataError
 
 FORMATS = ("PNG", "JPEG")
 CONVERTED = ("WEBP", "BMP")
-"""what `as_png` reads too"""
+"""formats that `as_png` converts"""
 MAX_PIXELS = 20_000_000
 """Largest image that is decoded: 20 megapixels, about 60 MB in memory and half a second."""
 
@@ -32,14 +32,14 @@ _UNREADABLE = (
     struct.error,
     zlib.error,
 )
-"""What Pillow raises for broken files, its UnidentifiedImageError (an OSError) included."""
+"""Exceptions that Pillow raises for broken files, including UnidentifiedImageError (an OSError)."""
 
 
 def decode_image(content: bytes, height: int, width: int) -> np.ndarray:
     """PNG or JPEG -> uint8 (height, width, 3), RGB.
 
-    Another size is resized without regard to its proportions by Pillow's bilinear filter, which averages when it shrinks;
-    transparency is dropped. Raises DataError for anything else, for broken files, and above MAX_PIXELS.
+    Other sizes are resized, ignoring the aspect ratio, by Pillow's bilinear filter with antialiasing; transparency is dropped.
+    Raises DataError for other formats, broken files, and above MAX_PIXELS.
     """
     rgb = _rgb(content)
     if rgb.size != (width, height):
@@ -48,24 +48,27 @@ def decode_image(content: bytes, height: int, width: int) -> np.ndarray:
 
 
 def decode_native(content: bytes) -> np.ndarray:
-    """PNG or JPEG -> uint8 (h, w, 3), RGB, of the file's own size; refuses what `decode_image` refuses.
+    """PNG or JPEG -> uint8 (h, w, 3), RGB, at the file's own size. Raises DataError as `decode_image` does.
 
-    An EXIF orientation is not applied: boxes of detection data are taken to refer to the pixels as they are stored.
+    The EXIF orientation is not applied: boxes of detection data are taken to refer to the stored pixels.
     """
     return decode_stored(content)[0]
 
 
 def decode_stored(content: bytes) -> tuple[np.ndarray, int]:
-    """`decode_native`, and how the picture is to be turned for people, as EXIF numbers it: 1 is as stored, also where nothing
-    is said. Both at once, for a PNG may say so behind its pixels: to ask for that alone decodes them too.
+    """`decode_native` and the EXIF orientation, 1 to 8: 1 is as stored, and the default where there is none.
+
+    Both at once, because a PNG may store its EXIF data after the pixels: reading the orientation alone would decode them too.
     """
     image = _open(content)
     return np.array(_loaded(image)), _orientation(image)
 
 
 def decode_upright(content: bytes, height: int, width: int) -> np.ndarray:
-    """`decode_image`, turned as its EXIF orientation says. Of a JPEG of more than four times the size only every second, fourth
-    or eighth pixel is decoded (libjpeg averages them).
+    """`decode_image` with the EXIF orientation applied.
+
+    A JPEG of more than four times the target size is decoded at a half, a quarter or an eighth of its size (libjpeg averages
+    the pixels).
     """
     image = _open(content)
     image.draft("RGB", (2 * max(height, width),) * 2)
@@ -76,7 +79,7 @@ def decode_upright(content: bytes, height: int, width: int) -> np.ndarray:
 
 
 def as_png(content: bytes) -> bytes | None:
-    """A WebP or BMP file as PNG, without loss, its EXIF data kept; None for a PNG or JPEG, which needs no conversion.
+    """A WebP or BMP file as lossless PNG with its EXIF data; None for a PNG or JPEG, which needs no conversion.
 
     Raises DataError.
     """
@@ -89,20 +92,20 @@ def as_png(content: bytes) -> bytes | None:
 
 
 def png(image: np.ndarray) -> bytes:
-    """An image uint8 (h, w, 3) as PNG, without loss. The pixels are the same everywhere, the bytes depend on zlib."""
+    """An image uint8 (h, w, 3) as lossless PNG. The pixels are the same on every machine; the bytes depend on zlib."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
 def image_size(content: bytes) -> tuple[int, int]:
-    """(height, width) in pixels, from the header alone. Raises DataError for what `decode_image` refuses by its header."""
+    """(height, width) in pixels, from the header only. Raises DataError for headers that `decode_image` rejects."""
     image = _open(content)
     return image.height, image.width
 
 
 def image_pixels(content: bytes) -> int:
-    """Width times height, likewise."""
+    """Width times height, from the header only. Raises DataError as `image_size` does."""
     height, width = image_size(content)
     return height * width
 
@@ -115,12 +118,12 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _rgb(content: bytes) -> Image.Image:
-    """The whole image, decoded."""
+    """The decoded image."""
     return _loaded(_open(content))
 
 
 def _loaded(image: Image.Image) -> Image.Image:
-    """RGB, with the EXIF data that it came with."""
+    """As RGB, with its EXIF data."""
     try:
         image.load()
         return image.convert("RGB")
@@ -129,7 +132,7 @@ def _loaded(image: Image.Image) -> Image.Image:
 
 
 def _open(content: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
-    """The image with its header read and judged, its pixels not yet decoded."""
+    """The image with its header read and checked, its pixels not yet decoded."""
     try:
         image = Image.open(io.BytesIO(content), formats=formats)
     except Image.DecompressionBombError as error:

@@ -1,4 +1,4 @@
-"""Boxes drawn on an image, for people. Pillow's own font: no font file is looked for."""
+"""Boxes drawn on an image for display, with Pillow's built-in font: no font file is needed."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ TRUE, PREDICTED = "#16a34a", "#dc2626"
 def with_boxes(
     image: np.ndarray, predicted: np.ndarray, names: Sequence[str], truth: np.ndarray | None = None, scale: float = 1.0
 ) -> Image.Image:
-    """uint8 (h, w, 3), answered boxes float32 (k, 6) and true boxes (m, 5) in its pixels -> the image, enlarged by `scale`."""
+    """uint8 (h, w, 3), predicted boxes float32 (k, 6) and true boxes (m, 5) in its pixels -> the image scaled by `scale`."""
     page = Image.fromarray(image)
     if scale != 1.0:
         page = page.resize((max(1, round(page.width * scale)), max(1, round(page.height * scale))))
@@ -19,7 +19,7 @@ def with_boxes(
     width = max(1, round(max(page.size) / 250))
     for box in () if truth is None else truth:
         pen.rectangle(_corners(box, scale), outline=TRUE, width=width)
-    for box in predicted[::-1]:  # the surest last, on top
+    for box in predicted[::-1]:  # the most confident last, on top
         corners = _corners(box, scale)
         pen.rectangle(corners, outline=PREDICTED, width=width)
         _name(pen, corners, f"{names[int(box[5])]} {box[4]:.2f}", page.width)
@@ -32,7 +32,7 @@ def _corners(box: np.ndarray, scale: float) -> tuple[float, float, float, float]
 
 
 def _name(pen: ImageDraw.ImageDraw, corners: tuple[float, float, float, float], text: str, width: int) -> None:
-    """Above the box, or inside it where there is no room above; further left where the page, of this width, ends."""
+    """Draw the label above the box, or inside it if there is no room; further left at the right edge of the image (`width`)."""
     _, _, right, bottom = pen.textbbox((0, 0), text)
     left, top = max(0, min(corners[0], width - right - 4)), corners[1]
     at = (left, top - bottom - 2) if top > bottom + 2 else (left, top)

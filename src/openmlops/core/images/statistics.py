@@ -1,8 +1,8 @@
-"""Numbers that describe images before any model sees them.
+"""Image statistics that need no model: the features by which drift of the input is detected.
 
 Images are uint8 (n, height, width, 3), RGB, or an object array (n,) of such images of different sizes. What is not here:
 decoding of image files (core/images/decoding.py) and corruptions (core/images/corruptions.py).
-Cost of all statistics: 0.025 cpu-ms an image of 32x32 (n = 10,000 of CIFAR-10, numpy 2.4).
+Cost of all statistics: 0.025 cpu-ms per image of 32x32 (n = 10,000 of CIFAR-10, numpy 2.4).
 """
 
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ _ENTROPY_BINS = 32
 
 
 def image_statistics(images: np.ndarray) -> dict[str, np.ndarray]:
-    """Columns float32 (n,) by name. Sides of at least 3 pixels.
+    """Columns float32 (n,) by name. Images need sides of at least 3 pixels.
 
     `brightness`, `contrast`: mean and standard deviation of luma, 0..255. `red`, `green`, `blue`: channel means, 0..255.
     `saturation`: mean of (max - min) / max over channels, 0..1. `sharpness`: log(1 + variance of the Laplacian of luma).
-    `noise`: standard deviation of noise after Immerkaer, in pixel units. `entropy`: of 32 luma bins, in bits.
+    `noise`: Immerkaer's estimate of the noise's standard deviation, in pixel units. `entropy`: of 32 luma bins, in bits.
     `clipped`: share of channel values that are 0 or 255.
     """
     if not len(images):
@@ -32,7 +32,7 @@ def image_statistics(images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _chunks(images: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Row indices and images uint8 (m, h, w, 3) of one size, of at most _CHUNK_PIXELS pixels or one image."""
+    """Row indices and images uint8 (m, h, w, 3) of one size: at most _CHUNK_PIXELS pixels, or one image."""
     of_shape: dict[tuple[int, ...], list[int]] = {}
     for row, image in enumerate(images):
         of_shape.setdefault(image.shape, []).append(row)
@@ -72,13 +72,13 @@ def _saturation(images: np.ndarray) -> np.ndarray:
 
 
 def laplacian(luma: np.ndarray) -> np.ndarray:
-    """Luma float32 (n, h, w) -> (n, h - 2, w - 2): how far the four neighbours' sum is above four times a pixel."""
+    """Luma float32 (n, h, w) -> Laplacian (n, h - 2, w - 2): the sum of the four neighbours minus four times the pixel."""
     around = luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1] + luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
     return around - 4 * luma[:, 1:-1, 1:-1]
 
 
 def _noise(luma: np.ndarray) -> np.ndarray:
-    """Mean absolute answer of the difference of two Laplacians, scaled so that white noise of deviation s gives s."""
+    """Mean absolute response of the difference of two Laplacians, scaled so that white noise of deviation s gives s."""
     rows = luma[:, :-2] - 2 * luma[:, 1:-1] + luma[:, 2:]
     both = rows[:, :, :-2] - 2 * rows[:, :, 1:-1] + rows[:, :, 2:]
     return np.abs(both).mean(axis=(1, 2)) * np.float32(np.sqrt(np.pi / 2) / 6)

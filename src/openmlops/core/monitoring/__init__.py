@@ -1,1 +1,1 @@
-"""Drift, estimated accuracy, and the policy that decides when to act."""
+"""Monitoring: drift, estimated accuracy, and the policy that decides when to act."""

@@ -1,9 +1,9 @@
-"""Accuracy without labels: what the model's own confidence says, and whether that may be believed.
+"""Accuracy estimated without labels, from the model's confidence, and whether the estimate is trustworthy.
 
-`fit_confidence` counts, on the validation images, how often answers of each confidence were right. `estimate_accuracy`
-reads a window of production probabilities off that table. `check_against_labels` gives the real accuracy once labels
-arrive, and the error of the estimate. What is not covered: a model that drift has made confidently wrong. Confidence
-cannot show that, so an estimate under drift, or where drift was not measurable, is marked as not trustworthy.
+`fit_confidence` counts on the validation images how often predictions of each confidence are correct. `estimate_accuracy`
+applies that table to a window of production probabilities. `check_against_labels` gives the measured accuracy once labels
+arrive, and the error of the estimate. What is not covered: a model that is confidently wrong because of drift. Confidence
+does not reveal that, so an estimate under drift, or where drift was not measurable, is marked as not trustworthy.
 """
 
 import numpy as np
@@ -14,19 +14,19 @@ from openmlops.core.types import Interval, Value
 from openmlops.errors import DataError
 
 BINS = 15
-"""Bins of equal numbers of validation images; fewer when a bin would hold less than `BIN_ROWS`."""
+"""Bins with equal numbers of validation images; fewer if a bin would hold less than `BIN_ROWS`."""
 BIN_ROWS = 20
 MINIMUM_ROWS = 50
-"""Below this many answers an estimate is not trustworthy."""
+"""Fewest predictions of a trustworthy estimate."""
 OUTSIDE = 0.05
-"""Share of answers less confident than any validation answer that is still trusted."""
+"""Largest share of predictions less confident than every validation prediction in a trustworthy estimate."""
 DRAWS = 4000
 LEVEL = 0.95
-"""Share of windows whose real accuracy the interval covers, while no drift is found."""
+"""Coverage of the interval while no drift is detected: share of windows whose true accuracy it contains."""
 
 
 class ConfidenceTable(Value):
-    """How often validation answers were right, by confidence (top probability). Bin i holds `edges[i] <= c < edges[i + 1]`."""
+    """Correct validation predictions by confidence (top probability). Bin i holds `edges[i] <= c < edges[i + 1]`."""
 
     edges: tuple[float, ...]
     correct: tuple[int, ...]
@@ -34,7 +34,7 @@ class ConfidenceTable(Value):
 
 
 def fit_confidence(probabilities: np.ndarray, labels: np.ndarray) -> ConfidenceTable:
-    """Probabilities (n, classes) of the validation images and their labels (n,) -> table. Raises DataError."""
+    """Probabilities (n, classes) and labels (n,) of the validation images -> table. Raises DataError."""
     if found := _defects(probabilities):
         raise DataError(f"confidence cannot be calibrated: {'; '.join(found)}", "Evaluate the validation split again")
     if len(labels) != len(probabilities) or len(labels) < BIN_ROWS:
@@ -50,10 +50,10 @@ def fit_confidence(probabilities: np.ndarray, labels: np.ndarray) -> ConfidenceT
 
 
 def estimate_accuracy(probabilities: object, table: ConfidenceTable, drift: DriftReport, seed: int = 0) -> AccuracyEstimate:
-    """Estimate the accuracy of production answers (n, classes). Never raises for what is in `probabilities`.
+    """Estimate the accuracy of production probabilities (n, classes). Never raises for the content of `probabilities`.
 
-    The interval is drawn: each bin's accuracy from its Beta posterior (what validation left unknown), then each answer
-    right or wrong at that rate (what the window leaves to chance).
+    The interval is simulated: each bin's accuracy is drawn from its Beta posterior (uncertainty of the validation set), then
+    each prediction is correct or not at that rate (sampling noise of the window).
     """
     if found := _defects(probabilities):
         return AccuracyEstimate(accuracy=None, n=0, trustworthy=False, reasons=found)
@@ -72,7 +72,7 @@ def estimate_accuracy(probabilities: object, table: ConfidenceTable, drift: Drif
 
 
 def check_against_labels(predicted: np.ndarray, labels: np.ndarray, estimate: AccuracyEstimate | None) -> LabelledAccuracy:
-    """Predicted classes (n,) and their delayed labels (n,) -> the real accuracy. Raises DataError unless n > 0 of each."""
+    """Predicted classes (n,) and their delayed labels (n,) -> the measured accuracy. Raises DataError unless n > 0 of each."""
     if len(predicted) != len(labels) or not len(labels):
         raise DataError(f"{len(labels)} labels do not fit {len(predicted)} answers", "Give one label an answer, at least one")
     real = wilson(int((predicted == labels).sum()), len(labels))
@@ -86,7 +86,7 @@ def check_against_labels(predicted: np.ndarray, labels: np.ndarray, estimate: Ac
 
 
 def _draw_accuracies(predictions: np.ndarray, correct: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Accuracies (DRAWS,) of a window with `answers` answers in each bin of the table (Jeffreys' prior)."""
+    """Simulated accuracies (DRAWS,) of a window with `predictions` (bins,) in each bin of the table (Jeffreys' prior)."""
     rates = rng.beta(correct + 0.5, counts - correct + 0.5, size=(DRAWS, len(predictions)))
     return rng.binomial(predictions, rates).sum(axis=1) / predictions.sum()
 
@@ -96,7 +96,7 @@ def _bins(confidence: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def _doubts(n: int, outside: float, drift: DriftReport) -> tuple[str, ...]:
-    """Why the estimate may not be believed, one phrase each."""
+    """Why the estimate is not trustworthy, one phrase each."""
     doubts = []
     if drift.outcome != "no_drift":
         doubts.append(_drift_doubt(drift))
@@ -115,7 +115,7 @@ def _drift_doubt(drift: DriftReport) -> str:
 
 
 def _defects(probabilities: object) -> tuple[str, ...]:
-    """Why an array is not a set of answers (n, classes), rows summing to 1."""
+    """Why an array is not one of probabilities (n, classes) whose rows sum to 1."""
     if not isinstance(probabilities, np.ndarray) or probabilities.dtype.kind != "f" or probabilities.ndim != 2:
         return ("the probabilities are not a float array (n, classes)",)
     if not probabilities.size:

@@ -1,8 +1,8 @@
-"""Drift: has the mean of a window of production features left the reference of the served version?
+"""Drift detection: tests whether the mean of a window of production features differs from the served version's reference.
 
-What is not covered: changes that leave every mean where it was, and windows whose images depend on one another beyond
-exact repetition (ten frames of one scene count as ten). A window that cannot be judged is `not_measurable`, with the
-reason; it is never an exception and never "no drift".
+What is not covered: changes that leave every mean unchanged, and windows whose images depend on one another beyond exact
+repetition (ten frames of one scene count as ten). A window that cannot be tested is `not_measurable`, with the reason; that
+is never an exception and never "no drift".
 
 Measured (docs/decisions/0006-calibrated-drift.md): false alarms, power and time.
 """
@@ -19,11 +19,11 @@ from openmlops.core.monitoring.observed import ColumnShift, DriftReport
 __all__ = ["ColumnShift", "DriftReference", "DriftReport", "calibrate", "measure"]
 
 OVERLAP = 0.5
-"""A window with more than this share of rows from the reference is the reference, not traffic."""
+"""A window with more than this share of rows from the reference counts as the reference itself, not as traffic."""
 
 
 def measure(window: object, reference: DriftReference) -> DriftReport:
-    """Judge a window of production features, a frame with the reference's columns. Never raises for what is in `window`."""
+    """Test a window of production features, a frame with the reference's columns. Never raises for the content of `window`."""
     if found := _frame_refusals(window, reference):
         return _not_measurable(reference, found)
     x = feature_frames.matrix(window, reference.names)  # type: ignore[arg-type]
@@ -59,7 +59,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _row_refusals(x: np.ndarray, keys: np.ndarray, reference: DriftReference) -> tuple[str, ...]:
-    """Why the rows of a window (n, d), with their distinct keys, cannot be judged."""
+    """Why the rows of a window (n, d), with their distinct keys, cannot be tested."""
     floor = int(reference.sizes[0])
     if len(keys) < floor:
         return (f"{len(keys)} distinct rows of {len(x)} are fewer than {floor}, the smallest calibrated window",)
@@ -70,9 +70,9 @@ def _row_refusals(x: np.ndarray, keys: np.ndarray, reference: DriftReference) ->
 
 
 def _stuck(x: np.ndarray, reference: DriftReference) -> list[str]:
-    """Columns of a window (n, d) that cannot be measurements: constant, at neither end of the reference's range.
+    """Columns of a window (n, d) that cannot be measurements: constant, and inside the reference's range.
 
-    At an end or beyond it a constant is drift, such as no clipped pixel at all once the contrast is low.
+    A constant at or beyond an end of the range is drift, such as no clipped pixel at all once the contrast is low.
     """
     within = (x[0] > reference.low) & (x[0] < reference.high)
     return [reference.names[i] for i in np.flatnonzero((np.ptp(x, axis=0) == 0) & within)]
@@ -111,7 +111,7 @@ def _judge(z: np.ndarray, repeated: int, reference: DriftReference) -> DriftRepo
 
 
 def _columns(difference: np.ndarray, n: int, reference: DriftReference) -> tuple[ColumnShift, ...]:
-    """The shift of every judged column, furthest first."""
+    """The shift of every tested column, largest first."""
     z = difference / np.sqrt(1 / n + 1 / reference.rows)
     limit = NormalDist().inv_cdf(1 - reference.false_alarm_rate / (2 * len(z)))
     order = np.argsort(-np.abs(difference))

@@ -1,10 +1,9 @@
-"""What drift is judged against: the reference of one registered version, with its thresholds.
+"""The drift reference of one registered version: the statistics that windows are compared with, and calibrated thresholds.
 
-The statistic is one whitened mean (Hotelling's T-squared, its covariance shrunk) over all columns, image statistics,
-log-probabilities and embedding alike. `calibrate` draws its null distribution when the model is registered: windows
-taken from the reference without replacement, each judged against rows that it does not contain, so that the stated
-false-alarm rate is a measured one.
-What is not here: the judgement of a window, which is `core/drift.measure`.
+The statistic is Hotelling's T-squared with a shrunk covariance, over all columns: image statistics, log-probabilities and
+embedding. `calibrate` draws its null distribution when the model is registered: windows sampled from the reference without
+replacement, each compared with rows that it does not contain, so that the stated false-alarm rate is a measured one.
+What is not here: the test of a window, which is `drift.measure`.
 """
 
 import hashlib
@@ -25,27 +24,27 @@ from openmlops.errors import DataError, ModelCorrupt
 from openmlops.files import write_bytes
 
 WINDOW_SIZES = (50, 100, 200, 500, 1000)
-"""Window sizes in rows that thresholds are drawn for; the smallest is the floor below which nothing is judged."""
+"""Window sizes in rows that are calibrated; smaller windows than the smallest are not tested."""
 DRAWS = 2000
-"""Null windows per size."""
+"""Windows drawn for the null distribution of each size."""
 FOLD = 0.2
-"""Share of the reference that a fold holds out to draw null windows from; one window, where that is larger."""
+"""Share of the reference that a fold holds out to draw null windows from; one window's size if that is larger."""
 SHRINKAGE = 0.4
-"""Weight of the identity in the covariance. 0 whitens fully and hears little along common directions, such as class
-frequencies; 1 does not whiten and hears little along rare ones. Chosen by power (docs/decisions/0006-calibrated-drift.md)."""
+"""Weight of the identity in the covariance. 0 whitens fully and has little power along high-variance directions, such as class
+frequencies; 1 does not whiten and has little power along low-variance ones. See docs/decisions/0006-calibrated-drift.md."""
 FLAT = 1e-5
-"""A column whose range is at most this share of its largest magnitude is constant: the rest is float noise."""
+"""A column whose range is at most this share of its largest magnitude counts as constant (float noise)."""
 CONFIDENCE = 0.95
-"""Share of references for which the false-alarm rate given their own rows is at most the stated one, approximately."""
+"""Approximate share of references whose false-alarm rate, conditional on their rows, is at most the stated one."""
 
 
 @dataclass(frozen=True, eq=False)
 class DriftReference:
-    """What a registered version's windows are judged against. d columns, k window sizes, n reference rows."""
+    """The reference that a registered version's windows are compared with: d columns, k window sizes, n reference rows."""
 
     names: tuple[str, ...]
     constant: tuple[str, ...]
-    """columns with one value in all reference rows: expected in a window, not judged"""
+    """columns with one value in all reference rows: required in a window, but not tested"""
     mean: np.ndarray
     """float64 (d,), in units of the column"""
     scale: np.ndarray
@@ -57,21 +56,21 @@ class DriftReference:
     covariance: np.ndarray
     """float64 (d, d), of the standardised columns, shrunk by `SHRINKAGE`"""
     keys: np.ndarray
-    """uint64, sorted: `frames.row_keys` of the reference rows"""
+    """uint64 (n,), sorted: `feature_frames.row_keys` of the reference rows"""
     rows: int
     sizes: np.ndarray
     """int64 (k,), rows, ascending"""
     nulls: np.ndarray
-    """float64 (k, draws), ascending along each row: the statistic without drift"""
+    """float64 (k, draws), ascending along each row: null distribution of the statistic (no drift)"""
     false_alarm_rate: float
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of what `save` writes."""
+        """SHA-256 of the file that `save` writes."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def to_bytes(self) -> bytes:
-        """An `.npz` of plain arrays, no pickle; the same reference always has the same bytes."""
+        """An `.npz` of plain arrays without pickle; equal references give equal bytes."""
         about = json.dumps({name: getattr(self, name) for name in _NOT_ARRAYS})
         arrays: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
         buffer = io.BytesIO()
@@ -79,12 +78,12 @@ class DriftReference:
         return buffer.getvalue()
 
     def save(self, path: Path) -> Path:
-        """Write it to `path`, whole or not at all."""
+        """Write it to `path` atomically."""
         return write_bytes(path, self.to_bytes())
 
     @classmethod
     def load(cls, path: Path) -> "DriftReference":
-        """Read what `save` wrote. Raises ModelCorrupt if it is not that."""
+        """Read a file that `save` wrote. Raises ModelCorrupt for any other."""
         try:
             with np.load(path, allow_pickle=False) as stored:
                 about = json.loads(stored["about"].tobytes())
@@ -106,9 +105,9 @@ def calibrate(
     false_alarm_rate: float = 0.01,
     seed: int = 0,
 ) -> DriftReference:
-    """Fit the statistic to the validation images' features and draw its null distribution for each window size.
+    """Fit the statistic to the features of the validation images and draw its null distribution for each window size.
 
-    Sizes above half of the reference are left out. Raises DataError for a frame that no reference can be made of.
+    Sizes above half of the reference are left out. Raises DataError for a frame that is unusable as a reference.
     """
     if found := feature_frames.defects(reference):
         raise DataError(f"the drift reference is unusable: {'; '.join(found)}", "Compute the features again")
@@ -137,7 +136,7 @@ def calibrate(
 
 
 def _judged(reference: feature_frames.Frame) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of the columns that vary, and of those that do not, both sorted."""
+    """Names of the columns that vary, and of the constant ones, both sorted."""
     constant = tuple(sorted(name for name, column in reference.items() if np.ptp(column) <= FLAT * np.abs(column).max()))
     names = tuple(sorted(set(reference) - set(constant)))
     if not names:
@@ -156,7 +155,7 @@ def _usable(sizes: Sequence[int], rows: int) -> np.ndarray:
 
 
 def _distinct(z: np.ndarray) -> np.ndarray:
-    """The keys of standardised rows, which must tell most of them apart: how else to notice a window that is the reference?"""
+    """The keys of standardised rows. Most must be distinct, else a window taken from the reference would not be recognised."""
     keys = np.unique(feature_frames.row_keys(z))
     if len(keys) < len(z) / 2:
         problem = f"only {len(keys)} of {len(z)} reference rows are distinct"
@@ -167,8 +166,8 @@ def _distinct(z: np.ndarray) -> np.ndarray:
 def _null(z: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """The statistic of `DRAWS` windows of standardised rows (n, d), ascending: (DRAWS,).
 
-    Each fold holds rows out, fits to the rest and draws disjoint windows from what was held out. A difference between
-    disjoint random parts of one finite set has exactly the variance that `statistic` divides by.
+    Each fold holds rows out, fits to the rest and draws disjoint windows from the held-out rows. The difference between
+    disjoint random parts of a finite set has exactly the variance that `statistic` divides by.
     """
     n, total, gram = len(z), z.sum(axis=0), z.T @ z
     windows = max(1, int(n * FOLD) // size)
@@ -195,7 +194,7 @@ def _shrunk(covariance: np.ndarray) -> np.ndarray:
 
 
 def null_for(n: int, reference: DriftReference) -> np.ndarray:
-    """The null distribution (draws,) for a window of `n` rows: between the two nearest sizes on a log scale, then corrected."""
+    """Null distribution (draws,) for a window of `n` rows: interpolated between sizes on a log scale, then corrected."""
     at = np.interp(np.log(n), np.log(reference.sizes), np.arange(len(reference.sizes)))
     low, high = int(np.floor(at)), int(np.ceil(at))
     between = reference.nulls[low] + (at - low) * (reference.nulls[high] - reference.nulls[low])
@@ -203,11 +202,11 @@ def null_for(n: int, reference: DriftReference) -> np.ndarray:
 
 
 def _finite_reference(null: np.ndarray, share: float, rate: float) -> float:
-    """How much wider the threshold must be because all windows of a version meet the same reference rows.
+    """Factor by which the threshold is widened because all windows of a version are compared with the same reference rows.
 
-    The null draws average over references. One reference has one error of its mean, which all its windows share, and
-    which makes up `share` of the variance. The factor takes that error at its `CONFIDENCE` quantile and the statistic
-    given it, a noncentral chi-squared, as normal, with as many degrees of freedom as the null's mean and variance show.
+    The null draws average over references. One reference has one error of its mean, which all its windows share and which
+    makes up `share` of the variance. The factor takes that error at its `CONFIDENCE` quantile, and approximates the
+    conditional statistic, a noncentral chi-squared, by a normal with the degrees of freedom implied by the null's moments.
     """
     d = 2 * null.mean() ** 2 / null.var()
     upper = NormalDist().inv_cdf(1 - rate)

@@ -1,7 +1,7 @@
-"""Feature frames: named columns of one number an image, and what makes such a frame unusable.
+"""Feature frames: named columns with one number per image, and checks that a frame is usable.
 
-A frame is a mapping from column name (`image.brightness`, `logprob.3`, `embedding.07`) to a numeric array (n,). Nothing
-here judges drift; it says whether there is anything to judge, in words, and never by an exception.
+A frame is a mapping from column name (`image.brightness`, `logprob.3`, `embedding.07`) to a numeric array (n,). Defects are
+returned in words, never raised. What is not here: the drift test (drift.py).
 """
 
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ import numpy as np
 Frame = Mapping[str, np.ndarray]
 
 KEY_STEP = 1e-3
-"""Standardised values are compared in steps of this size, so that the float noise of another batch size does not matter."""
+"""Rounding step of standardised values in row keys, which hides float noise between batch sizes."""
 
 
 def defects(frame: object) -> tuple[str, ...]:
-    """Why `frame` is no usable frame, one phrase each; empty when it is one."""
+    """Why `frame` is not usable, one phrase each; empty if it is."""
     if not isinstance(frame, Mapping):
         return (f"a {type(frame).__name__} is not a mapping of columns",)
     if not frame:
@@ -54,6 +54,6 @@ def matrix(frame: Frame, names: tuple[str, ...]) -> np.ndarray:
 
 
 def row_keys(standardised: np.ndarray) -> np.ndarray:
-    """One uint64 a row of (n, d) standardised values: equal for equal rows, up to `KEY_STEP`."""
+    """uint64 (n,), one key per row of standardised values (n, d): equal for rows that are equal up to `KEY_STEP`."""
     steps = np.round(np.clip(standardised / KEY_STEP, -1e15, 1e15)).astype(np.int64)
     return np.array([int.from_bytes(blake2b(row.tobytes(), digest_size=8).digest()) for row in steps], dtype=np.uint64)

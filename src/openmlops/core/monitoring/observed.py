@@ -1,6 +1,6 @@
-"""What was observed of a version, as decisions keep it: plain values, read without numpy.
+"""Observations of a version as plain values, which decisions store; importable without numpy.
 
-What is not here: how each is measured (`drift`, `accuracy_estimate`) and what follows from it (`policy`).
+What is not here: how they are measured (`drift`, `accuracy_estimate`) and the decision based on them (`policy`).
 """
 
 from datetime import datetime
@@ -12,7 +12,7 @@ Action = Literal["retrain", "collect_labels", "roll_back", "nothing", "not_measu
 
 
 class ColumnShift(Value):
-    """How far one column's mean moved: `shift` in reference standard deviations, `z` in standard errors of the difference."""
+    """The shift of one column's mean: `shift` in reference standard deviations, `z` in standard errors of the difference."""
 
     name: str
     reference_mean: float
@@ -20,11 +20,11 @@ class ColumnShift(Value):
     shift: float
     z: float
     moved: bool
-    """`z` alone would be an alarm, at the stated rate divided by the number of columns"""
+    """`z` is significant by itself, at the false-alarm rate divided by the number of columns (Bonferroni)"""
 
 
 class DriftReport(Value):
-    """One window judged. Numbers are None when it was not measurable; `n` counts distinct rows; columns: furthest first."""
+    """The result for one window. Numbers are None if it was not measurable; `n` counts distinct rows; largest shift first."""
 
     outcome: Literal["drift", "no_drift", "not_measurable"]
     reasons: tuple[str, ...]
@@ -38,7 +38,7 @@ class DriftReport(Value):
 
 
 class AccuracyEstimate(Value):
-    """Estimated accuracy (a share) of `n` answers with its 95 % interval; None when there was nothing to estimate from."""
+    """Estimated accuracy (0..1) of `n` predictions with its 95 % interval; None if there was nothing to estimate from."""
 
     accuracy: Interval | None
     n: int
@@ -47,7 +47,7 @@ class AccuracyEstimate(Value):
 
 
 class LabelledAccuracy(Value):
-    """Accuracy, or what `metric` says (a share, 95 % interval), on `n` labelled answers; `error`: the estimate minus it."""
+    """Accuracy, or another `metric` (0..1, 95 % interval), on `n` labelled predictions; `error`: the estimate minus it."""
 
     metric: str = "accuracy"
     accuracy: Interval
@@ -58,7 +58,7 @@ class LabelledAccuracy(Value):
 
 
 class Observation(Value):
-    """One window of one version, judged at an instant. Shares are None when they were not measured."""
+    """One window of one version, evaluated at an instant. Shares are None if they were not measured."""
 
     at: datetime
     version: int
@@ -69,9 +69,9 @@ class Observation(Value):
 
 
 class WorthLabelling(Value):
-    """Ids worth a label: half of them `uncertain` (smallest margin first), half drawn at `random` from the rest.
+    """Ids of images worth labelling: half `uncertain` (smallest margin first), half drawn at `random` from the rest.
 
-    Only the random half says how accurate the model is; the uncertain half is there to learn from.
+    Only the random half is an unbiased sample for measuring accuracy; the uncertain half is for training.
     """
 
     uncertain: tuple[str, ...] = ()

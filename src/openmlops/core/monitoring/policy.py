@@ -1,11 +1,11 @@
-"""When to act: from what was observed of the champion and what was done before, to one decision with its reasons.
+"""The monitoring policy: from observations of the champion and past actions to one decision with its reasons.
 
-What is here: a pure function of values; the time is an argument. What is not: doing it, waiting for a person's consent,
-and the lease that keeps two watchers from doing it twice; those are the caller's.
+What is here: a pure function of values; the time is an argument. What is not: carrying out the action, waiting for approval,
+and the lease that keeps two watchers from acting twice; those belong to the caller.
 
-The rules, in this order: without a judged window nothing is decided (`not_measurable`). Fewer than k alarmed windows of
-the last n: nothing. A new champion that does badly on labels although the world did not move: roll back. Too few new
-labels: collect them. Retrained a moment ago, too often today, or in vain too often: nothing. Else: retrain.
+The rules, in this order. No measurable window: no decision (`not_measurable`). Fewer than k alarms in the last n windows: do
+nothing. A new champion with low accuracy on labels but without drift: roll back. Too few new labels: collect labels. In the
+cooldown, over the daily budget, or too many failed challengers in a row: do nothing. Otherwise: retrain.
 """
 
 from collections.abc import Sequence
@@ -21,32 +21,32 @@ DAY = timedelta(days=1)
 
 
 class Policy(Value):
-    """When to act."""
+    """Thresholds and limits for acting."""
 
     alarmed_windows: int = 2
-    """k: windows that must raise an alarm, among the latest `of_windows`"""
+    """k: number of the latest `of_windows` windows that must raise an alarm"""
     of_windows: int = 3
-    """n: how many of the latest windows are looked at"""
+    """n: number of latest windows to consider"""
     drifted_columns: float | None = 0.5
-    """share of columns that Evidently's tests find drifted; None: not used"""
+    """share of columns drifted by Evidently's tests that raises an alarm; None: not used"""
     accuracy_drop: float = 0.05
-    """share (0.05 is five points) below the champion's accuracy on the test split"""
+    """drop of accuracy below the champion's on the test split that raises an alarm; 0.05 is five percentage points"""
     minimum_new_labels: int = 500
-    """labelled production images that no training has used"""
+    """labelled production images, not yet used for training, that a retraining needs"""
     cooldown_hours: float = 6.0
-    """hours after a retraining, a rollback or a request for labels"""
+    """hours to wait after a retraining, a rollback or a request for labels"""
     retrainings_a_day: int = 2
-    """in any 24 hours"""
+    """most retrainings in any 24 hours"""
     breaker: int = 3
-    """challengers in a row that were rejected or failed; then a person must look"""
+    """consecutive rejected or failed challengers after which retraining stops until a person resets the breaker"""
     probation_hours: float = 48.0
     """hours after a promotion in which a rollback is considered"""
     labels_to_request: int = 200
-    """images that a request for labels names"""
+    """number of images in a request for labels"""
 
 
 class Champion(Value):
-    """The version in production `since` an instant, its accuracy (a share) on the test split, and who was there before."""
+    """The version in production, `since` when, its accuracy (0..1) on the test split, and the previous champion."""
 
     version: int
     since: datetime
@@ -55,7 +55,7 @@ class Champion(Value):
 
 
 class PastAction(Value):
-    """What was done at an instant; `reset` is a person closing the breaker. `outcome` is that of a retraining."""
+    """An action taken at an instant; `reset` is a person closing the breaker. `outcome` is that of a retraining."""
 
     at: datetime
     kind: Literal["retrain", "collect_labels", "roll_back", "reset"]
@@ -63,7 +63,7 @@ class PastAction(Value):
 
 
 class History(Value):
-    """Everything that a decision looks back at, in order of time."""
+    """The past that a decision depends on, in chronological order."""
 
     champion: Champion
     observations: tuple[Observation, ...] = ()
@@ -71,14 +71,14 @@ class History(Value):
 
 
 class Labels(Value):
-    """New labelled images that no training has used, counted, and which unlabelled ones to ask for."""
+    """The number of new labelled images not yet used for training, and which unlabelled ones to request."""
 
     new: int
     wanted: WorthLabelling = WorthLabelling()
 
 
 class Decision(Value):
-    """What to do about a version, and why. `labels` names images only when the action is `collect_labels`."""
+    """The action for a version, and its reasons. `labels` names images only if the action is `collect_labels`."""
 
     action: Action
     reasons: tuple[str, ...]
@@ -94,7 +94,7 @@ class _Finding(NamedTuple):
 
 
 def decide(policy: Policy, history: History, labels: Labels, now: datetime) -> Decision:
-    """Apply the rules in the order that the module gives. All instants carry a time zone."""
+    """Apply the rules in the order of the module's docstring. All instants must be timezone-aware."""
     found = _find(policy, history, labels, now)
     return Decision(action=found.action, reasons=found.reasons, version=history.champion.version, at=now, labels=found.labels)
 
@@ -124,12 +124,12 @@ def _find(policy: Policy, history: History, labels: Labels, now: datetime) -> _F
 
 
 def _judged(observation: Observation) -> bool:
-    """Whether a window says anything: drift was measurable, or labels show the accuracy."""
+    """Whether a window is informative: drift was measurable, or labels give the accuracy."""
     return observation.drift.outcome != "not_measurable" or observation.labelled is not None
 
 
 def _alarms(policy: Policy, champion: Champion, observation: Observation) -> tuple[str, ...]:
-    """Why one window is alarming, a phrase each; empty when it is not."""
+    """Why one window raises an alarm, a phrase each; empty if it does not."""
     found = list(observation.drift.reasons) if observation.drift.outcome == "drift" else []
     share, limit = observation.share_of_drifted_columns, policy.drifted_columns
     if share is not None and limit is not None and share >= limit:
@@ -141,7 +141,7 @@ def _alarms(policy: Policy, champion: Champion, observation: Observation) -> tup
 
 
 def _drop(policy: Policy, champion: Champion, name: str, measured: AccuracyEstimate | LabelledAccuracy) -> str:
-    """How far an accuracy is down, if even its upper end is further below the champion's than is allowed; or nothing."""
+    """How far an accuracy has dropped, if even its upper bound is lower than `accuracy_drop` allows; else an empty string."""
     found = measured.accuracy
     if found is None or found.high >= champion.accuracy.value - policy.accuracy_drop:
         return ""
@@ -156,7 +156,7 @@ def _drop_on_labels(policy: Policy, champion: Champion, observation: Observation
 def _blame_the_model(
     policy: Policy, history: History, windows: Sequence[Observation], why: tuple[str, ...], now: datetime
 ) -> _Finding | None:
-    """Roll back a champion on probation that does badly on labels in windows without drift."""
+    """Roll back a champion on probation that has low accuracy on labels in windows without drift."""
     champion = history.champion
     stable = [o for o in windows if o.drift.outcome == "no_drift"]
     bad = [o for o in stable if _drop_on_labels(policy, champion, o)]
@@ -172,7 +172,7 @@ def _blame_the_model(
 def _ask_for_labels(
     policy: Policy, actions: Sequence[PastAction], labels: Labels, why: tuple[str, ...], now: datetime
 ) -> _Finding:
-    """There is too little new labelled data to retrain on: name what to label, unless that was done a moment ago."""
+    """Too few new labels to retrain: request labels, unless the cooldown of an earlier request is not over."""
     lack = f"{labels.new} new labelled images are fewer than {policy.minimum_new_labels}"
     if waiting := _cooling(policy, actions, ("collect_labels",), now):
         return _Finding("nothing", (*why, lack, waiting))
@@ -182,14 +182,14 @@ def _ask_for_labels(
 
 
 def _wait(policy: Policy, actions: Sequence[PastAction], why: tuple[str, ...], now: datetime) -> _Finding | None:
-    """Nothing, if a retraining is due but the cooldown, the daily budget or the breaker is against it."""
+    """Do nothing, if a retraining is due but the cooldown, the daily budget or the breaker forbids it."""
     found = [_cooling(policy, actions, ("retrain", "roll_back"), now), _spent(policy, actions, now), _broken(policy, actions)]
     against = tuple(reason for reason in found if reason)
     return _Finding("nothing", (*why, *against)) if against else None
 
 
 def _cooling(policy: Policy, actions: Sequence[PastAction], kinds: tuple[str, ...], now: datetime) -> str:
-    """Why the cooldown is not over, or nothing."""
+    """Why the cooldown is not over, or an empty string."""
     last = max((action.at for action in actions if action.kind in kinds), default=None)
     if last is None or now - last >= timedelta(hours=policy.cooldown_hours):
         return ""
@@ -198,7 +198,7 @@ def _cooling(policy: Policy, actions: Sequence[PastAction], kinds: tuple[str, ..
 
 
 def _spent(policy: Policy, actions: Sequence[PastAction], now: datetime) -> str:
-    """Why today's budget is spent, or nothing."""
+    """Why the daily budget is used up, or an empty string."""
     today = sum(action.kind == "retrain" and now - action.at < DAY for action in actions)
     return (
         f"{today} retrainings in 24 hours, the budget is {policy.retrainings_a_day}"
@@ -208,7 +208,7 @@ def _spent(policy: Policy, actions: Sequence[PastAction], now: datetime) -> str:
 
 
 def _broken(policy: Policy, actions: Sequence[PastAction]) -> str:
-    """Why the breaker is open, or nothing. Inconclusive challengers neither open nor close it."""
+    """Why the breaker is open, or an empty string. Inconclusive challengers neither open nor close it."""
     in_vain = 0
     for action in actions:
         if action.kind == "reset" or action.outcome == "promote":
@@ -218,7 +218,7 @@ def _broken(policy: Policy, actions: Sequence[PastAction]) -> str:
 
 
 def worth_labelling(ids: Sequence[str], margins: np.ndarray, k: int, seed: int = 0) -> WorthLabelling:
-    """Choose at most `k` of the answers with these ids (n,) and margins (n,): how decided each is."""
+    """Choose at most `k` of the predictions with these ids (n,) and confidence margins (n,) for labelling."""
     order = np.argsort(margins, kind="stable")
     uncertain = order[: min(k, len(ids)) // 2]
     rest = np.setdiff1d(np.arange(len(ids)), uncertain)

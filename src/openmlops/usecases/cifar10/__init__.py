@@ -1,6 +1,6 @@
 """CIFAR-10: ten classes of 32x32 colour images, classified by a small convolutional network.
 
-The functions that need torch are named, not imported: the server loads this use case too.
+Functions that need torch are lazy, because the server loads this use case without torch.
 """
 
 from openmlops.core.classification.task import CLASSIFICATION

@@ -1,9 +1,9 @@
-"""One CIFAR-10 batch file: a pickle of Python 2, read without running anything that it says, and written as the official ones.
+"""One CIFAR-10 batch file: a Python 2 pickle, read without running code from it, and written like the official ones.
 
-A pickle is a program. Here it can only build dictionaries, lists, numbers, byte strings and one inert stand-in for a numpy
-array: the names that the official files contain are bound to stand-ins, every other name is refused. The pure Python
-unpickler is used because the C one allocates whatever memo size the file asks for. What is not here: what the batches must
-hold (data.py).
+A pickle can run arbitrary code. This reader builds only dictionaries, lists, numbers, byte strings and an inert stand-in for a
+numpy array: the names in the official files are bound to stand-ins, every other name is rejected. The pure Python unpickler is
+used because the C one allocates any memo size that the file declares. What is not here: the required content of the batches
+(data.py).
 Claim: 25 ms for a batch of 10,000 images; pickle.load takes as long.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from openmlops.errors import DataError
 
 MAX_BYTES = 256 * 2**20
-"""Largest batch file that is read: eight times the official ones."""
+"""Largest batch file that is read: eight times the size of the official ones."""
 
 _NUMBERS = re.compile(r"[<>|=]?([uif][1248]|b1)")
 _UNREADABLE = (
@@ -38,11 +38,11 @@ _UNREADABLE = (
     ImportError,
     NotImplementedError,
 )
-"""What the unpickler raises for files that are cut, garbled or hostile."""
+"""Exceptions that the unpickler raises for truncated, corrupt or malicious files."""
 
 
 def load(path: Path) -> dict[bytes, Any]:
-    """Read a batch: byte-string keys; arrays of numbers come as numpy arrays. Raises DataError saying what is wrong."""
+    """Read a batch: keys are byte strings, arrays of numbers numpy arrays. Raises DataError that names the problem."""
     remedy = "Restore the official file, or write one with the same keys and types"
     try:
         size = path.stat().st_size
@@ -63,12 +63,12 @@ def _short(error: BaseException) -> str:
 
 
 class _Array:
-    """Stand-in for a numpy array: takes the state that the pickle gives it, and does nothing with it until asked."""
+    """Stand-in for a numpy array: stores the state from the pickle without interpreting it."""
 
     state: tuple = ()
 
     def array(self) -> np.ndarray:
-        """The array. Raises ValueError for objects and for a state that contradicts itself."""
+        """The array. Raises ValueError for object arrays and for an inconsistent state."""
         _version, shape, dtype, fortran, raw = self.state
         spec = dtype.spec.decode("ascii") if isinstance(dtype.spec, bytes) else str(dtype.spec)
         if not _NUMBERS.fullmatch(spec) or not isinstance(raw, bytes):
@@ -81,7 +81,7 @@ class _Array:
 
 
 def _stand_ins() -> dict[tuple[str, str], Any]:
-    """Fresh objects for each file, because a pickle may set attributes on what it has been given."""
+    """New objects for each file, because a pickle may set attributes on them."""
 
     class Array(_Array):
         def __setstate__(self, state: tuple) -> None:
@@ -92,10 +92,10 @@ def _stand_ins() -> dict[tuple[str, str], Any]:
             self.spec = spec
 
         def __setstate__(self, state: tuple) -> None:
-            """Byte order and alignment: without meaning for bytes."""
+            """Byte order and alignment, which are irrelevant for bytes."""
 
     class NDArray:
-        """The name alone; it is handed to `reconstruct`."""
+        """Only the name matters; it is an argument of `reconstruct`."""
 
     def reconstruct(subtype: object, shape: object, typecode: object) -> Array:
         return Array()
@@ -120,15 +120,15 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
             raise pickle.UnpicklingError(f"it names {module}.{name}, which no CIFAR-10 batch does") from None
 
     def get_extension(self, code: int) -> None:
-        """Extension codes go past `find_class` once anything in the process has used them: none is allowed."""
+        """Reject extension codes, which bypass `find_class` once cached in the process."""
         raise pickle.UnpicklingError(f"it names extension-{code}, which no CIFAR-10 batch does")
 
 
 def dump(values: dict[bytes, Any]) -> bytes:
     """Pickle a batch as Python 2 did the official ones: protocol 2, byte strings, numpy by its old name.
 
-    The same values give the same bytes under every version of Python and numpy. Values: bytes, ints from 0 to 2**31 - 1,
-    lists of these, and uint8 arrays.
+    Equal values give equal bytes under every version of Python and numpy. Values: bytes, ints from 0 to 2**31 - 1, lists of
+    these, and uint8 arrays.
     """
     return pickle.PROTO + b"\x02" + b"}(" + b"".join(_item(key) + _item(value) for key, value in values.items()) + b"u."
 

@@ -1,8 +1,8 @@
-"""CIFAR-10 in its official layout: read, check, and decode one image for it.
+"""CIFAR-10 in its official layout: read, check, and decode an image to its size.
 
-A folder holds `data_batch_1` to `data_batch_5` (further ones, numbered on, hold newly labelled images), `test_batch` and
-`batches.meta`. Rows are counted over the data batches in their order, then the test batch. What is not here: how a file is
-read (batches.py) and the shipped sample (sample.py).
+A folder contains `data_batch_1` to `data_batch_5` (higher numbers hold newly labelled images), `test_batch` and
+`batches.meta`. Rows are those of the data batches in order, then of the test batch. What is not here: parsing of a file
+(batches.py) and the sample (sample.py).
 """
 
 import re
@@ -39,7 +39,7 @@ _VALUES = 3 * SIDE * SIDE
 
 
 def read(folder: Path) -> Rows:
-    """All images of the folder. Raises DataError for what cannot be read or has not the official structure."""
+    """All images of the folder. Raises DataError if a file cannot be read or lacks the official structure."""
     contents, problems = _load(folder)
     if problems:
         raise DataError(f"{folder} cannot be used: {problems[0]}", "See `openmlops data check` for all problems")
@@ -51,7 +51,7 @@ def read(folder: Path) -> Rows:
 
 
 def check(folder: Path) -> tuple[tuple[Problem, ...], dict[str, int]]:
-    """Everything that is wrong with the folder, and images per class; never an exception for bad data."""
+    """All problems of the folder, and images per class. Never raises for bad data."""
     contents, problems = _load(folder)
     if problems:
         return tuple(problems), {}
@@ -68,7 +68,7 @@ def check(folder: Path) -> tuple[tuple[Problem, ...], dict[str, int]]:
 
 
 def _load(folder: Path) -> tuple[dict[str, Any], list[Problem]]:
-    """File name -> content (class names for the meta file, the test batch last) with the structural problems of all."""
+    """File name -> content (class names for the meta file, the test batch last), and the structural problems of all files."""
     contents: dict[str, Any] = {}
     problems: list[Problem] = []
     for name in (META, *_batch_names(folder)):
@@ -88,7 +88,7 @@ def _load(folder: Path) -> tuple[dict[str, Any], list[Problem]]:
 
 
 def _batch_names(folder: Path) -> tuple[str, ...]:
-    """The official batches, then `data_batch_6` and on as far as they are there, then the test batch."""
+    """The official batches, then `data_batch_6` and higher if present, then the test batch."""
     extra = [path.name for path in folder.glob("data_batch_*") if re.fullmatch(r"data_batch_\d+", path.name)]
     further = sorted(set(extra) - set(TRAIN), key=lambda name: int(name.rpartition("_")[2]))
     return (*TRAIN, *further, TEST)
@@ -106,7 +106,7 @@ def _meta(meta: dict[bytes, Any]) -> tuple[list[Problem], tuple[str, ...], int |
 
 
 def _check_batch(batch: dict[bytes, Any], where: str, classes: int, expected: int | None) -> list[Problem]:
-    """The structure of one batch: keys, dtype, shape, counts and label range."""
+    """Check the structure of one batch: keys, dtype, shape, counts and label range."""
     absent = [key.decode() for key in (b"data", b"labels") if key not in batch]
     if absent:
         return [problem(f"there is no {' and no '.join(absent)}", where)]
@@ -136,5 +136,5 @@ def _stack(contents: list[dict[bytes, Any]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def decode(content: bytes) -> np.ndarray:
-    """PNG or JPEG bytes -> uint8 (32, 32, 3), RGB, resized where needed. Raises DataError."""
+    """PNG or JPEG bytes -> uint8 (32, 32, 3), RGB, resized if needed. Raises DataError."""
     return decoding.decode_image(content, SIDE, SIDE)

@@ -1,4 +1,4 @@
-"""Newly labelled images as one further batch file of a CIFAR-10 folder; the official files stay as they are, byte for byte."""
+"""Adds newly labelled images to a CIFAR-10 folder as one more batch file; existing files are copied byte for byte."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The CIFAR-10 network, built and trained as its recipe says. The network itself and the loop are in `learning`."""
+"""Building and training of the CIFAR-10 network by its recipe. The network and the training loop are in `learning`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,11 +18,11 @@ from openmlops.usecases.cifar10.data import SIDE
 from openmlops.usecases.cifar10.recipe import TrainConfig
 
 WHITENING_IMAGES = 5000
-"""training images whose patches the first layer is computed from"""
+"""training images from whose patches the first layer is computed"""
 
 
 def build(config: Value, preprocessing: Preprocessing, rows: Rows, train: np.ndarray) -> Network:
-    """The untrained network that `config` asks for, its first layer computed from the images `train` (indices into `rows`)."""
+    """The untrained network of `config`, its first layer computed from the images `train` (indices into `rows`)."""
     resolved = _resolved(config, len(train))
     assert resolved.channels is not None
     assert resolved.stem_stride is not None
@@ -46,7 +46,7 @@ def fit(
     on_step: loop.OnStep | None = None,
     on_start: Callable[[], None] | None = None,
 ) -> loop.FitResult:
-    """`learning.loop.fit` with the recipe for `config`; the result's configuration is a TrainConfig with nothing left open."""
+    """`learning.loop.fit` with the recipe for `config`; the result's configuration is a fully resolved TrainConfig."""
     resolved = _resolved(config, len(indices["train"]))
     data = loop.FitData(*(part[indices[name]] for name in ("train", "validation") for part in (rows.images, rows.labels)))
     result = loop.fit(

@@ -1,6 +1,6 @@
-"""How the CIFAR-10 network is trained: what a user may set, and the recipes behind what he leaves open.
+"""Training configuration of the CIFAR-10 network, and the recipes that provide its defaults.
 
-No torch here: the server and the command line read this configuration too. The network itself is in `model`.
+No torch here: the server and the command line read this configuration too. The network is in `model`.
 
 Measured on CIFAR-10 (a JPEG copy): 45,000 images to train on, accuracy on 5,000 others (95 % interval: 1.1 points), one seed,
 one view, no test-time augmentation. One thread of an AMD EPYC (AVX-512, bf16), shared with other work, torch 2.15.0:
@@ -9,9 +9,10 @@ one view, no test-time augmentation. One thread of an AMD EPYC (AVX-512, bf16), 
     SMALL      3.0  float32       0.816           88   (lr 0.12; with lr 0.2 0.817 in 94)
     MEDIUM     9.0  bfloat16      0.854          197   (in float32 about 330, from the time of single steps)
 
-LARGE and WIDE have not been trained to the end: LARGE's lr is lower because it has more steps, WIDE is for GPUs, as airbench's.
+LARGE and WIDE have not been trained to completion: LARGE has a lower lr because it has more steps, WIDE is for GPUs, as in
+airbench.
 
-bfloat16 halves the cpu-seconds where the CPU has it (AVX-512 BF16); the default stays float32, which is the same everywhere.
+bfloat16 halves the cpu-seconds on a CPU with AVX-512 BF16; the default is float32, which is the same on every machine.
 Within the noise of one run: crops of 1 or 2 pixels, normalisation momentum 0.2 or 0.4, `other_lr` from 0.02 to 0.1.
 """
 
@@ -24,7 +25,7 @@ from openmlops.learning.config import FitConfig, one_length
 
 
 class Recipe(Value):
-    """What goes together: the network's size, and the pace that suits it."""
+    """A network size with matching learning rate and schedule."""
 
     channels: str
     stem_stride: Literal[1, 2]
@@ -40,7 +41,7 @@ WIDE = Recipe(channels="64-256-256", stem_stride=1, batch_size=1000, lr=0.24, sm
 
 
 class TrainConfig(Value):
-    """At most one of `epochs`, `budget` and `steps`; none: see `default_epochs`. What is None is filled in by the recipe."""
+    """Set at most one of `epochs`, `budget` and `steps` (none: `default_epochs`). The recipe fills in fields that are None."""
 
     epochs: float | None = Field(None, gt=0, description="passes over the training images; a fraction is allowed")
     budget: float | None = Field(None, gt=0, description="seconds of training; becomes `steps` once, by timing real steps")
@@ -64,7 +65,7 @@ class TrainConfig(Value):
         return self
 
     def resolved(self, images: int, device: str) -> "TrainConfig":
-        """Everything that a recipe decides filled in, for `images` training images on `device` (cpu or cuda)."""
+        """The configuration with the recipe's values filled in, for `images` training images on `device` (cpu or cuda)."""
         chosen = recipe_for(self.budget, device).model_dump()
         if self.epochs is self.budget is self.steps is None:
             chosen["epochs"] = default_epochs(images)
@@ -85,5 +86,5 @@ def recipe_for(budget: float | None, device: str) -> Recipe:
 
 
 def default_epochs(images: int) -> float:
-    """Passes when nothing was asked for: about a minute on CIFAR-10, and enough steps to learn from a few thousand images."""
+    """Default number of epochs: about a minute on CIFAR-10, and enough steps to learn from a few thousand images."""
     return round(4 + 25_000 / images, 1)

@@ -1,9 +1,9 @@
-"""A small data set in CIFAR-10's layout, made offline from real images: scikit-learn's 1,797 handwritten digits, coloured.
+"""A small data set in CIFAR-10's layout, generated offline from real images: scikit-learn's 1,797 handwritten digits, coloured.
 
-Each digit (8x8, from the UCI ML repository) is enlarged, moved, and painted over a background of two colours with texture,
-so that a small network needs a few epochs and loses accuracy when the pictures get darker, noisier or blurred. Train, test
-and what the `field` sends are made of different digits. What is not here: anything random between machines. Only integers
-are computed with, drawn from the raw stream of PCG64, so the bytes are the same everywhere.
+Each digit (8x8, from the UCI ML repository) is enlarged, shifted, and blended onto a textured background of two colours, so
+that a small network needs a few epochs and loses accuracy on darker, noisier or blurred images. Training, test and `field`
+images are made from different digits. All arithmetic is on integers from the raw stream of PCG64, so the bytes are the same on
+every machine.
 """
 
 from pathlib import Path
@@ -18,17 +18,17 @@ from openmlops.usecases.drawing import Draw as _Draw
 SEED = 20261123
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PER_BATCH = 700
-"""Images in each of the six files: 3,500 to train on, 700 to test with."""
+"""Images in each of the six files: 3,500 training and 700 test images."""
 TEST_DIGITS, FIELD_DIGITS = 350, 450
-"""Digits, of the 1,797, that only test images, and only images from the field, are made of."""
+"""Digits, of the 1,797, reserved for test images, and for `field` images."""
 FIELD_PARTS = 3
-"""Parts of the field that share no digit."""
+"""Disjoint parts of `field`, which share no digit."""
 
 _ONE = 256  # fixed point: positions and blends in 1/256
 
 
 def sample(folder: Path) -> Path:
-    """Write the sample into `folder` (about 13 MB, 1 s) and return it."""
+    """Write the sample into `folder` (about 13 MB, 1 s) and return the folder."""
     draw = _Draw(SEED)
     digits, labels = _digits()
     order = draw.permutation(len(labels))
@@ -43,9 +43,9 @@ def sample(folder: Path) -> Path:
 
 
 def field(count: int, part: int) -> tuple[np.ndarray, np.ndarray]:
-    """What production would send: images uint8 (count, 32, 32, 3) and labels int64 (count,), all different.
+    """Simulated production traffic: images uint8 (count, 32, 32, 3), all different, and labels int64 (count,).
 
-    `part` (0 to FIELD_PARTS - 1) chooses digits that neither the sample nor another part is made of.
+    `part` (0 to FIELD_PARTS - 1) selects digits that neither the sample nor another part uses.
     """
     digits, labels = _digits()
     order = _Draw(SEED).permutation(len(labels))[TEST_DIGITS : TEST_DIGITS + FIELD_DIGITS]
@@ -72,7 +72,7 @@ def _batch(name: str, images: np.ndarray, labels: np.ndarray) -> dict[bytes, obj
 
 
 def _paint(ink: np.ndarray, draw: _Draw) -> np.ndarray:
-    """Ink (n, 8, 8) -> uint8 (n, 32, 32, 3): the digit in a light or dark colour over its own background."""
+    """Ink (n, 8, 8) -> uint8 (n, 32, 32, 3): the digit in a light or dark colour on its own background."""
     n = len(ink)
     mask = _placed(ink, draw)[..., None]
     ground = _ground(n, draw)
@@ -85,7 +85,7 @@ def _paint(ink: np.ndarray, draw: _Draw) -> np.ndarray:
 
 
 def _placed(ink: np.ndarray, draw: _Draw) -> np.ndarray:
-    """Ink (n, 8, 8) -> (n, 32, 32): enlarged bilinearly to 18..28 pixels, of unequal height and width, at any place."""
+    """Ink (n, 8, 8) -> (n, 32, 32): enlarged bilinearly to 18..28 pixels in each direction, at a random position."""
     n = len(ink)
     sizes = draw.integers(18, 29, (n, 2))
     corners = draw.integers(0, SIDE, (n, 2)) * (SIDE - sizes + 1) // SIDE
@@ -95,7 +95,7 @@ def _placed(ink: np.ndarray, draw: _Draw) -> np.ndarray:
 
 
 def _axis(size: np.ndarray, corner: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each of 32 pixels: the lower of the two source cells (in a row padded by one), and the share of the upper."""
+    """For each of 32 pixels: the lower of the two source cells (in a row padded by one), and the weight of the upper."""
     pixel = np.arange(SIDE)[None] - corner[:, None]
     position = (2 * pixel + 1) * cells * _ONE // (2 * size[:, None]) + _ONE // 2
     position = np.clip(position, 0, (cells + 1) * _ONE - 1)
@@ -110,7 +110,7 @@ def _blend(values: np.ndarray, lower: np.ndarray, share: np.ndarray, axis: int) 
 
 
 def _ground(n: int, draw: _Draw) -> np.ndarray:
-    """Backgrounds (n, 32, 32, 3): one colour running into another, with a coarse texture."""
+    """Backgrounds (n, 32, 32, 3): a gradient between two colours with a coarse texture."""
     first = draw.integers(60, 196, (n, 1, 1, 3))
     second = first + draw.integers(-40, 41, (n, 1, 1, 3))
     slope = draw.integers(0, 9, (n, 2, 1, 1))

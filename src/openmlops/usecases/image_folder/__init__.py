@@ -1,6 +1,6 @@
-"""Classification of one's own images, a folder for each class. `image_folder` makes the use case of a project.
+"""Classification of your own images, in one folder per class. `image_folder` returns the use case of a project.
 
-The functions that need torch are named, not imported: the server loads this use case too.
+Functions that need torch are lazy, because the server loads this use case without torch.
 """
 
 from openmlops.core.classification.task import CLASSIFICATION
@@ -19,10 +19,10 @@ def image_folder(
     config: type[TrainConfig] = TrainConfig,
     about: str = "Images of one's own.",
 ) -> UseCase:
-    """The use case `name`, its data below DATA_RAW_DIR in the folder of that name.
+    """The use case `name`, whose data is in the folder of that name below DATA_RAW_DIR.
 
-    `classes`: names of the folders, in the order of their numbers. `size`: side in pixels of the squares that images are scaled
-    to. `about`: source and licence of the images, for the model card.
+    `classes`: names of the folders, in the order of the class indices. `size`: side in pixels of the squares that images are
+    resized to. `about`: source and licence of the images, for the model card.
     """
     layout = data.ImageFolder(classes, size)
     return UseCase(

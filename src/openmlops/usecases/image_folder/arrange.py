@@ -1,7 +1,7 @@
-"""A folder for each class, with or without splits around them, as people have it -> the layout of data.py.
+"""Import of one folder per class, with or without splits, into the layout of data.py.
 
-Splits that are there stay; what is missing of them is drawn from the others, of each class alike, copies together. What is not
-here: what is wrong with the images once they are arranged (data.py).
+Existing splits are kept; missing ones are drawn from the others, stratified by class, copies together. What is not here:
+validation of the imported images (data.py).
 """
 
 import hashlib
@@ -20,13 +20,13 @@ from openmlops.errors import DataError
 from openmlops.usecases.arranging import Arranged, drawn, entries, is_image, put, split_name
 
 SIDES = (32, 64, 96)
-"""of squares that images are scaled to: the smallest that is not much smaller than the images, else the last"""
+"""candidate sides of the square input in pixels: the smallest that is not much smaller than the images, else the last"""
 MUCH = 1.25
-"""times as long a median side is still shown in the smaller square"""
+"""largest factor by which the median side may exceed the chosen square"""
 FEWEST = 5
-"""images of a class: one to test with, one for validation, three to train on"""
+"""fewest images of a class: one for test, one for validation, three for training"""
 LOOKED_AT = 64
-"""side in pixels at which copies are recognised"""
+"""side in pixels at which images are compared to find copies"""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class _Image:
 
 
 def arrange(folder: Path, out: Path) -> Arranged:
-    """Write the images of `folder` into `out`; nothing is written where a problem blocks. Bad data is an answer, no exception.
+    """Write the images of `folder` into `out`, unless a problem is blocking. Bad data is returned as problems and never raises.
 
-    The names of the classes are those of their folders, sorted.
+    The class names are the folder names, sorted.
     """
     images, problems = _named(folder)
     names = tuple(sorted({image.label for image in images}))
@@ -58,7 +58,7 @@ def arrange(folder: Path, out: Path) -> Arranged:
 
 
 def _named(folder: Path) -> tuple[list[_Image], list[Problem]]:
-    """Every image by its split, if it has one, and its class."""
+    """Every image with its class, and its split if it has one."""
     places = [path for path in entries(folder) if path.is_dir()]
     splits = {path: split for path in places if (split := split_name(path.name))}
     if "train" not in splits.values():
@@ -90,7 +90,7 @@ def _of_classes(folder: Path, split: str | None) -> tuple[list[_Image], list[Pro
 
 
 def _strange(place: Path) -> list[Problem]:
-    """What lies in a class's folder and is no image."""
+    """Entries of a class folder that are not images."""
     found = [
         problem("folders below a class are not read; move the images up", str(path)) for path in entries(place) if path.is_dir()
     ]
@@ -103,7 +103,7 @@ def _strange(place: Path) -> list[Problem]:
 
 
 def _looked_at(images: Sequence[_Image]) -> tuple[list[_Image], list[Problem]]:
-    """The images with what is seen in them, and those that cannot be read."""
+    """The images with their content digests, and problems for those that cannot be read."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         found = list(threads.map(_look, images))
     return [each for each in found if isinstance(each, _Image)], [each for each in found if isinstance(each, Problem)]
@@ -131,7 +131,7 @@ def _too_few(images: Sequence[_Image], folder: Path) -> list[Problem]:
 
 
 def _split(images: Sequence[_Image]) -> list[_Image]:
-    """Each with a split: those of the train side are drawn from, of each class alike, for what is not given."""
+    """Assign a split to each: missing splits are drawn from the training images, stratified by class."""
     given = {image.split for image in images if image.split}
     open_ = [image for image in images if image.split in (None, "train")]
     done = [image for image in images if image.split not in (None, "train")]
@@ -145,7 +145,7 @@ def _split(images: Sequence[_Image]) -> list[_Image]:
 
 
 def _places(images: Sequence[_Image]) -> dict[str, _Image]:
-    """The new path of each, without suffix; images that differ in their suffix only keep it in the name."""
+    """The new path of each without suffix; images whose paths differ in the suffix only keep it in the name."""
     wanted = Counter((image.split, image.label, image.source.stem.lower()) for image in images)
     places = {}
     for image in images:

@@ -1,10 +1,10 @@
-"""Images in a folder for each class: read, check, decode one, and add newly labelled ones.
+"""Images in one folder per class: read, check, decode, and add newly labelled images.
 
     train/CLASS/a.jpg   val/CLASS/b.png   test/CLASS/c.jpg
 
-Images are PNG or JPEG of any size; they are turned as their EXIF orientation says and scaled to squares, in training and
-serving alike. Rows are those of `train`, then of `val`, then of `test`, class by class, by file name. What is not here: other
-layouts (arrange.py).
+Images are PNG or JPEG of any size. The EXIF orientation is applied and images are resized to squares, in training and serving
+alike. Rows are those of `train`, then `val`, then `test`, by class, then by file name. What is not here: other layouts
+(arrange.py).
 """
 
 import os
@@ -34,7 +34,7 @@ MAX_FILE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class File:
-    """One image of the folder: its path in it, its split and the number of its class."""
+    """One image of the folder: its relative path, split and class index."""
 
     path: str
     split: str
@@ -43,13 +43,13 @@ class File:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """One data set: its classes in the order of their numbers, and the side in pixels of the squares that are looked at."""
+    """One data set: its class names in the order of their indices, and the side of the square input in pixels."""
 
     classes: tuple[str, ...]
     side: int
 
     def read(self, folder: Path) -> Rows:
-        """All images of the folder. Raises DataError for what cannot be read or lies where no image should."""
+        """All images of the folder. Raises DataError for files that cannot be read or are out of place."""
         files, problems = _files(folder, self.classes)
         images, unreadable = _pixels(folder, files, self.decode)
         if wrong := [each for each in (*problems, *unreadable) if each.blocking]:
@@ -59,7 +59,7 @@ class ImageFolder:
         return Rows(np.stack(list(images.values())), labels, self.classes, splits == "test", splits == "val")
 
     def check(self, folder: Path) -> tuple[tuple[Problem, ...], dict[str, int]]:
-        """Everything that is wrong with the folder, and images per class; never an exception for bad data."""
+        """All problems of the folder, and images per class. Never raises for bad data."""
         files, problems = _files(folder, self.classes)
         images, unreadable = _pixels(folder, files, self.decode)
         problems += fewer(unreadable)
@@ -74,13 +74,13 @@ class ImageFolder:
         return tuple(problems), dict(zip(self.classes, counts.tolist(), strict=True))
 
     def decode(self, content: bytes) -> np.ndarray:
-        """PNG or JPEG bytes -> uint8 (side, side, 3), RGB, turned as EXIF says. Raises DataError."""
+        """PNG or JPEG bytes -> uint8 (side, side, 3), RGB, with the EXIF orientation applied. Raises DataError."""
         return decoding.decode_upright(content, self.side, self.side)
 
     def labelled(self, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Images and classes of a folder with a folder for each class and no splits: what traffic can be made of.
+        """Images and classes of a folder with one folder per class and no splits, for simulated traffic.
 
-        Raises DataError for what cannot be read, and for a class that the data set does not have.
+        Raises DataError for files that cannot be read, and for a class that the data set does not have.
         """
         files, problems = _of_classes(folder, "", self.classes)
         images, unreadable = _pixels(folder, files, self.decode)
@@ -104,7 +104,7 @@ _PRODUCTION = re.compile(r"production_(\d+)_\d+\.png$")
 
 
 def _files(folder: Path, classes: Sequence[str]) -> tuple[list[File], list[Problem]]:
-    """The images of all splits in order, and what lies where no image should."""
+    """The images of all splits in order, and problems for files out of place."""
     files: list[File] = []
     problems: list[Problem] = []
     for split in SPLITS:
@@ -153,7 +153,7 @@ def _images(place: Path, where: str) -> tuple[list[str], list[Problem]]:
 def _pixels(
     folder: Path, files: Sequence[File], decode: Callable[[bytes], np.ndarray]
 ) -> tuple[dict[File, np.ndarray], list[Problem]]:
-    """The pixels of each file that can be read, in order, and why the others cannot."""
+    """The pixels of each readable file, in order, and problems for the others."""
 
     def one(file: File) -> np.ndarray | Problem:
         try:
@@ -176,7 +176,7 @@ def _labels(images: dict[File, np.ndarray], split: str) -> np.ndarray:
 
 
 def _contradictions(images: dict[File, np.ndarray]) -> list[Problem]:
-    """Images that are in two classes."""
+    """Problems for equal images in two classes."""
     first: dict[bytes, File] = {}
     pairs = []
     for file, digest in zip(images, content_hashes(np.stack(list(images.values()))), strict=True):
@@ -187,7 +187,7 @@ def _contradictions(images: dict[File, np.ndarray]) -> list[Problem]:
 
 
 def to_model_input(images: Sequence[np.ndarray] | np.ndarray, shape: tuple[int, int]) -> ModelInput:
-    """Images as they are, but for a model of another size than the use case has now: those are scaled."""
+    """The images unchanged, or resized for a model with another input size than the use case has now."""
     if all(image.shape[:2] == shape for image in images):
         return classifier.to_model_input(images, shape)
     scaled = [np.array(Image.fromarray(image).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)) for image in images]
@@ -195,12 +195,12 @@ def to_model_input(images: Sequence[np.ndarray] | np.ndarray, shape: tuple[int, 
 
 
 def split(rows: Rows, seed: int) -> dict[str, np.ndarray]:
-    """Row indices of the three splits: those of the folder, without copies across them."""
+    """Row indices of the folder's three splits, without copies across them."""
     return splitting.split(rows, seed, VALIDATION_SHARE, rows.labels)
 
 
 def preprocess(rows: Rows, train: np.ndarray) -> Preprocessing:
-    """Mean and standard deviation of each channel over the train images; of a channel with one value a deviation of 1."""
+    """Mean and standard deviation of each channel over the training images; the deviation of a constant channel is 1."""
     found = classifier.preprocess(rows, train)
     red, green, blue = (each or 1.0 for each in found.std)
     return found.model_copy(update={"std": (red, green, blue)})

@@ -1,4 +1,4 @@
-"""The network for one's own images, built and trained as its configuration says. Network and loop are in `learning`."""
+"""Building and training of the network for your own images. The network and the training loop are in `learning`."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,13 +15,13 @@ from openmlops.usecases.base import Rows
 from openmlops.usecases.image_folder.recipe import TrainConfig, channels
 
 WHITENING_IMAGES = 5000
-"""training images whose patches the first layer is computed from, of 32x32 pixels: of larger ones fewer"""
+"""training images from whose patches the first layer is computed, for 32x32 pixels; fewer for larger images"""
 FULL_SIDE = 48
-"""pixels of a side from which on the first layer takes every second patch only"""
+"""side in pixels from which on the first layer has a stride of 2"""
 
 
 def build(config: Value, preprocessing: Preprocessing, rows: Rows, train: np.ndarray) -> Network:
-    """The untrained network that `config` asks for, its first layer computed from the images `train` (indices into `rows`)."""
+    """The untrained network of `config`, its first layer computed from the images `train` (indices into `rows`)."""
     assert isinstance(config, TrainConfig)
     side = rows.images.shape[1]
     with torch.random.fork_rng(devices=[]):
@@ -33,7 +33,7 @@ def build(config: Value, preprocessing: Preprocessing, rows: Rows, train: np.nda
 
 
 def fit(model: nn.Module, rows: Rows, indices: Mapping[str, np.ndarray], config: Value, **how: Any) -> loop.FitResult:
-    """`learning.loop.fit` with what is open in `config` filled in, as the result's configuration then says."""
+    """`learning.loop.fit` with a resolved `config`, which the result contains."""
     assert isinstance(config, TrainConfig)
     resolved = config.resolved(len(indices["train"]))
     data = loop.FitData(*(part[indices[name]] for name in ("train", "validation") for part in (rows.images, rows.labels)))

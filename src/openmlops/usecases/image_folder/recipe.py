@@ -1,6 +1,6 @@
-"""How a classifier of one's own images is trained: what a user may set, and what follows from size and number of the images.
+"""Training configuration of a classifier of your own images, with defaults that depend on their size and number.
 
-No torch here: the server and the command line read this configuration too. The network is `learning.network`'s.
+No torch here: the server and the command line read this configuration too. The network is in `learning.network`.
 """
 
 from typing import Literal
@@ -11,14 +11,14 @@ from openmlops.core.types import Value
 from openmlops.learning.config import FitConfig, one_length
 
 SEEN = 40_000
-"""images that a training of the default length sees, repeats counted"""
+"""images seen in a training of the default length, repeats counted"""
 FEWEST_EPOCHS, MOST_EPOCHS = 4, 60
 STEPS_AN_EPOCH = 16
-"""that small data sets have at least, down to the smallest batch"""
+"""fewest steps per epoch on small data sets, down to the smallest batch size"""
 
 
 class TrainConfig(Value):
-    """At most one of `epochs`, `budget` and `steps`; none: see `default_epochs`. What is None is filled in by `resolved`."""
+    """Set at most one of `epochs`, `budget` and `steps` (none: `default_epochs`). `resolved` fills in fields that are None."""
 
     epochs: float | None = Field(None, gt=0, description="passes over the training images; a fraction is allowed")
     budget: float | None = Field(None, gt=0, description="seconds of training; becomes `steps` once, by timing real steps")
@@ -43,7 +43,7 @@ class TrainConfig(Value):
         return self
 
     def resolved(self, images: int) -> "TrainConfig":
-        """What is open filled in, for `images` training images."""
+        """The configuration with defaults filled in, for `images` training images."""
         chosen: dict[str, int | float] = {}
         if self.epochs is self.budget is self.steps is None:
             chosen["epochs"] = default_epochs(images)
@@ -58,10 +58,10 @@ class TrainConfig(Value):
 
 
 def default_epochs(images: int) -> int:
-    """Passes when nothing was asked for: SEEN images in all."""
+    """Default number of epochs: SEEN images in total."""
     return max(FEWEST_EPOCHS, min(MOST_EPOCHS, round(SEEN / max(images, 1))))
 
 
 def channels(width: int) -> tuple[int, int, int]:
-    """Of the three groups of layers."""
+    """Channels of the three groups of layers."""
     return width, 4 * width, 8 * width

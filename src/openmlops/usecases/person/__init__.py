@@ -1,7 +1,7 @@
-"""People in images: one class, found by YOLOv8 nano, on a few images of COCO or on drawn scenes.
+"""Person detection: one class, YOLOv8 nano, on a subset of COCO128 or on generated scenes.
 
 Training needs the optional extra `yolo` (ultralytics, AGPL-3.0; docs/decisions/0003); reading data, serving and monitoring do
-not. The functions that need torch or ultralytics are named, not imported: the server loads this use case too.
+not. Functions that need torch or ultralytics are lazy, because the server loads this use case without them.
 """
 
 from dataclasses import replace

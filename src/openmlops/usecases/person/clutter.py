@@ -1,7 +1,7 @@
-"""What stands about in a scene and is no person: trees, lamps, signs, cars, bins and benches.
+"""Distractors in a scene: trees, lamps, signs, cars, bins and benches.
 
-Some are as tall and narrow as people, or have round tops, so that shape alone is not enough to tell. All lengths are in half
-pixels; each thing stands on the bottom of its sprite.
+Some are as tall and narrow as people, or have round tops, so that shape alone does not identify a person. All lengths are in
+half pixels; each object stands at the bottom of its sprite.
 """
 
 from collections.abc import Callable

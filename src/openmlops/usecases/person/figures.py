@@ -1,7 +1,7 @@
-"""One drawn person: head with hair, torso, arms and legs, in varied clothes, builds and poses.
+"""One generated person: head with hair, torso, arms and legs, in varied clothes, builds and poses.
 
-A body is laid out in thousandths of its height, x from the middle, y from the top of the head down to the soles. What is
-not here: the shapes (sprites.py) and the scene around it (scenes.py).
+Body coordinates are thousandths of its height, x from the middle, y from the top of the head down to the soles. What is not
+here: the shapes (sprites.py) and the scene (scenes.py).
 """
 
 from dataclasses import dataclass
@@ -40,23 +40,23 @@ _HALF, _TOP = 390, 30  # half the width of a sprite, and the room above the head
 
 @dataclass(frozen=True)
 class Body:
-    """A sprite to paint on, and the proportions of whom it shows."""
+    """A sprite to paint on, and the proportions of the person."""
 
     sprite: Sprite
     height: int
     """half pixels from head to sole"""
     build: int
-    """width in percent of the usual"""
+    """width in percent of the standard"""
     lean: int
-    """thousandths that the head is to the right of the feet"""
+    """offset of the head to the right of the feet, in thousandths"""
 
     def at(self, x: int, y: int) -> Point:
-        """The place on the sprite of a point of the body."""
+        """Body coordinates -> position on the sprite."""
         x = x * self.build // 100 + self.lean * (1000 - y) // 1000
         return (x + _HALF) * self.height // 1000, (y + _TOP) * self.height // 1000
 
     def long(self, thousandths: int) -> int:
-        """A length, at least one half pixel."""
+        """A length in half pixels, at least one."""
         return max(thousandths * self.height // 1000, 1)
 
 

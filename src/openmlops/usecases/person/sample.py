@@ -1,8 +1,8 @@
-"""A small data set in YOLO's layout, made offline: drawn scenes with people among trees, cars, lamps and houses.
+"""A small data set in YOLO's layout, generated offline: scenes with people among trees, cars, lamps and houses.
 
-Enough for a network that starts from nothing to learn in two minutes what a person looks like, and to lose precision when
-the pictures get darker, noisier or blurred. What is not here: anything random between machines (the pixels are the same
-everywhere; the bytes of the files depend on zlib) and how a scene is drawn (scenes.py).
+A network trained from scratch on it detects people after two minutes, and loses precision on darker, noisier or blurred
+images. The pixels are the same on every machine; the bytes of the files depend on zlib. What is not here: how a scene is
+rendered (scenes.py).
 """
 
 from pathlib import Path
@@ -17,14 +17,14 @@ from openmlops.usecases.yolo_folder.layout import data_yaml, label_text
 
 SEED = 20261125
 COUNTS = {"train": 320, "val": 200, "test": 200}
-"""Images in each split: enough in `val` to calibrate the search for drift."""
+"""Images in each split; `val` is large enough to calibrate drift detection."""
 FIELD_PARTS = 3
-"""Parts of the field that share no scene."""
+"""Disjoint parts of `field`, which share no scene."""
 NAMES = ("person",)
 
 
 def sample(folder: Path) -> Path:
-    """Write the sample into `folder` (about 21 MB, 4 s) and return it; what was cut short has no `data.yaml`."""
+    """Write the sample into `folder` (about 21 MB, 4 s) and return the folder; an interrupted one has no `data.yaml`."""
     draw = Draw(SEED)
     for split, count in COUNTS.items():
         images, labels = folder / "images" / split, folder / "labels" / split
@@ -39,10 +39,10 @@ def sample(folder: Path) -> Path:
 
 
 def field(count: int, part: int) -> tuple[np.ndarray, np.ndarray]:
-    """What production would send: object arrays (count,) of images uint8 (h, w, 3) and of labels float32 (m, 5).
+    """Simulated production traffic: object arrays (count,) of images uint8 (h, w, 3) and of labels float32 (m, 5).
 
-    Labels are x1, y1, x2, y2 in pixels and the class. `part` (0 to FIELD_PARTS - 1) chooses scenes that neither the sample nor
-    another part has; the first scenes of a part are the same for every `count`.
+    Labels are x1, y1, x2, y2 in pixels and the class. `part` (0 to FIELD_PARTS - 1) selects scenes that neither the sample nor
+    another part contains; the first scenes of a part are the same for every `count`.
     """
     draw = Draw(SEED + 1 + part)
     images, labels = np.empty(count, dtype=object), np.empty(count, dtype=object)

@@ -1,7 +1,7 @@
-"""One scene: a background, people and clutter one behind another, and the boxes of the people that can be seen.
+"""One scene: a background, people and distractors in depth order, and the boxes of the visible people.
 
-A scene is drawn at twice its size and averaged, so edges are soft. Only whole numbers are computed with: the pixels are the
-same everywhere. What is not here: how many scenes a data set has (sample.py).
+A scene is rendered at twice its size and averaged, so edges are soft. All arithmetic is on integers, so the pixels are the
+same on every machine. What is not here: how many scenes a data set has (sample.py).
 """
 
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from openmlops.usecases.person.sprites import Colour, Sprite
 SIZES = ((128, 160), (160, 128), (108, 144))
 """Height and width of the scenes in pixels: none is square, so that every one is letterboxed."""
 PEOPLE = (0,) * 7 + (1,) * 34 + (2,) * 31 + (3,) * 18 + (4,) * 10
-"""How many people are put into a scene, each entry as likely as the others."""
+"""Numbers of people in a scene; each entry is equally likely."""
 SKIES = ((126, 176, 222), (164, 200, 228), (190, 196, 204), (236, 200, 160), (222, 214, 196), (150, 160, 178), (206, 222, 226))
 GROUNDS = ((98, 136, 74), (122, 150, 88), (112, 114, 118), (146, 146, 148), (190, 170, 132), (150, 120, 94), (84, 92, 100))
 WALLS = ((176, 96, 78), (206, 184, 150), (150, 152, 158), (120, 134, 150), (226, 220, 206), (136, 112, 96), (186, 140, 100))
 GLASS = ((60, 74, 92), (170, 196, 214), (236, 214, 150))
 VISIBLE = 30
-"""Percent of a person that must be seen; whom less is seen of is left out of the scene."""
+"""Percent of a person that must be visible; people below it are removed from the scene."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class _Thing:
 def scene(draw: Draw) -> tuple[np.ndarray, np.ndarray]:
     """One image uint8 (height, width, 3) of one of SIZES, and the boxes of its people int64 (m, 4): x1, y1, x2, y2 in pixels.
 
-    A box is the exact extent of the pixels at least half of which show the person; each person is seen by at least VISIBLE %.
+    A box is the exact extent of the pixels at least half of which show the person; at least VISIBLE % of a person is visible.
     """
     height, width = draw.pick(SIZES)
     horizon = height * draw.number(22, 60) // 100
@@ -95,7 +95,7 @@ def _owners(things: list[_Thing], height: int, width: int) -> np.ndarray:
 
 
 def _seen(things: list[_Thing], height: int, width: int) -> list[_Thing]:
-    """The things without the people of whom too little is seen. Taking one away never hides another."""
+    """The objects without the people who are too little visible. Removing one never hides another."""
     visible = np.bincount(_owners(things, height, width).ravel() + 1, minlength=len(things) + 1)[1:]
     whole = [int(np.count_nonzero(thing.sprite.parts)) for thing in things]
     return [

@@ -1,7 +1,7 @@
-"""Flat shapes of whole numbers: a small picture of coloured parts that is pasted onto a scene.
+"""Sprites from flat shapes with integer coordinates, to be pasted onto a scene.
 
-All lengths are in half pixels; a scene is drawn at twice its size. What is not here: what the shapes depict (figures.py,
-clutter.py) and where they stand (scenes.py).
+All lengths are in half pixels; a scene is rendered at twice its size. What is not here: what the shapes depict (figures.py,
+clutter.py) and where they are placed (scenes.py).
 """
 
 from math import isqrt
@@ -14,7 +14,7 @@ Point = tuple[int, int]
 
 
 class Sprite:
-    """A map of colour numbers, 0 where nothing is; every shape is painted over the ones before it."""
+    """A map of colour indices, 0 for transparent; later shapes are painted over earlier ones."""
 
     def __init__(self, height: int, width: int) -> None:
         self.parts = np.zeros((height, width), dtype=np.uint8)

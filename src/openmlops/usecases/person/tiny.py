@@ -1,7 +1,7 @@
-"""A data set of a few real photographs: the images of COCO128 with people, split, only the class `person` kept.
+"""A data set of a few real photographs: the images of COCO128 with people, split, with the class `person` only.
 
-COCO128 is the first 128 images of COCO train2017 in YOLO's layout. Nothing is downloaded here: the folder must be there. What
-is not here: drawn scenes (sample.py).
+COCO128 is the first 128 images of COCO train2017 in YOLO's layout. Nothing is downloaded; the folder must exist. What is not
+here: generated scenes (sample.py).
 """
 
 import shutil
@@ -19,10 +19,10 @@ _IMAGES, _LABELS = "images/train2017", "labels/train2017"
 
 
 def tiny_person(coco128: Path, out: Path, train: int = 40, validation: int = 10, test: int = 10, seed: int = 0) -> Path:
-    """Write a data set of so many images with people into `out`, in place of what was there, and return it.
+    """Write a data set with these numbers of images with people into `out`, replacing it, and return the folder.
 
-    `coco128` is the folder with images/train2017 and labels/train2017, or the one above it. The same seed draws the same images
-    for ever. Image files are copied byte for byte. Raises DataError for another folder, and where it has too few images.
+    `coco128` is the folder with images/train2017 and labels/train2017, or its parent. The same seed always selects the same
+    images. Image files are copied byte for byte. Raises DataError for any other folder, and if it has too few images.
     """
     source = _source(coco128)
     people = _with_people(source)
@@ -39,7 +39,7 @@ def tiny_person(coco128: Path, out: Path, train: int = 40, validation: int = 10,
 
 
 def _source(folder: Path) -> Path:
-    """The folder that has COCO128's structure: this one, or the one inside it."""
+    """The folder with COCO128's structure: this one, or the one inside it."""
     for candidate in (folder, folder / "coco128"):
         if (candidate / _IMAGES).is_dir() and (candidate / _LABELS).is_dir():
             return candidate
@@ -48,7 +48,7 @@ def _source(folder: Path) -> Path:
 
 
 def _with_people(source: Path) -> list[tuple[Path, str]]:
-    """Image and the lines of its people, of every image that has any, by file name."""
+    """Every image with people and the label lines of those, by file name."""
     found = []
     for image in sorted((source / _IMAGES).iterdir(), key=lambda path: path.name):
         label = source / _LABELS / f"{image.stem}.txt"

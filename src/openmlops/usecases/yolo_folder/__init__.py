@@ -1,7 +1,7 @@
-"""Detection on one's own images in YOLO's layout. `yolo_folder` makes the use case of a project.
+"""Detection on your own images in YOLO's layout. `yolo_folder` returns the use case of a project.
 
 Training needs the optional extra `yolo` (ultralytics, AGPL-3.0; docs/decisions/0003); reading data, serving and monitoring do
-not. The functions that need torch or ultralytics are named, not imported: the server loads this use case too.
+not. Functions that need torch or ultralytics are lazy, because the server loads this use case without them.
 """
 
 from openmlops.core.detection.task import DETECTION
@@ -13,11 +13,11 @@ from openmlops.usecases.yolo_folder.recipe import TrainConfig
 __all__ = ["TrainConfig", "yolo_folder"]
 
 NEEDS = {"ultralytics": "yolo", "cv2": "yolo"}
-"""packages of the optional extra"""
+"""package -> the optional extra that installs it"""
 
 
 def yolo_folder(name: str, config: type[TrainConfig] = TrainConfig, about: str = "Images of one's own.") -> UseCase:
-    """The use case `name`, its data below DATA_RAW_DIR in the folder of that name; `data.yaml` there names the classes.
+    """The use case `name`, whose data is in the folder of that name below DATA_RAW_DIR; its `data.yaml` names the classes.
 
     `about`: source and licence of the images, for the model card.
     """

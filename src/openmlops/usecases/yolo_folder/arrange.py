@@ -1,11 +1,11 @@
-"""Images and label files in one of YOLO's layouts, as people and tools write them -> the layout of folder.py.
+"""Import of images and label files in YOLO's layouts, as various tools write them, into the layout of folder.py.
 
     data.yaml (any one .yaml)   names; path, train, val, test: folders of images, also above or beside the file
     images/a.jpg                labels/a.txt          no splits: they are drawn
     images/train/a.jpg          labels/train/a.txt    splits that are there stay
     train/images/a.jpg          train/labels/a.txt    the same, as some tools write it
 
-What is not here: what is wrong with images and labels once they are arranged (data.py).
+What is not here: validation of the imported images and labels (data.py).
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ from openmlops.usecases.yolo_folder.folder import CONFIG, MAX_CONFIG_BYTES
 from openmlops.usecases.yolo_folder.layout import data_yaml
 
 FEWEST = 10
-"""images: two to test with, two for validation, six to train on"""
+"""fewest images: two for test, two for validation, six for training"""
 NO_LABELS = ("classes.txt", "README.txt", "notes.txt")
 
 
@@ -36,9 +36,9 @@ class _Image:
 
 
 def arrange(folder: Path, out: Path) -> Arranged:
-    """Write the images of `folder` with their labels and a data.yaml into `out`; nothing where a problem blocks.
+    """Write the images of `folder` with their labels and a data.yaml into `out`, unless a problem is blocking.
 
-    Bad data is an answer, never an exception.
+    Bad data is returned as problems and never raises.
     """
     config, problems = _config(folder)
     names = _names(folder, config)
@@ -58,7 +58,7 @@ def arrange(folder: Path, out: Path) -> Arranged:
 
 
 def _config(folder: Path) -> tuple[dict[str, Any], list[Problem]]:
-    """What the .yaml file of the folder says; nothing where there is none."""
+    """The content of the folder's .yaml file, empty if there is none."""
     found = [path for path in entries(folder) if path.suffix in (".yaml", ".yml")]
     chosen = folder / CONFIG if folder / CONFIG in found else found[0] if len(found) == 1 else None
     if chosen is None:
@@ -86,7 +86,7 @@ def _names(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _places(folder: Path, config: dict[str, Any]) -> tuple[list[tuple[Path, str | None]], list[Problem]]:
-    """Folders of images, each with its split if it has one."""
+    """Image folders, each with its split if it has one."""
     if named := {split: config[split] for split in SPLITS if config.get(split)}:
         return _named_places(folder, config, named)
     below = [path for path in entries(folder) if path.is_dir()]
@@ -105,7 +105,7 @@ def _places(folder: Path, config: dict[str, Any]) -> tuple[list[tuple[Path, str 
 
 
 def _all_in_train(places: list[tuple[Path, str | None]]) -> list[tuple[Path, str | None]]:
-    """A lone split is no split."""
+    """A single split counts as none."""
     return places if len(places) > 1 else [(place, None) for place, _ in places]
 
 
@@ -126,7 +126,7 @@ def _named_places(
 
 
 def _resolved(folder: Path, root: str, text: str) -> Path | None:
-    """Where a folder of a data.yaml lies: tools write it relative to the file, to `path`, or to a folder of their own."""
+    """Resolve a folder of data.yaml, which tools write relative to the file, to `path`, or to a folder of their own."""
     inside = text.removeprefix("../").removeprefix("./")
     for candidate in (folder / root / text, folder / text, folder / inside, folder / Path(root).name / text):
         if candidate.is_dir():
@@ -144,7 +144,7 @@ def _label(image: Path) -> Path:
 
 
 def _orphans(folder: Path, places: Iterable[tuple[Path, str | None]], images: list[_Image]) -> list[Problem]:
-    """Label files without an image; and that there is no label at all."""
+    """Problems for label files without an image, and for a folder without any labels."""
     known = {image.label for image in images}
     labels = {_label(place / "x.jpg").parent for place, _ in places}
     files = [path for place in sorted(labels) if place.is_dir() for path in entries(place) if path.suffix == ".txt"]
@@ -177,7 +177,7 @@ def _written(images: list[_Image], names: tuple[str, ...], out: Path) -> Arrange
 
 
 def _split(images: list[_Image]) -> list[tuple[_Image, str]]:
-    """Each with a split: those of the train side are drawn from for what is not given."""
+    """Assign a split to each: missing splits are drawn from the training images."""
     given = {image.split for image in images if image.split}
     open_ = [image for image in images if image.split in (None, "train")]
     splits = drawn([sha256_of(image.source) for image in open_], given, len(open_))

@@ -1,7 +1,7 @@
-"""Detection data in YOLO's layout: read, check, split, and how the network scales pixels.
+"""Detection data in YOLO's layout: read, check, split and normalisation.
 
-Rows are the images of `train`, then of `val`, then of `test`, each sorted by path. Pixels are those that are stored: an EXIF
-orientation is not applied. What is not here: `data.yaml` and file names (folder.py), label files (labels.py).
+Rows are the images of `train`, then `val`, then `test`, each sorted by path. Pixels are as stored: the EXIF orientation is not
+applied. What is not here: `data.yaml` and file names (folder.py), label files (labels.py).
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from openmlops.usecases.yolo_folder.folder import MAX_NAMES, SUFFIXES, Contents,
 from openmlops.usecases.yolo_folder.labels import parse
 
 VALIDATION_SHARE = 0.2
-"""Share of the train images that is held back for validation where the publisher fixed none."""
+"""Share of the training images held out for validation if the data set has no validation split."""
 MIN_SIDE = 16
 """Smallest height and width of an image in pixels."""
 MAX_FILE_BYTES = 64 * 2**20
@@ -36,9 +36,9 @@ class _Image:
 
 
 def read(folder: Path) -> Rows:
-    """All images of the folder with their boxes. Raises DataError for what cannot be read or has not YOLO's structure.
+    """All images of the folder with their boxes. Raises DataError if a file cannot be read or lacks YOLO's structure.
 
-    Boxes are cut off at the image's border, repeated label lines left out.
+    Boxes are clipped to the image; repeated label lines are ignored.
     """
     found, images, problems = _load(folder)
     blocking = [problem for problem in problems if problem.blocking]
@@ -55,7 +55,7 @@ def read(folder: Path) -> Rows:
 
 
 def check(folder: Path) -> tuple[tuple[Problem, ...], dict[str, int]]:
-    """Everything that is wrong with the folder, and boxes per class; never an exception for bad data."""
+    """All problems of the folder, and boxes per class. Never raises for bad data."""
     found, images, problems = _load(folder)
     problems = fewer(problems) + _check_boxes(images, found)
     if images:
@@ -64,7 +64,7 @@ def check(folder: Path) -> tuple[tuple[Problem, ...], dict[str, int]]:
 
 
 def _load(folder: Path) -> tuple[Contents, list[_Image], list[Problem]]:
-    """What the folder names, all images that can be used, and the problems of the rest."""
+    """The folder's structure, all usable images, and the problems of the others."""
     found = contents(folder)
     images, problems = _opened(folder, found) if found.usable else ([], [])
     return found, images, [*found.problems, *problems]
@@ -107,7 +107,7 @@ def _count(images: list[_Image], names: tuple[str, ...]) -> dict[str, int]:
 
 
 def _check_boxes(images: list[_Image], found: Contents) -> list[Problem]:
-    """Has every split boxes? A class without any is reported."""
+    """Check that every split has boxes. A class without any is a warning."""
     problems = []
     for split, paths in found.images.items():
         counts = _count([image for image in images if image.split == split], found.names)
@@ -119,9 +119,9 @@ def _check_boxes(images: list[_Image], found: Contents) -> list[Problem]:
 
 
 def labelled(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images and boxes of a folder with images/ and labels/ and no splits: what traffic can be made of. Raises DataError.
+    """Images and boxes of a folder with images/ and labels/ and no splits, for simulated traffic. Raises DataError.
 
-    Class numbers are taken as they are: a label file does not say how many classes there are.
+    Class indices are not checked: a label file does not give the number of classes.
     """
     names = Contents(names=tuple(map(str, range(MAX_NAMES))), images={"train": tuple(_listing(folder))})
     images, problems = _opened(folder, names)
@@ -138,7 +138,7 @@ def _listing(folder: Path) -> list[str]:
 
 
 def decode(content: bytes) -> np.ndarray:
-    """PNG or JPEG bytes -> uint8 (h, w, 3) at its own size. Raises DataError, also below MIN_SIDE pixels on a side."""
+    """PNG or JPEG bytes -> uint8 (h, w, 3) at the file's own size. Raises DataError, also for sides below MIN_SIDE pixels."""
     image = decoding.decode_native(content)
     if min(image.shape[:2]) < MIN_SIDE:
         problem = f"The image has {image.shape[1]}x{image.shape[0]} pixels, less than {MIN_SIDE} on a side"
@@ -147,10 +147,10 @@ def decode(content: bytes) -> np.ndarray:
 
 
 def split(rows: Rows, seed: int) -> dict[str, np.ndarray]:
-    """Row indices (int64, ascending) of the three splits: the publisher's; VALIDATION_SHARE is drawn where he fixed none."""
+    """Row indices (int64, ascending) of the data set's splits; VALIDATION_SHARE is drawn if there is no validation split."""
     return splitting.split(rows, seed, VALIDATION_SHARE)
 
 
 def preprocess(rows: Rows, train: np.ndarray) -> Preprocessing:
-    """Pixels divided by 255, whatever the images: what YOLO networks take."""
+    """Division by 255, independent of the images, as YOLO networks expect."""
     return Preprocessing(mean=(0, 0, 0), std=(255, 255, 255))

@@ -1,7 +1,7 @@
-"""Images and boxes in memory, as ultralytics' augmentation takes them. No files, no label caches, no worker processes.
+"""Images and boxes in memory for ultralytics' augmentation. No files, no label caches, no worker processes.
 
-Images are scaled once, as serving does it (core.boxes). What is not here: the augmentations themselves, which are
-ultralytics'; and shuffling seeds, which are `training`'s.
+Images are resized once, as in serving (core.images.boxes). What is not here: the augmentations, which are ultralytics', and
+seeds (`trainer`).
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ from openmlops.usecases.yolo_folder.yolo import Albumentations, YOLODataset
 
 
 class MemoryDataset(YOLODataset):
-    """The images `which` (int64 indices) of `rows` on canvases of `imgsz` pixels: bare for augmentation, framed for
-    validation. ultralytics' own parts work on blue, green, red; batches come out as red, green, blue."""
+    """The images `which` (int64 indices) of `rows` for canvases of `imgsz` pixels: unpadded for augmentation, letterboxed for
+    validation. ultralytics works on BGR; batches are RGB."""
 
     def __init__(self, rows: Rows, which: np.ndarray, imgsz: int, batch_size: int, augment: bool, hyp: Any) -> None:
         canvas = (imgsz, imgsz)
@@ -32,15 +32,15 @@ class MemoryDataset(YOLODataset):
 
     @staticmethod
     def _shown(image: np.ndarray, at: boxes.Placement, augment: bool) -> np.ndarray:
-        """The part of the canvas that the image covers, or all of it."""
+        """The part of the canvas that the image covers (for augmentation), or all of it."""
         return image[at.top : at.top + at.height, at.left : at.left + at.width] if augment else image
 
     def get_img_files(self, img_path: str | list[str]) -> list[str]:
-        """Names for rows that have no files."""
+        """Placeholder names, because rows have no files."""
         return [f"{number}.png" for number in range(len(self._images))]
 
     def get_labels(self) -> list[dict[str, Any]]:
-        """Boxes as centre and size, in shares of what `load_image` gives."""
+        """Boxes as centre and size, relative to the images that `load_image` returns."""
         return [self._label(number) for number in range(len(self._images))]
 
     def _label(self, number: int) -> dict[str, Any]:
@@ -64,13 +64,13 @@ class MemoryDataset(YOLODataset):
     def load_image(
         self, i: int, rect_mode: bool = True, resize_short: bool = False
     ) -> tuple[np.ndarray, tuple[int, int], tuple[int, int]]:
-        """A copy, because some augmentations work in place; the image's own size; its size on the canvas."""
+        """A copy (some augmentations work in place), the image's original size, and its size on the canvas."""
         image = self._images[i].copy() if self.augment else self._images[i]
         return image, self._sizes[i], image.shape[:2]
 
     def build_transforms(self, hyp: Any) -> Any:
-        """ultralytics' own. Mosaics are drawn from all images, not from those seen last, so that an epoch depends on its seed
-        alone; and what else is installed (albumentations) changes nothing."""
+        """ultralytics' own transforms. Mosaics are drawn from all images, not from the most recent ones, so that an epoch
+        depends only on its seed; albumentations is not used even if it is installed."""
         self.cache = "ram"
         transforms = super().build_transforms(hyp)
         transforms.transforms = [each for each in transforms.transforms if not isinstance(each, Albumentations)]
@@ -78,8 +78,8 @@ class MemoryDataset(YOLODataset):
 
 
 class Batches:
-    """A data set in batches, shuffled by torch's random state of the moment if `shuffle`; the last one may be smaller. Has
-    what ultralytics asks of a data loader."""
+    """Batches of a data set, shuffled with torch's current random state if `shuffle`; the last batch may be smaller. Implements
+    the data loader interface that ultralytics needs."""
 
     num_workers = 0
     drop_last = False
@@ -97,4 +97,4 @@ class Batches:
             yield self.dataset.collate_fn([self.dataset[number] for number in part.tolist()])
 
     def reset(self) -> None:
-        """Nothing is read ahead, so a change of the data set counts from the next image on."""
+        """Nothing to do: nothing is prefetched, so a change of the data set applies from the next image on."""

@@ -1,4 +1,4 @@
-"""Newly labelled images in the train folder of a YOLO data set; the files that were there stay as they are, byte for byte."""
+"""Adds newly labelled images to the train folder of a YOLO data set; existing files are copied byte for byte."""
 
 import re
 import shutil
@@ -16,8 +16,8 @@ from openmlops.usecases.yolo_folder.layout import label_text
 def extend(folder: Path, images: np.ndarray, labels: np.ndarray, out: Path) -> Path:
     """Copy `folder` to `out` with these images and their boxes as production_<batch>_<row>.png in its train folder.
 
-    Object arrays (n,) of uint8 (h, w, 3) and of float32 (m, 5): x1, y1, x2, y2 in pixels and class. `batch` is the next number
-    that the folder does not have. Raises DataError for a folder without train images.
+    Object arrays (n,) of uint8 (h, w, 3) and of float32 (m, 5): x1, y1, x2, y2 in pixels and class. `batch` is the next unused
+    number. Raises DataError for a folder without training images.
     """
     train = contents(folder).images.get("train", ())
     if not train:

@@ -1,11 +1,11 @@
-"""The columns that drift of a detector is looked for in: how images look, what was found in them, and what the network saw.
+"""Feature columns for drift detection of a detector: image statistics, predicted boxes, and the network's embedding.
 
-numpy only, no torch. `core/drift` compares means, so a column is a number whose mean moves: counts and noise are logarithms,
-areas are sides, because a few large values would own their means. Every column of boxes is 0 where nothing was found and
-never below. 0 is then the end of its range: a window in which a blind camera finds nothing at all is drift to `core/drift`,
-where a constant in the middle of the range would be a window that cannot be measured.
-What is not here: the judgement (core/monitoring/drift.py) and how the boxes came about (inference.py).
-Cost: 0.8 cpu-ms an image with 44 boxes on a canvas of 160x160 (COCO128, n = 128, one core of an Intel Xeon, numpy 2.4).
+numpy only, no torch. Drift detection compares means, so columns are scaled such that no few large values dominate the mean:
+counts and noise as logarithms, areas as side lengths. Every column of boxes is 0 if nothing was detected and never negative.
+So 0 is the end of its range, and a window in which a blind camera detects nothing is drift; a constant inside the range would
+make the window not measurable.
+What is not here: the drift test (core/monitoring/drift.py) and how boxes are predicted (inference.py).
+Cost: 0.8 cpu-ms per image with 44 boxes on a canvas of 160x160 (COCO128, n = 128, one core of an Intel Xeon, numpy 2.4).
 """
 
 import numpy as np
@@ -17,14 +17,14 @@ from openmlops.core.images.statistics import image_statistics, laplacian, luma_o
 from openmlops.usecases.base import ModelInput, Outputs
 
 SIDE = 160
-"""Longest side in pixels at which images are described, so that versions with larger inputs have comparable columns: between
+"""Longest side in pixels at which image statistics are computed, so that versions with larger inputs are comparable: between
 inputs of 160 and 320, COCO128's sharpness and noise differ by half a standard deviation, all others by 0.1 at most."""
 EDGE = 0.01
-"""A box that comes this near to the image's edge, as a share of its side, is cut by it."""
+"""A box nearer to the image's edge than this share of the image's side counts as truncated."""
 MOST_SHAPE = 3.0
-"""Largest logarithm of height over width that is told apart: a box 20 times as high as wide."""
+"""Clip value of the logarithm of height over width: a box 20 times as high as wide."""
 FLAT = 2.0
-"""Mean absolute Laplacian of luma, in pixel units, below which a tile shows nothing."""
+"""Mean absolute Laplacian of luma, in pixel units, below which a tile counts as flat."""
 TILE = 8
 """Side of a tile in pixels."""
 
@@ -69,7 +69,7 @@ def _flat(content: np.ndarray) -> float:
 
 
 def _content(pixels: np.ndarray, size: tuple[int, int], canvas: tuple[int, int]) -> np.ndarray:
-    """The part of a canvas that the image covers, at most SIDE pixels long."""
+    """The part of a canvas that the image covers, downscaled to at most SIDE pixels."""
     placed = place(size, canvas)
     content = pixels[placed.top : placed.top + placed.height, placed.left : placed.left + placed.width]
     shrink = min(1.0, SIDE / max(placed.height, placed.width))
@@ -97,7 +97,7 @@ _BOX_COLUMNS = (
 
 
 def _box_row(boxes: np.ndarray, size: np.ndarray) -> list[float]:
-    """The box columns of one image of `size` (height, width) with the answer (k, 6)."""
+    """The box columns of one image of `size` (height, width) with its predicted boxes (k, 6)."""
     if not len(boxes):
         return [0.0] * len(_BOX_COLUMNS)
     score, operating = boxes[:, 4], boxes[:, 4] >= OPERATING
@@ -116,13 +116,13 @@ def _box_row(boxes: np.ndarray, size: np.ndarray) -> list[float]:
 
 
 def _shapes(boxes: np.ndarray) -> np.ndarray:
-    """(k, 2): how tall and how wide each box is, one of which is 0."""
+    """(k, 2): the logarithm of height over width of each box, split into its positive and its negative part."""
     tall = np.log((boxes[:, 3] - boxes[:, 1]) / (boxes[:, 2] - boxes[:, 0]))
     return np.column_stack([tall, -tall]).clip(0, MOST_SHAPE)
 
 
 def _offsets(corners: np.ndarray) -> np.ndarray:
-    """(k, 4): how far each centre is left, right, above and below of the middle, in shares of the image."""
+    """(k, 4): offset of each centre to the left, right, above and below the image's centre, as shares of the image."""
     x, y = (corners[:, :2] + corners[:, 2:]).T / 2 - 0.5
     return np.column_stack([-x, x, -y, y]).clip(0)
 
@@ -132,7 +132,7 @@ def _cut(corners: np.ndarray) -> np.ndarray:
 
 
 def _class_columns(outputs: Outputs) -> dict[str, np.ndarray]:
-    """Of one class, `boxes.score.max` says the same."""
+    """One column per class; none for a single class, where `boxes.score.max` is the same."""
     scores = outputs.tensors["class_scores"]
     return _columns("class", ".score", scores) if scores.shape[1] > 1 else {}
 

@@ -1,4 +1,4 @@
-"""A folder in YOLO's layout before any picture is opened: what `data.yaml` says, and which files belong together.
+"""The structure of a folder in YOLO's layout, before any image is opened: `data.yaml`, and which files belong together.
 
     data.yaml            path (absent or `.`), train, val, test: folders of images; names: a list, or number: name
     images/train/a.jpg   labels/train/a.txt; an image without a label file has no boxes
@@ -29,7 +29,7 @@ _NOT_LABELS = ("classes.txt", "README.txt")
 
 @dataclass(frozen=True)
 class Contents:
-    """Class names and, of each split that `data.yaml` names, its image files by path, relative to the folder."""
+    """Class names and, for each split in `data.yaml`, its image files by path relative to the folder."""
 
     names: tuple[str, ...] = ()
     images: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -37,12 +37,12 @@ class Contents:
 
     @property
     def usable(self) -> bool:
-        """Whether there is anything to open."""
+        """Whether there are images to open."""
         return bool(self.names) and any(self.images.values())
 
 
 def contents(folder: Path) -> Contents:
-    """What the folder holds, and everything that is wrong with its structure; never an exception for bad data."""
+    """The folder's structure and all its problems. Never raises for bad data."""
     config, problems = _config(folder)
     if config is None:
         return Contents(problems=tuple(problems))
@@ -58,7 +58,7 @@ def contents(folder: Path) -> Contents:
 
 
 def label_path(image: str) -> str:
-    """images/train/a.jpg -> labels/train/a.txt: the last folder called images, called labels instead."""
+    """images/train/a.jpg -> labels/train/a.txt: the last folder named `images` is replaced by `labels`."""
     parts = PurePosixPath(image).with_suffix(".txt").parts
     last = max(index for index, part in enumerate(parts) if part == "images")
     return "/".join((*parts[:last], "labels", *parts[last + 1 :]))
@@ -85,7 +85,7 @@ def _config(folder: Path) -> tuple[dict[str, Any] | None, list[Problem]]:
 
 
 def _names(config: dict[str, Any]) -> tuple[tuple[str, ...], list[Problem]]:
-    """Class names by number, or nothing with the reason."""
+    """Class names by index, or none with the reason."""
     names = config.get("names")
     if isinstance(names, list):
         names = dict(enumerate(names))
@@ -107,7 +107,7 @@ def _names(config: dict[str, Any]) -> tuple[tuple[str, ...], list[Problem]]:
 
 
 def _places(config: dict[str, Any], folder: Path) -> tuple[dict[str, str], list[Problem]]:
-    """Split -> its folder of images; splits that cannot be used are left out, with the reason."""
+    """Split -> its image folder; unusable splits are left out, with the reason."""
     root = config.get("path", ".")
     if root not in (".", "./", None):
         return {}, [problem("path is not `.`; take it out, so that the folder can be moved and versioned", CONFIG)]
@@ -130,7 +130,7 @@ def _places(config: dict[str, Any], folder: Path) -> tuple[dict[str, str], list[
 
 
 def _why_not(place: object, folder: Path) -> str:
-    """Why this cannot be a folder of images inside `folder`; empty if it can."""
+    """Why this is not an image folder inside `folder`; empty if it is."""
     if not isinstance(place, str):
         return f"is a {type(place).__name__}; name one folder, as in images/train"
     parts = PurePosixPath(place).parts
@@ -159,7 +159,7 @@ def _overlap(first: str, second: str) -> bool:
 
 
 def _images(folder: Path, place: str) -> tuple[tuple[str, ...], list[Problem]]:
-    """The image files of a folder, sorted; everything else in it that may have been meant as one is a problem."""
+    """The image files of a folder, sorted; other files that may have been meant as images are problems."""
     entries = sorted(path for path in (folder / place).iterdir() if not path.name.startswith("."))
     images = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
     problems = [problem("the folder has no image", place)] if not images else []

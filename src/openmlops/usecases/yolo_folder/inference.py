@@ -1,9 +1,10 @@
-"""What the exported detector is shown, and its raw outputs as boxes in the images as they came. numpy only, no torch.
+"""Pre- and postprocessing of the exported detector: letterboxing, non-maximum suppression, boxes in pixels of the original
+image. numpy only, no torch.
 
-Shrinking, choosing among candidates and moving back to the image's own pixels happen here and nowhere else, so that training,
-serving and monitoring cannot differ in them. What is not here: the network (model.py) and geometry (core/images/boxes.py).
-Cost an image, at 2,100 candidates: `answer` 0.12 cpu-ms with 5 above FLOOR, 0.26 with 50, 1.1 with 200 (n = 300); `show`
-from about 640x480 to 160x160: 1.1 (n = 128; one core of an Intel Xeon, numpy 2.4, Pillow 13.0.0).
+These steps happen here and nowhere else, so that training, serving and monitoring cannot differ in them. What is not here:
+the network (model.py) and geometry (core/images/boxes.py).
+Cost per image at 2,100 candidates: `to_predictions` 0.12 cpu-ms with 5 above FLOOR, 0.26 with 50, 1.1 with 200 (n = 300);
+`to_model_input` from about 640x480 to 160x160: 1.1 (n = 128; one core of an Intel Xeon, numpy 2.4, Pillow 13.0.0).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,17 +16,17 @@ from openmlops.errors import EvaluationError
 from openmlops.usecases.base import ModelInput, Outputs
 
 FLOOR = 0.01
-"""Smallest score that is answered: low, because the precision-recall curve needs the doubtful boxes too."""
+"""Lowest score of a predicted box: low, because the precision-recall curve needs low-confidence boxes too."""
 CANDIDATES = 1000
-"""Best candidates of an image that go into non-maximum suppression."""
+"""Most candidates of an image, by score, that enter non-maximum suppression."""
 OVERLAP = 0.7
-"""IoU above which the lower of two boxes of a class is a repetition."""
+"""IoU above which the lower-scored of two boxes of a class is suppressed."""
 MOST = 100
-"""Boxes answered for one image, over all classes."""
+"""Most predicted boxes of one image, over all classes."""
 
 
 def to_model_input(images: Sequence[np.ndarray] | np.ndarray, shape: tuple[int, int]) -> ModelInput:
-    """Images uint8 (h, w, 3) of any size, RGB -> their pixels on canvases of `shape` (height, width), and their own sizes.
+    """Images uint8 (h, w, 3) of any size, RGB -> letterboxed to `shape` (height, width), with their original sizes.
 
     Raises DataError for an image of another dtype or shape.
     """
@@ -38,9 +39,9 @@ def to_model_input(images: Sequence[np.ndarray] | np.ndarray, shape: tuple[int, 
 def to_predictions(tensors: Mapping[str, np.ndarray], model_input: ModelInput) -> Outputs:
     """ONNX outputs `boxes` (n, a, 4) in canvas pixels, `scores` (n, a, c), `embedding` (n, d) -> outputs.
 
-    Answers are float32 (k, 6) in pixels of the image as it came, by falling score; boxes that lie in the border only are left
-    out. `tensors` has `class_scores` float32 (n, c): the best score of each class in each image, 0 where it is under FLOOR.
-    Raises EvaluationError for numbers that are not finite and for shapes that do not belong together.
+    Predictions are float32 (k, 6) in pixels of the original image, by descending score; boxes that lie entirely in the padding
+    are dropped. `tensors` has `class_scores` float32 (n, c): the best score of each class in each image, 0 if below FLOOR.
+    Raises EvaluationError for numbers that are not finite and for inconsistent shapes.
     """
     boxes, scores, embedding = (tensors[name] for name in ("boxes", "scores", "embedding"))
     _require_sound(boxes, scores, embedding, len(model_input))
@@ -54,7 +55,7 @@ def to_predictions(tensors: Mapping[str, np.ndarray], model_input: ModelInput) -
 
 
 def _image(boxes: np.ndarray, scores: np.ndarray, size: tuple[int, int], canvas: tuple[int, int]) -> np.ndarray:
-    """One image's candidates (a, 4) and (a, c) -> its answer, float32 (k, 6)."""
+    """One image's candidates (a, 4) and (a, c) -> its predicted boxes, float32 (k, 6)."""
     anchors, classes = np.nonzero(scores >= FLOOR)
     found = scores[anchors, classes]
     if len(found) > CANDIDATES:

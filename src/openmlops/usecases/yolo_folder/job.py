@@ -1,4 +1,4 @@
-"""One training of the detector: what it is given, and its configuration in ultralytics' words. Nothing runs here."""
+"""The inputs of one detector training, and its configuration as ultralytics' arguments. Nothing runs here."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from openmlops.usecases.yolo_folder.recipe import TrainConfig
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be trained, on what, and who is told."""
+    """Network, data, configuration and callbacks of one training."""
 
     network: Network
     rows: Rows
@@ -29,12 +29,12 @@ class Job:
 
     @property
     def scratch(self) -> Path:
-        """Where ultralytics' trainer may make its (empty) folders."""
+        """Where ultralytics' trainer may create its (empty) folders."""
         return self.checkpoint.path.with_suffix(".yolo").resolve()
 
 
 def arguments(config: TrainConfig, compute: Compute, folder: Path) -> dict[str, Any]:
-    """A resolved configuration in ultralytics' words. `folder` is its trainer's."""
+    """A resolved configuration as ultralytics' arguments. `folder` is the trainer's output folder."""
     same = ("model", "epochs", "patience", "imgsz", "optimizer", "momentum", "weight_decay", "warmup_epochs", "seed")
     augmentation = ("mosaic", "close_mosaic", "fliplr", "scale", "translate", "hsv_h", "hsv_s", "hsv_v")
     return {

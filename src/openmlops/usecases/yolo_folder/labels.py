@@ -1,4 +1,4 @@
-"""One label file: `class cx cy w h` a line, shares of the image's width and height -> boxes in pixels, and what is wrong.
+"""Parsing of a label file: `class cx cy w h` per line, relative to the image's size -> boxes in pixels, and problems.
 
 What is not here: which image it belongs to (folder.py).
 """
@@ -13,9 +13,9 @@ from openmlops.core.types import Problem
 from openmlops.core.validation import problem
 
 MAX_BOXES = 1000
-"""Boxes in one image: more are a mistake, or another kind of data."""
+"""Most boxes in one image; more indicate an error or another kind of data."""
 TOLERANCE = 1e-3
-"""Share of the image's side by which a box may leave the image: annotations are rounded. It is cut off when read."""
+"""Share of the image's side by which a box may exceed the image, because annotations are rounded. Boxes are clipped on read."""
 MAX_BYTES = 2**18
 
 _FIELDS = 5
@@ -24,8 +24,7 @@ _FIELDS = 5
 def parse(path: Path, where: str, classes: int, size: tuple[int, int]) -> tuple[np.ndarray, list[Problem]]:
     """Boxes float32 (m, 5), x1, y1, x2, y2 in pixels of an image of `size` (height, width) and class, with the problems.
 
-    No file gives no boxes. Of equal lines only the first is kept. Lines that are wrong give no box. Problems count lines
-    from 1.
+    A missing file means no boxes. Repeated lines and invalid lines are skipped. Problems count lines from 1.
     """
     text, problems = _text(path, where)
     lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
@@ -62,7 +61,7 @@ def _text(path: Path, where: str) -> tuple[str, list[Problem]]:
 
 
 def _numbers(words: Sequence[str], classes: int) -> tuple[tuple[float, ...], str]:
-    """(class, cx, cy, w, h), and why not; empty if it is well."""
+    """(class, cx, cy, w, h), and the problem; empty if it is valid."""
     try:
         values = tuple(float(word) for word in words)
     except ValueError:
@@ -86,7 +85,7 @@ def _numbers(words: Sequence[str], classes: int) -> tuple[tuple[float, ...], str
 
 
 def _boxes(values: list[tuple[float, ...]], size: tuple[int, int]) -> np.ndarray:
-    """(class, cx, cy, w, h) in shares -> float32 (m, 5), cut off at the image's border."""
+    """Relative (class, cx, cy, w, h) -> float32 (m, 5) in pixels, clipped to the image."""
     label, centre_x, centre_y, width, height = np.array(values, dtype=np.float64).reshape(-1, _FIELDS).T
     high, wide = size
     across = [np.clip(centre_x + side * width / 2, 0, 1) * wide for side in (-1, 1)]

@@ -1,7 +1,7 @@
-"""The detector: YOLOv8 as ultralytics builds it, made for our classes, and the module that is served of it.
+"""The detector: YOLOv8 as ultralytics builds it, with the data set's classes, and the module that is served.
 
-What is covered: weights by seed, and the served graph (raw pixels in; boxes, scores and an embedding out), which is plain
-torch. What is not: training (`training`), the choice among boxes (numpy, at serving).
+What is here: seeded initial weights, and the served graph (raw pixels in; boxes, scores and embedding out), which is plain
+torch. What is not: training (`training`) and non-maximum suppression (`inference`, in numpy).
 """
 
 from typing import Any
@@ -16,12 +16,11 @@ from openmlops.usecases.yolo_folder.recipe import TrainConfig
 from openmlops.usecases.yolo_folder.yolo import ROOT, SPPF, YAML, Detect, DetectionModel, make_anchors, quiet
 
 EMBEDDING = 64
-"""largest length of the embedding: more channels are averaged in groups"""
+"""maximum length of the embedding: more channels are averaged in groups"""
 
 
 class Network(nn.Module):
-    """A DetectionModel for square canvases of `imgsz` pixels; its state_dict is what is saved. How it is called is
-    ultralytics' affair, but for `served`."""
+    """A DetectionModel for square canvases of `imgsz` pixels, saved as its state_dict. ultralytics and `served` call it."""
 
     def __init__(self, model: str, imgsz: int, names: tuple[str, ...]) -> None:
         super().__init__()
@@ -31,26 +30,26 @@ class Network(nn.Module):
         self.detector.names = dict(enumerate(names))
 
     def forward(self, images: torch.Tensor) -> Any:
-        """float32 (n, 3, imgsz, imgsz) in 0..1 -> what ultralytics answers in this mode, training or evaluation."""
+        """float32 (n, 3, imgsz, imgsz) in 0..1 -> ultralytics' output in the current mode, training or evaluation."""
         return self.detector(images)
 
 
 def _architecture(model: str) -> dict[str, Any]:
-    """The description inside the package. By its name alone ultralytics would take a file of the current folder first."""
+    """The architecture file inside the package. By name alone ultralytics would prefer a file in the current folder."""
     family, scale = model.removesuffix(".yaml")[:-1], model.removesuffix(".yaml")[-1]
     return {**YAML.load(ROOT / "cfg" / "models" / "v8" / f"{family}.yaml"), "scale": scale, "yaml_file": model}
 
 
 def resolve(config: Value, rows: Rows, train: np.ndarray) -> TrainConfig:
-    """`config` with what depends on the data filled in: on how many images `train` counts, and on the largest of them."""
+    """`config` with the defaults that depend on the number and the size of the training images filled in."""
     chosen = TrainConfig.model_validate(config.model_dump())
     largest = max((max(rows.images[row].shape[:2]) for row in train), default=0)
     return chosen.resolved(len(train), largest)
 
 
 def build(config: Value, preprocessing: Preprocessing, rows: Rows, train: np.ndarray) -> Network:
-    """The untrained network that `config` asks for; the same seed gives the same weights. `preprocessing` is not looked at:
-    YOLO divides by 255. Pretrained weights are loaded by `fit`, so that a trained network can be built without their file.
+    """The untrained network of `config`; the same seed gives the same weights. `preprocessing` is ignored: YOLO divides by 255.
+    Pretrained weights are loaded by `fit`, so that a trained network can be rebuilt without their file.
     """
     resolved = resolve(config, rows, train)
     assert resolved.imgsz is not None
@@ -82,11 +81,11 @@ class Served(nn.Module):
 
     @property
     def layers(self) -> Any:
-        """Those of the detector, the head last."""
+        """The layers of the detector, the head last."""
         return self.model.detector.model
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """As the class says."""
+        """As described for the class."""
         x: Any = images.permute(0, 3, 1, 2).float() / 255
         seen: list[Any] = []
         for layer in self.layers[:-1]:
@@ -97,7 +96,7 @@ class Served(nn.Module):
 
     @staticmethod
     def _inputs(layer: Any, x: Any, seen: list[Any]) -> Any:
-        """What the layer takes: the one before it, or those that its description names."""
+        """The inputs of a layer: the previous output, or those that the architecture names."""
         if isinstance(layer.f, int):
             return x if layer.f == -1 else seen[layer.f]
         return [x if source == -1 else seen[source] for source in layer.f]
@@ -113,12 +112,12 @@ class Served(nn.Module):
 
 
 def _pooled(features: torch.Tensor) -> torch.Tensor:
-    """(n, c, h, w) -> (n, EMBEDDING): means over the image, then over groups of neighbouring channels."""
+    """(n, c, h, w) -> (n, EMBEDDING): averaged over the image, then over groups of neighbouring channels."""
     means = features.mean((2, 3))
     return means.unflatten(1, (EMBEDDING, -1)).mean(2)
 
 
 def served(model: nn.Module) -> nn.Module:
-    """The module as it is served, in evaluation mode, sharing the weights of the Network `model`."""
+    """The served module in evaluation mode, sharing the weights of the Network `model`."""
     assert isinstance(model, Network)
     return Served(model).eval()

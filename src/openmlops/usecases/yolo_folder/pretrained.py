@@ -1,6 +1,6 @@
-"""The weights that a training starts from: found, identified by SHA-256, read without running what the file says.
+"""Pretrained weights: located, identified by SHA-256, and loaded without running code from the file.
 
-Nothing is downloaded. What is not here: weights of an interrupted training, which are its checkpoint's.
+Nothing is downloaded. What is not here: the weights of an interrupted training, which are in its checkpoint.
 """
 
 from pathlib import Path
@@ -16,12 +16,12 @@ from openmlops.usecases.yolo_folder.recipe import TrainConfig
 from openmlops.usecases.yolo_folder.yolo import load_safely
 
 AUTO = "yolov8n.pt"
-"""what `auto` looks for in the current folder"""
+"""file that `auto` looks for in the current folder"""
 
 
 def find(config: TrainConfig) -> TrainConfig:
-    """`config` with `pretrained` settled: a path and its SHA-256, or `none`. Raises TrainingError for a file that is not
-    there, or is not the one that `pretrained_sha256` names."""
+    """`config` with `pretrained` resolved to a path and its SHA-256, or `none`. Raises TrainingError for a missing file, or one
+    with another SHA-256 than `pretrained_sha256`."""
     path = _path(config)
     if path is None:
         _require_same(config, None)
@@ -54,8 +54,8 @@ def _require_same(config: TrainConfig, digest: str | None) -> None:
 
 
 def load(network: Network, config: TrainConfig) -> None:
-    """Copy what fits of the file that `find` settled on into `network`; layers of another size, as those for other classes,
-    stay as they are. Raises DataError for a file that is no YOLO checkpoint, or none of this kind of network."""
+    """Copy the matching weights of the file that `find` resolved into `network`; layers of another shape, such as those for
+    other classes, are unchanged. Raises DataError for a file that is not a YOLO checkpoint, or one of another architecture."""
     if config.pretrained == "none":
         return
     theirs = _weights(Path(config.pretrained))

@@ -1,7 +1,7 @@
-"""How a detector is trained: what a user may set, and the defaults behind what he leaves open.
+"""Training configuration of a detector and its defaults.
 
 No torch and no ultralytics here: the server and the command line read this configuration too. The network is in `model`, the
-loop in `trainer`.
+training loop in `trainer`.
 
 Measured on the sample of the use case person (320 drawn scenes to train on, canvas 160, from scratch), one thread of an Intel
 Xeon shared with other work, one seed, torch 2.15.0, ultralytics 8.4.190: the defaults reach mAP@50 0.934 on its 200 validation
@@ -27,15 +27,15 @@ from pydantic import Field, model_validator
 from openmlops.core.types import Value
 
 STRIDE = 32
-"""pixels of the coarsest cell of the network: what every canvas is a multiple of"""
+"""stride of the network's coarsest feature map in pixels; every canvas is a multiple of it"""
 LARGEST = 320
-"""default canvas in pixels, if the images are not smaller"""
+"""default canvas in pixels, unless the images are smaller"""
 FEW = 1000
-"""training images below which a step takes 8 of them and not 16, so that there are steps enough"""
+"""training images below which the batch size is 8 instead of 16, so that there are enough steps"""
 
 
 class TrainConfig(Value):
-    """At most one of `epochs` and `budget`. What is None is filled in by `resolved`."""
+    """Set at most one of `epochs` and `budget`. `resolved` fills in fields that are None."""
 
     epochs: int | None = Field(None, gt=0, description="passes over the training images; none: see `default_epochs`")
     budget: float | None = Field(None, gt=0, description="seconds of training; becomes `epochs` once, by timing real steps")
@@ -81,8 +81,8 @@ class TrainConfig(Value):
         return self
 
     def resolved(self, images: int, largest: int) -> "TrainConfig":
-        """What is None filled in, for `images` training images of at most `largest` pixels a side; with a `budget`, what
-        depends on the epochs stays open."""
+        """The configuration with defaults filled in, for `images` training images of at most `largest` pixels a side; with a
+        `budget`, fields that depend on the number of epochs stay open."""
         epochs = self.epochs if self.epochs or self.budget else default_epochs(images)
         chosen: dict[str, int | float | None] = {
             "imgsz": canvas(largest),
@@ -101,5 +101,5 @@ def canvas(largest: int) -> int:
 
 
 def default_epochs(images: int) -> int:
-    """Passes when nothing was asked for: about 3,500 images seen, and 10 to 100 passes."""
+    """Default number of epochs: about 3,500 images seen, and 10 to 100 epochs."""
     return max(10, min(100, round(3_500 / max(images, 1))))

@@ -1,8 +1,8 @@
-"""ultralytics' DetectionTrainer with its surroundings taken away: no files, no logger, no downloads; an exact checkpoint
-after each epoch instead of its own, which rounds weights to 16 bits and forgets the random state.
+"""ultralytics' DetectionTrainer without files, loggers and downloads, and with an exact checkpoint after each epoch instead of
+ultralytics' own, which rounds weights to 16 bits and omits the random state.
 
-What an epoch does is a function of the checkpoint before it: all random numbers are seeded by (seed, epoch) at its start, and
-each batch is one step, so that no gradient is carried over. What is not here: locks, and what a caller passes (`training`).
+An epoch is a function of the checkpoint before it: all random numbers are seeded by (seed, epoch) at its start, and each batch
+is one step, so that no gradient is carried over. What is not here: locks and the handling of arguments (`training`).
 """
 
 import itertools
@@ -23,15 +23,15 @@ from openmlops.usecases.yolo_folder.yolo import DetectionTrainer, DetectionValid
 
 LOSSES = ("box_loss", "cls_loss", "dfl_loss")
 HOPELESS_STEPS = 500
-"""steps after the warm-up by which something must have been found"""
+"""steps after the warm-up by which at least one object must have been detected"""
 MEASURED_STEPS = 5
-"""steps that a budget is divided by the time of"""
+"""trial steps that are timed to convert a budget to epochs"""
 FOR_EVER = 1e9
-"""seconds an image may take in non-maximum suppression: a limit would make the answer depend on how busy the machine is"""
+"""time limit per image of non-maximum suppression in seconds; a real limit would make results depend on the machine's load"""
 
 
 class Detection(DetectionTrainer):
-    """One training. `run` does what is left of it. (ultralytics looks for "Trainer" in the name to attach its integrations.)"""
+    """One training; `run` completes it. (ultralytics attaches its integrations to classes with "Trainer" in the name.)"""
 
     model: Any
     ema: Any
@@ -57,7 +57,7 @@ class Detection(DetectionTrainer):
         self.add_callback("on_train_batch_end", Detection.end_step)
 
     def run(self, saved: dict[str, Any] | None) -> None:
-        """Train from `saved` (a state, or None for the beginning) to the end; the best weights are then in the network."""
+        """Train from the state `saved` (None: from the start) to the end; the network then has the best weights."""
         self.saved = saved
         if saved is None or not saved["stop"]:
             self._do_train()
@@ -68,7 +68,7 @@ class Detection(DetectionTrainer):
         self.network.detector.load_state_dict(self.best_weights)
 
     def seconds_an_epoch(self) -> float:
-        """By MEASURED_STEPS steps after two others, and one validation. What is trained here is of no use afterwards."""
+        """Measured over MEASURED_STEPS steps after two warm-up steps, and one validation. Discard the network afterwards."""
         self._setup_train()
         self._model_train()
         self.epoch, started = 0, 0.0
@@ -85,7 +85,7 @@ class Detection(DetectionTrainer):
         return (trained - started) / MEASURED_STEPS * len(self.train_loader) + time.perf_counter() - trained
 
     def get_dataset(self) -> dict[str, Any]:
-        """Names and splits, in place of a file that names them."""
+        """Class names and splits, in place of a data.yaml."""
         names = self.job.rows.names
         return {"train": "train", "val": "validation", "nc": len(names), "names": dict(enumerate(names)), "channels": 3}
 
@@ -96,7 +96,7 @@ class Detection(DetectionTrainer):
         return Batches(dataset, batch_size, shuffle=train)
 
     def _build_train_pipeline(self) -> None:
-        """Called again by ultralytics to try with half the batch when memory ran out: that would be another training."""
+        """Prevent ultralytics' retry with half the batch size when memory runs out: that would be another training."""
         if getattr(self, "_oom_retries", 0):
             problem = f"The {self.job.compute.device} ran out of memory with {self.config.batch_size} images in a step"
             raise TrainingError(problem, "Lower the batch size (--batch-size), or the canvas (imgsz)")
@@ -107,13 +107,13 @@ class Detection(DetectionTrainer):
         return _Validator(self.test_loader, save_dir=self.save_dir, args=self.args, _callbacks=self.callbacks)
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Pixels in 0..1, channels last in memory: a sixth less time on a CPU."""
+        """Pixels in 0..1, channels last in memory, which takes a sixth less time on a CPU."""
         prepared = super().preprocess_batch(batch)
         prepared["img"] = prepared["img"].contiguous(memory_format=torch.channels_last)
         return prepared
 
     def resume_training(self, ckpt: object) -> None:
-        """Called when everything is built: go on from the checkpoint if there is one."""
+        """Called once everything is built: resume from the checkpoint if there is one."""
         saved = self.saved
         if saved is None:
             return
@@ -126,7 +126,7 @@ class Detection(DetectionTrainer):
         self.history, self.start_epoch = _epochs(saved), saved["epoch"] + 1
 
     def begin_epoch(self) -> None:
-        """Seed everything by seed and epoch."""
+        """Seed all random states by (seed, epoch)."""
         seed = int(np.random.SeedSequence([self.config.seed, self.epoch]).generate_state(1)[0])
         random.seed(seed)
         np.random.seed(seed)
@@ -135,7 +135,7 @@ class Detection(DetectionTrainer):
         self.ended = time.perf_counter()
 
     def end_step(self) -> None:
-        """After the optimizer's step: refuse what is not finite, and tell."""
+        """After the optimizer's step: raise if the loss is not finite, and report progress."""
         losses = {name: float(value) for name, value in self.loss_items.items()}
         rate = self._learning_rate()
         health.require_finite(sum(losses.values()), self.step, rate)
@@ -148,7 +148,7 @@ class Detection(DetectionTrainer):
         self.job.on_step(Progress(step=self.step, total=total, loss=mean, seconds_left=left, accuracy=None))
 
     def save_model(self) -> bool:
-        """Called at the end of each epoch, after validation: keep the best weights, make the epoch durable, report it."""
+        """Called at the end of each epoch, after validation: keep the best weights, write the checkpoint, report the epoch."""
         best = self.best_fitness == self.fitness
         if best:
             self.best_weights = _copied(self.ema.ema.state_dict())
@@ -159,7 +159,7 @@ class Detection(DetectionTrainer):
         return True
 
     def _state(self, best: bool) -> dict[str, Any]:
-        """All that the next epoch depends on. The best weights are left out where they are those of the moving average."""
+        """Everything that the next epoch depends on. The best weights are omitted if they equal the moving average."""
         return {
             "model": self.model.state_dict(),
             "ema": self.ema.ema.state_dict(),
@@ -175,7 +175,7 @@ class Detection(DetectionTrainer):
         }
 
     def _learning_rate(self) -> float:
-        """Of all weights but those of MuSGD's first group, which has three times as much."""
+        """The learning rate of all groups except MuSGD's first, which has three times as much."""
         return float(self.optimizer.param_groups[1]["lr"])
 
     def _metrics(self) -> DetectorEpoch:
@@ -196,8 +196,8 @@ class Detection(DetectionTrainer):
         )
 
     def _require_learning(self) -> None:
-        """Raise TrainingError if long after the warm-up no box of the validation images has been found even once. (The loss
-        does not tell: it is divided by how well the answers fit, and falls to 0 when none does.)"""
+        """Raise TrainingError if long after the warm-up no object of the validation images has ever been detected. (The loss is
+        no indicator: it is normalised by the assignment scores, and falls to 0 if no prediction fits.)"""
         assert self.config.warmup_epochs is not None
         patience = self.config.warmup_epochs * len(self.train_loader) + HOPELESS_STEPS
         if self.step >= patience and self.best_fitness == 0:
@@ -209,14 +209,14 @@ class Detection(DetectionTrainer):
             )
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
-        """A loss that is not finite has ended the training already."""
+        """Disabled: a loss that is not finite has already ended the training."""
         return False
 
     def save_metrics(self, metrics: dict[str, float]) -> None:
-        """No results.csv."""
+        """Disabled: no results.csv."""
 
     def final_eval(self) -> None:
-        """No second validation of files that are not there."""
+        """Disabled: ultralytics would validate checkpoint files that do not exist."""
 
 
 class _Validator(DetectionValidator):
@@ -227,7 +227,7 @@ class _Validator(DetectionValidator):
         return prepared
 
     def postprocess(self, preds: Any) -> list[dict[str, torch.Tensor]]:
-        """Non-maximum suppression that does not stop by the clock."""
+        """Non-maximum suppression without a time limit."""
         kept = non_max_suppression(
             preds, self.args.conf, self.args.iou, multi_label=True, max_det=self.args.max_det, max_time_img=FOR_EVER
         )

@@ -1,7 +1,7 @@
-"""Training of the detector on images in memory, in this process, from first weights to best, resumable after any kill.
+"""Training of the detector on images in memory, in this process, resumable after any kill.
 
-What is covered: the lock, the length, the weights to start from, failures that users can cause. What is not: the steps
-themselves (`trainer`), and any judgement of the result.
+What is here: the lock, the length, initial weights, and errors that users can cause. What is not: the training loop
+(`trainer`), and evaluation of the result.
 """
 
 import copy
@@ -41,13 +41,13 @@ def fit(
     on_start: Callable[[], None] | None = None,
 ) -> FitResult:
     """Train the Network `model` in place on `indices["train"]`; it ends on the CPU in evaluation mode, with the averaged
-    weights of the epoch that did best on `indices["validation"]`. No other rows are looked at.
+    weights of the epoch that was best on `indices["validation"]`. No other rows are used.
 
-    `folder` holds the checkpoint of an interrupted training; it is resumed only by the same `key` (of data, configuration
-    and code) on the same compute, torch, ultralytics and first weights, and ends bit-equal to an uninterrupted one (on the
-    CPU). `on_start` is called when this process holds the training, `on_epoch` when the epoch's checkpoint is durable, and
-    not again for epochs before a resume. Raises TrainingError if the loss is not finite, nothing is learned, there is
-    nothing to learn from, or another process runs the same training; DataError for unusable pretrained weights.
+    `folder` holds the checkpoint of an interrupted training. It is resumed only with the same `key` (of data, configuration
+    and code), device, torch, ultralytics and initial weights, and on the CPU ends bit-equal to an uninterrupted one.
+    `on_start` is called once this process holds the lock, `on_epoch` once the epoch's checkpoint is durable, and not again for
+    epochs before a resume. Raises TrainingError if the loss is not finite, the model does not learn, there are no boxes to
+    learn from, or another process runs the same training; DataError for unusable pretrained weights.
     """
     assert isinstance(model, Network)
     _require_boxes(rows, indices)
@@ -70,7 +70,7 @@ def fit(
 
 
 def _run(job: Job) -> Detection:
-    """Train to the end, from the checkpoint if there is one. The length that a budget came to once is the checkpoint's."""
+    """Train to the end, from the checkpoint if there is one, which also keeps the number of epochs that a budget gave."""
     saved, config = job.checkpoint.load(), job.config
     if saved is None:
         load(job.network, config)
@@ -84,7 +84,7 @@ def _run(job: Job) -> Detection:
 
 
 def _epochs_within(job: Job) -> int:
-    """Epochs that fit into the budget, by timing real steps of a copy, which leave no trace."""
+    """Epochs that fit into the budget, from timing real steps of a copy of the network."""
     one = resolve(job.config.model_copy(update={"epochs": 1, "budget": None}), job.rows, job.indices["train"])
     seconds = Detection(replace(job, network=copy.deepcopy(job.network), config=one)).seconds_an_epoch()
     assert job.config.budget is not None
@@ -92,10 +92,10 @@ def _epochs_within(job: Job) -> int:
 
 
 def _threads() -> int:
-    """One core less than there are, as ultralytics itself trains, or what OMP_NUM_THREADS says if that is less.
+    """One less than the number of cores, as in ultralytics, or OMP_NUM_THREADS if that is lower.
 
-    On two cores of a shared machine (hyperthreads, torch 2.15.0) two epochs of 96 images took 5.7 s on two threads where nobody
-    else ran, 16 to 44 s where somebody did, because threads spin for each other; on one thread 7.0 s, always.
+    On two cores of a shared machine (hyperthreads, torch 2.15.0) two epochs of 96 images took 5.7 s on two threads without
+    other load and 16 to 44 s with it, because threads spin while they wait for each other; on one thread always 7.0 s.
     """
     return max(1, min(cores() - 1, torch.get_num_threads()))
 

@@ -1,8 +1,8 @@
-"""The parts of ultralytics (AGPL-3.0) that training uses, imported so that the process around them stays as it was.
+"""The parts of ultralytics (AGPL-3.0) that training uses, imported without side effects on the process.
 
 Importing ultralytics sets OMP_NUM_THREADS, OpenCV's threads and print options, replaces `torch.save` and `PIL.Image.open`,
-writes settings into the home folder, and may send events; here all of it is put back, the settings go into a folder that is
-removed with the process, and it stays offline. What is not here: anything that the server imports.
+writes settings into the home folder, and may send events. This module undoes all of that, redirects the settings to a folder
+that is deleted at exit, and keeps ultralytics offline. What is not here: anything that the server imports.
 """
 
 import atexit
@@ -26,7 +26,7 @@ _WISHES = {
     "YOLO_AUTOINSTALL": "false",
     "ULTRALYTICS_SAFE_LOAD": "true",
 }
-"""What ultralytics reads from the environment and from nowhere else."""
+"""Options that ultralytics reads only from the environment."""
 
 
 @contextmanager
@@ -91,8 +91,8 @@ __all__ = [
 
 
 def load_safely(path: Path) -> Any:
-    """The module in a checkpoint of ultralytics, by a loader that runs nothing the file says; None if it holds none. Raises
-    whatever ultralytics does for other files."""
+    """The module in an ultralytics checkpoint, loaded without running code from the file; None if there is none. Raises
+    whatever ultralytics raises for other files."""
     with quiet():
         found, _ = torch_safe_load(path, safe_only=True)
     return found.get("ema") or found.get("model")
@@ -100,7 +100,7 @@ def load_safely(path: Path) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No log lines and no progress bars of ultralytics."""
+    """Suppress ultralytics' log lines and progress bars inside the block."""
     level = LOGGER.level
     LOGGER.setLevel(logging.CRITICAL + 1)
     try:
@@ -111,8 +111,8 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def contained() -> Iterator[None]:
-    """What a training of ultralytics changes in the process (environment, random states, threads of OpenCV, switches of
-    torch) comes back."""
+    """Restore after the block what an ultralytics training changes in the process: environment, random states, OpenCV's
+    threads, torch's global switches."""
     environment, threads = dict(os.environ), cv2.getNumThreads()
     python, numpy_state = random.getstate(), np.random.get_state()
     cudnn, fill = torch.backends.cudnn.deterministic, torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
