@@ -48,8 +48,8 @@ smoke: $(READY)  ## the commands of the loop on sample data, in smoke/; ON=zenml
 test: $(DEV)  ## everything but the slow tests, the servers of both stacks and what needs a Docker Engine
 	$(BIN)/python -m pytest -m "not slow and not servers and not compose" -n 2 --dist loadfile
 
-test-wheel: $(DEV)  ## the wheel, in an environment with nothing else
-	$(if $(TORCH),UV_TORCH_BACKEND=$(TORCH) )$(BIN)/python -m pytest -m wheel tests/test_wheel.py
+test-wheel: $(DEV)  ## what a user does: the wheel in an environment with nothing else, and the tutorial, typed
+	$(if $(TORCH),UV_TORCH_BACKEND=$(TORCH) )$(BIN)/python -m pytest -m wheel tests/test_wheel.py tests/test_tutorial_page.py
 
 test-servers: $(DEV) .venv-zenml/.ready  ## the pipelines on real PostgreSQL, MariaDB, S3, MLflow and ZenML servers of this machine, and these taken away
 	$(BIN)/python -m pytest -m "servers and not slow" -n 2 --dist loadfile

@@ -157,6 +157,8 @@ def test_a_line_of_an_example_is_found_whatever_its_numbers_and_not_with_other_w
     assert first_unlike(example, "version 0123456789ab\naccuracy 7 % (1.0 to 9.9)") == "version 375f5c44e8c1"
 
 
+@pytest.mark.wheel
+@pytest.mark.slow
 def test_every_step_of_the_page_works_and_says_what_the_page_says(shell: Shell) -> None:
     assert {command.split()[1] for command, _ in steps() if command.startswith("openmlops")} >= {
         *("init", "train", "history", "serve", "traffic", "monitor", "cycle", "promote"),
