@@ -32,7 +32,7 @@ class TrainConfig(Value):
 
     epochs: float = Field(20, gt=0, description="passes over the training images")
     lr: float = Field(0.1, gt=0, description="peak step of the convolution filters")
-    batch_size: int = Field(50, gt=0, description="images in a step")
+    batch_size: int = Field(50, gt=0, description="batch size")
     seed: int = Field(0, ge=0, description="of split, weights, order and augmentation")
     steps: int | None = Field(None, gt=0, description="batches in all; filled in")
     threads: int | None = Field(None, gt=0, description="CPU threads; none: the cores it may use")

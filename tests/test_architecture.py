@@ -77,6 +77,6 @@ def test_without_the_extra_data_of_people_is_made_and_checked_and_training_names
     assert (made[0], checked[0], code) == (0, 0, 1)
     assert len(list((tmp_path / "data" / "raw" / "person" / "images").rglob("*.png"))) == 40
     (line,) = said.strip().splitlines()
-    assert line.startswith("error: This needs the optional extra 'yolo', which is not installed")
+    assert line.startswith("error: This requires the optional extra 'yolo', which is not installed")
     assert "pip install 'openmlops[yolo]'" in line
     assert not list((tmp_path / ".openmlops").glob("zenml*")), "it is told before ZenML is started"

@@ -60,7 +60,7 @@ def test_a_folder_that_is_as_recorded_has_no_differences(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda f: (f / "a").write_bytes(b"aab"), "a has another content than recorded"),
+        (lambda f: (f / "a").write_bytes(b"aab"), "a differs from its recorded content"),
         (lambda f: (f / "a").write_bytes(b"aa"), "a has 2 bytes instead of 3"),
         (lambda f: (f / "sub" / "b").unlink(), "sub/b is missing"),
         (lambda f: (f / "c").write_bytes(b""), "c is not in the manifest"),

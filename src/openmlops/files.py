@@ -28,7 +28,7 @@ def absolute(path: Path) -> Path:
     except (RuntimeError, ValueError, OSError):
         found = None
     if found is None or not _is_writable(found):
-        problem = f"'{str(path)[:80]}' cannot be a path"
+        problem = f"'{str(path)[:80]}' is not a valid path"
         raise SettingsError(problem, f"Use names of at most {MOST_NAME_BYTES} bytes without control characters")
     return found
 
@@ -155,7 +155,7 @@ class Manifest(Value):
             if size != self.files[name].size:
                 found.append(f"{name} has {size} bytes instead of {self.files[name].size}")
             elif sha256_of(present[name]) != self.files[name].sha256:
-                found.append(f"{name} has another content than recorded (SHA-256)")
+                found.append(f"{name} differs from its recorded content (SHA-256)")
         return tuple(found)
 
 

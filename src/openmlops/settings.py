@@ -22,22 +22,28 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), str_strip_whitespace=True)
 
-    openmlops_home: Path = Field(Path(".openmlops"), description="folder of everything that the embedded default stores")
-    use_case: str = Field("cifar10", description="built-in name, or `package.module:USE_CASE`")
-    model_name: str = Field("", description="registered model; empty: the use case's own (`cifar10_cnn`)")
-    data_raw_dir: Path = Field(Path("data/raw"), description="folder of the raw data sets, under DVC")
-    artifacts_dir: Path = Field(Path("artifacts"), description="folder of the last run's reports and models")
-    monitoring_dir: Path = Field(Path("monitoring"), description="folder of the last monitoring run's files")
+    openmlops_home: Path = Field(Path(".openmlops"), description="folder of all local state when no servers are configured")
+    use_case: str = Field("cifar10", description="name of a built-in use case, or `package.module:USE_CASE`")
+    model_name: str = Field("", description="name of the registered model; empty: the default of the use case (`cifar10_cnn`)")
+    data_raw_dir: Path = Field(Path("data/raw"), description="folder of the raw data sets, tracked by DVC")
+    artifacts_dir: Path = Field(Path("artifacts"), description="folder of the latest run's reports and models")
+    monitoring_dir: Path = Field(Path("monitoring"), description="folder of the latest monitoring run's files")
     database_url: SecretStr = Field(SecretStr(""), description="SQLAlchemy URL; empty: SQLite under OPENMLOPS_HOME")
-    mlflow_tracking_uri: SecretStr = Field(SecretStr(""), description="MLflow server; empty: SQLite under OPENMLOPS_HOME")
-    mlflow_experiment_name: str = Field("openmlops", description="MLflow experiment of the runs")
-    mlflow_tracking_username: str = Field("", description="user of an MLflow server with basic auth")
-    mlflow_tracking_password: SecretStr = Field(SecretStr(""), description="that user's password")
-    zenml_store_url: str = Field("", description="ZenML server; empty: SQLite under OPENMLOPS_HOME")
-    zenml_store_username: str = Field("", description="user of the ZenML server, with ZENML_STORE_PASSWORD")
-    zenml_store_password: SecretStr = Field(SecretStr(""), description="that user's password")
-    zenml_store_api_key: SecretStr = Field(SecretStr(""), description="key of a ZenML service account, in place of a user")
-    zenml_stack_name: str = Field("openmlops", description="ZenML stack that `openmlops stack register` makes and checks")
+    mlflow_tracking_uri: SecretStr = Field(
+        SecretStr(""), description="URL of the MLflow server; empty: SQLite under OPENMLOPS_HOME"
+    )
+    mlflow_experiment_name: str = Field("openmlops", description="MLflow experiment for the runs")
+    mlflow_tracking_username: str = Field("", description="user name for an MLflow server with basic auth")
+    mlflow_tracking_password: SecretStr = Field(SecretStr(""), description="password of that user")
+    zenml_store_url: str = Field("", description="URL of the ZenML server; empty: SQLite under OPENMLOPS_HOME")
+    zenml_store_username: str = Field("", description="user name for the ZenML server, with ZENML_STORE_PASSWORD")
+    zenml_store_password: SecretStr = Field(SecretStr(""), description="password of that user")
+    zenml_store_api_key: SecretStr = Field(
+        SecretStr(""), description="API key of a ZenML service account, instead of a user name"
+    )
+    zenml_stack_name: str = Field(
+        "openmlops", description="ZenML stack that `openmlops stack register` creates and `stack check` checks"
+    )
     dvc_remote: str = Field(
         "",
         description="DVC remote, by name or URL; empty: the repository's default, else the object store, else a folder",
@@ -50,36 +56,38 @@ class Settings(BaseModel):
     service_patience_seconds: float = Field(
         600.0,
         ge=0,
-        description="seconds that a pipeline waits for a database, MLflow or object store that went away",
+        description="seconds that a pipeline waits for an unavailable database, MLflow server or object store",
     )
     simulate_drift: bool = Field(False, description="1: monitoring corrupts the images before the model sees them")
-    api_token: SecretStr = Field(SecretStr(""), description="token of the HTTP interface; required beyond 127.0.0.1")
+    api_token: SecretStr = Field(SecretStr(""), description="token for the HTTP API; required when listening beyond 127.0.0.1")
     api_read_token: SecretStr = Field(
-        SecretStr(""), description="second token, which may only read; with it, reading needs one of the two; empty: it is free"
+        SecretStr(""), description="read-only token; if set, reading requires either token; if empty, reading requires none"
     )
-    policy_alarmed_windows: int = Field(2, ge=1, description="windows that must raise an alarm before anything is done")
-    policy_of_windows: int = Field(3, ge=1, description="latest windows among which those are counted")
+    policy_alarmed_windows: int = Field(2, ge=1, description="alarmed windows required before the policy acts")
+    policy_of_windows: int = Field(3, ge=1, description="number of latest windows in which they are counted")
     policy_drifted_columns: float = Field(
-        0.5, ge=0, le=1, description="share of drifted columns in Evidently's report that is an alarm; 0: not used"
+        0.5, ge=0, le=1, description="share of drifted columns in Evidently's report that raises an alarm; 0: not used"
     )
     policy_accuracy_drop: float = Field(
-        0.05, gt=0, le=1, description="share below the champion's test accuracy that is an alarm (0.05: five points)"
+        0.05, gt=0, le=1, description="drop below the champion's test accuracy that raises an alarm (0.05: five points)"
     )
-    policy_minimum_new_labels: int = Field(500, ge=1, description="new labelled images that a retraining needs")
+    policy_minimum_new_labels: int = Field(500, ge=1, description="new labelled images required for retraining")
     policy_cooldown_hours: float = Field(
-        6.0, ge=0, description="hours after a retraining, a rollback or a request for labels until the next"
+        6.0, ge=0, description="hours between one retraining, rollback or label request and the next"
     )
-    policy_retrainings_a_day: int = Field(2, ge=0, description="retrainings in any 24 hours")
+    policy_retrainings_a_day: int = Field(2, ge=0, description="maximum number of retrainings in any 24 hours")
     policy_breaker: int = Field(
-        3, ge=1, description="challengers in a row that were rejected or failed; then a person must look"
+        3, ge=1, description="consecutive rejected or failed challengers after which retraining stops until a manual review"
     )
-    policy_probation_hours: float = Field(48.0, ge=0, description="hours after a promotion in which a rollback is considered")
-    policy_labels_to_request: int = Field(200, ge=2, description="images that a request for labels names")
+    policy_probation_hours: float = Field(
+        48.0, ge=0, description="hours after a promotion during which a rollback is considered"
+    )
+    policy_labels_to_request: int = Field(200, ge=2, description="number of images in a label request")
     watch_mode: Literal["manual", "suggest", "auto"] = Field(
         "suggest", description="`manual` only reports, `suggest` also notifies, `auto` acts"
     )
-    notify_webhook_url: SecretStr = Field(SecretStr(""), description="URL that decisions are posted to; empty: log lines only")
-    notify_allowed_hosts: str = Field("", description="hosts, comma-separated, that NOTIFY_WEBHOOK_URL may name")
+    notify_webhook_url: SecretStr = Field(SecretStr(""), description="webhook URL for decisions; empty: log only")
+    notify_allowed_hosts: str = Field("", description="comma-separated hosts allowed in NOTIFY_WEBHOOK_URL")
 
     @property
     def home(self) -> Path:

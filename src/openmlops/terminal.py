@@ -36,11 +36,11 @@ def exit_code(command: Callable[[], Any]) -> int:
         fail(str(error))
         return 1
     except KeyboardInterrupt:
-        fail("Interrupted. What was finished is kept; run the same command to go on.")
+        fail("Interrupted. Completed work is kept; run the same command to resume.")
         return 130
     except Exception as error:  # noqa: BLE001 (the outermost handler: a bug becomes one line and a file)
         what = f"{type(error).__name__}: {error}"[:300]
-        fail(f"{what}. This is a defect of openmlops; the details are in {_crash_file()}.")
+        fail(f"{what}. This is a bug in openmlops; details are in {_crash_file()}.")
         return 1
     return 0
 

@@ -95,7 +95,7 @@ def test_a_decision_on_an_old_head_is_a_conflict_and_writes_nothing(ledger):
     append(ledger)
     append(ledger, version=2)
     for stale in (0, 1, 3):
-        with pytest.raises(LedgerConflict, match=f"moved on from sequence {stale}"):
+        with pytest.raises(LedgerConflict, match=f"advanced past sequence {stale}"):
             ledger.append(MODEL, stale, "promote", 9, "bob", (), "d", "a", None, NOON)
     assert [entry.version for entry in ledger.history(MODEL)] == [1, 2]
 

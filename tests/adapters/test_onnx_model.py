@@ -50,7 +50,7 @@ def test_images_that_are_not_contiguous_are_answered_alike(tmp_path: Path):
 
 @pytest.mark.parametrize("wrong", [images(2).astype(np.float32), images(2)[:, :3], images(2)[0], images(2)[..., :1]])
 def test_what_the_model_does_not_take_is_refused_with_what_it_takes(tmp_path: Path, wrong: np.ndarray):
-    with pytest.raises(DataError, match=r"Give it images as uint8 \(n, 4, 4, 3\)"):
+    with pytest.raises(DataError, match=r"Pass images as uint8 \(n, 4, 4, 3\)"):
         OnnxModel(write_model(tmp_path / "m.onnx"), OUTPUTS).run(wrong)
 
 

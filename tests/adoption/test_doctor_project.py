@@ -53,7 +53,7 @@ def test_the_exit_code_is_1_for_a_defect_and_0_for_what_only_a_person_can_judge(
     shown = runner.invoke(app, ["doctor", str(look)])
     assert shown.exit_code == 0
     assert "a.sh:1: " in shown.output
-    assert "1 place to look at" in " ".join(shown.output.split())
+    assert "1 place to review" in " ".join(shown.output.split())
 
 
 def test_json_is_the_report(tmp_path: Path) -> None:

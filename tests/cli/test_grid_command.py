@@ -136,7 +136,7 @@ def test_given_again_the_failed_combination_alone_is_tried_again(
         found = train_all(home.workspace, splits_of(home.workspace), grid_of(home.workspace, AXES, {}, 2))
     good, bad = found.runs
     assert (found.trained, found.parent, good.run_id) == (0, printed["parent"], printed["runs"][0]["id"])
-    assert bad.reason == "its process ended with the exit code 7"
+    assert bad.reason == "its process ended with exit code 7"
 
 
 @pytest.mark.slow
@@ -148,7 +148,7 @@ def test_of_two_processes_with_the_very_same_grid_one_is_refused_in_one_line_and
     well, refused = sorted(both, key=lambda done: done.returncode)
     assert (well.returncode, refused.returncode, refused.stdout) == (0, 1, "")
     (line,) = refused.stderr.strip().splitlines()
-    assert line.startswith("error: Another process runs this very grid")
+    assert line.startswith("error: Another process is running this grid")
     assert [run["status"] for run in json.loads(well.stdout)["runs"]] == ["finished", "failed"]
 
 
@@ -159,11 +159,11 @@ def test_a_grid_of_which_no_run_ends_well_is_one_line_with_the_reason_and_exit_c
     entries = home.workspace.ledger.history("person_yolo")
     words = ("grid", "--use-case", "person", "--epochs", "1", "--imgsz", "64", "--set", "pretrained=junk.pt", "--json")
     line, opened = home.failed_with(*words)
-    assert "None of the 1 runs of the grid ended well; the first: junk.pt is no YOLO checkpoint" in line
+    assert "All 1 runs of the grid failed; the first: junk.pt is not a YOLO checkpoint" in line
     assert len(opened) == 2
     for run in opened:
         assert run.info.status == "FAILED"
-        assert "junk.pt is no YOLO checkpoint" in run.data.tags[FAILURE_TAG]
+        assert "junk.pt is not a YOLO checkpoint" in run.data.tags[FAILURE_TAG]
     assert home.workspace.ledger.history("person_yolo") == entries
 
 
@@ -173,9 +173,9 @@ def test_a_trainer_that_raises_fails_the_baseline_pipeline_and_the_command(home:
     versions = home.workspace.registry.versions("person_yolo")
     words = ("train", "--use-case", "person", "--epochs", "1", "--imgsz", "64", "--seed", "5", "--pretrained", "junk.pt")
     line, (run,) = home.failed_with(*words, "--json")
-    assert "junk.pt is no YOLO checkpoint" in line
+    assert "junk.pt is not a YOLO checkpoint" in line
     assert run.info.status == "FAILED"
-    assert "junk.pt is no YOLO checkpoint" in run.data.tags[FAILURE_TAG]
+    assert "junk.pt is not a YOLO checkpoint" in run.data.tags[FAILURE_TAG]
     assert home.workspace.registry.versions("person_yolo") == versions
 
 
@@ -214,16 +214,16 @@ def say_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         (("--imgsz", "large"), "imgsz cannot be 'large'"),
         (("--epochs", "0"), "epochs cannot be 0"),
         (("--epochs", "1.5"), "epochs cannot be 1.5"),
-        (("--epochs", "2,3,2"), "'2,3,2' has a value twice"),
-        (("--epochs", "2,2.0"), "'2,2.0' has a value twice"),
+        (("--epochs", "2,3,2"), "'2,3,2' repeats a value"),
+        (("--epochs", "2,2.0"), "'2,2.0' repeats a value"),
         (("--epochs", "2,"), "'2,' has an empty value"),
         (("--epochs", ""), "'' has an empty value"),
-        (("--set", "lr"), "'lr' sets nothing"),
-        (("--set", "=0.1"), "'=0.1' sets nothing"),
-        (("--set", "lr="), "'lr=' sets nothing"),
+        (("--set", "lr"), "'lr' is not an assignment"),
+        (("--set", "=0.1"), "'=0.1' is not an assignment"),
+        (("--set", "lr="), "'lr=' is not an assignment"),
         (("--lr", "0.1", "--set", "lr=0.2"), "lr is given twice"),
         (("--set", "lr=0.1", "--set", "lr=0.2"), "lr is given twice"),
-        (("--epochs", "2", "--set", "budget=60"), "give one of epochs and budget, not both"),
+        (("--epochs", "2", "--set", "budget=60"), "set epochs or budget, not both"),
         (("--lr", "nan"), "lr cannot be nan"),
         (("--jobs", "0"), "--jobs"),
         (("--jobs", "many"), "--jobs"),

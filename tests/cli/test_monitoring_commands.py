@@ -43,7 +43,7 @@ def test_why_tells_everything_by_the_beginning_of_an_id(invoke, kept: DecisionRe
     assert json.loads(invoke("why", "abc", "--json")) == kept.model_dump(mode="json")
     told = invoke("why", "abc")
     assert "because\t500 labels" in told
-    assert "came of it\tpromote" in told
+    assert "outcome\tpromote" in told
 
 
 def test_a_request_and_a_reset_are_records_with_their_reason(invoke, loop: Workspace):

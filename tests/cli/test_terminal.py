@@ -43,12 +43,12 @@ def test_a_terminal_gets_colours_and_a_pipe_none(tmp_path: Path) -> None:
 
 
 def test_a_table_is_drawn_in_a_terminal_only(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    print_table("Versions", ("version", "stands as"), [("m/1", "champion"), ("m/2", "[odd]")])
-    assert capsys.readouterr().out == "version\tstands as\nm/1\tchampion\nm/2\t[odd]\n"
+    print_table("Versions", ("version", "status"), [("m/1", "champion"), ("m/2", "[odd]")])
+    assert capsys.readouterr().out == "version\tstatus\nm/1\tchampion\nm/2\t[odd]\n"
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    print_table("Versions", ("version", "stands as"), [("m/1", "champion"), ("m/2", "[odd]")])
+    print_table("Versions", ("version", "status"), [("m/1", "champion"), ("m/2", "[odd]")])
     drawn = capsys.readouterr().out
     assert f"{ESCAPE}32mchampion" in drawn
     assert "[odd]" in drawn
@@ -70,6 +70,6 @@ def test_what_is_being_done_is_shown_in_a_terminal_only(
 ) -> None:
     for is_terminal in (False, True):
         monkeypatch.setattr(terminal, "stderr", Console(stderr=True, force_terminal=is_terminal, width=100))
-        with terminal.working("Judging the last window"):
+        with terminal.working("Evaluating the latest window"):
             pass
-        assert ("Judging the last window" in capsys.readouterr().err) is is_terminal
+        assert ("Evaluating the latest window" in capsys.readouterr().err) is is_terminal

@@ -48,8 +48,8 @@ def test_who_reigns_since_when_and_why(client: TestClient, toys: Workspace) -> N
     assert f"version {CHAMPION} since {reign.at:%Y-%m-%d %H:%M}" in found
     assert reign.reasons[0] in found
     assert "No drift statistic 21.2, threshold 64.0, 400 answers" in found
-    assert "75.0 % accuracy on 200 labels of production (95 %: 70.0 to 80.0)" in found
-    assert f"{len(range(0, RESPONSE_FORMATS, 3))} of 500 labels that a retraining needs" in found
+    assert "75.0 % accuracy on 200 production labels (95 %: 70.0 to 80.0)" in found
+    assert f"{len(range(0, RESPONSE_FORMATS, 3))} of 500 labels required for retraining" in found
 
 
 def test_the_ledger_tells_every_verdict_with_its_comparisons(client: TestClient) -> None:
@@ -74,7 +74,7 @@ def test_where_mlflow_does_not_answer_the_page_says_so_and_shows_what_the_gate_m
     with TestClient(create_app(away), base_url="http://127.0.0.1") as opened:
         registered_late = opened.get(f"{PAGE}/parts/versions")
     found = words(registered_late.text)
-    assert "MLflow's figures are missing; the gate's own stand beside." in found
+    assert "The metrics from MLflow are missing; the gate's scores are shown." in found
     assert f"60.0 % against version {CHAMPION}, 2,000 images" in found
 
 
@@ -91,11 +91,11 @@ def test_nothing_is_invented_where_nothing_is_there(tmp_path: Path) -> None:
     with TestClient(create_app(fresh(tmp_path)), base_url="http://localhost") as opened:
         found = words(opened.get("/").text)
     for said in (
-        "No version was ever promoted",
+        "No version was promoted yet",
         "No window of any version was judged",
-        "No image was answered yet",
+        "No predictions yet",
         "Errors are counted by the server",
-        "Nothing was decided yet",
+        "No decisions yet",
         "The ledger of toy is empty",
         "There is no version yet",
         "0 of 500 labels",
@@ -115,11 +115,11 @@ def test_hours_later_the_page_says_how_old_everything_is(client: TestClient, toy
 @pytest.mark.parametrize(
     ("action", "new", "said"),
     [
-        ("collect_labels", 120, "for labels: 120 of 500 are here; 3 images are named for it"),
-        ("collect_labels", 500, "for the next turn: 500 new labels are here"),
-        ("retrain", 500, "for somebody to let the retraining happen: run a cycle in the mode auto"),
-        ("not_measurable", 0, "for more answers in production"),
-        ("nothing", 0, "for the cooldown, which ends at the latest at 2026-11-01 18:00 UTC"),
+        ("collect_labels", 120, "for labels: 120 of 500 have arrived; 3 images are requested for labelling"),
+        ("collect_labels", 500, "for the next cycle: 500 new labels have arrived"),
+        ("retrain", 500, "for approval of the retraining: run a cycle in mode auto"),
+        ("not_measurable", 0, "for more predictions in production"),
+        ("nothing", 0, "for the end of the cooldown, at the latest 2026-11-01 18:00 UTC"),
     ],
 )
 def test_a_decision_says_what_it_waits_for(toys: Workspace, action: str, new: int, said: str) -> None:
@@ -129,7 +129,7 @@ def test_a_decision_says_what_it_waits_for(toys: Workspace, action: str, new: in
             "action": action,
             "at": noon,
             "labels": WorthLabelling(uncertain=("a", "b"), random=("c",)),
-            "reasons": ("the last retrain was 0.0 hours ago, the cooldown is 6",),
+            "reasons": ("the last retrain was 0.0 hours ago; the cooldown is 6 hours",),
         }
     )
     assert waiting_text(record, Situation(new, Policy(), noon + timedelta(hours=1))).startswith(said)
@@ -151,7 +151,7 @@ def test_a_broken_ledger_is_told_and_not_shown(toys: Workspace, tmp_path: Path) 
     with TestClient(create_app(copy), base_url="http://127.0.0.1") as opened:
         predicted = opened.get(PAGE)
     assert predicted.status_code == 500
-    assert "The ledger of toy is broken: row 1 has another content" in words(predicted.text)
+    assert "The ledger of toy is broken: row 1 does not match its hash" in words(predicted.text)
 
 
 def test_what_others_wrote_is_text_and_never_markup(client: TestClient, toys: Workspace) -> None:

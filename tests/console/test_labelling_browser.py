@@ -143,7 +143,7 @@ def test_by_clicks_with_a_skip_and_a_look_at_the_guess(pets: World, opened: Open
 
 def test_a_box_rejected_with_the_space_bar_and_the_rest_is_stored_exactly(people: World, opened: Open):
     page = opened(people, people.ids[0])
-    page.get_by_text("All right, save 2 boxes").wait_for()
+    page.get_by_text("Correct, save 2 boxes").wait_for()
     page.keyboard.press("Tab")
     page.keyboard.press("Space")
     assert "rejected" in (page.locator("svg g.box[data-row='0']").get_attribute("class") or "")
@@ -160,7 +160,7 @@ def test_boxes_are_rejected_by_a_click_drawn_by_dragging_and_deleted_again(peopl
     for box in BOXES[:2]:
         x1, y1, x2, y2 = on_screen(page, box[:4].tolist())
         page.mouse.click((x1 + x2) / 2, (y1 + y2) / 2)
-    page.get_by_role("button", name="Save: nothing is there").wait_for()
+    page.get_by_role("button", name="Save: no objects").wait_for()
     wanted = [90.0, 40.0, 120.0, 80.0]
     x1, y1, x2, y2 = on_screen(page, wanted)
     drag(page, (x1, y1), (x2, y2))
@@ -178,7 +178,7 @@ def test_a_missing_box_is_added_moved_resized_and_removed_by_keys(people: World,
     page = opened(people, people.ids[0])
     page.keyboard.press("m")
     page.keyboard.press("Delete")
-    assert page.get_by_text("All right, save 2 boxes").is_visible()
+    assert page.get_by_text("Correct, save 2 boxes").is_visible()
     page.keyboard.press("m")
     for key in ("ArrowLeft", "ArrowUp", "ArrowUp", "Shift+ArrowRight"):
         page.keyboard.press(key)
@@ -192,7 +192,7 @@ def test_what_was_labelled_elsewhere_meanwhile_is_shown_and_the_page_goes_on(pet
     page = opened(pets, pets.ids[0])
     pets.tell(pets.ids[0], "bird")
     page.keyboard.press("4")
-    page.get_by_text("labelled elsewhere meanwhile").wait_for()
+    page.get_by_text("labelled by someone else in the meantime").wait_for()
     page.get_by_text("It has bird.").wait_for()
     following = page.locator("[name=prediction]").input_value()
     page.keyboard.press("6")

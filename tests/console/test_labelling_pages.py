@@ -67,7 +67,7 @@ def test_an_image_that_is_not_there_is_a_404_in_one_line(pets: World):
 
 def test_without_a_request_the_page_says_so_and_makes_one_on_demand(pets: World):
     client = visitor(pets)
-    assert "No decision asks for labels" in client.get(place(pets, "labelling")).text
+    assert "No decision requests labels" in client.get(place(pets, "labelling")).text
     assert client.post(place(pets, "labelling"), data={}).status_code == 303
     page = client.get(place(pets, "labelling")).text
     assert "0 of 6" in page
@@ -123,7 +123,7 @@ def test_a_label_from_elsewhere_is_shown_and_the_page_goes_on(pets: World):
     told = {"prediction": pets.ids[0], "next": pets.ids[1], "label": "3"}
     predicted = visitor(pets, **HTMX).post(place(pets, "labels"), data=told)
     assert predicted.status_code == 409
-    assert "labelled elsewhere meanwhile" in predicted.text
+    assert "labelled by someone else in the meantime" in predicted.text
     assert "It has dog." in predicted.text
     assert f'value="{pets.ids[1]}"' in predicted.text
     assert pets.label_of(pets.ids[0]) == "5"
@@ -170,7 +170,7 @@ def test_after_the_last_one_the_page_says_what_happens_next(pets: World):
     told = {"prediction": pets.ids[0], "next": "", "label": "3"}
     page = visitor(pets, **HTMX).post(place(pets, "labels"), data=told).text
     assert "Nothing is left to label" in page
-    assert "1 of the 500 new labels that a retraining needs" in page
+    assert "1 of the 500 new labels required for retraining" in page
 
 
 def test_whoever_may_only_read_sees_images_and_labels_none(pets: World):

@@ -263,7 +263,7 @@ def test_what_is_no_list_of_boxes_is_refused_in_one_line_that_says_how_to_send_t
 def test_what_is_wrong_with_a_box_is_said():
     assert "[3.0, 2.0, 1.0, 4.0] has no area" in refusal(DETECTION, [box(3.0, 2.0, 1.0, 4.0)])
     assert "class 'elephant'" in refusal(DETECTION, [box(1, 2, 3, 4, name="elephant")])
-    assert "no four numbers" in refusal(DETECTION, [box(1, 2, 3)])
+    assert "not have four numbers" in refusal(DETECTION, [box(1, 2, 3)])
 
 
 # What is judged
@@ -287,5 +287,5 @@ def test_a_detector_is_scored_on_labels_that_came_as_json():
 
 
 def test_the_accuracy_of_a_detector_is_not_estimated_without_labels():
-    with pytest.raises(DataError, match="not estimated"):
+    with pytest.raises(DataError, match="cannot be estimated"):
         DETECTION.confidence(FOUND, BOXES)

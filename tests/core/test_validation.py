@@ -60,7 +60,7 @@ def test_a_rare_class_is_reported() -> None:
     labels = np.array([0] * 100 + [1] * 100 + [2] * 3)
     (found,) = validation.check_balance(labels, ("a", "b", "c"), "b")
     assert not found.blocking
-    assert found.what == "few images of c (3), the mean class has 68"
+    assert found.what == "few images of c (3); the average class has 68"
 
 
 def test_perceptual_hashes_of_any_size_from_8_by_9_pixels() -> None:

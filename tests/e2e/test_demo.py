@@ -32,7 +32,7 @@ def test_the_loop_goes_once_round(tmp_path: Path, use_case: str) -> None:
 
 
 def test_a_line_that_is_not_true_fails_the_demo() -> None:
-    with pytest.raises(OpenMLOpsError, match="The demo came out differently"):
+    with pytest.raises(OpenMLOpsError, match="The demo did not produce"):
         Story("accuracy").fact(False, "drift", "found")
 
 
@@ -40,5 +40,5 @@ def test_a_folder_that_is_not_the_demos_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     done = subprocess.run([sys.executable, "-m", "openmlops", "demo", str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 1
-    assert "was not made by the demo" in done.stderr
+    assert "was not created by the demo" in done.stderr
     assert (tmp_path / "thesis.txt").read_text() == "years of work"

@@ -108,10 +108,10 @@ def test_nothing_is_written_into_the_users_home_nor_beside_the_data(folder: Fold
 MISTAKES = {
     ("train", "--imgsz", "100"): "imgsz has the value 100",
     ("train", "--lr", "0.1", "--set", "lr=0.2"): "lr is given twice",
-    ("train", "--set", "wings=2"): "--wings means nothing",
+    ("train", "--set", "wings=2"): "--wings is not an option",
     ("data", "tiny-person", "."): "is not COCO128",
     ("data", "fetch", "person", "--archive", "nowhere.zip"): "There is no file nowhere.zip",
-    ("data", "fetch", "cifar10", "--weights"): "No weights for cifar10 are published",
+    ("data", "fetch", "cifar10", "--weights"): "There are no published weights for cifar10",
     ("evaluate", f"{MODEL}/1", "--use-case", "imagenet"): "'imagenet'",
 }
 

@@ -92,13 +92,13 @@ def test_nothing_is_written_into_the_users_home(folder: Folder, outcome: dict[st
 
 
 MISTAKES = {
-    ("promote", "nonsense"): "'nonsense' names no version",
+    ("promote", "nonsense"): "'nonsense' does not name a version",
     ("promote", f"{MODEL}/99"): "has no version 99",
     ("history", "unknown"): "no model 'unknown'",
     ("rollback", MODEL): "nothing to roll back to",
     ("evaluate", f"{MODEL}@nobody"): "no alias 'nobody'",
     ("train", "--epochs", "-1"): "--epochs has the value -1",
-    ("train", "--budget", "soon"): "'soon' is not a length of time",
+    ("train", "--budget", "soon"): "'soon' is not a duration",
     ("train", "--lr", "fast"): "fast",
     ("data", "add", "nowhere"): "There is no folder",
     ("data", "fetch", "--archive", "nowhere.tar.gz"): "There is no file nowhere.tar.gz",
@@ -156,7 +156,9 @@ def test_a_killed_training_goes_on_in_its_run_without_a_metric_missing_or_double
     folder.json("models")
     closed = client.get_run(killed.read_text())
     assert closed.info.status == "FAILED"
-    reason = f"Its process {training.pid} on {socket.gethostname()} ended without closing it. The same command goes on with it."
+    reason = (
+        f"Its process {training.pid} on {socket.gethostname()} ended without closing it. Run the same command to resume it."
+    )
     assert closed.data.tags["openmlops.failure"] == reason
     done = folder.json("train", "--epochs", "5", "--seed", "7")
     assert done["run_id"] == closed.info.run_id

@@ -27,7 +27,7 @@ def test_a_loss_that_is_not_finite_is_named_with_its_step_and_rate(loss: float) 
 
 @pytest.mark.parametrize("loss", [2.3, 2.29, 50.0, math.nan])
 def test_a_loss_at_chance_level_is_nothing_learned(loss: float) -> None:
-    with pytest.raises(TrainingError, match="Nothing was learned by step 20"):
+    with pytest.raises(TrainingError, match="The model learned nothing by step 20"):
         health.require_learning(loss, 2.3, MIXED, MIXED, 20, 0.2)
 
 

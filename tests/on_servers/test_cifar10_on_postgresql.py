@@ -163,7 +163,7 @@ class TestAskingTheDoctor:
         found = folder.json("doctor", "--server", server)
         others = [finding for finding in found["findings"] if finding["service"] != "home"]  # that is the machine's free space
         assert [finding for finding in others if finding["status"] != "ok"] == []
-        assert folder.json("stack", "check")["findings"][-1]["says"].endswith("took a file and gave it back")
+        assert folder.json("stack", "check")["findings"][-1]["says"].endswith("stored and returned a test file")
 
 
 def _clone_data(folder: Folder, other: Folder) -> None:

@@ -33,16 +33,16 @@ def test_every_service_is_well(folder: Folder) -> None:
     found = examined(folder)
     assert {finding["status"] for finding in found.values()} == {"ok"}
     assert "PostgreSQL" in found["database"]["says"]
-    assert "credentials taken" in found["mlflow"]["says"]
+    assert "credentials accepted" in found["mlflow"]["says"]
     assert "is not there yet" in found["object store"]["says"]
 
 
 @pytest.mark.parametrize(
     ("service", "setting", "value", "remedy"),
     [
-        ("database", "DATABASE_URL", "postgresql://openmlops:wrong@127.0.0.1:{postgresql}/mlflow", "DATABASE_URL is right"),
-        ("database", "DATABASE_URL", "mysql://openmlops:wrong@127.0.0.1:{mariadb}/mlflow", "DATABASE_URL is right"),
-        ("database", "DATABASE_URL", "postgresql://openmlops:x@127.0.0.1:1/mlflow", "there and running"),
+        ("database", "DATABASE_URL", "postgresql://openmlops:wrong@127.0.0.1:{postgresql}/mlflow", "DATABASE_URL is correct"),
+        ("database", "DATABASE_URL", "mysql://openmlops:wrong@127.0.0.1:{mariadb}/mlflow", "DATABASE_URL is correct"),
+        ("database", "DATABASE_URL", "postgresql://openmlops:x@127.0.0.1:1/mlflow", "Check that it is running"),
         ("database", "DATABASE_URL", "oracle://x", "Set DATABASE_URL to"),
         ("mlflow", "MLFLOW_TRACKING_URI", "http://127.0.0.1:1", "Start it"),
         ("mlflow", "MLFLOW_TRACKING_URI", "{objects}", "MLFLOW_TRACKING_URI"),
@@ -86,7 +86,7 @@ def test_a_database_of_a_newer_openmlops_is_refused_and_an_older_one_told(
     assert "Upgrade OpenMLOps" in examined(folder, DATABASE_URL=url)["database"]["remedy"]
     with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE openmlops_version SET version_num = '0003'")
-    assert "which the next command brings to" in examined(folder)["database"]["says"]
+    assert "by the next command" in examined(folder)["database"]["says"]
     engine.dispose()
 
 

@@ -39,8 +39,8 @@ def test_what_failed_for_want_of_a_service_is_done_when_it_is_back(workspace: Wo
     assert retry(service.ask, workspace, "there") == "there!"
     assert service.asked == 4
     assert capsys.readouterr().err.splitlines() == [
-        "The store on [host] did not answer. Waiting for it, for up to 600 s.",
-        "It answers again; going on.",
+        "The store on [host] did not answer. Waiting up to 600 s for it.",
+        "The service is available again; resuming.",
     ]
 
 

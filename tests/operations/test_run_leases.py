@@ -58,7 +58,7 @@ def test_the_run_of_a_dead_process_is_closed_as_failed_with_the_reason_and_can_b
     assert close_orphans(workspace) == (run_id,)
     status, reason = state(workspace, run_id)
     assert status == "FAILED"
-    assert reason == f"Its process {process.pid} on {process.host} ended without closing it. The same command goes on with it."
+    assert reason == f"Its process {process.pid} on {process.host} ended without closing it. Run the same command to resume it."
     assert close_orphans(workspace) == ()
     assert workspace.tracking.can_go_on(run_id)
     with hold_run(workspace, run_id):
@@ -103,7 +103,7 @@ def test_a_process_of_another_machine_is_dead_when_its_lease_ran_out_a_while_ago
     silent = started_by(workspace, elsewhere, ago=LEASE + GRACE + timedelta(seconds=1))
     recent = started_by(workspace, elsewhere, ago=LEASE + GRACE - timedelta(seconds=20))
     assert close_orphans(workspace) == (silent,)
-    assert "Its process 1 on elsewhere has not been heard of since" in state(workspace, silent)[1]
+    assert "Its process 1 on elsewhere has sent no heartbeat since" in state(workspace, silent)[1]
     assert state(workspace, recent) == ("RUNNING", "")
     for lease in workspace.leases.named(PREFIX):
         workspace.leases.forget(lease)  # before it has run out for long enough

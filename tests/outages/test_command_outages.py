@@ -95,7 +95,7 @@ def test_a_training_waits_for_its_services_and_says_so_in_two_lines(world: World
     told = [line for line in said.splitlines() if not line.startswith("epoch ")]
     assert len(told) == 2
     assert "Waiting for it" in told[0]
-    assert told[1] == "It answers again; going on."
+    assert told[1] == "The service is available again; resuming."
     assert outcome["champion"]["version"] == 1
 
 

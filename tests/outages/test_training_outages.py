@@ -190,5 +190,5 @@ def test_what_is_told_of_an_outage_is_one_line_and_one_when_it_ends(
     retry(lambda workspace: workspace.tracking.ready(), workspace)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
-    assert said[0].startswith(f"MLflow at http://127.0.0.1:{mlflow.port} did not do what it was asked")
+    assert said[0].startswith(f"MLflow at http://127.0.0.1:{mlflow.port} failed to handle a request")
     assert json.dumps(said).count("Traceback") == 0

@@ -393,7 +393,7 @@ def test_a_webhook_calls_nobody_who_is_not_allowed(place: Place) -> None:
 
 
 def test_the_allowed_host_is_called() -> None:
-    with watched() as seen, pytest.raises(NotificationError, match="did not take"):
+    with watched() as seen, pytest.raises(NotificationError, match="did not accept"):
         webhook.post("http://allowed.example/x", {}, ["allowed.example"])
     assert seen.called == {"allowed.example"}
 

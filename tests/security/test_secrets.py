@@ -214,7 +214,7 @@ def away(tmp_path_factory: pytest.TempPathFactory) -> Searched:
         ("cycle",),
     ):
         found.run(*words)
-    found.serve(until="did not answer as it must")
+    found.serve(until="cannot be used (")
     found.run("train", "--set", "steps=1", code=1)
     return found
 
@@ -293,7 +293,7 @@ def test_a_secret_is_no_field_of_a_training() -> None:
     from openmlops.cli.options import assignments
 
     for name in ("password", "api-key", "my_secret", "access_token"):
-        with pytest.raises(OpenMLOpsError, match="sounds like a secret") as raised:
+        with pytest.raises(OpenMLOpsError, match="looks like a secret") as raised:
             assignments([f"{name}=planted"])
         assert "planted" not in str(raised.value)
     assert assignments(["lr=0.1"]) == {"lr": "0.1"}

@@ -346,7 +346,7 @@ def test_a_server_does_not_follow_an_edited_registry(registered: World, statemen
     status, problem = served_by(registered)
     assert status == 503
     assert problem.startswith(
-        f"{MODEL} version 1 is refused: The files of {MODEL} version 1 could not be fetched: The registry's row"
+        f"{MODEL} version 1 was rejected: The files of {MODEL} version 1 could not be fetched: The registry entry"
     )
 
 
@@ -355,7 +355,7 @@ def test_a_server_of_its_own_process_says_what_is_refused_by_the_one_that_fetche
     with running(registered) as server:
         status, problem = told(server.client)
     assert status == 503
-    assert "version 1 could not be fetched: The registry's row" in problem
+    assert "version 1 could not be fetched: The registry entry" in problem
     assert (status, problem) == served_by(registered)
 
 
@@ -377,7 +377,7 @@ def test_a_server_does_not_load_files_that_were_swapped_in_the_store(registered:
     shutil.copytree(theirs, ours)
     status, problem = served_by(registered)
     assert status == 503
-    assert "manifest.json is not the one that was registered" in problem
+    assert "manifest.json differs from the registered one" in problem
 
 
 @pytest.mark.parametrize("swap", ["model.onnx", pytest.param("everything", marks=pytest.mark.slow)])

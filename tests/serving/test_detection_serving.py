@@ -535,11 +535,11 @@ def test_a_detector_is_not_taken_into_service_by_a_server_of_classifiers_which_d
         assert answer["model"]["version"] == 7
         refused = server.predict(png(images(1)[0]), params={"draw": "1"})
         assert is_problem(refused, 422)
-        assert "answers classes, not boxes" in refused.json()["detail"]
+        assert "predicts classes, not boxes" in refused.json()["detail"]
         for label in ([], [one(name="class-1")]):
             response = told(server, label, answer["prediction_id"])
             assert is_problem(response, 422)
-            assert "no class of the model" in response.json()["detail"]
+            assert "not a class of the model" in response.json()["detail"]
         assert told(server, 3, answer["prediction_id"]).status_code == 200
 
 

@@ -39,7 +39,7 @@ class DataVersions:
         folder = folder.resolve()
         manifest = Manifest.of(folder)
         if not manifest.files:
-            raise DataError(f"{folder} holds no files", "Name the folder of a data set")
+            raise DataError(f"{folder} contains no files", "Name the folder of a data set")
         with dvc_repository.opened(self._home_of(folder), self.remote, self.cache) as repo:
             oid = repo.add(folder)
             manifest.write(_beside(folder, ".manifest.json"))  # at once, else a kill leaves the two inconsistent
@@ -47,7 +47,7 @@ class DataVersions:
                 oid = repo.add(folder)
             objects = self._checked_objects(repo, oid, folder)
             if changed := [name for name, entry in manifest.files.items() if _differs(repo, objects.get(name), entry.sha256)]:
-                raise DataCorrupt(f"{', '.join(changed)} of {folder} changed while it was added", "Add it again")
+                raise DataCorrupt(f"{', '.join(changed)} of {folder} changed while being added", "Add it again")
             repo.push(list(objects.values()))
             repo.push([oid])
         return manifest
@@ -112,7 +112,7 @@ class DataVersions:
                     (new / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(repo.path(found), new / name)
                 if manifest and (wrong := manifest.differences(new)):
-                    remedy = "Restore both small files of one version, or add the data again"
+                    remedy = "Restore both files from the same version, or add the data again"
                     raise DataCorrupt(
                         f"{folder.name}.dvc and its manifest name different versions ({'; '.join(wrong)})", remedy
                     )
@@ -130,7 +130,7 @@ class DataVersions:
             missing = sorted(name for name, oid in objects.items() if oid in still and oid not in had)
             what = [f"{', '.join(corrupt)}: corrupt in"] if corrupt else []
             what += [f"{', '.join(missing)}: neither in the cache nor in"] if missing else []
-            remedy = "Restore the remote, or run `openmlops data add` with a good copy, which replaces what is damaged"
+            remedy = "Restore the remote, or run `openmlops data add` with a good copy, which replaces damaged files"
             raise DataCorrupt(f"{'; '.join(what)} the DVC remote {repo.remote_url}", remedy)
 
     def _checked_objects(self, repo: DvcRepository, oid: str, folder: Path) -> dict[str, str]:
@@ -148,7 +148,7 @@ class DataVersions:
             shutil.rmtree(kept, ignore_errors=True)
             kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(folder, kept)
-            log.warning("%s differed from its recorded version; what it held is in %s", folder, kept)
+            log.warning("%s differed from its recorded version; its previous contents are in %s", folder, kept)
 
     def _home_of(self, folder: Path) -> Path:
         """The repository that tracks the folder, created if there is none."""
@@ -191,7 +191,7 @@ def _object_of(record: dict[str, bytes]) -> str:
         (out,) = parse_yaml(content.decode(), name)["outs"]
         oid, kind = str(out["md5"]), out.get("hash")
     except (ParseError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataCorrupt(f"{name} is not a readable file of DVC", "Restore it or add the data again") from error
+        raise DataCorrupt(f"{name} is not a readable DVC file", "Restore it or add the data again") from error
     if kind != "md5" or not dvc_repository.is_listing(oid):
-        raise DataError(f"{name} does not name a folder that DVC 3 added", "Run `openmlops data add` with the folder")
+        raise DataError(f"{name} does not describe a folder added by DVC 3", "Run `openmlops data add` with the folder")
     return oid

@@ -175,7 +175,7 @@ def _make_parent(address: URL) -> None:
         Path(str(address.database)).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         problem = f"The folder of {place(address)} cannot be made ({error.strerror})"
-        raise ServiceUnavailable(problem, "Set OPENMLOPS_HOME or DATABASE_URL to a place that can be written") from error
+        raise ServiceUnavailable(problem, "Set OPENMLOPS_HOME or DATABASE_URL to a writable location") from error
 
 
 def _prepare_sqlite(address: URL, connection: sqlite3.Connection, record: object) -> None:
@@ -232,8 +232,8 @@ def _translate(context: ExceptionContext) -> None:
 
 def _unavailable(address: URL, cause: BaseException) -> ServiceUnavailable:
     where, lines = place(address), str(cause).strip().splitlines()
-    problem = f"{where[0].upper()}{where[1:]} did not answer as it must ({lines[0] if lines else type(cause).__name__})"
-    return ServiceUnavailable(problem, "Check that it is there and running, and that DATABASE_URL is right")
+    problem = f"{where[0].upper()}{where[1:]} cannot be used ({lines[0] if lines else type(cause).__name__})"
+    return ServiceUnavailable(problem, "Check that it is running and that DATABASE_URL is correct")
 
 
 @contextmanager
@@ -253,7 +253,7 @@ def _file_lock(engine: Engine) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         problem = f"Another process has been changing the schema of {place(engine.url)} for {MIGRATION_SECONDS} s"
-        raise ServiceUnavailable(problem, "Try again when it has ended") from error
+        raise ServiceUnavailable(problem, "Try again when it has finished") from error
     except OSError as error:
         raise _unavailable(engine.url, error) from error
     try:
@@ -277,7 +277,7 @@ def _mysql_lock(engine: Engine) -> Iterator[None]:
     with engine.connect() as connection:
         if not connection.scalar(text("SELECT GET_LOCK(:name, :seconds)"), {"name": name, "seconds": BUSY_SECONDS - 1}):
             problem = f"Another process has been changing the schema of {place(engine.url)} for {BUSY_SECONDS} s"
-            raise ServiceUnavailable(problem, "Try again when it has ended")
+            raise ServiceUnavailable(problem, "Try again when it has finished")
         try:
             yield
         finally:
@@ -299,7 +299,7 @@ def _migrate(engine: Engine) -> None:
     settings.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     known = {revision.revision for revision in script.ScriptDirectory.from_config(settings).walk_revisions()}
     if (found := _version(engine)) not in known | {None}:
-        problem = f"{place(engine.url)} is at schema {found}; this version of OpenMLOps knows none newer than {HEAD}"
+        problem = f"{place(engine.url)} is at schema {found}; this version of OpenMLOps supports up to {HEAD}"
         raise ServiceRefused(problem, "Upgrade OpenMLOps, or set DATABASE_URL to another database")
     with writing(engine) as connection:
         settings.attributes["connection"] = connection

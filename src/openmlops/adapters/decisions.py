@@ -123,4 +123,4 @@ def _record(row: Row) -> DecisionRecord:
 
 
 def _unknown(decision: str) -> DecisionNotFound:
-    return DecisionNotFound(f"No single decision has the id '{decision[:80]}'", "List them with `openmlops decisions`")
+    return DecisionNotFound(f"No unique decision has the id '{decision[:80]}'", "List them with `openmlops decisions`")

@@ -123,8 +123,8 @@ def _address(url: str) -> str:
     """`url`, if it does not depend on the current folder. Raises SettingsError."""
     is_folder = url.startswith("/") and ".." not in PurePosixPath(url).parts
     if not (url.isprintable() and (is_folder or _SCHEME.match(url))):
-        problem = f"DVC_REMOTE has the value '{url[:80]}', which is no remote of the repository and no address of one"
-        raise SettingsError(problem, "Give a remote's name, an absolute folder, or a URL such as s3://bucket/path")
+        problem = f"DVC_REMOTE has the value '{url[:80]}', which is neither a remote of the repository nor a remote URL"
+        raise SettingsError(problem, "Use the name of a remote, an absolute path, or a URL such as s3://bucket/path")
     return url
 
 
@@ -176,7 +176,7 @@ class DvcRepository:
         try:
             entries = {entry["relpath"]: entry["md5"] for entry in json.loads(self.path(oid).read_bytes())}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataCorrupt(f"The object {oid} is not a listing of DVC's", "Add the data again") from error
+            raise DataCorrupt(f"The object {oid} is not a DVC directory listing", "Add the data again") from error
         for name, found in entries.items():
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or not _OBJECT.fullmatch(found):
@@ -256,7 +256,7 @@ class DvcRepository:
             else "DVC_REMOTE and MINIO_ENDPOINT_URL"
         )
         remedy = f"Start it, or correct {wrong}, then repeat the command"
-        return ServiceUnavailable(f"The DVC remote {self.remote_url} did not answer as it must ({why})", remedy)
+        return ServiceUnavailable(f"The DVC remote {self.remote_url} cannot be used ({why})", remedy)
 
 
 def _copy(source: "HashFileDB", target: "HashFileDB", oids: list[str]) -> dict[str, BaseException]:

@@ -156,15 +156,15 @@ class InferenceLog:
         with self._engine.connect() as connection:
             classes = connection.scalar(found)
         if classes is None:
-            raise PredictionNotFound(f"The log has no prediction '{prediction}'", "Use a prediction_id that /predict answered")
+            raise PredictionNotFound(f"The log has no prediction '{prediction}'", "Use a prediction_id returned by /predict")
         return list(json.loads(classes))
 
     def _require_equal(self, prediction: str, truth: str) -> None:
         with self._engine.connect() as connection:
             present = str(connection.scalar(select(LABEL.c.truth).where(LABEL.c.inference == prediction)))
         if present != truth:
-            problem = f"The prediction '{prediction}' has the label {present[:80]} already, not {truth[:80]}"
-            raise LabelConflict(problem, "Labels join once")
+            problem = f"The prediction '{prediction}' already has the label {present[:80]}, not {truth[:80]}"
+            raise LabelConflict(problem, "A label can be set only once")
 
     def _present(self, ids: Sequence[str]) -> set[str]:
         with self._engine.connect() as connection:

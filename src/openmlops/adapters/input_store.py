@@ -52,8 +52,8 @@ class InputStore:
             try:
                 _write(path, content)
             except OSError as error:
-                problem = f"The input {path} cannot be kept ({error.strerror})"
-                raise ServiceUnavailable(problem, "Make room, or lower the retention limit") from error
+                problem = f"The input {path} cannot be stored ({error.strerror})"
+                raise ServiceUnavailable(problem, "Free disk space, or lower the retention limit") from error
 
     def holds(self, sha256: str) -> bool:
         """Whether an input is stored."""
@@ -64,9 +64,11 @@ class InputStore:
         try:
             content = self.path(sha256).read_bytes()
         except FileNotFoundError:
-            raise DataError(f"The input {sha256} is not kept (any more)", "Raise the retention limit for later ones") from None
+            raise DataError(
+                f"The input {sha256} is not stored, or no longer", "Raise the retention limit for future inputs"
+            ) from None
         if sha256_of(content) != sha256:
-            raise DataCorrupt(f"The kept input {self.path(sha256)} has another content than its name says", "Remove the file")
+            raise DataCorrupt(f"The kept input {self.path(sha256)} has content that does not match its name", "Remove the file")
         return content
 
     def prune(self, max_bytes: int, oldest: float) -> Pruned:

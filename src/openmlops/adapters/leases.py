@@ -69,7 +69,9 @@ class Leases:
         """Extend the lease to `length` from now. Raises LeaseLost if another process has acquired it since."""
         renewed = lease.model_copy(update={"expires": self._clock() + length})
         if not self._swap(lease, renewed):
-            raise LeaseLost(f"The lease '{lease.name}' of {lease.holder} ran out and was taken", "Begin again")
+            raise LeaseLost(
+                f"The lease '{lease.name}' of {lease.holder} expired and was taken by another process", "Start again"
+            )
         return renewed
 
     def release(self, lease: Lease) -> None:
@@ -103,7 +105,7 @@ class Leases:
 
         def check() -> None:
             if lost.is_set():
-                raise LeaseLost(f"The lease '{name}' of {holder} ran out and was taken", "Begin again")
+                raise LeaseLost(f"The lease '{name}' of {holder} expired and was taken by another process", "Start again")
 
         try:
             yield check

@@ -58,7 +58,7 @@ class Ledger:
             if row["sequence"] != sequence:
                 raise _corrupt(model, sequence, "is missing")
             if row["previous"] != (entries[-1].hash if entries else GENESIS):
-                raise _corrupt(model, sequence, "does not continue the row before it")
+                raise _corrupt(model, sequence, "does not continue the previous row")
             entries.append(_entry(row))
         _check_head(model, head, len(rows), entries[-1].hash if entries else GENESIS)
         return tuple(entries)
@@ -154,7 +154,7 @@ def _hash(row: Mapping[str, Any] | RowMapping) -> str:
 
 def _entry(row: Mapping[str, Any] | RowMapping) -> LedgerEntry:
     if row["hash"] != _hash(row):
-        raise _corrupt(row["model"], row["sequence"], "has another content than its hash was made of")
+        raise _corrupt(row["model"], row["sequence"], "does not match its hash")
     try:
         verdict = Verdict.model_validate_json(row["verdict"]) if row["verdict"] is not None else None
         return LedgerEntry.model_validate({**row, "reasons": json.loads(row["reasons"]), "verdict": verdict})
@@ -176,5 +176,5 @@ def _corrupt(model: str, sequence: Any, problem: str) -> LedgerCorrupt:
 
 
 def _conflict(model: str, expected: int) -> LedgerConflict:
-    problem = f"The ledger of {model} has moved on from sequence {expected}, which this decision was based on"
-    return LedgerConflict(problem, "Run the command again: it will judge against the champion of now")
+    problem = f"The ledger of {model} has advanced past sequence {expected}, on which this decision was based"
+    return LedgerConflict(problem, "Run the command again to compare with the current champion")

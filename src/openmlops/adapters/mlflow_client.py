@@ -41,7 +41,7 @@ def translating_errors(uri: str) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
-        problem = hide_password(f"MLflow at {uri} did not do what it was asked ({cause})", uri)
+        problem = hide_password(f"MLflow at {uri} failed to handle a request ({cause})", uri)
         kind = ServiceRefused if _is_refusal(error) else ServiceUnavailable
         raise kind(problem, "Check MLFLOW_TRACKING_URI and that the server runs") from None
 
@@ -89,13 +89,13 @@ def server_version(uri: str, user: str = "", password: str = "") -> str:
                 return response.text.strip()[:40]
             response = found
     except (requests.RequestException, ValueError) as error:
-        raise ServiceUnavailable(f"{where} did not answer ({type(error).__name__})", remedy) from None
+        raise ServiceUnavailable(f"{where} did not respond ({type(error).__name__})", remedy) from None
     if response.status_code == requests.codes.unauthorized:
         problem = f"{where} refused the credentials ({response.status_code})"
         raise ServiceUnavailable(
             problem, "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of one of its users"
         )
     if response.status_code == requests.codes.forbidden:
-        problem = f"{where} refused to answer under this name ({response.status_code})"
+        problem = f"{where} rejected this host name ({response.status_code})"
         raise ServiceUnavailable(problem, "Start it with this host among its --allowed-hosts, or give the user permissions")
-    raise ServiceUnavailable(f"{where} answered with {response.status_code}, as no MLflow server does", remedy)
+    raise ServiceUnavailable(f"{where} returned {response.status_code}, so it is not an MLflow server", remedy)

@@ -86,7 +86,7 @@ class Tables:
             with closing(sqlite3.connect(place, uri=True, timeout=BUSY_SECONDS)) as connection:
                 return connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            problem = f"MLflow at {EMBEDDED}{self._path} did not do what it was asked ({error})"
+            problem = f"MLflow at {EMBEDDED}{self._path} failed to handle a request ({error})"
             raise ServiceUnavailable(problem, "Check MLFLOW_TRACKING_URI") from error
 
 

@@ -33,7 +33,7 @@ def bucket_name(text: str) -> str:
     """`text`, if it is a valid bucket name. Raises SettingsError, also for an ARN, which boto3 would send to another server."""
     if not _BUCKET.fullmatch(text):
         remedy = "Set MINIO_BUCKET to 3 to 63 lower-case letters, digits, dots and hyphens"
-        raise SettingsError(f"MINIO_BUCKET has the value '{text[:80]}', which cannot be the name of a bucket", remedy)
+        raise SettingsError(f"MINIO_BUCKET has the value '{text[:80]}', which is not a valid bucket name", remedy)
     return text
 
 
@@ -76,7 +76,7 @@ def _checked(key: str) -> str:
 
 def _seal(path: Path, sha256: str) -> None:
     if sha256_of(path) != sha256:
-        raise DataCorrupt(f"{path} has another content than recorded (SHA-256)", "Pull the data set again")
+        raise DataCorrupt(f"{path} differs from its recorded content (SHA-256)", "Pull the data set again")
 
 
 def _absent(uri: str) -> DataError:
@@ -104,7 +104,7 @@ class FolderStore:
             with replacing(target) as beside:
                 shutil.copyfile(path, beside)
         except OSError as error:
-            raise ServiceUnavailable(f"The object {target} cannot be stored ({error.strerror})", "Make room for it") from error
+            raise ServiceUnavailable(f"The object {target} cannot be stored ({error.strerror})", "Free disk space") from error
         return True
 
     def get_file(self, key: str, path: Path) -> Path:
@@ -172,7 +172,7 @@ class S3Store:
             with self._speaking() as client:
                 client.download_file(self.bucket, key, str(beside))
             if sha256_of(beside) != self._recorded(key):
-                raise DataCorrupt(f"{self.uri(key)} is not what was sent (SHA-256)", "Upload the data set again")
+                raise DataCorrupt(f"{self.uri(key)} differs from what was sent (SHA-256)", "Upload the data set again")
         return path
 
     def size(self, key: str) -> int | None:
@@ -256,13 +256,13 @@ class S3Store:
             raise self._refused(where, _status(error), error.response.get("Error", {}).get("Code", "?")) from None
         except (BotoCoreError, Boto3Error, ValueError) as error:
             remedy = "Start it, or correct MINIO_ENDPOINT_URL (http://host:port)"
-            raise ServiceUnavailable(f"{where} did not answer ({type(error).__name__})", remedy) from None
+            raise ServiceUnavailable(f"{where} did not respond ({type(error).__name__})", remedy) from None
 
     def _refused(self, where: str, status: int, code: str) -> ServiceUnavailable:
         if status in (401, 403):
             return ServiceRefused(f"{where} refused the access ({code})", "Correct MINIO_ACCESS_KEY and MINIO_SECRET_KEY")
         remedy = "See the server's log, or correct MINIO_ENDPOINT_URL and MINIO_BUCKET"
-        return ServiceUnavailable(f"{where} answered with the error {status} ({code})", remedy)
+        return ServiceUnavailable(f"{where} returned the error {status} ({code})", remedy)
 
 
 def _has_bucket(client: "S3Client", bucket: str) -> bool:

@@ -49,7 +49,7 @@ class OnnxModel:
         """uint8 (n, height, width, 3), `batch` at a time -> the outputs by name, n rows each. Raises DataError."""
         if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
             expected = f"uint8 (n, {', '.join(map(str, self.image_shape))})"
-            raise DataError(f"The model was given {images.dtype} {images.shape}", f"Give it images as {expected}")
+            raise DataError(f"The model received {images.dtype} {images.shape}", f"Pass images as {expected}")
         parts = [self._run(images[start : start + batch]) for start in range(0, max(len(images), 1), batch)]
         return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
 

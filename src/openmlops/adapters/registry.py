@@ -91,7 +91,7 @@ class Registry:
         aliases = self._aliases(name)
         if which not in aliases:
             known = ", ".join(aliases) or "none"
-            remedy = f"Use a version's number, or an alias it has ({known}); `openmlops models` lists them"
+            remedy = f"Use a version number or an existing alias ({known}); `openmlops models` lists them"
             raise ModelNotFound(f"The model '{name}' has no alias '{which[:80]}'", remedy)
         return self.version(name, aliases[which])
 
@@ -141,9 +141,7 @@ class Registry:
         source = str(self._version(ref.name, ref.version).source)
         files = _files(ref.run_id, ref.sha256)
         if source != files and source != self._source(ref.run_id, ref.sha256):
-            problem = (
-                f"The registry's row of {ref.uri} leads to {source[-200:]}, which is not where run {ref.run_id} put its files"
-            )
+            problem = f"The registry entry of {ref.uri} points to {source[-200:]}, not to the files of run {ref.run_id}"
             raise RegistryError(problem, "Restore MLflow's database from a backup; until then this version is not used")
         return self._copy(files, ref.sha256)
 
@@ -209,8 +207,8 @@ class Registry:
 
     def _require_test_metrics(self, run_id: str) -> None:
         if not any(metric.startswith(TEST_METRIC) for metric in self.run_metrics(run_id)):
-            problem = f"The run '{run_id}' has no metric of the test split ({TEST_METRIC}...)"
-            raise RegistryError(problem, "Evaluate the model before it is registered")
+            problem = f"The run '{run_id}' has no test metric ({TEST_METRIC}...)"
+            raise RegistryError(problem, "Evaluate the model before registering it")
 
 
 def _files(run_id: str, sha256: str) -> str:
@@ -270,7 +268,7 @@ def _sealed(folder: Path) -> str:
     except DataCorrupt as error:
         raise ModelCorrupt(error.problem, "Export the model again") from error
     if damage := _damage(folder, sha256):
-        raise ModelCorrupt(f"{folder} is not as its manifest says: {damage}", "Export the model again")
+        raise ModelCorrupt(f"{folder} does not match its manifest: {damage}", "Export the model again")
     return sha256
 
 
@@ -281,7 +279,7 @@ def _damage(folder: Path, sha256: str) -> str:
     except DataCorrupt:
         return f"{MANIFEST} is missing or unreadable"
     if manifest.fingerprint != sha256:
-        return f"{MANIFEST} is not the one that was registered"
+        return f"{MANIFEST} differs from the registered one"
     return "; ".join(manifest.differences(folder))
 
 

@@ -249,7 +249,7 @@ class Tracking:
 def _experiment_name(text: str) -> str:
     """`text`, if it is a valid name of an experiment and its artifact folder. Raises SettingsError."""
     if not text.isprintable() or len(text.encode()) > MOST_NAME_BYTES:
-        problem = f"MLFLOW_EXPERIMENT_NAME has the value '{text[:80]}', which cannot be the name of an experiment"
+        problem = f"MLFLOW_EXPERIMENT_NAME has the value '{text[:80]}', which is not a valid experiment name"
         raise SettingsError(problem, f"Use at most {MOST_NAME_BYTES} bytes without control characters")
     return text
 

@@ -27,9 +27,11 @@ def post(url: str, content: Mapping[str, Any], allowed_hosts: Sequence[str]) -> 
         with requests.Session() as session:
             response = session.send(request, timeout=SECONDS, allow_redirects=False)
     except (requests.RequestException, ValueError) as error:
-        raise NotificationError(f"{host} did not take the notification ({type(error).__name__})", "Check the webhook") from None
+        raise NotificationError(
+            f"{host} did not accept the notification ({type(error).__name__})", "Check the webhook"
+        ) from None
     if not 200 <= response.status_code < 300:
-        raise NotificationError(f"{host} answered the notification with {response.status_code}", "Check the webhook")
+        raise NotificationError(f"{host} responded to the notification with {response.status_code}", "Check the webhook")
 
 
 def _prepared(url: str, content: Mapping[str, Any]) -> requests.PreparedRequest:
@@ -50,10 +52,10 @@ def _allowed(url: str, allowed_hosts: Sequence[str]) -> str:
     if not host or parts.scheme not in ("http", "https"):
         raise _no_url()
     if host not in {allowed.lower() for allowed in allowed_hosts}:
-        problem = f"NOTIFY_WEBHOOK_URL names the host {host}, which NOTIFY_ALLOWED_HOSTS does not"
-        raise NotificationError(problem, f"Add {host} there if it is the one you mean")
+        problem = f"NOTIFY_WEBHOOK_URL names the host {host}, which is not in NOTIFY_ALLOWED_HOSTS"
+        raise NotificationError(problem, f"Add {host} to NOTIFY_ALLOWED_HOSTS if it is correct")
     return host
 
 
 def _no_url() -> NotificationError:
-    return NotificationError("NOTIFY_WEBHOOK_URL is no http or https URL (value hidden)", "Correct it, or leave it empty")
+    return NotificationError("NOTIFY_WEBHOOK_URL is not an http or https URL (value hidden)", "Correct it, or leave it empty")

@@ -15,9 +15,9 @@ def version_of(url: str) -> str:
         response.raise_for_status()
         return str(response.json()["version"])
     except requests.RequestException as error:
-        raise ServiceUnavailable(f"The ZenML server {url} did not answer ({type(error).__name__})", REMEDY) from None
+        raise ServiceUnavailable(f"The ZenML server {url} did not respond ({type(error).__name__})", REMEDY) from None
     except (ValueError, KeyError, TypeError):
-        raise ServiceUnavailable(f"What answers at {url} is no ZenML server", REMEDY) from None
+        raise ServiceUnavailable(f"{url} is not a ZenML server", REMEDY) from None
 
 
 def log_in(url: str, user: str, password: str, api_key: str = "") -> None:
@@ -27,6 +27,6 @@ def log_in(url: str, user: str, password: str, api_key: str = "") -> None:
     try:
         response = requests.post(f"{url.rstrip('/')}/api/v1/login", data=form, timeout=SECONDS)
     except requests.RequestException as error:
-        raise ServiceUnavailable(f"The ZenML server {url} did not answer ({type(error).__name__})", REMEDY) from None
+        raise ServiceUnavailable(f"The ZenML server {url} did not respond ({type(error).__name__})", REMEDY) from None
     if not response.ok:
         raise ServiceUnavailable(f"The ZenML server {url} refused the login ({response.status_code})", f"Correct {names}")

@@ -88,15 +88,15 @@ def _reads(module: Module, function: Function) -> Iterator[tuple[ast.AST, str, b
     for call in inside(function, ast.Call):
         name = last_name(call.func)
         if LATEST.search(name) and not name.startswith(("set_", "update_", "delete_")):
-            yield call, f"asks for the newest model or data ({name})", True
+            yield call, f"requests the latest model or data ({name})", True
         for part in [*call.args, *(given.value for given in call.keywords)]:
             text = _text(module, part)
             if LATEST_TEXT.search(text) and not name.startswith(("set_", "transition_", "update_", "delete_", "log", "print")):
-                yield call, f"asks for '{text}'", True
+                yield call, f"requests '{text}'", True
         if name in OUTSIDE and "date" in module.name(call.func).lower() and _counts(module, call):
             yield call, "reads the clock", False
         elif name in FETCHES or module.name(call.func) in ("requests.get", "httpx.get"):
-            yield call, f"fetches from outside ({name})", False
+            yield call, f"reads from an external service ({name})", False
         elif any(_text(module, inner) == "dvc" for inner in inside(call, ast.Constant)):
             yield call, "pulls data with DVC", False
 
@@ -116,9 +116,9 @@ def _text(module: Module, node: ast.expr) -> str:
 RULE = Rule(
     name="cached-step",
     defect=4,
-    seen="a ZenML step, not set to `enable_cache=False`, that asks for the latest model or data, the clock or another service",
-    means="After its first run the step answers from the cache: the old model is watched, the old data are read, for ever",
-    remedy="Set enable_cache=False on the step, or hand it the version as an input",
+    seen="a ZenML step, not set to `enable_cache=False`, that reads the latest model or data, the clock or another service",
+    means="After its first run the step returns cached results: the old model and the old data are used forever",
+    remedy="Set enable_cache=False on the step, or pass the version as an input",
     subject="no ZenML step",
     applies=lambda project: any(True for module in project.modules for _ in decorators(module, "step")),
     look=look,

@@ -80,7 +80,7 @@ def unread(project: Project) -> Iterator[Hit]:
             certainty: Certainty = (
                 "sure" if dropped and TRAINER.search(command) and not NO_TRAINER.search(command) and kind != "Popen" else "look"
             )
-            yield Hit(module.path, module.line(call), certainty, f"nobody reads how '{command[:60]}' ended")
+            yield Hit(module.path, module.line(call), certainty, f"the exit code of '{command[:60]}' is not checked")
     yield from _forgiven_trainings(project)
 
 
@@ -89,7 +89,7 @@ def _forgiven_trainings(project: Project) -> Iterator[Hit]:
     for path, command in _shell(project):
         named = re.search(r"\b(train|retrain|evaluate)", command.text)
         if named and (command.forgiven or re.search(rf"\b(train|retrain|evaluate)\w*\b[^|&;]*{FORGIVEN}", command.text)):
-            yield Hit(path, command.line, "sure", f"'{command.text[:60]}' succeeds whether it did or not")
+            yield Hit(path, command.line, "sure", f"'{command.text[:60]}' always counts as successful")
 
 
 def ignored(project: Project) -> Iterator[Hit]:
@@ -98,10 +98,10 @@ def ignored(project: Project) -> Iterator[Hit]:
         yield from _ignored_in_python(module)
         for line, text in module.shell.items():
             if PULL.search(text):
-                yield Hit(module.path, line, "look", f"a notebook goes on when '{text.strip()[:60]}' fails")
+                yield Hit(module.path, line, "look", f"the notebook continues when '{text.strip()[:60]}' fails")
     for path, command in _shell(project):
         if PULL.search(command.text) and (command.forgiven or re.search(rf"{PULL.pattern}[^|&;]*{FORGIVEN}", command.text)):
-            yield Hit(path, command.line, "sure", f"'{command.text[:60]}' succeeds whether it did or not")
+            yield Hit(path, command.line, "sure", f"'{command.text[:60]}' always counts as successful")
     yield from _continues_after_pull(project)
 
 
@@ -112,13 +112,13 @@ def _ignored_in_python(module: Module) -> Iterator[Hit]:
             continue
         if _unread(module, call, kind):
             certainty: Certainty = "look" if keyword(call, "check") is not None else "sure"
-            yield Hit(module.path, module.line(call), certainty, f"nobody reads how '{command[:60]}' ended")
+            yield Hit(module.path, module.line(call), certainty, f"the exit code of '{command[:60]}' is not checked")
         elif (handler := _forgiving(module, call)) is not None:
-            yield Hit(module.path, module.line(handler), "sure", f"the failure of '{command[:60]}' is passed over")
+            yield Hit(module.path, module.line(handler), "sure", f"a failure of '{command[:60]}' is ignored")
     for call in module.calls("pull", "fetch"):
         made = module.value(call.func.value) if isinstance(call.func, ast.Attribute) else call
         if isinstance(made, ast.Call) and module.name(made.func).startswith("dvc.") and (handler := _forgiving(module, call)):
-            yield Hit(module.path, module.line(handler), "sure", "the failure of DVC's pull is passed over")
+            yield Hit(module.path, module.line(handler), "sure", "a failure of the DVC pull is ignored")
 
 
 def _forgiving(module: Module, call: ast.Call) -> ast.ExceptHandler | None:
@@ -154,11 +154,14 @@ def _continues_after_pull(project: Project) -> Iterator[Hit]:
         for command in lines[:-1]:
             if re.match(PULL, command.text) and not re.search(r"\|\||&&|\bif\b", command.text):
                 yield Hit(
-                    text.path, command.line, "look", f"the script goes on when '{command.text[:60]}' fails: it has no `set -e`"
+                    text.path,
+                    command.line,
+                    "look",
+                    f"the script continues when '{command.text[:60]}' fails: it has no `set -e`",
                 )
     for path, command in _runs(project):
         if re.search(rf"{PULL.pattern}[^|&;]*;\s*\S", command.text) and not re.search(r"\bset\s+-\w*e", command.text):
-            yield Hit(path, command.line, "sure", f"'{command.text[:60]}' goes on after the pull whatever came of it")
+            yield Hit(path, command.line, "sure", f"'{command.text[:60]}' continues even if the pull failed")
 
 
 def _runs(project: Project) -> Iterator[tuple[str, Command]]:
@@ -193,10 +196,10 @@ def _pulls(project: Project) -> bool:
 UNREAD = Rule(
     name="unread-exit-code",
     defect=7,
-    seen="`subprocess.run`, `call`, `Popen` or `os.system` whose result is dropped without `check=True`; `train.py || true`",
-    means="A training that crashed looks like one that ended well, and what it left behind is used",
-    remedy="Give check=True, or read the return code and raise",
-    subject="nothing that starts another program",
+    seen="`subprocess.run`, `call`, `Popen` or `os.system` whose result is ignored without `check=True`; `train.py || true`",
+    means="A crashed training looks successful, and its leftovers are used",
+    remedy="Pass check=True, or check the return code and raise",
+    subject="no code that starts another program",
     applies=lambda project: (
         any(True for module in project.modules for _ in _starts(module)) or any(True for _ in _shell(project))
     ),
@@ -205,9 +208,9 @@ UNREAD = Rule(
 IGNORED = Rule(
     name="ignored-pull",
     defect=8,
-    seen="`dvc pull` with `|| true`, with `-` or `;` around it, under an `except` that passes, or with its exit code unread",
-    means="The training goes on with the data that happen to be there: old ones, half of them, or none",
-    remedy="Let the pull's failure end what needs the data, and compare what came with the recorded hashes",
+    seen="`dvc pull` with `|| true`, with `-` or `;` around it, under an `except` that passes, or with its exit code unchecked",
+    means="Training continues with whatever data is present: stale, partial or none",
+    remedy="Stop when the pull fails, and verify the pulled data against the recorded hashes",
     subject="no call of DVC",
     applies=_pulls,
     look=ignored,

@@ -10,23 +10,23 @@ if TYPE_CHECKING:
     from openmlops.adoption.project import Project
 
 Certainty = Literal["sure", "look"]
-"""sure: the text itself is the defect. look: it is one unless something says otherwise that only a person can see"""
+"""sure: the text itself is the defect. look: a possible defect that a person has to review"""
 
 DEFECTS = {
-    1: "reference and current cut from one batch",
-    2: "a flag that forces the verdict",
-    3: "trained on normalised pixels, watched on raw ones",
-    4: "a cached step that reads what changes",
-    5: "whatever was trained last goes live",
-    6: "a registered version whose run has no metrics",
-    7: "a program whose exit code nobody reads",
+    1: "reference and current data taken from one batch",
+    2: "a flag that forces the drift result",
+    3: "trained on normalised pixels, monitored on raw ones",
+    4: "a cached step with changing inputs",
+    5: "the latest model goes live without a gate",
+    6: "a registered version without metrics",
+    7: "an exit code that is never checked",
     8: "a data pull whose failure is ignored",
-    9: "metric names that MLflow refuses",
-    10: "the best of a grid, chosen on the split that is reported",
-    11: "a README that the files contradict",
+    9: "metric names that MLflow rejects",
+    10: "model selection on the reported test split",
+    11: "a README that contradicts the project's files",
     12: "default passwords, open ports",
-    13: "an error that becomes 'no drift'",
-    14: "made-up metrics",
+    13: "an error reported as 'no drift'",
+    14: "fabricated metrics",
 }
 
 

@@ -53,7 +53,7 @@ def refused(project: Project) -> Iterator[Hit]:
     for module in project.modules:
         for call, name, _ in logged(module):
             if wrong := _wrong(module, name):
-                yield Hit(module.path, module.line(name if wrong[1] else call), "sure", f"MLflow refuses '{wrong[0]}'")
+                yield Hit(module.path, module.line(name if wrong[1] else call), "sure", f"MLflow rejects '{wrong[0]}'")
         yield from _raw_ultralytics(module)
 
 
@@ -77,7 +77,7 @@ def _raw_ultralytics(module: Module) -> Iterator[Hit]:
                 module.path,
                 module.line(call),
                 "sure",
-                "MLflow refuses the keys of Ultralytics' results_dict, such as 'metrics/mAP50(B)'",
+                "MLflow rejects the keys of Ultralytics' results_dict, such as 'metrics/mAP50(B)'",
             )
     for loop in module.every(ast.For):
         if "results_dict" not in words(loop.iter) or CLEANS.search(" ".join(words(node) for node in loop.body)):
@@ -88,7 +88,7 @@ def _raw_ultralytics(module: Module) -> Iterator[Hit]:
                     module.path,
                     module.line(call),
                     "sure",
-                    "MLflow refuses the keys of Ultralytics' results_dict, such as 'metrics/mAP50(B)'",
+                    "MLflow rejects the keys of Ultralytics' results_dict, such as 'metrics/mAP50(B)'",
                 )
 
 
@@ -116,9 +116,9 @@ def _logged_values(module: Module) -> Iterator[Hit]:
             continue
         found, key = module.value(value), _shown(module, name)
         if isinstance(found, ast.Call) and _is_random(module, found):
-            yield Hit(module.path, module.line(call), "sure", f"{key} is logged from a random generator")
+            yield Hit(module.path, module.line(call), "sure", f"{key} is logged from a random number generator")
         elif isinstance(value, ast.Constant) and isinstance(value.value, float) and METRIC.search(key.strip("'")):
-            yield Hit(module.path, module.line(value), "sure", f"{key} is logged as {value.value}, which nothing measured")
+            yield Hit(module.path, module.line(value), "sure", f"{key} is logged as {value.value}, a constant")
 
 
 def _is_random(module: Module, call: ast.Call) -> bool:
@@ -145,7 +145,7 @@ def _defaults(module: Module) -> Iterator[Hit]:
         if not number and not _counts(module, call):
             continue
         certainty: Certainty = "sure" if 0 < number < 1 else "look"
-        yield Hit(module.path, module.line(call), certainty, f"where '{name}' is missing it becomes {number}")
+        yield Hit(module.path, module.line(call), certainty, f"'{name}' defaults to {number} if it is missing")
 
 
 def _counts(module: Module, call: ast.Call) -> bool:
@@ -198,7 +198,7 @@ def _instead(module: Module, node: ast.AST) -> str:
                 and not isinstance(child, ast.If)
                 and re.search(r" in |is not None|exists", ast.unparse(up.test))
             ):
-                return "where there is none"
+                return "when it is missing"
         if isinstance(up, ast.FunctionDef | ast.AsyncFunctionDef):
             return ""
         child = up
@@ -217,10 +217,10 @@ def _logs(project: Project) -> bool:
 REFUSED = Rule(
     name="refused-metric-name",
     defect=9,
-    seen="a name given to `log_metric` or `log_metrics` with other characters than letters, digits, `_ - . : /` and blanks; "
+    seen="a name given to `log_metric` or `log_metrics` with characters other than letters, digits, `_ - . : /` and spaces; "
     "the keys of Ultralytics' `results_dict` unchanged",
-    means="The call raises at the end of the training, or, where that is caught, the metric is lost",
-    remedy="Write the name without them, such as mAP50 for mAP@0.5(B)",
+    means="The call raises at the end of training, or, if the error is caught, the metric is lost",
+    remedy="Use a name without them, such as mAP50 for mAP@0.5(B)",
     subject="no metric logged to MLflow",
     applies=_logs,
     look=refused,
@@ -228,9 +228,9 @@ REFUSED = Rule(
 MADE_UP = Rule(
     name="made-up-metric",
     defect=14,
-    seen="a metric that is random, a constant, or, where the real one is missing, a default: `metrics.get('accuracy', 0.9)`",
-    means="A number that nobody measured is recorded, compared and believed",
-    remedy="Let a missing metric be an error, or leave it out",
+    seen="a metric that is random, constant, or a default in place of a missing value: `metrics.get('accuracy', 0.9)`",
+    means="A number that was never measured is recorded, compared and trusted",
+    remedy="Treat a missing metric as an error, or omit it",
     subject="no metric",
     applies=lambda project: (
         any(METRIC.search(name.id) for module in project.modules for name in module.every(ast.Name)) or _logs(project)

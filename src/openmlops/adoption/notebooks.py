@@ -11,7 +11,7 @@ def read_notebook(path: str, content: str) -> Module:
     """The code cells as one module; lines for the shell and magics taken out. Raises what `read_module` raises."""
     found = json.loads(content)
     if not isinstance(found, dict) or not isinstance(found.get("cells"), list):
-        raise ValueError(f"{path} is no notebook")
+        raise ValueError(f"{path} is not a notebook")
     lines = [line for cell in found["cells"] for line in _cell(cell)]
     places = _places(content, lines)
     bare = [re.sub(r"^(\s*)[!%?].*|^(\s*)(\w+ *= *)[!%].*", r"\1\2pass", line.rstrip("\n")) for line in lines]

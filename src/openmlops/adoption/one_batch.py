@@ -23,7 +23,7 @@ CUT_TEXTS = {
     "whole": "reference and current are the same data",
     "slice": "reference and current are slices of '{}'",
     "split": "reference and current are a random split of '{}'",
-    "draw": "reference and current are both drawn from '{}'",
+    "draw": "reference and current are both sampled from '{}'",
 }
 
 
@@ -203,9 +203,9 @@ def _writes_into(target: ast.expr, node: ast.stmt, name: str) -> bool:
 RULE = Rule(
     name="one-batch",
     defect=1,
-    seen="both sides of a drift check lead back to one frame, batch or loader: slices, a random split, two draws",
-    means="A change shifts both sides alike, so that the check finds no drift whatever happens",
-    remedy="Keep a reference of its validation data with each model version, and take current from production",
+    seen="both sides of a drift check come from one frame, batch or loader: slices, a random split, two samples",
+    means="A change affects both sides equally, so the check never detects drift",
+    remedy="Store a reference of the validation data with each model version, and use production data as current",
     subject="no drift check that compares two samples",
     applies=lambda project: any(True for module in project.modules for _ in drift_checks(module)),
     look=look,

@@ -70,9 +70,9 @@ def weak(variable: Variable) -> str:
     """What is wrong with a variable's value; empty where nothing is."""
     value = default(variable.value).strip()
     if variable.name in OPEN and value.lower() in ("yes", "true", "1"):
-        return f"{variable.name} lets everybody in"
+        return f"{variable.name} disables authentication"
     if variable.name == "POSTGRES_HOST_AUTH_METHOD" and value == "trust":
-        return "POSTGRES_HOST_AUTH_METHOD=trust lets everybody in"
+        return "POSTGRES_HOST_AUTH_METHOD=trust disables authentication"
     if match := URL.search(value):
         return f"the URL in {variable.name} has the default password '{match[2]}'" if is_known(match[2], match[1]) else ""
     if SECRET.search(variable.name) and not NAMES_ONE.search(variable.name) and value.lower() in KNOWN:
@@ -130,17 +130,17 @@ def ports(project: Project) -> Iterator[Hit]:
                     service.path,
                     port.line,
                     "sure" if store else "look",
-                    f"port {port.port} of '{service.name}' is published on every interface",
+                    f"port {port.port} of '{service.name}' is published on all interfaces",
                 )
 
 
 DEFAULT = Rule(
     name="default-password",
     defect=12,
-    seen="minioadmin, postgres/postgres, admin/admin and their like in YAML, dotenv files, images, URLs and defaults in code",
-    means="Whoever can reach the service can read and replace the data and the models",
-    remedy="Make a password for each installation, keep it out of the repository, and let the start fail without it",
-    subject="no file that sets an environment",
+    seen="minioadmin, postgres/postgres, admin/admin and similar defaults in YAML, dotenv files, images, URLs and code",
+    means="Anyone who can reach the service can read and replace data and models",
+    remedy="Generate a password per installation, keep it out of the repository, and refuse to start without it",
+    subject="no file that sets environment variables",
     applies=lambda project: (
         bool(project.yaml or project.modules) or any(text.name.startswith(".env") for text in project.texts)
     ),
@@ -149,9 +149,9 @@ DEFAULT = Rule(
 PORTS = Rule(
     name="open-port",
     defect=12,
-    seen="a port of a compose file with no address before it, or 0.0.0.0; sure for databases, object stores, MLflow, ZenML",
-    means="Every machine that reaches this one reaches the service, past its firewall: Docker opens that by itself",
-    remedy="Publish it as 127.0.0.1:PORT:PORT, or not at all: services of one compose file reach each other without",
+    seen="a compose port with no host address, or 0.0.0.0; sure for databases, object stores, MLflow, ZenML",
+    means="Every machine that can reach the host can reach the service: Docker bypasses the host's firewall",
+    remedy="Publish it as 127.0.0.1:PORT:PORT, or not at all: services of one compose file need no published ports",
     subject="no compose file",
     applies=lambda project: any(True for _ in services(project)),
     look=ports,

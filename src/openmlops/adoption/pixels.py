@@ -104,7 +104,7 @@ def look(project: Project) -> Iterator[Hit]:
             chain.module.path,
             chain.module.line(chain.node),
             certainty,
-            f"pixels are {how} here, and as {where} says in training",
+            f"pixels are {how} here, unlike in training ({where})",
         )
 
 
@@ -130,10 +130,10 @@ def _first_layer(project: Project) -> bool:
 RULE = Rule(
     name="other-pixels",
     defect=3,
-    seen="`Normalize` among the transforms of training, and none, or another, among those of monitoring, serving or evaluation",
-    means="The model is shown other pixels than it learned from: its accuracy and every feature of it are off",
-    remedy="Make normalisation the model's first layer, or import one transform in both places",
-    subject="no chain of image transforms for training and another for anything else",
+    seen="`Normalize` in the training transforms, and none, or a different one, in those of monitoring, serving or evaluation",
+    means="The model receives different pixels than in training: its accuracy and all its features are affected",
+    remedy="Make normalisation the model's first layer, or import the same transform in both places",
+    subject="no image transforms for both training and another use",
     applies=lambda project: len({chain.use for chain in chains(project)} - {""}) > 1,
     look=look,
 )

@@ -33,7 +33,7 @@ def yaml_documents(path: str, content: str) -> list[Any]:
     try:
         return [node for node in yaml.compose_all(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if node]
     except (yaml.YAMLError, TypeError) as error:
-        raise ValueError(f"{path} is no YAML") from error
+        raise ValueError(f"{path} is not YAML") from error
 
 
 def fields(node: Any) -> dict[str, Any]:

@@ -130,11 +130,11 @@ def is_test(path: str) -> bool:
 def read_project(root: Path) -> Project:
     """Every text below the folder `root`. Raises DataError if it is none, or holds too many."""
     if not root.is_dir():
-        raise DataError(f"There is no folder {root}", "Name the folder of a project")
+        raise DataError(f"There is no folder {root}", "Pass the folder of a project")
     project = Project(root)
     for path in _files(project, root):
         if len(project.texts) >= MAX_FILES:
-            raise DataError(f"{root} holds more than {MAX_FILES:,} files to read", "Name one project in it")
+            raise DataError(f"{root} has more than {MAX_FILES:,} files to read", "Pass a single project inside it")
         _read(project, path)
     return project
 

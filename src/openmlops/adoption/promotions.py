@@ -61,7 +61,7 @@ def ungated(project: Project) -> Iterator[Hit]:
                 module.path,
                 module.line(call),
                 "sure" if sure else "look",
-                f"a version is made {what}, and nothing is compared before",
+                f"a version is made {what} without a comparison",
             )
 
 
@@ -143,14 +143,14 @@ def unmeasured(project: Project) -> Iterator[Hit]:
                     module.path,
                     module.line(call),
                     _by_itself(project),
-                    "a version is registered, and nothing in the project logs a metric",
+                    "a version is registered, but the project logs no metric",
                 )
             elif _own_run(module, call) and not _measures(module.scope(call), measured):
                 yield Hit(
                     module.path,
                     module.line(call),
                     "look",
-                    "a version is registered in a run of its own that logs no metric here",
+                    "a version is registered in a separate run that logs no metric",
                 )
 
 
@@ -187,9 +187,9 @@ def _measures(scope: ast.AST, measured: set[str]) -> bool:
 UNGATED = Rule(
     name="ungated-promotion",
     defect=5,
-    seen="an alias or stage such as `champion` or `Production` that is set under no condition",
-    means="Whatever was trained last goes live, better or not",
-    remedy="Compare it with the version that is live on the same data, and promote only if the comparison says so",
+    seen="an alias or stage such as `champion` or `Production` that is set unconditionally",
+    means="The latest model goes live, whether it is better or not",
+    remedy="Compare it with the live version on the same data, and promote it only if it is better",
     subject="no promotion by alias or stage",
     applies=lambda project: any(True for module in project.modules for _ in promotions(module)),
     look=ungated,
@@ -198,8 +198,8 @@ UNMEASURED = Rule(
     name="unmeasured-version",
     defect=6,
     seen="`register_model`, or `registered_model_name`, where the run, or the whole project, logs no metric",
-    means="Nobody can say later how good the version was, nor compare the next one with it",
-    remedy="Log the evaluation's metrics in the run that the version comes from, before it is registered",
+    means="The quality of the version is unknown, and later versions cannot be compared with it",
+    remedy="Log the evaluation metrics in the run of the version before registering it",
     subject="no registration of a model in MLflow",
     applies=lambda project: any(True for module in project.modules for _ in registrations(module)),
     look=unmeasured,

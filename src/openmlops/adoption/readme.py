@@ -85,7 +85,7 @@ def _versions(project: Project, readme: Text) -> Iterator[Hit]:
             specifier, path = allowed[package]
             if not _can_be(specifier, version):
                 exact = "==" in mark or package == "python"
-                says = f"{name} {version} is named here, and {path} asks for {name}{specifier}"
+                says = f"{name} {version} is stated here, but {path} requires {name}{specifier}"
                 yield Hit(readme.path, number, "sure" if exact and not NEGATION.search(line) else "look", says)
 
 
@@ -112,7 +112,7 @@ def _ports(project: Project, readme: Text) -> Iterator[Hit]:
                 (service for service in published.values() if re.search(rf"\b{re.escape(service.name)}\b", line, re.I)), None
             )
             others = ", ".join(sorted(one for one, service in published.items() if meant in (None, service)))
-            says = f"port {port} is named here, and {next(iter(published.values())).path} publishes {others}"
+            says = f"port {port} is stated here, but {next(iter(published.values())).path} publishes {others}"
             yield Hit(readme.path, number, "sure" if meant else "look", says)
 
 
@@ -128,7 +128,7 @@ def _databases(project: Project, readme: Text) -> Iterator[Hit]:
             continue
         for number, line in enumerate(readme.lines, 1):
             if pattern.search(line):
-                says = f"{name} is named here, and the compose file runs {', '.join(sorted(images))}"
+                says = f"{name} is stated here, but the compose file runs {', '.join(sorted(images))}"
                 yield Hit(readme.path, number, "look" if NEGATION.search(line) else "sure", says)
                 break
 
@@ -144,7 +144,9 @@ def _targets(project: Project, readme: Text) -> Iterator[Hit]:
     for number, command in _commands(readme):
         for target in re.findall(r"^(?:\$ )?make ([a-z][\w-]*)\b(?!=)", command):
             if target not in targets:
-                yield Hit(readme.path, number, "sure", f"`make {target}` is named here, and {makefile.path} has no such target")
+                yield Hit(
+                    readme.path, number, "sure", f"`make {target}` is stated here, but {makefile.path} has no such target"
+                )
 
 
 def _commands(readme: Text) -> Iterator[tuple[int, str]]:
@@ -162,10 +164,10 @@ def _commands(readme: Text) -> Iterator[tuple[int, str]]:
 RULE = Rule(
     name="readme-contradicted",
     defect=11,
-    seen="a version, a port, a database or a make target in the README that requirements, compose file or Makefile contradict",
-    means="Who follows the README gets something else than it says, or an error",
-    remedy="Correct the one that is wrong, and let a test read the README",
-    subject="no README with requirements, a compose file or a Makefile beside it",
+    seen="a version, port, database or make target in the README that contradicts the requirements, compose file or Makefile",
+    means="Following the README gives a different result, or an error",
+    remedy="Correct whichever is wrong, and test the README",
+    subject="no README next to requirements, a compose file or a Makefile",
     applies=lambda project: (
         bool(readmes(project)) and bool(pins(project) or any(True for _ in services(project)) or any(project.named("makefile")))
     ),

@@ -52,12 +52,12 @@ def look(project: Project) -> Iterator[Hit]:
                     module.path,
                     module.line(score),
                     "sure",
-                    f"the best setting is chosen by '{ast.unparse(score)[:40]}', a score of the test split",
+                    f"the best setting is chosen by '{ast.unparse(score)[:40]}', a test score",
                 )
         for function in objectives(module):
             for node in inside(function, ast.Return):
                 if node.value is not None and _of_test(module, node.value):
-                    yield Hit(module.path, module.line(node), "sure", "the search maximises a score of the test split")
+                    yield Hit(module.path, module.line(node), "sure", "the search maximises a test score")
         yield from _epochs(module)
 
 
@@ -69,7 +69,7 @@ def _epochs(module: Module) -> Iterator[Hit]:
                 module.path,
                 module.line(score),
                 "look",
-                f"the best epoch is kept by '{ast.unparse(score)[:40]}', a score of the test split",
+                f"the best epoch is kept by '{ast.unparse(score)[:40]}', a test score",
             )
 
 
@@ -140,10 +140,10 @@ def _is_score(node: ast.expr) -> bool:
 RULE = Rule(
     name="chosen-on-test",
     defect=10,
-    seen="a loop over settings, or an Optuna objective, whose best is chosen by a score of the test split",
-    means="The published score is that of the luckiest run on those very images, not what new ones will give",
-    remedy="Choose on a validation split, and measure the chosen one once on the test split",
-    subject="no search over settings",
+    seen="a loop over hyperparameters, or an Optuna objective, that selects the best by a test score",
+    means="The reported score is optimistically biased: it belongs to the run that fits the test images best",
+    remedy="Select on a validation split, and evaluate the selected model once on the test split",
+    subject="no hyperparameter search",
     applies=lambda project: any(True for module in project.modules for _ in (*searches(module), *objectives(module))),
     look=look,
 )

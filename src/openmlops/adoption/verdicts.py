@@ -166,20 +166,20 @@ def _judges(project: Project) -> bool:
 FORCED = Rule(
     name="forced-verdict",
     defect=2,
-    seen="a verdict on drift that is set to yes under a switch named like a simulation, or or-ed with one",
-    means="The demonstration shows a switch, not a check that works",
-    remedy="Let the switch change the images before the model sees them, and measure the verdict as always",
-    subject="no verdict on drift",
+    seen="a drift result that a simulation flag sets to true, or that is or-ed with one",
+    means="The demonstration shows a flag, not a working check",
+    remedy="Let the flag corrupt the images before the model receives them, and compute the result as usual",
+    subject="no drift result",
     applies=_judges,
     look=forced,
 )
 SWALLOWED = Rule(
     name="error-as-no-drift",
     defect=13,
-    seen="an `except` that sets or returns 'no drift' or 0, or that passes over a verdict that was 'no' before",
+    seen="an `except` that sets or returns 'no drift' or 0, or that keeps an earlier 'no' result",
     means="A broken check looks like a healthy model",
-    remedy="Raise, or answer 'not measurable' as a third result that somebody is told of",
-    subject="no verdict on drift",
+    remedy="Raise, or return 'not measurable' as a third result that is reported",
+    subject="no drift result",
     applies=_judges,
     look=swallowed,
 )

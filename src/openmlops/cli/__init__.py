@@ -29,11 +29,11 @@ MODULES = {
 """module -> its commands"""
 
 PANELS = {
-    "Begin": ("init", "demo", "doctor", "settings"),
-    "Make a model": ("data", "train", "grid", "evaluate", "verify"),
-    "Decide what is live": ("models", "promote", "rollback", "history"),
-    "Serve and watch": ("serve", "traffic", "monitor", "cycle", "watch", "decisions", "why", "console"),
-    "On servers": ("stack",),
+    "Get started": ("init", "demo", "doctor", "settings"),
+    "Train and evaluate": ("data", "train", "grid", "evaluate", "verify"),
+    "Release": ("models", "promote", "rollback", "history"),
+    "Serve and monitor": ("serve", "traffic", "monitor", "cycle", "watch", "decisions", "why", "console"),
+    "Infrastructure": ("stack",),
 }
 """panel of each command in the help"""
 
@@ -73,7 +73,7 @@ def _app(*modules: str) -> typer.Typer:
     """The commands of these modules under `openmlops`."""
     made = typer.Typer(
         name="openmlops",
-        help="The closed loop for computer-vision models: data, training, gate, ledger.",
+        help="MLOps for computer vision: version data, train, gate, serve, monitor and retrain.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},

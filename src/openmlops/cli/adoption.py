@@ -26,14 +26,14 @@ def _report(report: Report) -> None:
     for _, group in groupby(report.findings, key=lambda one: (one.certainty, one.rule)):
         _print_rule(list(group))
     looks = len(report.findings) - report.defects
-    counts = f"{_count(report.defects, 'defect')}, {_count(looks, 'place')} to look at, {report.silenced} silenced"
+    counts = f"{_count(report.defects, 'defect')}, {_count(looks, 'place')} to review, {report.silenced} suppressed"
     say(f"{_count(report.files, 'file')} read: {counts}.")
     if report.unreadable:
         say(f"{_count(len(report.unreadable), 'file')} could not be read: {_names(report.unreadable)}.")
     if report.left_out:
-        say(f"Too large to be source, and left out: {_names(report.left_out)}.")
+        say(f"Skipped as too large to be source: {_names(report.left_out)}.")
     for missing in report.not_looked_for:
-        say(f"Not looked for: {DEFECTS[missing.defect]} ({missing.rule}), as {missing.why} was found.")
+        say(f"Not checked: {DEFECTS[missing.defect]} ({missing.rule}), because {missing.why} was found.")
 
 
 def _print_rule(findings: list[Finding]) -> None:

@@ -15,11 +15,11 @@ def add_to(app: typer.Typer) -> None:
 
 
 def console(
-    host: Annotated[str, typer.Option(help="Address to listen on; any but 127.0.0.1 needs API_TOKEN.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; anything but 127.0.0.1 requires API_TOKEN.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port.")] = 8080,
     use_case: UseCaseName = None,
 ) -> None:
-    """Show what the loop did and why, and let a person promote, roll back and take a turn; also at / of `openmlops serve`."""
+    """Start the web console: champion, decisions and drift; promote, roll back and run cycles. `serve` includes it at /."""
     from openmlops.console.app import create_app
     from openmlops.console.run import serve
     from openmlops.web.sockets import listening
@@ -28,5 +28,5 @@ def console(
     app = create_app(workspace, host)
     with listening(host, port) as bound:
         _ = workspace.engine  # migrate here: Alembic, which MLflow uses too, is not thread-safe
-        say(f"The console of {workspace.model_name} is at http://{host}:{bound.getsockname()[1]}. Stop with Ctrl-C.")
+        say(f"Console for {workspace.model_name}: http://{host}:{bound.getsockname()[1]}. Stop with Ctrl-C.")
         serve(app, bound)

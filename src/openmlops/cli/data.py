@@ -13,7 +13,7 @@ from openmlops.terminal import bar, say
 if TYPE_CHECKING:
     from openmlops.core.types import Value
 
-app = typer.Typer(help="The data set: get it, version it, check it.", no_args_is_help=True)
+app = typer.Typer(help="Get, version and check data sets.", no_args_is_help=True)
 
 
 def add_to(above: typer.Typer) -> None:
@@ -25,7 +25,7 @@ Name = Annotated[
     str | None,
     typer.Argument(
         metavar="[cifar10|person]",
-        help="Use case whose data is meant; default USE_CASE.",
+        help="Use case of the data set. Default: USE_CASE.",
         autocompletion=completion.use_cases,
     ),
 ]
@@ -33,7 +33,7 @@ Name = Annotated[
 
 @app.command(epilog="Example: openmlops data sample cifar10")
 def sample(name: Name = None, json: Json = False) -> None:
-    """Write a small data set in the official layout, offline, and version it."""
+    """Generate a small data set in the official layout, offline, and version it."""
     from openmlops.operations.data.datasets import make_sample
 
     _print(make_sample(Workspace.open(name)), json)
@@ -41,14 +41,14 @@ def sample(name: Name = None, json: Json = False) -> None:
 
 @app.command(name="tiny-person", epilog="Example: openmlops data tiny-person ~/datasets/coco128 --train 40")
 def tiny_person(
-    coco128: Annotated[Path, typer.Argument(metavar="COCO128_FOLDER", help="The unpacked COCO128.")],
-    train: Annotated[int, typer.Option(min=1, help="Images to train on.")] = 40,
-    validation: Annotated[int, typer.Option(min=1, help="Images that epochs and grids are chosen by.")] = 10,
-    test: Annotated[int, typer.Option(min=1, help="Images that results are reported on.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw; the same seed draws the same images.")] = 0,
+    coco128: Annotated[Path, typer.Argument(metavar="COCO128_FOLDER", help="Folder of the unpacked COCO128 archive.")],
+    train: Annotated[int, typer.Option(min=1, help="Number of training images.")] = 40,
+    validation: Annotated[int, typer.Option(min=1, help="Number of validation images, for model selection.")] = 10,
+    test: Annotated[int, typer.Option(min=1, help="Number of test images.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for sampling; the same seed selects the same images.")] = 0,
     json: Json = False,
 ) -> None:
-    """Draw a small data set of people from COCO128 (some 60 of its images show any), and version it for the use case person."""
+    """Sample a small data set from the COCO128 images that show people (about 60), and version it for the use case person."""
     from openmlops.operations.data.datasets import make_tiny_person
 
     _print(make_tiny_person(Workspace.open("person"), coco128, train, validation, test, seed), json)
@@ -58,17 +58,15 @@ def tiny_person(
 def fetch(
     name: Name = None,
     weights: Annotated[
-        bool, typer.Option("--weights", help="Not the data: the published weights that a training can start from.")
+        bool, typer.Option("--weights", help="Fetch the published pretrained weights instead of the data.")
     ] = False,
-    archive: Annotated[
-        Path | None, typer.Option(help="Archive that is on this machine already; nothing is downloaded.")
-    ] = None,
+    archive: Annotated[Path | None, typer.Option(help="Local copy of the archive; nothing is downloaded.")] = None,
     url: Annotated[
-        str | None, typer.Option(help="Mirror of the official archive; the checksum stays the official one.")
+        str | None, typer.Option(help="Mirror of the official archive; the official checksum still applies.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Download the official archive (goes on where it stopped), check its published checksum, and version it."""
+    """Download the official archive (resumable), verify its published checksum, and version it."""
     from openmlops.operations.data import datasets
 
     run = datasets.fetch_weights if weights else datasets.fetch
@@ -81,7 +79,7 @@ def fetch(
 def add(
     folder: Annotated[Path, typer.Argument(help="Folder in the layout of the use case.")], name: Name = None, json: Json = False
 ) -> None:
-    """Make FOLDER the new version of the data set, if it passes the checks."""
+    """Add FOLDER as the new version of the data set, if it passes the checks."""
     from openmlops.operations.data.datasets import add as run
 
     _print(run(Workspace.open(name), folder), json)
@@ -89,7 +87,7 @@ def add(
 
 @app.command(epilog="Example: openmlops data pull cifar10")
 def pull(name: Name = None, json: Json = False) -> None:
-    """Bring the recorded version from the DVC remote and check every file."""
+    """Pull the recorded version from the DVC remote and verify every file."""
     from openmlops.operations.data.datasets import ingest
 
     _print(ingest(Workspace.open(name)), json)
@@ -97,7 +95,7 @@ def pull(name: Name = None, json: Json = False) -> None:
 
 @app.command(epilog="Example: openmlops data status --json")
 def status(name: Name = None, json: Json = False) -> None:
-    """Say which version is here and whether its files are as recorded."""
+    """Show the local version and whether its files match the record."""
     from openmlops.operations.data.datasets import status as read
 
     _print(read(Workspace.open(name)), json)
@@ -105,7 +103,7 @@ def status(name: Name = None, json: Json = False) -> None:
 
 @app.command(epilog="Example: openmlops data check cifar10")
 def check(name: Name = None, json: Json = False) -> None:
-    """Look for everything that must not be trained on; exit code 1 when something blocks."""
+    """Check the data set for problems; exit code 1 if one blocks training."""
     from openmlops.operations.data.datasets import check as run
 
     report = run(Workspace.open(name))
@@ -115,8 +113,8 @@ def check(name: Name = None, json: Json = False) -> None:
         rows = [
             ("blocks" if p.blocking else "note", p.where, p.what, p.count, ", ".join(map(str, p.rows))) for p in report.problems
         ]
-        print_table("Problems", ("", "where", "what", "count", "first rows"), rows)
-        say("The data set passed." if report.passed else "The data set must not be trained on.")
+        print_table("Problems", ("severity", "where", "problem", "count", "first rows"), rows)
+        say("The data set passed the checks." if report.passed else "The data set did not pass: training is blocked.")
     if not report.passed:
         raise typer.Exit(1)
 
@@ -124,4 +122,4 @@ def check(name: Name = None, json: Json = False) -> None:
 def _print(value: "Value", json: bool) -> None:
     if json:
         return print_json(value)
-    return print_table("Data set", ("what", "value"), value.model_dump(mode="json").items())
+    return print_table("Data set", ("field", "value"), value.model_dump(mode="json").items())

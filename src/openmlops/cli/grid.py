@@ -17,16 +17,16 @@ def add_to(app: typer.Typer) -> None:
 
 def grid(
     use_case: UseCaseName = None,
-    epochs: Annotated[str | None, typer.Option(help="Passes over the training images, such as 3,5.")] = None,
-    imgsz: Annotated[str | None, typer.Option(help="Sides of the canvas in pixels, such as 320,416.")] = None,
-    batch_size: Annotated[str | None, typer.Option(help="Images a step.")] = None,
+    epochs: Annotated[str | None, typer.Option(help="Epochs, such as 3,5.")] = None,
+    imgsz: Annotated[str | None, typer.Option(help="Input sizes in pixels, such as 320,416.")] = None,
+    batch_size: Annotated[str | None, typer.Option(help="Batch sizes.")] = None,
     lr: Annotated[str | None, typer.Option(help="Peak learning rates.")] = None,
-    seed: Annotated[str | None, typer.Option(help="Seeds of weights, order and augmentation.")] = None,
+    seed: Annotated[str | None, typer.Option(help="Seeds for weight initialisation, data order and augmentation.")] = None,
     set_: Sets = None,
-    jobs: Annotated[int, typer.Option(min=1, max=64, help="Trainings at once; they share the cores.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Runs to train in parallel; they share the CPU cores.")] = 1,
     json: Json = False,
 ) -> None:
-    """Train every combination of the values given, select on validation, report on test, stage the best, ask the gate.
+    """Train every combination of the given values, select on validation, report on test, alias the best as staging, gate it.
 
     What ended well is not trained again when the same command is given again; what was killed goes on where it was.
     """
@@ -54,11 +54,13 @@ def _run(workspace: Workspace, grid: Any) -> Any:
 def _print(found: Any, use_case: str | None = None) -> None:
     from openmlops.operations.training.grid_report import cells, columns
 
-    print_table(f"{found.model.name}: {len(found.runs)} runs, {found.trained} trained now", columns(found.axes), cells(found))
-    for note in (*found.notes, f"The gate: {found.verdict.outcome}. {' '.join(found.verdict.reasons)}"):
+    print_table(
+        f"{found.model.name}: {len(found.runs)} runs, {found.trained} trained in this call", columns(found.axes), cells(found)
+    )
+    for note in (*found.notes, f"Gate: {found.verdict.outcome}. {' '.join(found.verdict.reasons)}"):
         say(f"- {note}".replace("[", "\\["))
     for run in found.runs:
         if run.reason:
             say(f"- failed: {run.reason}".replace("[", "\\["))
-    say(f"The table is in {found.table} and on the run {found.parent}.")
+    say(f"Table: {found.table}, and MLflow run {found.parent}.")
     say(f"Next: openmlops evaluate {found.model.name}@staging{repeated(use_case)}")

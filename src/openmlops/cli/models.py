@@ -19,17 +19,18 @@ Model = Annotated[
     typer.Argument(metavar="MODEL", help="Name of a registered model, such as cifar10_cnn.", autocompletion=completion.models),
 ]
 Version = Annotated[
-    str, typer.Argument(metavar="MODEL/VERSION", help="Such as cifar10_cnn/3.", autocompletion=completion.versions)
+    str,
+    typer.Argument(metavar="MODEL/VERSION", help="Model version, such as cifar10_cnn/3.", autocompletion=completion.versions),
 ]
 Spec = Annotated[
     str,
     typer.Argument(
         metavar="MODEL@ALIAS|MODEL/VERSION",
-        help="Such as cifar10_cnn@champion or cifar10_cnn/3.",
+        help="Model version, such as cifar10_cnn@champion or cifar10_cnn/3.",
         autocompletion=completion.versions_and_aliases,
     ),
 ]
-Reason = Annotated[str | None, typer.Option(help="Why; goes into the ledger. With promote it overrules the gate.")]
+Reason = Annotated[str | None, typer.Option(help="Reason to record in the ledger. With promote, it overrides the gate.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,10 +44,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def evaluate(model: Spec, use_case: UseCaseName = None, json: Json = False) -> None:
-    """Judge the exported model of a version on the test split of the current data."""
+    """Evaluate a version's exported model on the test split of the current data."""
     from openmlops.operations.release.scoring import evaluate_version
 
-    with working(f"Answering the test split with {model}"):
+    with working(f"Running {model} on the test split"):
         found = evaluate_version(_opened(), model)
     if json:
         return print_json(found)
@@ -55,7 +56,7 @@ def evaluate(model: Spec, use_case: UseCaseName = None, json: Json = False) -> N
 
 
 def models(json: Json = False) -> None:
-    """List registered models, their versions, and who is champion."""
+    """List registered models, their versions and the current champions."""
     from openmlops.operations.release.listing import overview
 
     found = overview(_opened())
@@ -65,37 +66,37 @@ def models(json: Json = False) -> None:
         (f"{r.name}/{r.version}", r.stands_as, percent(r.score) if r.score is not None else "", r.dataset[:12], r.run_id)
         for r in found
     ]
-    return print_table("Registered versions", ("version", "stands as", "test score", "data", "run"), rows)
+    return print_table("Registered versions", ("version", "status", "test score", "data", "run"), rows)
 
 
 def history(model: Model, json: Json = False) -> None:
-    """Show who was in production, when and why: the ledger, after checking its hash chain."""
+    """Show which version was in production, when and why: the ledger, with its hash chain verified."""
     from openmlops.operations.release.listing import history as read
 
     entries = read(_opened(), model)
     if json:
         return print_json({"model": model, "entries": [entry.model_dump(mode="json") for entry in entries]})
-    return print_table(f"Ledger of {model}", ("#", "at", "what", "version", "champion", "by", "why"), map(_row, entries))
+    return print_table(f"Ledger of {model}", ("#", "time", "event", "version", "champion", "by", "reasons"), map(_row, entries))
 
 
 def promote(version: Version, reason: Reason = None, use_case: UseCaseName = None, json: Json = False) -> None:
-    """Send a version to the gate and, if it passes, into production. With --reason, whatever the gate says."""
+    """Submit a version to the gate and promote it if it passes. With --reason, promote it whatever the gate decides."""
     from openmlops.operations.release.promotion import promote as run
 
-    with working(f"The gate compares {version} with the champions"):
+    with working(f"Comparing {version} with the champions"):
         entry = run(_opened(), version, reason)
     _print_entry(entry, json)
 
 
 def rollback(model: Model, reason: Reason = None, json: Json = False) -> None:
-    """Put the previous champion back. The ledger grows by a row; nothing is rewritten."""
+    """Restore the previous champion. Adds a row to the ledger; nothing is rewritten."""
     from openmlops.operations.release.promotion import rollback as run
 
     _print_entry(run(_opened(), model, reason), json)
 
 
 def settings(json: Json = False) -> None:
-    """Show the effective settings and where each comes from; secrets are hidden."""
+    """Show the effective settings and the source of each; secrets are hidden."""
     from openmlops.settings import Settings
 
     values, sources = Settings.load().shown(), Settings.sources()
@@ -104,7 +105,7 @@ def settings(json: Json = False) -> None:
     rows = [
         (name, value, sources[name.lower()], Settings.model_fields[name.lower()].description) for name, value in values.items()
     ]
-    return print_table("Settings", ("variable", "value", "from", "meaning"), rows)
+    return print_table("Settings", ("variable", "value", "source", "description"), rows)
 
 
 def _opened() -> Workspace:
@@ -124,4 +125,6 @@ def _row(entry: "LedgerEntry") -> tuple[object, ...]:
 def _print_entry(entry: "LedgerEntry", json: bool) -> None:
     if json:
         return print_json(entry)
-    return print_table(f"Ledger of {entry.model}", ("#", "at", "what", "version", "champion", "by", "why"), [_row(entry)])
+    return print_table(
+        f"Ledger of {entry.model}", ("#", "time", "event", "version", "champion", "by", "reasons"), [_row(entry)]
+    )

@@ -36,9 +36,13 @@ class ModeName(StrEnum):
     auto = "auto"
 
 
-Window = Annotated[int, typer.Option(min=1, max=1_000_000, help="Answers in the window, the latest ones.")]
-Source = Annotated[SourceName, typer.Option(help="The inference log, or the frozen test split answered now.")]
-Mode = Annotated[ModeName | None, typer.Option(help="manual: report; suggest: notify too; auto: act. Default WATCH_MODE.")]
+Window = Annotated[int, typer.Option(min=1, max=1_000_000, help="Number of latest predictions in the window.")]
+Source = Annotated[
+    SourceName, typer.Option(help="Predictions to evaluate: from the inference log, or on the frozen test split.")
+]
+Mode = Annotated[
+    ModeName | None, typer.Option(help="manual: report only; suggest: also notify; auto: act. Default: WATCH_MODE.")
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -56,16 +60,16 @@ def monitor(
     use_case: UseCaseName = None,
     json: Json = False,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="Exit with 3 for drift or something to do, 4 if not measurable.")
+        bool, typer.Option("--exit-code", help="Exit with 3 on drift or a required action, 4 if not measurable.")
     ] = False,
 ) -> None:
-    """Judge what the champion answered lately: drift, accuracy, and what to do about it. Nothing is done."""
+    """Evaluate the champion's recent predictions for drift and accuracy, and decide what to do. Takes no action."""
     from openmlops.settings import embed_zenml
 
     embed_zenml(Workspace.open().home)
     from openmlops.pipelines.monitoring_pipeline import run_monitoring
 
-    with working("Judging the last window"):
+    with working("Evaluating the latest window"):
         outcome = run_monitoring(window, source.value)
     print_json(outcome) if json else _print_monitoring(outcome)
     if exit_code and outcome.exit_code:
@@ -79,7 +83,7 @@ def cycle(
     use_case: UseCaseName = None,
     json: Json = False,
 ) -> None:
-    """Take one turn of the loop: monitor, decide, and in the mode auto retrain, judge and promote, or roll back."""
+    """Run one cycle: monitor and decide; with --mode auto also retrain, gate and promote, or roll back."""
     from openmlops.operations.monitoring.notification import notify
 
     workspace = Workspace.open()
@@ -89,16 +93,18 @@ def cycle(
 
 
 def watch(
-    every: Annotated[str, typer.Option(help="Longest time between two turns, such as 5m.")] = "5m",
+    every: Annotated[str, typer.Option(help="Longest time between two cycles, such as 5m.")] = "5m",
     mode: Mode = None,
     window: Window = 500,
     source: Source = SourceName.log,
-    once: Annotated[bool, typer.Option("--once", help="Take one turn and end, as `openmlops cycle` does.")] = False,
-    request: Annotated[str | None, typer.Option(help="Only ask the running watchers for a turn, for this reason.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Run one cycle and exit, as `openmlops cycle` does.")] = False,
+    request: Annotated[
+        str | None, typer.Option(help="Only request a cycle from the running watchers, for this reason.")
+    ] = None,
     use_case: UseCaseName = None,
     json: Json = False,
 ) -> None:
-    """Take a turn every so often, and as soon as a window of new answers or enough new labels are there. Ctrl-C ends it."""
+    """Run a cycle at an interval, and whenever a window of predictions or enough labels have arrived. Press Ctrl-C to stop."""
     from openmlops.operations.monitoring import watch as watching
 
     if once:
@@ -124,16 +130,17 @@ def watch(
 
 def decisions(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="Default MODEL_NAME.", autocompletion=completion.models)
+        str | None, typer.Argument(metavar="[MODEL]", help="Default: MODEL_NAME.", autocompletion=completion.models)
     ] = None,
-    last: Annotated[int, typer.Option(min=1, max=10_000, help="How many, the latest ones.")] = 20,
+    last: Annotated[int, typer.Option(min=1, max=10_000, help="Number of latest decisions to list.")] = 20,
     reset_breaker: Annotated[
-        str | None, typer.Option(help="Note that a person has looked at the rejected challengers, and why to go on.")
+        str | None,
+        typer.Option(help="Record that the rejected challengers were reviewed, with the reason to resume retraining."),
     ] = None,
     use_case: UseCaseName = None,
     json: Json = False,
 ) -> None:
-    """List what was decided, from when to when, and what came of it."""
+    """List the monitoring decisions and their outcomes."""
     from openmlops.core.types import model_name
 
     workspace = Workspace.open()
@@ -144,16 +151,17 @@ def decisions(
     found = workspace.decisions.list(model_name(model) if model else workspace.model_name, last)
     if json:
         return print_json({"decisions": [record.model_dump(mode="json") for record in found]})
-    return print_table("Decisions", ("id", "at", "version", "decided", "because", "came of it"), map(_row, found))
+    return print_table("Decisions", ("id", "time", "version", "decision", "reasons", "outcome"), map(_row, found))
 
 
 def why(
     decision: Annotated[
-        str, typer.Argument(metavar="ID", help="Of a decision; its beginning will do.", autocompletion=completion.decisions)
+        str,
+        typer.Argument(metavar="ID", help="Id of a decision; a unique prefix is enough.", autocompletion=completion.decisions),
     ],
     json: Json = False,
 ) -> None:
-    """Show everything that a decision rests on, and what came of it."""
+    """Show the evidence for a decision and its outcome."""
     _print_record(Workspace.open().decisions.get(decision), json)
 
 
@@ -167,8 +175,8 @@ def _run_cycle(workspace: Workspace, mode: ModeName | None, window: int, source:
 
 
 def _print_monitoring(outcome: "MonitoringOutcome") -> None:
-    title = f"{outcome.model.name}/{outcome.model.version}: {outcome.n} answers of the {outcome.source}"
-    print_table(title, ("what", "value"), _monitoring_rows(outcome))
+    title = f"{outcome.model.name}/{outcome.model.version}: {outcome.n} predictions from the {outcome.source}"
+    print_table(title, ("field", "value"), _monitoring_rows(outcome))
 
 
 def _monitoring_rows(outcome: "MonitoringOutcome") -> list[tuple[str, object]]:
@@ -177,7 +185,7 @@ def _monitoring_rows(outcome: "MonitoringOutcome") -> list[tuple[str, object]]:
     rows += [("", reason) for reason in outcome.drift.reasons]
     rows.append(("drifted columns (Evidently)", "not measurable" if share is None else percent(share)))
     if estimate and estimate.accuracy:
-        trust = "" if estimate.trustworthy else ", not trustworthy"
+        trust = "" if estimate.trustworthy else ", not reliable"
         a = estimate.accuracy
         rows.append(("estimated accuracy", f"{percent(a.value, a.low, a.high)}{trust}"))
     if real:
@@ -190,26 +198,26 @@ def _monitoring_rows(outcome: "MonitoringOutcome") -> list[tuple[str, object]]:
 
 def _print_cycle(outcome: "CycleOutcome") -> None:
     came = outcome.outcome
-    rows = [*_monitoring_rows(outcome.monitoring), ("act", outcome.act.replace("_", " "))]
+    rows = [*_monitoring_rows(outcome.monitoring), ("action", outcome.act.replace("_", " "))]
     rows += [("", reason) for reason in outcome.reasons]
-    rows += [("came of it", came.kind), *(("", reason) for reason in came.reasons)] if came else []
+    rows += [("outcome", came.kind), *(("", reason) for reason in came.reasons)] if came else []
     model = outcome.monitoring.model.name
-    print_table(f"One turn, mode {outcome.mode}", ("what", "value"), [*rows, ("champion", f"{model}/{outcome.champion}")])
+    print_table(f"Cycle in mode {outcome.mode}", ("field", "value"), [*rows, ("champion", f"{model}/{outcome.champion}")])
 
 
 def _print_record(record: "DecisionRecord", json: bool) -> None:
     if json:
         return print_json(record)
-    rows: list[tuple[str, object]] = [("at", record.at.isoformat(sep=" ", timespec="seconds")), ("by", record.by)]
-    rows += [("decided", record.action.replace("_", " ")), *(("because", reason) for reason in record.reasons)]
+    rows: list[tuple[str, object]] = [("time", record.at.isoformat(sep=" ", timespec="seconds")), ("by", record.by)]
+    rows += [("decision", record.action.replace("_", " ")), *(("reason", reason) for reason in record.reasons)]
     if seen := record.observation:
         rows += [("drift", reason) for reason in seen.drift.reasons]
         rows += [("moved", f"{c.name} by {c.shift:+.2f} standard deviations") for c in seen.drift.columns if c.moved][:5]
     if record.labels.uncertain or record.labels.random:
-        rows.append(("label these", ", ".join((*record.labels.uncertain, *record.labels.random))))
+        rows.append(("images to label", ", ".join((*record.labels.uncertain, *record.labels.random))))
     if came := record.outcome:
-        rows += [("came of it", came.kind), *(("", reason) for reason in came.reasons)]
-    return print_table(f"Decision {record.id} about {record.model}/{record.version}", ("what", "value"), rows)
+        rows += [("outcome", came.kind), *(("", reason) for reason in came.reasons)]
+    return print_table(f"Decision {record.id} about {record.model}/{record.version}", ("field", "value"), rows)
 
 
 def _row(record: "DecisionRecord") -> tuple[object, ...]:

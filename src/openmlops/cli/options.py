@@ -27,14 +27,14 @@ UseCaseName = Annotated[
     str | None,
     typer.Option(
         "--use-case",
-        help="cifar10, person or package.module:USE_CASE; default USE_CASE.",
+        help="cifar10, person or package.module:USE_CASE. Default: USE_CASE.",
         callback=_choose,
         autocompletion=completion.use_cases,
     ),
 ]
 Sets = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Any other field of the use case's TrainConfig; may be repeated."),
+    typer.Option("--set", metavar="NAME=VALUE", help="Any other field of the use case's TrainConfig; repeatable."),
 ]
 
 
@@ -42,7 +42,7 @@ def seconds(text: str) -> float:
     """`60`, `60s`, `3m` or `1h` in seconds. Raises SettingsError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
     if not match or float(match[1]) <= 0:
-        raise SettingsError(f"'{text}' is not a length of time", "Write it as 60s, 3m or 1h")
+        raise SettingsError(f"'{text}' is not a duration", "Write it as 60s, 3m or 1h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
@@ -55,12 +55,12 @@ def assignments(texts: list[str] | None, taken: Collection[str] = ()) -> dict[st
         before, mark, value = text.partition("=")
         name = before.strip().replace("-", "_")
         if not (name and mark and value):
-            raise SettingsError(f"'{text}' sets nothing", "Write it as --set NAME=VALUE, such as --set lr=0.001")
+            raise SettingsError(f"'{text}' is not an assignment", "Write it as --set NAME=VALUE, such as --set lr=0.001")
         if SOUNDS_SECRET.search(name):
-            remedy = "Leave it out: what a training is given is recorded in many places. Read secrets from the environment"
-            raise SettingsError(f"{name} sounds like a secret", remedy)
+            remedy = "Remove it: training parameters are recorded in many places. Read secrets from the environment"
+            raise SettingsError(f"{name} looks like a secret", remedy)
         if name in found or name in taken:
-            raise SettingsError(f"{name} is given twice", "Give it once")
+            raise SettingsError(f"{name} is given twice", "Pass it once")
         found[name] = value
     return found
 
@@ -71,7 +71,7 @@ def values(text: str) -> tuple[Any, ...]:
     if "" in parts:
         raise SettingsError(f"'{text}' has an empty value", "Write it as 3,5")
     if len(set(parts)) < len(parts):
-        raise SettingsError(f"'{text}' has a value twice", "Give each value once")
+        raise SettingsError(f"'{text}' repeats a value", "Pass each value once")
     return tuple(parts)
 
 

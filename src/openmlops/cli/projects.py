@@ -35,17 +35,20 @@ def add_to(app: typer.Typer) -> None:
 
 
 def init(
-    project: Annotated[Path | None, typer.Argument(metavar="[PROJECT]", help="Folder to make, such as my-project.")] = None,
-    kind: Annotated[
-        KindName | None, typer.Option(help="classification: a folder for each class. detection: YOLO's images and labels.")
+    project: Annotated[
+        Path | None, typer.Argument(metavar="[PROJECT]", help="Folder of the new project, such as my-project.")
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of your images; it is copied.")] = None,
+    kind: Annotated[
+        KindName | None, typer.Option(help="classification: one folder per class. detection: images and labels in YOLO format.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of your images; its files are copied.")] = None,
     servers: Annotated[
-        StackName | None, typer.Option("--stack", help="In place of a project; compose: the servers of deploy/compose.yml.")
+        StackName | None,
+        typer.Option("--stack", help="Configure servers instead of creating a project; compose: those in deploy/compose.yml."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Make a project of your own images; or, with --stack, write .env for the servers.
+    """Create a project from your own images; or, with --stack, write the servers' .env file.
 
     A project is a folder with a use case of a few lines and your data as its first version: train, serve and all other commands
     work in it. The .env of a stack gets an address for each server and a secret for each lock; what it holds already stays.
@@ -55,7 +58,7 @@ def init(
         return _init_stack(json)
     if project is None or kind is None or data is None:
         given = {"PROJECT": project, "--kind": kind, "--data": data}
-        problem = f"A project needs {' and '.join(name for name, value in given.items() if value is None)}"
+        problem = f"A project requires {' and '.join(name for name, value in given.items() if value is None)}"
         remedy = "Write it as openmlops init my-project --kind classification --data FOLDER; for servers: --stack compose"
         raise SettingsError(problem, remedy)
     return _init_project(project, kind, data, json)
@@ -64,8 +67,8 @@ def init(
 def _refuse_beside_stack(project: Path | None, kind: KindName | None, data: Path | None) -> None:
     given = {"PROJECT": project, "--kind": kind, "--data": data}
     if names := [name for name, value in given.items() if value is not None]:
-        problem = f"--stack makes no project, and {' and '.join(names)} {'is' if len(names) == 1 else 'are'} for one"
-        raise SettingsError(problem, "Give two commands: one for the project, one with --stack alone")
+        problem = f"--stack creates no project, and {' and '.join(names)} {'is' if len(names) == 1 else 'are'} for a project"
+        raise SettingsError(problem, "Run two commands: one for the project, one with --stack alone")
 
 
 def _init_stack(json: bool) -> None:
@@ -74,7 +77,7 @@ def _init_stack(json: bool) -> None:
     found = prepare_compose(Path.cwd())
     if json:
         return print_json(found)
-    say(f"{found.path}: {len(found.added)} variables added, {len(found.kept)} kept. It holds secrets: only you can read it.")
+    say(f"{found.path}: {len(found.added)} variables added, {len(found.kept)} kept. It contains secrets; only you can read it.")
     return say("Next: docker compose up -d --build --wait   then: openmlops doctor")
 
 
@@ -82,7 +85,7 @@ def _init_project(project: Path, kind: KindName, data: Path, json: bool) -> None
     from openmlops.operations.projects.create import create
 
     try:
-        with working("Copying and checking the images"):
+        with working("Copying and validating the images"):
             made = create(project, kind.value, data)
     except DataInvalid as error:
         for problem in error.problems[:MAX_SHOWN] if len(error.problems) > 1 else ():
@@ -92,10 +95,10 @@ def _init_project(project: Path, kind: KindName, data: Path, json: bool) -> None
 
 
 def _print(made: "NewProject", project: Path) -> None:
-    looked_at = [("images are scaled to", f"{made.side}x{made.side} pixels")] if made.side else []
+    looked_at = [("model input", f"{made.side}x{made.side} pixels")] if made.side else []
     rows = [
         ("classes", ", ".join(made.classes[:20]) + (", ..." if len(made.classes) > 20 else "")),
-        ("images", f"{made.train} to train on, {made.validation} for validation, {made.test} to test with"),
+        ("images", f"{made.train} training, {made.validation} validation, {made.test} test"),
         *looked_at,
         ("data version", made.fingerprint[:12]),
     ]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from openmlops.operations.projects.doctor import Finding
     from openmlops.pipelines.zenml_stack import Registered
 
-stack = typer.Typer(help="The stack in ZenML: orchestrator, artifact store, experiment tracker.", no_args_is_help=True)
+stack = typer.Typer(help="Manage the ZenML stack: orchestrator, artifact store, experiment tracker.", no_args_is_help=True)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -26,13 +26,17 @@ def add_to(app: typer.Typer) -> None:
 def doctor(
     project: Annotated[
         Path | None,
-        typer.Argument(help="The folder of any ZenML, MLflow, DVC or Ultralytics project. Without it: our own services."),
+        typer.Argument(
+            help="Folder of any ZenML, MLflow, DVC or Ultralytics project to review. Without it, check the configured services."
+        ),
     ] = None,
-    server: Annotated[str, typer.Option(help="Address of the prediction server; without PROJECT.")] = "http://127.0.0.1:8000",
+    server: Annotated[
+        str, typer.Option(help="URL of the prediction server to check; not with PROJECT.")
+    ] = "http://127.0.0.1:8000",
     use_case: UseCaseName = None,
     json: Json = False,
 ) -> None:
-    """Look at each service that the settings name: is it there, in the right version, and does it take the credentials?
+    """Check that every configured service is available, in a supported version, and accepts the credentials.
 
     With PROJECT: read its files, running none of them, and name the defects that MLOps projects tend to have, by file and line.
     What only a person can judge is marked 'look'; `# openmlops: ignore[RULE]` on a line silences a rule there. The rules are in
@@ -56,7 +60,7 @@ def _read_project(project: Path, json: bool) -> None:
 
 @stack.command(name="register", epilog="Example: openmlops stack register")
 def register_stack(json: Json = False) -> None:
-    """Make the stack that the settings ask for, or bring it up to them, and activate it. As often as you like."""
+    """Create or update the stack from the settings and activate it. Safe to repeat."""
     workspace = _with_zenml()
     from openmlops.pipelines.zenml_stack import register
 
@@ -74,7 +78,7 @@ def show_stack(json: Json = False) -> None:
 
 @stack.command(name="check", epilog="Example: openmlops stack check")
 def check_stack(json: Json = False) -> None:
-    """Compare the active stack with the settings, and let its artifact store take a file."""
+    """Compare the active stack with the settings, and test-write to its artifact store."""
     workspace = _with_zenml()
     from openmlops.pipelines.zenml_stack import check
 
@@ -94,7 +98,9 @@ def _print_stack(found: "Registered", json: bool) -> None:
         return print_json(found)
     rows = [(part.kind, part.name, part.flavor, part.where, part.did) for part in found.parts]
     state = "active" if found.active else "not active"
-    return print_table(f"Stack {found.name} ({state}, {found.did})", ("component", "name", "flavor", "where", "now"), rows)
+    return print_table(
+        f"Stack {found.name} ({state}, {found.did})", ("component", "name", "flavor", "location", "status"), rows
+    )
 
 
 def _print_findings(findings: "Iterable[Finding]", json: bool) -> None:

@@ -21,12 +21,14 @@ def add_to(app: typer.Typer) -> None:
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on; any but 127.0.0.1 needs API_TOKEN.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; anything but 127.0.0.1 requires API_TOKEN.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port.")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; they share the port and the log.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Number of worker processes; they share the port and the inference log.")
+    ] = 1,
     use_case: UseCaseName = None,
 ) -> None:
-    """Serve the champion of MODEL_NAME, and follow promotions and rollbacks; every answer is in the log before it leaves."""
+    """Serve the champion of MODEL_NAME and follow promotions and rollbacks. Predictions are logged before they are returned."""
     from pydantic import SecretStr
 
     from openmlops.serving.config import ServingConfig
@@ -46,27 +48,28 @@ def serve(
         port=port,
         workers=workers,
     )
-    say(f"Serving {config.model} on http://{host}:{port} (the console; documentation: /docs). Stop with Ctrl-C.")
+    say(f"Serving {config.model} on http://{host}:{port} (console; API reference: /docs). Press Ctrl-C to stop.")
     run(config)
 
 
 def traffic(
-    rate: Annotated[float, typer.Option(min=0.1, help="Images a second.")] = 20.0,
-    seconds: Annotated[str, typer.Option(help="How long, such as 30s or 5m.")] = "30s",
+    rate: Annotated[float, typer.Option(min=0.1, help="Images per second.")] = 20.0,
+    seconds: Annotated[str, typer.Option(help="Duration, such as 30s or 5m.")] = "30s",
     corrupt: Annotated[
         str | None,
-        typer.Option(help="What the camera suffers from, and how much: blur:0.4, night:0.6, zoom:0.6, ..."),
+        typer.Option(help="Image corruption and its strength: blur:0.4, night:0.6, zoom:0.6, ..."),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of new labelled images to send in place of the test images: one for each class.")
+        Path | None,
+        typer.Option(help="Folder of new labelled images to send instead of the test images: one subfolder per class."),
     ] = None,
-    labels: Annotated[bool, typer.Option("--labels", help="Send the true label of each answered image.")] = False,
-    url: Annotated[str, typer.Option(help="Address of the server.")] = "http://127.0.0.1:8000",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the order and the corruption.")] = 0,
+    labels: Annotated[bool, typer.Option("--labels", help="Also send the true label of each image.")] = False,
+    url: Annotated[str, typer.Option(help="URL of the server.")] = "http://127.0.0.1:8000",
+    seed: Annotated[int, typer.Option(min=0, help="Seed for the order and the corruption.")] = 0,
     use_case: UseCaseName = None,
     json: Json = False,
 ) -> None:
-    """Send test images, or those of a folder, to the server as a client would. Only the latter can be retrained on."""
+    """Send test images, or images from a folder, to the server as a client would. Only the latter can be retrained on."""
     from openmlops.operations.simulation.traffic import send, stream_of_folder, stream_of_test_images
 
     workspace = Workspace.open()
@@ -87,12 +90,12 @@ def traffic(
         return print_json(report)
     left_out = {"ids", "accuracy", "metric"}
     rows = [(name, value) for name, value in report.model_dump(exclude=left_out).items() if value not in ("", None)]
-    right = percent(report.accuracy) if report.accuracy is not None else "none answered"
-    return print_table("Traffic", ("what", "value"), [*rows, (f"{report.metric} of the answers", right)])
+    right = percent(report.accuracy) if report.accuracy is not None else "no predictions"
+    return print_table("Traffic", ("field", "value"), [*rows, (f"{report.metric} of the predictions", right)])
 
 
 def verify(model: Spec, use_case: UseCaseName = None, json: Json = False) -> None:
-    """Train a version again from its recorded data, code and configuration; exit code 1 if other weights come out."""
+    """Retrain a version from its recorded data, code and configuration; exit code 1 if the weights differ."""
     from openmlops.operations.training.reproduce import verify as run
 
     found = run(Workspace.open(), model)
@@ -100,7 +103,7 @@ def verify(model: Spec, use_case: UseCaseName = None, json: Json = False) -> Non
         print_json(found)
     else:
         rows = [(i.name, i.recorded[:16], i.now[:16]) for i in found.changed]
-        print_table("Changed since the training", ("ingredient", "recorded", "now"), rows)
+        print_table("Changes since training", ("ingredient", "recorded", "now"), rows)
         say(found.summary)
     if not found.reproduced:
         raise typer.Exit(1)

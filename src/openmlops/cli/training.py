@@ -28,20 +28,22 @@ def add_to(app: typer.Typer) -> None:
 
 def train(
     use_case: UseCaseName = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the training images.")] = None,
-    imgsz: Annotated[int | None, typer.Option(help="Side of a detector's canvas in pixels, a multiple of 32.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Epochs; a classifier accepts a fraction.")] = None,
+    imgsz: Annotated[int | None, typer.Option(help="Input size of a detector in pixels, a multiple of 32.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Batch size.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of split, weights, order and augmentation.")] = None,
-    budget: Annotated[
-        str | None, typer.Option(help="Seconds of training, such as 60s or 3m; the schedule is fitted to it.")
+    seed: Annotated[
+        int | None, typer.Option(help="Seed for split, weight initialisation, data order and augmentation.")
     ] = None,
-    pretrained: Annotated[str | None, typer.Option(help="Weights that a detector starts from: a file, or none.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or auto.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Training time, such as 60s or 3m; the schedule is adjusted to fit.")
+    ] = None,
+    pretrained: Annotated[str | None, typer.Option(help="Pretrained weights for a detector: a file, or none.")] = None,
+    device: Annotated[str | None, typer.Option(help="Device: cpu, cuda or auto.")] = None,
     set_: Sets = None,
     json: Json = False,
 ) -> None:
-    """Train on the current data version; evaluate, export, register, and let the gate decide."""
+    """Train on the current data version, evaluate, export, register, and submit the new version to the gate."""
     workspace = Workspace.open()
     given: dict[str, Any] = {"epochs": epochs, "imgsz": imgsz, "batch_size": batch_size, "lr": lr, "seed": seed}
     given |= {"budget": seconds(budget) if budget else None, "pretrained": pretrained, "device": device}
@@ -51,29 +53,29 @@ def train(
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where the demo keeps everything; made anew each time.")] = Path("demo"),
+    folder: Annotated[Path, typer.Argument(help="Folder of the demo; recreated on each run.")] = Path("demo"),
     use_case: UseCaseName = None,
     json: Json = False,
 ) -> None:
-    """Live the whole loop once on sample data, offline, in a folder of its own, and write a report of it."""
+    """Run the whole loop once on sample data, offline and in its own folder, and write an HTML report."""
     from openmlops.demo.story import run_demo
 
     outcome = run_demo(folder, Workspace.open().settings.use_case)
     if json:
         return print_json(outcome)
     name, inside = Workspace.open().model_name, f"cd {folder} && openmlops"
-    chapter("What the clients got")
+    chapter("Accuracy seen by clients")
     for part, value in outcome.accuracy:
         full = round(BAR * value)
         say(f"{part:>10} {outcome.metric} {value:.3f} [cyan]{'█' * full}[/][dim]{'░' * (BAR - full)}[/]")
-    say(f"\n[bold]Done in {outcome.seconds:.0f} s.[/] The story with its plots: [bold]{folder / 'report.html'}[/]")
-    say("Look further (after 'source .venv/bin/activate'):")
+    say(f"\n[bold]Done in {outcome.seconds:.0f} s.[/] Report with plots: [bold]{folder / 'report.html'}[/]")
+    say("Explore the result (after 'source .venv/bin/activate'):")
     for command, what in (
-        (f"{inside} console", "all of it in a browser: champion, versions, decisions, drift, images"),
-        (f"{inside} history {name}", "who went live, when and why"),
-        (f"{inside} decisions", "what the loop decided; 'openmlops why ID' tells on what grounds"),
-        (f"{inside} evaluate {name}@champion", "the champion, class by class"),
-        (f"cd {folder} && mlflow ui --backend-store-uri sqlite:///.openmlops/mlflow.db", "runs, curves, versions"),
+        (f"{inside} console", "everything in a browser: champion, versions, decisions, drift, images"),
+        (f"{inside} history {name}", "which version was live, when and why"),
+        (f"{inside} decisions", "what the loop decided; 'openmlops why ID' shows the evidence"),
+        (f"{inside} evaluate {name}@champion", "metrics of the champion per class"),
+        (f"cd {folder} && mlflow ui --backend-store-uri sqlite:///.openmlops/mlflow.db", "runs, learning curves, versions"),
     ):
         say(f"  {command}    [dim]# {what}[/]")
     return None
@@ -103,7 +105,7 @@ def train_config(workspace: Workspace, given: dict[str, Any]) -> "Value":
     chosen = {name: value for name, value in given.items() if value is not None}
     if unknown := sorted(chosen.keys() - workspace.use_case.config.model_fields.keys()):
         raise SettingsError(
-            f"--{unknown[0].replace('_', '-')} means nothing to the use case '{workspace.use_case.name}'", "Leave it out"
+            f"--{unknown[0].replace('_', '-')} is not an option of the use case '{workspace.use_case.name}'", "Remove it"
         )
     try:
         return workspace.use_case.config(**chosen)
@@ -118,7 +120,7 @@ def print_outcome(outcome: "TrainingOutcome", use_case: str | None = None) -> No
     """Print the result of a training."""
     print_table(
         f"{outcome.model.name}/{outcome.model.version}",
-        ("what", "value"),
+        ("field", "value"),
         (
             *figures(outcome.evaluation),
             ("data", f"{outcome.dataset.rows} images, version {outcome.dataset.fingerprint[:12]}"),

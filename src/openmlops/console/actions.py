@@ -28,7 +28,7 @@ async def promote(request: Request) -> Response:
     found, model = console(request), await run_in_threadpool(requested_model, request)
     version, reason = await _field(request, "version"), await _field(request, "reason")
     if not _NUMBER.fullmatch(version):
-        raise HTTPException(422, f"'{version[:20]}' is no version: give its number")
+        raise HTTPException(422, f"'{version[:20]}' is not a version number")
 
     def act() -> LedgerEntry:
         if obstacle := found.preconditions.to_promote(model):
@@ -50,14 +50,14 @@ async def run_cycle(request: Request) -> Response:
     found, model = console(request), await run_in_threadpool(requested_model, request)
     mode = await _field(request, "mode")
     if mode not in ("suggest", "auto"):
-        raise HTTPException(422, f"'{mode[:20]}' is no mode: suggest or auto")
+        raise HTTPException(422, f"'{mode[:20]}' is not a mode; use suggest or auto")
     problem = await run_in_threadpool(found.preconditions.to_run_cycle, model)
     try:
         if not problem:
             await run_in_threadpool(found.cycle_runs.start, model, mode)  # type: ignore[arg-type]
     except OpenMLOpsError as error:
         problem = str(error)
-    said = () if problem else (f"A cycle in the mode {mode} has begun; its lines are on the page.",)
+    said = () if problem else (f"A cycle in mode {mode} has started; its output is on this page.",)
     return _outcome_page(request, problem, None, said)
 
 
@@ -82,5 +82,5 @@ async def _field(request: Request, name: str) -> str:
     value = (await request.form()).get(name, "")
     text = value.strip() if isinstance(value, str) else ""
     if len(text) > MAX_REASON_LENGTH:
-        raise HTTPException(422, f"The {name} has {len(text)} characters; at most {MAX_REASON_LENGTH} are kept")
+        raise HTTPException(422, f"The {name} has {len(text)} characters; at most {MAX_REASON_LENGTH} are allowed")
     return text

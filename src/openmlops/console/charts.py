@@ -39,11 +39,11 @@ class Chart(Value):
 
 def drift(state: ModelState) -> Chart:
     """The drift statistic of each window, and the threshold calibrated for its number of rows."""
-    about = "Above its threshold a window is drift; the threshold is drawn from the version's own reference."
+    about = "A statistic above the threshold means drift. The threshold is calibrated on the version's own reference."
     chart = Chart(id="drift", title="Drift", about=about)
     seen = [(record, o) for record, o in state.observations if o.drift.statistic is not None]
     if not seen:
-        return chart.model_copy(update={"missing": _no_window(state, "measured for drift")})
+        return chart.model_copy(update={"missing": _no_window(state, "tested for drift")})
     at = [o.at for _, o in seen]
     statistics = [o.drift.statistic or 0.0 for _, o in seen]
     thresholds = [o.drift.threshold or 0.0 for _, o in seen]
@@ -65,7 +65,7 @@ def drift(state: ModelState) -> Chart:
         )
         for _, o in reversed(seen)
     )
-    head = ("at", "version", "rows", "statistic", "threshold", "outcome", "columns that moved, furthest first")
+    head = ("at", "version", "rows", "statistic", "threshold", "outcome", "shifted columns, largest shift first")
     return chart.model_copy(
         update={"traces": traces, "axis": _scale([*statistics, *thresholds]), "span": _span(state), "head": head, "rows": rows}
     )
@@ -80,12 +80,12 @@ def moved_columns(observation: Observation, most: int = 3) -> str:
 
 def accuracy(state: ModelState, test: Interval | None) -> Chart:
     """Accuracy estimated from confidence and measured on labels, with 95 % intervals."""
-    about = "With 95 % intervals. Hollow: estimated under drift or from few answers, and so not to be relied on."
+    about = "With 95 % intervals. Hollow markers are not reliable: estimated under drift or from few predictions."
     chart = Chart(id="accuracy", title="Accuracy", about=about)
     estimated = [(o, o.estimate.accuracy) for _, o in state.observations if o.estimate and o.estimate.accuracy]
     labelled = [(o, o.labelled.accuracy) for _, o in state.observations if o.labelled]
     if not estimated and not labelled:
-        return chart.model_copy(update={"missing": _no_window(state, "measured for accuracy")})
+        return chart.model_copy(update={"missing": _no_window(state, "evaluated for accuracy")})
     traces = []
     if labelled:
         traces.append(_intervals("on labels", labelled, "accent", ["circle"] * len(labelled)))
@@ -95,9 +95,9 @@ def accuracy(state: ModelState, test: Interval | None) -> Chart:
     if test:
         times = [o.at for _, o in state.observations]
         ends = [min(times), max(times)]
-        traces.append(_line("the champion's test", ends, [test.value] * 2, "ink", dash="dot", symbols=[LEVEL] * 2))
+        traces.append(_line("champion on the test split", ends, [test.value] * 2, "ink", dash="dot", symbols=[LEVEL] * 2))
     shown = [o for _, o in reversed(state.observations) if o.labelled or (o.estimate and o.estimate.accuracy)]
-    head = ("at", "version", "on labels", "labels", "estimated", "may be relied on")
+    head = ("at", "version", "on labels", "labels", "estimated", "reliable")
     rows = tuple(map(_accuracy_row, shown))
     return chart.model_copy(
         update={"traces": tuple(traces), "axis": {"tickformat": ".0%"}, "span": _span(state), "head": head, "rows": rows}
@@ -106,20 +106,20 @@ def accuracy(state: ModelState, test: Interval | None) -> Chart:
 
 def predictions(bins: Sequence[Bin]) -> Chart:
     """Predictions per minute."""
-    about = "Answers a minute, by when they were given."
+    about = "Predictions per minute over time."
     chart = Chart(id="answers", title="Traffic", about=about)
     if not bins:
         return chart.model_copy(update={"missing": NO_TRAFFIC})
     at, rates = [b.at for b in bins], [b.a_minute for b in bins]
-    bars = {"type": "bar", "name": "answers a minute", "x": _times(at), "y": rates, "role": "accent"}
+    bars = {"type": "bar", "name": "predictions per minute", "x": _times(at), "y": rates, "role": "accent"}
     rows = tuple((minute(b.at), f"{b.n:,}", f"{b.a_minute:.1f}") for b in reversed(bins))
-    shown = {"traces": (bars,), "axis": {"rangemode": "tozero"}, "head": ("from", "answers", "a minute"), "rows": rows}
+    shown = {"traces": (bars,), "axis": {"rangemode": "tozero"}, "head": ("from", "predictions", "per minute"), "rows": rows}
     return chart.model_copy(update=shown)
 
 
 def latency(bins: Sequence[Bin]) -> Chart:
     """Latency, 50th and 99th percentile."""
-    about = "Milliseconds from a request's arrival until its answer is handed to the log."
+    about = "Milliseconds from the arrival of a request until its prediction is passed to the log."
     chart = Chart(id="latency", title="Latency", about=about)
     filled = [b for b in bins if b.n]
     if not filled:
@@ -134,18 +134,18 @@ def latency(bins: Sequence[Bin]) -> Chart:
     return chart.model_copy(update={**shown, "rows": rows})
 
 
-NO_TRAFFIC = "No answer was given yet: openmlops serve answers images, openmlops traffic sends some."
+NO_TRAFFIC = "No predictions yet: start openmlops serve, and send images with openmlops traffic."
 
 
 def _no_window(state: ModelState, what: str) -> str:
     if not state.observations:
-        return f"No window was {what} yet: openmlops monitor, or a cycle, looks at what was answered."
+        return f"No window was {what} yet: run openmlops monitor, or a cycle."
     why = "; ".join(state.observations[-1][1].drift.reasons)
-    return f"No window could be {what} yet. The last one: {why}."
+    return f"No window could be {what} yet. The latest one: {why}."
 
 
 def _drift_text(o: Observation) -> str:
-    return f"version {o.version}, {o.drift.n} rows<br>moved: {moved_columns(o)}"
+    return f"version {o.version}, {o.drift.n} rows<br>shifted: {moved_columns(o)}"
 
 
 def _drift_colour(o: Observation) -> str:

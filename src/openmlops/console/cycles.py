@@ -50,7 +50,7 @@ class CycleRuns:
         try:
             alone.acquire(timeout=LOCK_SECONDS)
         except Timeout:
-            raise LeaseTaken(f"A cycle of {model} is running", "Wait for its end") from None
+            raise LeaseTaken(f"A cycle of {model} is already running", "Wait until it ends") from None
         now = datetime.now(UTC)
         log = self._folder / f"{model}-{now:%Y%m%dT%H%M%S}.log"
         cycle_run = CycleRun(model=model, mode=mode, started=now, log=str(log))

@@ -7,13 +7,13 @@ from openmlops.adapters.decisions import DecisionRecord
 from openmlops.core.monitoring.policy import Policy
 
 OUTCOMES = {
-    "started": "is being done",
+    "started": "in progress",
     "promote": "retrained; version {} was promoted",
     "reject": "retrained; the gate rejected version {}",
-    "inconclusive": "retrained; the gate could not tell whether version {} is better",
+    "inconclusive": "retrained; the gate's verdict on version {} was inconclusive",
     "failed": "failed",
-    "no_data": "there was no new data to train on",
-    "rolled_back": "version {} was put back",
+    "no_data": "no new data to train on",
+    "rolled_back": "rolled back to version {}",
 }
 
 
@@ -42,24 +42,24 @@ def _for_labels(record: DecisionRecord, situation: Situation) -> str:
     here, wanted = situation.new_labels, situation.policy.minimum_new_labels
     named = len(record.labels.uncertain) + len(record.labels.random)
     if here >= wanted:
-        return f"for the next turn: {here} new labels are here, {wanted} were needed"
-    which = f"; {named} images are named for it" if named else ""
-    return f"for labels: {here} of {wanted} are here{which}"
+        return f"for the next cycle: {here} new labels have arrived, {wanted} were required"
+    which = f"; {named} images are requested for labelling" if named else ""
+    return f"for labels: {here} of {wanted} have arrived{which}"
 
 
 def _for_a_person(record: DecisionRecord, situation: Situation) -> str:
     act = "retraining" if record.action == "retrain" else "rollback"
-    return f"for somebody to let the {act} happen: run a cycle in the mode auto"
+    return f"for approval of the {act}: run a cycle in mode auto"
 
 
 def _for_time(record: DecisionRecord, situation: Situation) -> str:
     ends = record.at + timedelta(hours=situation.policy.cooldown_hours)
     cooling = any("cooldown" in reason for reason in record.reasons)
     if cooling and ends > situation.now:
-        return f"for the cooldown, which ends at the latest at {ends:%Y-%m-%d %H:%M} UTC"
-    if any("a person must look" in reason for reason in record.reasons):
-        return "for a person: openmlops decisions --reset-breaker 'what was found'"
-    return "for nothing; the next turn looks again"
+        return f"for the end of the cooldown, at the latest {ends:%Y-%m-%d %H:%M} UTC"
+    if any("challengers in a row" in reason for reason in record.reasons):
+        return "for a manual review: openmlops decisions --reset-breaker 'what was found'"
+    return "for nothing; the next cycle evaluates again"
 
 
 _WAITS = {
@@ -67,7 +67,7 @@ _WAITS = {
     "retrain": _for_a_person,
     "roll_back": _for_a_person,
     "nothing": _for_time,
-    "not_measurable": lambda record, situation: "for more answers in production; the next turn looks again",
-    "reset": lambda record, situation: "for the next turn",
-    "request": lambda record, situation: "for a watcher: openmlops watch takes it up, or run a cycle",
+    "not_measurable": lambda record, situation: "for more predictions in production; the next cycle evaluates again",
+    "reset": lambda record, situation: "for the next cycle",
+    "request": lambda record, situation: "for openmlops watch to pick it up, or for a cycle that you run",
 }

@@ -52,7 +52,7 @@ class ChangeFeed:
     def watch(self, model: str) -> EventSourceResponse:
         """A stream of change names. Raises HTTPException beyond MAX_STREAMS."""
         if len(self._watchers) >= MAX_STREAMS:
-            raise HTTPException(503, f"{MAX_STREAMS} pages are watching, which is the most; reload to see what is new")
+            raise HTTPException(503, f"{MAX_STREAMS} live pages are open, which is the limit; reload this page for updates")
         ended = anyio.Event()
         queue = self._stream(model, ended)
         return EventSourceResponse(queue, ping=PING_SECONDS, shutdown_event=ended, shutdown_grace_period=2 * LISTEN_SECONDS)

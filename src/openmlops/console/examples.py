@@ -50,7 +50,7 @@ def _found(request: Request) -> dict[str, Any]:
     workspace, model = console(request).workspace, model_with_predictions(request)
     version = workspace.ledger.champion(model)
     if version is None:
-        raise ModelNotFound(f"The model '{model}' has no champion yet, so nothing was answered")
+        raise ModelNotFound(f"The model '{model}' has no champion yet, so there are no predictions")
     found, task = chosen.examples(workspace, model, version), workspace.use_case.task
     return {
         "problem": "",

@@ -53,7 +53,7 @@ def model_with_predictions(request: Request) -> str:
     """The model in the URL, if this console can read its images and predictions. Raises ModelNotFound."""
     model, workspace = requested_model(request), console(request).workspace
     if model != workspace.model_name:
-        problem = f"This console reads images and answers of the use case {workspace.use_case.name}, not of {model}"
+        problem = f"This console shows images and predictions of the use case {workspace.use_case.name}, not of {model}"
         raise ModelNotFound(problem, "Start one with the USE_CASE and MODEL_NAME of that model")
     return model
 
@@ -84,7 +84,7 @@ def prediction_text(task: Task, predicted: np.ndarray, classes: Sequence[str]) -
     if task.kind == "classification":
         return f"{classes[int(predicted.argmax())]}, {100 * float(predicted.max()):.0f} %"
     boxes = queue.predicted_boxes(predicted)
-    return f"{count(len(boxes))}, the surest {100 * float(boxes[0, 4]):.0f} %" if len(boxes) else count(0)
+    return f"{count(len(boxes))}, highest confidence {100 * float(boxes[0, 4]):.0f} %" if len(boxes) else count(0)
 
 
 def label_text(task: Task, label: str, classes: Sequence[str]) -> str:
@@ -95,7 +95,7 @@ def label_text(task: Task, label: str, classes: Sequence[str]) -> str:
 
 def count(boxes: int) -> str:
     """`no box`, `1 box`, `2 boxes`"""
-    return {0: "no box", 1: "1 box"}.get(boxes, f"{boxes} boxes")
+    return {0: "no boxes", 1: "1 box"}.get(boxes, f"{boxes} boxes")
 
 
 def boxes_of(task: Task, predicted: np.ndarray, classes: Sequence[str]) -> list[Box]:

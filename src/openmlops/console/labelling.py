@@ -95,7 +95,7 @@ def _save(request: Request, form: FormData) -> Response:
     except PredictionNotFound as error:
         return _panel(request, following, "", HTTPStatus.NOT_FOUND, str(error))
     if _is_htmx(request):
-        note = "" if new else "Somebody had given it this very label before"
+        note = "" if new else "It already had this label"
         return _panel(request, following, prediction, note=note)
     return RedirectResponse(_address(model, image=following, last=prediction), HTTPStatus.SEE_OTHER)
 
@@ -109,7 +109,7 @@ def _label_of(workspace: Workspace, found: PredictionRecord, form: FormData) -> 
         accepted = [int(str(row)) for row in form.getlist("box")]
     except ValueError as error:
         kind = "has no class" if not isinstance(error, ValidationError) else "has a box without four numbers and a class"
-        raise DataError(f"The label {kind}", "Open the page again") from error
+        raise DataError(f"The label {kind}", "Reload the page") from error
     return queue.label_from_boxes(found, accepted, [{"class": box.kind, "box": list(box.box)} for box in drawn])
 
 

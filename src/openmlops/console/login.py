@@ -20,7 +20,7 @@ async def log_in(request: Request) -> Response:
     where = _inside(str(given.get("next", "/")))
     if role is None:
         return page(
-            request, "login.html", 401, problem="That is neither API_TOKEN nor API_READ_TOKEN of this server.", next=where
+            request, "login.html", 401, problem="This is not a valid API_TOKEN or API_READ_TOKEN of this server.", next=where
         )
     response = RedirectResponse(where, 303)
     cookie, is_secure = console(request).access.sessions.begin(role), request.url.scheme == "https"

@@ -70,7 +70,7 @@ class ModelState:
         if any(entry.champion == version for entry in self.entries):
             return "former champion"
         entry = self.gate_entry(version)
-        return {"reject": "rejected", "inconclusive": "inconclusive"}.get(entry.kind, "") if entry else "never at the gate"
+        return {"reject": "rejected", "inconclusive": "inconclusive"}.get(entry.kind, "") if entry else "not gated"
 
 
 def read(workspace: Workspace, model: str) -> ModelState:

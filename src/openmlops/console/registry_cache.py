@@ -56,7 +56,7 @@ class RegistryCache:
         wait([found], timeout=max(0.0, at + WAIT_SECONDS - self._clock()))
         if found.done():
             self._known[model] = found.result()
-        return self._known.get(model) or Listing(problem="MLflow has not answered yet", is_late=True)
+        return self._known.get(model) or Listing(problem="MLflow has not responded yet", is_late=True)
 
     def forget(self, model: str) -> None:
         """Invalidate a listing after a change."""

@@ -53,7 +53,7 @@ class Reports:
         """The report. Raises HTTPException if the folder holds that of another decision."""
         if not _ID.fullmatch(decision) or decision != self.latest(model):
             detail = (
-                f"MONITORING_DIR has no report of this decision; MLflow keeps it under monitoring/{decision[:64]} of the run"
+                f"MONITORING_DIR has no report for this decision; MLflow stores it under monitoring/{decision[:64]} of the run"
             )
             raise HTTPException(404, detail)
         headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}

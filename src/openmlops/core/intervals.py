@@ -13,7 +13,7 @@ CONFIDENCE = 0.95
 def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Interval:
     """`successes / n` with its Wilson score interval. Raises EvaluationError unless 0 <= successes <= n and n > 0."""
     if n <= 0 or not 0 <= successes <= n:
-        raise EvaluationError(f"{successes} of {n} is not a share", "Give at least one image to measure on")
+        raise EvaluationError(f"{successes} of {n} is not a share", "Evaluate on at least one image")
     z, share = NormalDist().inv_cdf((1 + confidence) / 2), successes / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))

@@ -23,8 +23,8 @@ def model_name(text: str) -> str:
     Such a name needs no escaping in a path, a URL, an MLflow filter or a shell, and cannot leave a folder.
     """
     if not _MODEL_NAME.fullmatch(text):
-        problem = f"'{text[:80]}' cannot be the name of a model"
-        raise SettingsError(problem, "Use at most 128 letters, digits, '.', '_' and '-', the first no '.' or '-'")
+        problem = f"'{text[:80]}' is not a valid model name"
+        raise SettingsError(problem, "Use at most 128 letters, digits, '.', '_' and '-', not starting with '.' or '-'")
     return text
 
 

@@ -43,7 +43,9 @@ def fewer(problems: Iterable[Problem]) -> list[Problem]:
             kept.append(each)
     for (what, blocking), count in counts.items():
         if count > SHOWN_ROWS:
-            kept.append(problem(f"the same in {count - SHOWN_ROWS} more files: {what}", "further files", blocking=blocking))
+            kept.append(
+                problem(f"{count - SHOWN_ROWS} more files with the same problem: {what}", "further files", blocking=blocking)
+            )
     return kept
 
 
@@ -85,9 +87,11 @@ def check_balance(labels: np.ndarray, names: Sequence[str], where: str) -> list[
     counts = np.bincount(labels, minlength=len(names))
     absent = [name for name, count in zip(names, counts, strict=True) if count == 0]
     rare = [f"{name} ({count})" for name, count in zip(names, counts, strict=True) if 0 < count < RARE_SHARE * counts.mean()]
-    found = [problem(f"there is no image of {', '.join(absent)}", where)] if absent else []
+    found = [problem(f"no images of {', '.join(absent)}", where)] if absent else []
     if rare:
-        found.append(problem(f"few images of {', '.join(rare)}, the mean class has {counts.mean():.0f}", where, blocking=False))
+        found.append(
+            problem(f"few images of {', '.join(rare)}; the average class has {counts.mean():.0f}", where, blocking=False)
+        )
     return found
 
 
@@ -113,13 +117,13 @@ def check_duplicates(train: np.ndarray, test: np.ndarray, where_train: str, wher
     found = []
     if exact.any():
         blocking = exact.sum() > DUPLICATE_SHARE * len(test)
-        found.append(problem(f"test images are in {where_train} too", where_test, np.flatnonzero(exact), blocking))
+        found.append(problem(f"test images are also in {where_train}", where_test, np.flatnonzero(exact), blocking))
     if near.any():
-        what = f"test images look like images in {where_train} (perceptual hash)"
+        what = f"test images are near-duplicates of images in {where_train} (perceptual hash)"
         found.append(problem(what, where_test, np.flatnonzero(near), blocking=False))
     first = {digest: row for row, digest in reversed(list(enumerate(in_train)))}
     if repeats := [row for row, digest in enumerate(in_train) if first[digest] != row]:
-        found.append(problem("images are repeats of earlier ones", where_train, repeats, blocking=False))
+        found.append(problem("images are duplicates of earlier ones", where_train, repeats, blocking=False))
     return found
 
 

@@ -30,23 +30,23 @@ def render(story: Story, outcome: DemoOutcome) -> str:
     """The HTML of the report."""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>OpenMLOps: the loop, once round</title><style>{STYLE}</style></head><body>
-<h1>The loop, once round</h1>
-<p>A model was trained, served and watched; its camera degraded; the loop noticed, learned from new labels and replaced the
-model. Each line below was checked when it was written. It took {outcome.seconds:.0f} seconds.</p>
+<title>OpenMLOps demo: one run of the loop</title><style>{STYLE}</style></head><body>
+<h1>One run of the loop</h1>
+<p>A model was trained, served and monitored; the camera degraded; the loop detected drift, retrained and replaced the
+model. Every statement below was verified during the run, which took {outcome.seconds:.0f} seconds.</p>
 {_numbers(outcome)}
 <h2>What happened</h2>
 <table><tbody>{"".join(_line(line.topic, line.text) for line in story.lines)}</tbody></table>
 <h2>{escape(_of(story.metric))} over time</h2>
-<p>In each 100 images that clients sent, by the version that answered.</p>
+<p>For every 100 images that clients sent, by serving version.</p>
 <figure>{_accuracy(story)}</figure>
 <h2>Drift statistic against its threshold</h2>
-<p>Each window of answers against the reference of the version that gave them. The threshold was calibrated when that version
-was registered, at a false-alarm rate of 1 % a window.</p>
+<p>Each window of predictions against the reference of the serving version. The threshold was calibrated when that version
+was registered, at a false-alarm rate of 1 % per window.</p>
 <figure>{_drift(story)}</figure>
 {_windows(story)}
 <h2>The ledger</h2>
-<p>Append-only; each row holds the hash of the one before. It alone says who is in production.</p>
+<p>Append-only; each row holds the hash of the previous one. It is the only record of which version is in production.</p>
 {_ledger(story.ledger)}
 </body></html>
 """
@@ -64,7 +64,7 @@ def _numbers(outcome: DemoOutcome) -> str:
 
 
 def _of(metric: str) -> str:
-    return "Right answers" if metric == "accuracy" else metric
+    return "Accuracy" if metric == "accuracy" else metric
 
 
 def _line(topic: str, text: str) -> str:
@@ -78,7 +78,7 @@ def _windows(story: Story) -> str:
         f"<td>{escape(point.action.replace('_', ' '))}</td></tr>"
         for point in story.drift
     )
-    head = "<th>traffic<th>version<th>verdict<th>statistic<th>threshold<th>moved most<th>decision"
+    head = "<th>traffic<th>version<th>result<th>statistic<th>threshold<th>largest shifts<th>decision"
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
@@ -88,7 +88,7 @@ def _ledger(entries: tuple[LedgerEntry, ...]) -> str:
         f"<td>{escape(' '.join(e.reasons))}</td><td><code>{e.dataset[:10]}</code></td><td><code>{e.hash[:10]}</code></td></tr>"
         for e in entries
     )
-    head = "<th>#<th>at (UTC)<th>what<th>version<th>champion<th>why<th>data<th>hash"
+    head = "<th>#<th>time (UTC)<th>event<th>version<th>champion<th>reasons<th>data<th>hash"
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
@@ -105,7 +105,7 @@ def _accuracy(story: Story) -> str:
         at = (first.at - start).total_seconds()
         axes.axvline(at, color="0.6", linewidth=1)
         axes.annotate(
-            {"degraded": "camera degrades"}.get(part, "version 2 alone"), (at, 0.03), xytext=(4, 0), textcoords="offset points"
+            {"degraded": "camera degrades"}.get(part, "only version 2"), (at, 0.03), xytext=(4, 0), textcoords="offset points"
         )
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("seconds since the first request")

@@ -41,7 +41,7 @@ def run_demo(folder: Path, use_case: str = "cifar10") -> DemoOutcome:
     _first_champion(workspace, story, scenario)
     with serving(workspace.home / "demo-server.log") as url:
         world = World(workspace, story, scenario, url)
-        world.story.fact(served_version(url) == 1, "server", f"version 1 answers on {url}")
+        world.story.fact(served_version(url) == 1, "server", f"version 1 is serving on {url}")
         clean, drift_on_clean = _clean_traffic(world)
         degraded, drift_on_corrupted = _degrade_camera(world)
         _send_labels(world)
@@ -49,9 +49,9 @@ def run_demo(folder: Path, use_case: str = "cifar10") -> DemoOutcome:
         recovered = _recovery(world, degraded)
         lost = world.lost_records()
         failed, answered = world.failed, world.answered
-        story.chapter("Nothing was lost on the way")
-        story.fact(failed == 0, "clients", f"{answered} requests answered, none failed, also while the model was swapped")
-        story.fact(lost == 0, "log", f"all {answered} answers are in the log, each once")
+        story.chapter("No requests or log records were lost")
+        story.fact(failed == 0, "clients", f"{answered} requests completed, none failed, including during the model swap")
+        story.fact(lost == 0, "log", f"all {answered} predictions are in the log, each exactly once")
     story.ledger = _ledger(workspace)
     story.fact(len(story.ledger) >= 2, "ledger", f"{len(story.ledger)} entries, hash chain intact")
     outcome = DemoOutcome(
@@ -75,7 +75,7 @@ def _fresh(folder: Path) -> Path:
     """An empty folder; an existing one is emptied only if an earlier demo created it."""
     folder = absolute(folder)
     if folder.exists() and not (folder / MARK).exists() and any(folder.iterdir()):
-        raise OpenMLOpsError(f"{folder} exists and was not made by the demo", "Name another folder: openmlops demo FOLDER")
+        raise OpenMLOpsError(f"{folder} exists and was not created by the demo", "Choose another folder: openmlops demo FOLDER")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / MARK).touch()
@@ -85,7 +85,7 @@ def _fresh(folder: Path) -> Path:
 def _first_champion(workspace: Workspace, story: Story, scenario: Scenario) -> TrainingOutcome:
     from openmlops.pipelines.training_pipeline import run_training
 
-    story.chapter("A first model is trained on the sample, and the gate lets it go live")
+    story.chapter("Train a first model on sample data; the gate promotes it")
     dataset = datasets.make_sample(workspace)
     report = datasets.check(workspace)
     story.fact(report.passed, "data", f"{dataset.rows} sample images, version {dataset.fingerprint[:12]}, checked")
@@ -96,12 +96,12 @@ def _first_champion(workspace: Workspace, story: Story, scenario: Scenario) -> T
     story.fact(score.value > scenario.good, "model 1", text)
     story.fact(outcome.verdict.outcome == "promote", "gate", outcome.verdict.reasons[0])
     alias = workspace.registry.alias(name, "champion")
-    story.fact(workspace.ledger.champion(name) == 1 == alias, "champion", f"{name}/1, in the ledger and as MLflow's alias")
+    story.fact(workspace.ledger.champion(name) == 1 == alias, "champion", f"{name}/1, in the ledger and as MLflow alias")
     return outcome
 
 
 def _clean_traffic(world: World) -> tuple[float, bool]:
-    world.story.chapter("Clean traffic: nothing to find")
+    world.story.chapter("Clean traffic: no drift")
     accuracy = world.send("clean", world.images(CLEAN, WINDOW, corrupted=False))
     found = world.monitor("clean")
     text = f"clean traffic, {shown(world.story.metric, accuracy)}: {compared(found)}"
@@ -117,7 +117,7 @@ def _degrade_camera(world: World) -> tuple[float, bool]:
     world.story.fact(accuracy < clean - world.scenario.lost, "camera", what)
     found = world.monitor("degraded")
     moved = ", ".join(column.name for column in found.drift.columns[:3])
-    text = f"found in the first window: {compared(found)}; moved most: {moved}"
+    text = f"detected in the first window: {compared(found)}; largest shifts: {moved}"
     world.story.fact(found.drift.outcome == "drift", "drift", text)
     asks = found.decision.action == "collect_labels"
     world.story.fact(asks, "decision", f"collect labels first: {found.decision.reasons[0]}")
@@ -125,15 +125,15 @@ def _degrade_camera(world: World) -> tuple[float, bool]:
 
 
 def _send_labels(world: World) -> None:
-    world.story.chapter("People label some of what the camera sees now")
+    world.story.chapter("Labels arrive for some of the new images")
     world.send("degraded", world.images(TO_LABEL, world.scenario.labelled, corrupted=True), labels=True)
     labelled = sum(report.labelled for report in world.reports)
-    world.story.fact(labelled == world.scenario.labelled, "labels", f"{labelled} of the corrupted images got their label")
+    world.story.fact(labelled == world.scenario.labelled, "labels", f"{labelled} of the corrupted images were labelled")
 
 
 def _run_cycle(world: World) -> None:
     """Run one cycle under traffic: monitor, decide, retrain, evaluate, promote; then wait for the server to swap models."""
-    world.story.chapter("The loop turns while clients go on asking: decide, retrain, judge, swap")
+    world.story.chapter("One cycle while clients keep sending requests: decide, retrain, gate, swap")
     from openmlops.operations.monitoring.notification import notify
     from openmlops.pipelines.cycle import run_cycle
 
@@ -148,7 +148,7 @@ def _run_cycle(world: World) -> None:
         story.fact(outcome.champion == 2, "gate", f"{outcome.outcome.kind}: {outcome.outcome.reasons[0]}")
         seconds = _wait_for_swap(world)
         story.fact(
-            seconds < SWAP_SECONDS, "swap", f"the server took version 2 over {seconds:.1f} s after the promotion, under load"
+            seconds < SWAP_SECONDS, "swap", f"the server switched to version 2 {seconds:.1f} s after the promotion, under load"
         )
     clients.result()
 
@@ -174,9 +174,9 @@ def _wait_for_swap(world: World) -> float:
 
 
 def _recovery(world: World, degraded: float) -> float:
-    world.story.chapter("The same broken camera, seen by the new champion")
+    world.story.chapter("The new champion on the same degraded camera")
     accuracy = world.send("recovered", world.images(TO_MEASURE, WINDOW, corrupted=True))
-    text = f"the same images of the broken camera, now by version 2: {shown(world.story.metric, accuracy)}"
+    text = f"the same images from the degraded camera, predicted by version 2: {shown(world.story.metric, accuracy)}"
     world.story.fact(accuracy > degraded + world.scenario.lost, "recovered", text)
     return accuracy
 

@@ -88,7 +88,9 @@ class Story:
     def fact(self, holds: bool, topic: str, text: str) -> None:
         """Record and print a fact if it `holds`. Raises OpenMLOpsError if not: the demo has failed."""
         if not holds:
-            raise OpenMLOpsError(f"The demo came out differently than it must: {topic}: {text}", "Please report it")
+            raise OpenMLOpsError(
+                f"The demo did not produce the expected result: {topic}: {text}", "Please report this as a bug"
+            )
         self.lines.append(Line(topic=topic, text=text))
         say(f"[green]ok[/] {topic:<9} {text}")
 

@@ -40,7 +40,7 @@ class Checkpoint:
             saved = torch.load(self.path, map_location="cpu", weights_only=True)
         except (RuntimeError, UnpicklingError, EOFError, ValueError) as error:
             problem = f"The checkpoint {self.path} cannot be read ({type(error).__name__})"
-            raise TrainingError(problem, "Delete it: the training then starts from the beginning") from error
+            raise TrainingError(problem, "Delete it to restart the training from the beginning") from error
         return saved["state"] if saved["key"] == self.key else None
 
     def remove(self) -> None:
@@ -60,8 +60,8 @@ def exclusive(folder: Path, key: str) -> Iterator[Checkpoint]:
     try:
         lock = FileLock(folder / f"{name}.lock", timeout=0).acquire()
     except Timeout as error:
-        problem = f"Another process runs this very training (lock {folder / name}.lock)"
-        raise TrainingError(problem, "Wait for it, end it, or train with another seed") from error
+        problem = f"Another process is running this training (lock {folder / name}.lock)"
+        raise TrainingError(problem, "Wait for it, stop it, or train with another seed") from error
     with lock:
         try:
             yield checkpoint

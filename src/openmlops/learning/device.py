@@ -25,7 +25,7 @@ class Compute(Value):
     def of(cls, config: FitConfig) -> "Compute":
         """Resolve what the configuration leaves open. Raises TrainingError for a GPU that is not available."""
         if config.device == "cuda" and not torch.cuda.is_available():
-            raise TrainingError("The device is 'cuda', but torch sees no GPU", "Use --device cpu, or install the GPU's driver")
+            raise TrainingError("The device is 'cuda', but torch finds no GPU", "Use --device cpu, or install the GPU's driver")
         device = config.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"

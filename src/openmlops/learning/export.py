@@ -138,8 +138,8 @@ def _parity(
     worst = max(gaps, key=lambda output: gaps[output])
     other = sum(_decided_otherwise(eager[output], exported[output]) for output in compared)
     if not gaps[worst] <= bound or other:
-        problem = f"{name} differs from eager torch by {gaps[worst]:.2g} in {worst}, and in the class of {other} answers"
-        raise ExportError(problem, f"Nothing was exported; at most {bound:.2g} and no other class is allowed")
+        problem = f"{name} differs from eager torch by {gaps[worst]:.2g} in {worst}, and in the class of {other} predictions"
+        raise ExportError(problem, f"Nothing was exported; the limit is {bound:.2g} and no change of class")
     return gaps[worst]
 
 

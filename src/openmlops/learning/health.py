@@ -40,13 +40,13 @@ def require_learning(late_loss: float, chance: float, predictions: np.ndarray, t
         return
     if not late_loss < chance * MARGIN:
         raise TrainingError(
-            f"Nothing was learned by step {step}: the training loss is {late_loss:.4g}, chance level {chance:.4g} "
+            f"The model learned nothing by step {step}: the training loss is {late_loss:.4g}, chance level {chance:.4g} "
             f"(learning rate {lr:.3g})",
             remedy,
         )
     if len(np.unique(predictions)) == 1 < len(np.unique(truth)):
         raise TrainingError(
-            f"At step {step} the model answers class {predictions[0]} for every validation image: the training loss is "
+            f"At step {step} the model predicts class {predictions[0]} for every validation image: the training loss is "
             f"{late_loss:.4g} (learning rate {lr:.3g})",
             remedy,
         )

@@ -41,14 +41,14 @@ def retry(
             if not until:
                 until = now + patience
                 if patience:
-                    say(f"{error.problem}. Waiting for it, for up to {patience:.0f} s.".replace("[", "\\["))
+                    say(f"{error.problem}. Waiting up to {patience:.0f} s for it.".replace("[", "\\["))
             if now >= until:
                 raise
             time.sleep(min(pause, until - now))
             pause = min(2 * pause, LONGEST_PAUSE)
         else:
             if until:
-                say("It answers again; going on.")
+                say("The service is available again; resuming.")
             return result
 
 

@@ -92,19 +92,19 @@ def close_orphans(workspace: Workspace) -> tuple[str, ...]:
             closed += workspace.tracking.abandon(lease.name.removeprefix(PREFIX), why)
             workspace.leases.forget(claimed)
     for run_id in closed:
-        log.info("the run %s was closed: its process had ended", run_id)
+        log.info("closed the run %s: its process is no longer running", run_id)
     return tuple(closed)
 
 
 def _reason_dead(lease: Lease) -> str:
     """Why the holder of the lease is dead, as recorded on the run; empty if it may be alive."""
     process = Process.model_validate_json(lease.holder)
-    going_on = "The same command goes on with it."
+    going_on = "Run the same command to resume it."
     if process.is_dead:
         return f"Its {process} ended without closing it. {going_on}"
     if process.is_dead is None and datetime.now(UTC) - lease.expires > GRACE:
         since = (lease.expires - LEASE).isoformat(sep=" ", timespec="seconds")
-        return f"Its {process} has not been heard of since {since}. {going_on}"
+        return f"Its {process} has sent no heartbeat since {since}. {going_on}"
     return ""
 
 

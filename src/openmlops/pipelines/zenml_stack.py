@@ -149,7 +149,7 @@ def _compared(stack: StackResponse, wanted: ComponentSpec) -> Finding:
     found = _component(stack, wanted.kind)
     if found is None or found.flavor_name != wanted.flavor or _differs(found, wanted):
         problem = f"'{found.name}' ({found.flavor_name})" if found else "none"
-        says = f"{problem} is registered otherwise than the settings say"
+        says = f"{problem} differs from the settings"
         return Finding(service=service, status="failed", says=says, remedy="Run: openmlops stack register")
     return Finding(service=service, status="ok", says=f"'{found.name}' ({found.flavor_name}) {_location(found)}".rstrip())
 
@@ -164,13 +164,15 @@ def _round_trip(client: Client) -> Finding:
             same = file.read() == probe
         store.remove(probe)
     except Exception as error:  # noqa: BLE001 - whatever the store's library raises is the finding
-        problem = f"{store.path} did not take a file ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
+        problem = f"{store.path} rejected a test file ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
         return Finding(
             service="artifacts", status="failed", says=problem, remedy="Check MINIO_*, then openmlops stack register"
         )
     if not same:
-        return Finding(service="artifacts", status="failed", says=f"{store.path} gave back another file", remedy="Replace it")
-    return Finding(service="artifacts", status="ok", says=f"{store.path} took a file and gave it back")
+        return Finding(
+            service="artifacts", status="failed", says=f"{store.path} returned a different file", remedy="Replace it"
+        )
+    return Finding(service="artifacts", status="ok", says=f"{store.path} stored and returned a test file")
 
 
 def _objects(workspace: Workspace) -> str:
@@ -248,5 +250,5 @@ def _service_errors() -> Iterator[None]:
     except (RuntimeError, ValueError, KeyError, OSError, NotImplementedError, ZenMLBaseException) as error:
         url = GlobalConfiguration().store_configuration.url
         cause = " ".join(str(error).split())[:200] or type(error).__name__
-        remedy = "Run `openmlops doctor`, which looks at each service"
-        raise ServiceUnavailable(f"ZenML at {url} did not do what it was asked ({cause})", remedy) from error
+        remedy = "Run `openmlops doctor`, which checks each service"
+        raise ServiceUnavailable(f"ZenML at {url} failed to handle a request ({cause})", remedy) from error

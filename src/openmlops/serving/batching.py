@@ -82,7 +82,7 @@ class Batcher:
             late.cancel()
 
     def _give_up(self, job: Job) -> None:
-        _fail([job], unavailable(f"The answer could not be logged within {self._limits.log_seconds:g} s"))
+        _fail([job], unavailable(f"The prediction could not be logged within {self._limits.log_seconds:g} s"))
 
     # In the model's thread
 

@@ -31,7 +31,7 @@ class Calls:
     async def run(self, function: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Call the function in a thread. Raises what it raises, and HTTPException 503 after the timeout or on overload."""
         if self._waiting >= MAX_WAITING:
-            raise unavailable(f"{self._waiting} requests wait for the database, which is the most at once")
+            raise unavailable(f"{self._waiting} requests are waiting for the database, which is the limit")
         self._waiting += 1
         try:
             async with asyncio.timeout(self._seconds):
@@ -40,7 +40,7 @@ class Calls:
                 call.add_done_callback(self._ended)
                 return await asyncio.shield(call)
         except TimeoutError:
-            raise unavailable(f"The database did not answer within {self._seconds:g} s") from None
+            raise unavailable(f"The database did not respond within {self._seconds:g} s") from None
         finally:
             self._waiting -= 1
 

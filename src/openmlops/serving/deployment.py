@@ -159,9 +159,9 @@ class Deployment:
         self._refused = entry.hash
         self._metrics.load_failures.inc()
         is_known = isinstance(error, OpenMLOpsError)
-        self._report(f"{entry.model} version {entry.version} is refused: {error if is_known else repr(error)}")
+        self._report(f"{entry.model} version {entry.version} was rejected: {error if is_known else repr(error)}")
         if not is_known:
-            log.exception("a challenger failed in a way that nobody foresaw", exc_info=error)
+            log.exception("unexpected failure of a new version", exc_info=error)
 
     def _report(self, problem: str) -> None:
         if problem != self.problem:

@@ -40,7 +40,7 @@ def _fetch(config: ServingConfig, entry: LedgerEntry) -> None:
     try:
         subprocess.run(command, input=json.dumps(request), check=True, capture_output=True, text=True, timeout=FETCH_SECONDS)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        said = str(error.stderr or "").strip().splitlines() or [f"it did not end within {FETCH_SECONDS} s"]
+        said = str(error.stderr or "").strip().splitlines() or [f"it did not finish within {FETCH_SECONDS} s"]
         raise ModelCorrupt(f"The files of {entry.model} version {entry.version} could not be fetched: {said[-1]}") from error
 
 

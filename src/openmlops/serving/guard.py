@@ -57,7 +57,7 @@ class Guard:
     def _refusal(self, scope: Scope, headers: Headers) -> Refusal | None:
         """Why a request that predicts or changes something is refused; None if it is allowed."""
         if self._in_flight >= self._limits.in_flight:
-            detail = f"{self._in_flight} requests are being answered, which is the most at once; try again"
+            detail = f"{self._in_flight} requests are in progress, which is the limit; try again later"
             return HTTPStatus.SERVICE_UNAVAILABLE, detail, CLOSE_CONNECTION
         if found := self._access.write_refusal(scope["path"], headers):
             return found
@@ -83,7 +83,7 @@ class Guard:
                     message = await receive()
             except TimeoutError:
                 raise HTTPException(
-                    HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time", {"Connection": "close"}
+                    HTTPStatus.REQUEST_TIMEOUT, "The body was not received in time", {"Connection": "close"}
                 ) from None
             left -= len(message.get("body", b""))
             more = message.get("more_body", False)

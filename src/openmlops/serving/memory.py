@@ -26,7 +26,7 @@ class LastChampion:
         try:
             write_bytes(self._path, entry.model_dump_json().encode())
         except OSError as error:
-            log.warning("%s cannot be written (%s): a restart will need the database", self._path, error.strerror)
+            log.warning("%s cannot be written (%s): a restart will require the database", self._path, error.strerror)
 
     def entry(self) -> LedgerEntry | None:
         """The stored entry; None if missing or unreadable."""

@@ -39,26 +39,33 @@ class Metrics:
         return cls(
             registry=own,
             folder=folder,
-            requests=Counter("openmlops_requests", "Requests answered", ["method", "status"], registry=own),
-            predictions=Counter("openmlops_predictions", "Predictions answered and logged", ["version"], registry=own),
-            labels=Counter("openmlops_labels", "Labels that joined a prediction", registry=own),
+            requests=Counter("openmlops_requests", "HTTP requests completed", ["method", "status"], registry=own),
+            predictions=Counter("openmlops_predictions", "Predictions returned and logged", ["version"], registry=own),
+            labels=Counter("openmlops_labels", "Labels recorded for predictions", registry=own),
             latency=Histogram(
-                "openmlops_request_seconds", "Time to answer a prediction request", buckets=SECONDS, registry=own
+                "openmlops_request_seconds", "Latency of prediction requests in seconds", buckets=SECONDS, registry=own
             ),
-            commit=Histogram("openmlops_log_commit_seconds", "Time to commit a group", buckets=SECONDS, registry=own),
-            batch=Histogram(
-                "openmlops_batch_images", "Images that went through the model at once", buckets=SIZES, registry=own
+            commit=Histogram(
+                "openmlops_log_commit_seconds",
+                "Time to commit a group of log entries in seconds",
+                buckets=SECONDS,
+                registry=own,
             ),
-            in_flight=Gauge("openmlops_in_flight", "Requests being answered", multiprocess_mode="livesum", registry=own),
-            serving=_newest("openmlops_serving_version", "Version that answers", own),
-            champion=_newest("openmlops_champion_version", "Version that the ledger names", own),
-            swaps=Counter("openmlops_swaps", "Versions taken into service", registry=own),
-            load_failures=Counter("openmlops_load_failures", "Versions refused: not loadable or not verified", registry=own),
-            inputs=_newest("openmlops_inputs_bytes", "Size of the kept inputs at the last pruning", own),
-            spooled=_newest("openmlops_spooled_entries", "Logged predictions that wait here for the database", own),
+            batch=Histogram("openmlops_batch_images", "Images per inference batch", buckets=SIZES, registry=own),
+            in_flight=Gauge("openmlops_in_flight", "Requests in progress", multiprocess_mode="livesum", registry=own),
+            serving=_newest("openmlops_serving_version", "Model version in service", own),
+            champion=_newest("openmlops_champion_version", "Champion version in the ledger", own),
+            swaps=Counter("openmlops_swaps", "Model versions put into service", registry=own),
+            load_failures=Counter(
+                "openmlops_load_failures", "Model versions rejected because they could not be loaded or verified", registry=own
+            ),
+            inputs=_newest("openmlops_inputs_bytes", "Size of the stored inputs in bytes at the last pruning", own),
+            spooled=_newest(
+                "openmlops_spooled_entries", "Logged predictions in the local spool, waiting for the database", own
+            ),
             diverting=Gauge(
                 "openmlops_log_diverted",
-                "1 while a worker logs in the local spool instead of the database",
+                "1 while a worker logs to the local spool instead of the database",
                 multiprocess_mode="livemax",
                 registry=own,
             ),

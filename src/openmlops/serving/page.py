@@ -16,7 +16,7 @@ h2 { font-size: 1rem; margin: 1.5rem 0 0; } code, pre { font-family: ui-monospac
 pre { padding: .75rem; overflow-x: auto; } .method { color: #1a5fb4; } p { margin: .25rem 0; } .types { color: #5c6675; }
 </style>
 <h1>$title $version</h1>
-<p>Serves <code>$model</code>. The machine-readable form of this page is <a href="/openapi.json">/openapi.json</a>.</p>
+<p>Serves <code>$model</code>. The OpenAPI document is <a href="/openapi.json">/openapi.json</a>.</p>
 <pre>curl --data-binary @cat.png localhost:8000/predict
 curl localhost:8000/feedback -d '{"prediction_id": "...", "label": 3}'
 curl localhost:8000/trigger -d '{"reason": "new cameras on line 4"}'</pre>
@@ -40,4 +40,4 @@ def _routes(openapi: dict[str, Any]) -> Iterator[str]:
             types = ", ".join(route.get("requestBody", {}).get("content", {}))
             predictions = ", ".join(route["responses"])
             body = f"Body: {escape(types)}. " if types else ""
-            yield f'<p class="types">{body}Answers: {escape(predictions)}.</p>'
+            yield f'<p class="types">{body}Responses: {escape(predictions)}.</p>'

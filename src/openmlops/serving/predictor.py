@@ -24,7 +24,7 @@ from openmlops.usecases.base import ModelInput, Outputs, UseCase
 TOLERANCE = 1e-3
 """largest allowed difference of an output from the trained model's: other cores and threads round differently"""
 
-_REMEDY = "Train and register it again; the version that was served before stays"
+_REMEDY = "Train and register it again; the previous version stays in service"
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Predictor:
         if model_input.pixels.shape[1:] == self.image_shape:
             return model_input
         if not all(isinstance(sent, bytes) for sent in inputs):
-            raise unavailable(f"Version {self.version} has just been put into service and takes images of {self.image_shape}")
+            raise unavailable(f"Version {self.version} has just been put into service and expects images of {self.image_shape}")
         return ModelInput.joined(
             [self.to_model_input([self._use_case.decode(sent)]) for sent in inputs if isinstance(sent, bytes)]
         )
@@ -107,7 +107,7 @@ def load(folder: Path, sha256: str, name: str, version: int, use_case: UseCase, 
     outputs = use_case.to_predictions(tensors, model_input)
     columns = use_case.features(model_input, outputs)
     if not np.isfinite(_matrix(columns)).all():
-        raise ModelCorrupt(f"{name}/{version} has features of its golden batch that are not finite", _REMEDY)
+        raise ModelCorrupt(f"{name}/{version} has non-finite features on its golden batch", _REMEDY)
     _, height, width, channels = images.shape
     predictor = Predictor(
         name=name,
@@ -131,19 +131,21 @@ def verify(folder: Path, sha256: str) -> None:
     except DataCorrupt as error:
         raise ModelCorrupt(error.problem, _REMEDY) from error
     found = (
-        "its manifest is not the registered one" if manifest.fingerprint != sha256 else "; ".join(manifest.differences(folder))
+        "its manifest differs from the registered one"
+        if manifest.fingerprint != sha256
+        else "; ".join(manifest.differences(folder))
     )
     if found:
-        raise ModelCorrupt(f"{folder} is not as it was registered: {found}", _REMEDY)
+        raise ModelCorrupt(f"{folder} differs from the registered files: {found}", _REMEDY)
 
 
 def _classes(path: Path) -> tuple[str, ...]:
     try:
         classes = json.loads(path.read_bytes())["classes"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelCorrupt(f"{path} names no classes ({type(error).__name__})", _REMEDY) from error
+        raise ModelCorrupt(f"{path} lists no classes ({type(error).__name__})", _REMEDY) from error
     if not classes or not all(isinstance(name, str) for name in classes) or len(set(classes)) != len(classes):
-        raise ModelCorrupt(f"{path} has the classes {classes!r}, which are not distinct names", _REMEDY)
+        raise ModelCorrupt(f"{path} has the classes {classes!r}, which are not distinct", _REMEDY)
     return tuple(classes)
 
 
@@ -163,7 +165,7 @@ def _require_takes(model: OnnxModel, images: np.ndarray, use_case: UseCase) -> N
     """Raises ModelCorrupt unless the use case's images fit the model input: a version of another use case is not served."""
     decoded = use_case.to_model_input([use_case.decode(png(images[0]))], images.shape[1:3]).pixels.shape[1:]
     if decoded != images.shape[1:] or decoded != tuple(model.image_shape):
-        shapes = f"the model takes {model.image_shape}, its golden batch is {images.shape[1:]}"
+        shapes = f"the model expects {model.image_shape}, its golden batch has {images.shape[1:]}"
         raise ModelCorrupt(f"The use case {use_case.name} decodes images to {decoded}, but {shapes}", _REMEDY)
 
 
@@ -173,7 +175,7 @@ def _require_equal(
     by_class = task.compared[-1]  # its last dimension is the classes
     found, expected = tensors[by_class], golden[by_class]
     if (len(found), found.shape[-1]) != (len(golden["images"]), len(classes)) or found.shape != expected.shape:
-        problem = f"The model answers {found.shape} for its golden batch of {expected.shape} and {len(classes)} classes"
+        problem = f"The model returns {found.shape} for its golden batch of {expected.shape} and {len(classes)} classes"
         raise ModelCorrupt(problem, _REMEDY)
     for name in task.outputs:
         _require_close(name, tensors[name], golden[name])
@@ -183,7 +185,7 @@ def _require_close(name: str, found: np.ndarray, expected: np.ndarray) -> None:
     scale = max(1.0, float(np.abs(expected).max(initial=0.0)))
     worst = float(np.abs(found - expected).max()) / scale if found.shape == expected.shape else np.inf
     if not worst <= TOLERANCE:
-        problem = f"The model's {name} for its golden batch differ by {worst:.2g} from the trained model's"
+        problem = f"The model's {name} on its golden batch differ by {worst:.2g} from the trained model's"
         raise ModelCorrupt(f"{problem}, more than {TOLERANCE}", _REMEDY)
 
 

@@ -63,4 +63,4 @@ async def _ours(request: Request, error: Exception) -> Response:
 
 async def _defect(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The server has a defect; its log says more", request.url.path)
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error; see the server's log", request.url.path)

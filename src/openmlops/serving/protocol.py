@@ -61,10 +61,10 @@ def read(body: bytes, header_length: str | None, shape: tuple[int, int, int], mo
     request = _object(_json(body[:size]), "The request")
     tensors = request.get("inputs")
     if not isinstance(tensors, list) or len(tensors) != 1:
-        raise ProtocolError(f"The request has no list of exactly one input, '{INPUT}'")
+        raise ProtocolError(f"The request must have exactly one input, '{INPUT}'")
     identity = request.get("id", "")
     if not isinstance(identity, str):
-        raise ProtocolError(f"The id {identity!r} is not a text")
+        raise ProtocolError(f"The id {identity!r} is not a string")
     parameters = _object(request.get("parameters", {}), "'parameters'")
     return InferRequest(
         id=identity,
@@ -110,7 +110,9 @@ def _images(tensor: dict[str, Any], raw: bytes, image: tuple[int, int, int], mos
         return _from_json(tensor.get("data"), raw, shape)
     count = int(np.prod(shape))
     if "data" in tensor or size != count or len(raw) != count:
-        raise ProtocolError(f"{len(raw)} raw bytes came (binary_data_size {str(size)[:40]}), the shape needs {count}")
+        raise ProtocolError(
+            f"{len(raw)} raw bytes were received (binary_data_size {str(size)[:40]}); the shape requires {count}"
+        )
     return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
@@ -120,11 +122,11 @@ def _is_shape(shape: Any) -> bool:
 
 def _from_json(data: Any, raw: bytes, shape: list[int]) -> np.ndarray:
     if raw:
-        raise ProtocolError(f"{len(raw)} raw bytes came, but the input has no binary_data_size")
+        raise ProtocolError(f"{len(raw)} raw bytes were received, but the input has no binary_data_size")
     try:
         values = np.array(data)
     except (ValueError, TypeError, OverflowError) as error:
-        raise ProtocolError(f"The input's data is no tensor ({error})") from error
+        raise ProtocolError(f"The input's data is not a tensor ({error})") from error
     if values.dtype.kind not in "iu" or values.size != np.prod(shape) or values.min() < 0 or values.max() > 255:
         raise ProtocolError(f"The input's data is not {np.prod(shape)} whole numbers from 0 to 255")
     return values.astype(np.uint8).reshape(shape)
@@ -140,9 +142,9 @@ def _requested_outputs(outputs: Any, raw: bool, names: Sequence[str]) -> dict[st
         name: Any = _object(output, "An output").get("name")
         parameters = _object(output.get("parameters", {}), "An output's 'parameters'")
         if name not in names:
-            raise ProtocolError(f"There is no output {str(name)[:80]!r}", f"Ask for {', '.join(names)}")
+            raise ProtocolError(f"There is no output {str(name)[:80]!r}", f"Request {', '.join(names)}")
         if "classification" in parameters:
-            raise ProtocolError("The classification extension is not offered", f"Ask for {', '.join(names)}")
+            raise ProtocolError("The classification extension is not supported", f"Request {', '.join(names)}")
         wanted[name] = bool(parameters.get("binary_data", raw))
     return wanted
 

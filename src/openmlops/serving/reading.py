@@ -77,5 +77,5 @@ async def files(request: Request, most: int) -> list[bytes]:
             raise DataError("The multipart body has no file", "Send one or more images as files")
         strange = [name for name, part in form.multi_items() if not isinstance(part, UploadFile)]
         if strange:
-            raise HTTPException(422, f"The part {strange[0][:80]!r} is no file; give it a filename")
+            raise HTTPException(422, f"The part {strange[0][:80]!r} is not a file; give it a filename")
         return [await part.read() for part in parts if isinstance(part, UploadFile)]

@@ -42,8 +42,8 @@ Schema = TypeVar("Schema", bound=Value)
     responses={200: schemas.PICTURE, **schemas.refusals(400, 401, 408, 413, 422, 503)},
 )
 async def predict(request: Request) -> Response:
-    """Answer one image (the body is a PNG or JPEG) or several (multipart): its class, or boxes in its pixels. Answered once it
-    is in the log. With `?draw=1` a detector answers one image with a PNG of it and its boxes."""
+    """Predict one image (the body is a PNG or JPEG) or several (multipart): a class, or boxes in image pixels. Returned once it
+    is logged. With `?draw=1` a detector returns one image as PNG with its boxes drawn."""
     arrived, here = time.perf_counter(), services(request)
     several, drawn = is_multipart(request), _wants_picture(request)
     served = _served(here, drawn, several)
@@ -59,7 +59,7 @@ async def predict(request: Request) -> Response:
 def _wants_picture(request: Request) -> bool:
     draw = request.query_params.get("draw", "0")
     if draw not in ("0", "1", ""):
-        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"draw is {draw[:80]!r}, which is neither 0 nor 1")
+        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"draw is {draw[:80]!r}; it must be 0 or 1")
     return draw == "1"
 
 
@@ -69,8 +69,8 @@ def _served(here: Services, drawn: bool, several: bool) -> Predictor:
     if served is None:
         raise unavailable(here.deployment.problem or "No version is in service yet")
     if drawn and (several or served.task.kind != "detection"):
-        why = "only one image can be drawn at once" if several else f"{served.name} answers classes, not boxes"
-        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"There is nothing to draw: {why}; leave out ?draw")
+        why = "only one image can be drawn at once" if several else f"{served.name} predicts classes, not boxes"
+        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"Nothing to draw: {why}; remove ?draw")
     return served
 
 
@@ -98,7 +98,7 @@ async def _picture(here: Services, prediction: Prediction, content: bytes) -> Re
     responses=schemas.refusals(401, 404, 408, 409, 413, 422, 503),
 )
 async def feedback(request: Request) -> Response:
-    """Tell the true label of a prediction, once: a class, or all true boxes. Another label for it is a conflict."""
+    """Report the true label of a prediction, once: a class, or all true boxes. A different label later is a conflict."""
     here = services(request)
     feedback_ = _parsed(schemas.Feedback, await request.body())
     label, read = feedback_.plain_label(), here.use_case.task.read_label
@@ -120,13 +120,13 @@ async def feedback(request: Request) -> Response:
     responses=schemas.refusals(401, 408, 413, 422, 503),
 )
 async def trigger(request: Request) -> Response:
-    """Ask the watchers (`openmlops watch`) for a turn of the loop: for webhooks of other systems. Kept among the decisions."""
+    """Request a cycle from the watchers (`openmlops watch`), for webhooks of other systems. Recorded among the decisions."""
     here = services(request)
     reason = _parsed(schemas.Trigger, await request.body()).reason
     served = here.deployment.current
     if served is None:
-        raise unavailable("No version is in service, so there is nothing to watch")
-    record = requested(served.name, served.version, reason, by="the HTTP interface", now=datetime.now(UTC))
+        raise unavailable("No version is in service, so there is nothing to monitor")
+    record = requested(served.name, served.version, reason, by="the HTTP API", now=datetime.now(UTC))
     await here.calls.run(here.decisions.append, record)
     return _json({"decision_id": record.id}, HTTPStatus.ACCEPTED)
 
@@ -147,20 +147,20 @@ def _parsed(schema: type[Schema], body: bytes) -> Schema:
 
 @router.get("/health/live")
 async def live() -> dict[str, str]:
-    """The process answers."""
+    """Liveness: the process is running."""
     return {"status": "live"}
 
 
 @router.get("/health/ready", response_model=State, responses={503: {"model": State}})
 async def ready(request: Request) -> Response:
-    """Whether predictions are answered: a version is in service, and the database or a local spool takes them down."""
+    """Readiness: a version is in service, and the database or the local spool accepts log entries."""
     state = await asyncio.to_thread(services(request).deployment.state)
     return _json(state.model_dump(), HTTPStatus.OK if state.ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 @router.get("/metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
-    """For Prometheus."""
+    """Metrics in Prometheus text format."""
     here = services(request)
     spooled = (await asyncio.to_thread(here.deployment.state)).spooled
     here.metrics.spooled.set(spooled or 0)

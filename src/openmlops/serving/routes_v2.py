@@ -28,15 +28,15 @@ async def server() -> dict[str, Any]:
 
 @router.get("/health/live")
 async def live() -> dict[str, bool]:
-    """The process answers."""
+    """Liveness: the process is running."""
     return {"live": True}
 
 
 @router.get("/health/ready")
 async def ready(request: Request) -> dict[str, bool]:
-    """Whether predictions are answered; the protocol wants a status 4xx if not."""
+    """Readiness; the protocol requires a 4xx status if not ready."""
     if not (await asyncio.to_thread(services(request).deployment.state)).ready:
-        raise HTTPException(HTTPStatus.BAD_REQUEST, "The server is not ready; /health/ready says why")
+        raise HTTPException(HTTPStatus.BAD_REQUEST, "The server is not ready; see /health/ready for the reason")
     return {"ready": True}
 
 
@@ -50,7 +50,7 @@ async def metadata(request: Request, name: str, version: str | None = None) -> d
 @router.get("/models/{name}/ready")
 @router.get("/models/{name}/versions/{version}/ready")
 async def model_ready(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
-    """Whether this model, this version, answers."""
+    """Readiness of this model or version."""
     served = _served(services(request), name, version)
     return {"name": served.name, "ready": True}
 
@@ -60,7 +60,7 @@ async def model_ready(request: Request, name: str, version: str | None = None) -
     "/models/{name}/versions/{version}/infer", openapi_extra=schemas.INFER_BODY, responses=schemas.refusals(401, 408, 413, 503)
 )
 async def infer(request: Request, name: str, version: str | None = None) -> Response:
-    """Answer a batch of raw images, uint8 (n, height, width, 3), given as JSON or as bytes behind it."""
+    """Predict a batch of raw images, uint8 (n, height, width, 3), as JSON or as binary data after the JSON."""
     arrived, here = time.perf_counter(), services(request)
     served = _served(here, name, version)
     inference_request = await _read(request, served, here.config.limits.images)
@@ -75,7 +75,9 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
 
 async def _read(request: Request, served: Predictor, most: int) -> protocol.InferRequest:
     if encoding := request.headers.get("content-encoding"):
-        raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The body is encoded ({encoding}); send it as it is")
+        raise HTTPException(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The body has the content encoding {encoding}; send it unencoded"
+        )
     length = request.headers.get(protocol.LENGTH_HEADER)
     try:
         names = tuple(protocol.output_shapes(served))
@@ -93,7 +95,7 @@ def _served(here: Services, name: str, version: str | None) -> Predictor:
     """The serving predictor. Raises HTTPException if the request names another model or version."""
     served = here.deployment.current
     if name != here.config.model:
-        raise HTTPException(HTTPStatus.NOT_FOUND, f"There is no model '{name}' here; this server has '{here.config.model}'")
+        raise HTTPException(HTTPStatus.NOT_FOUND, f"Unknown model '{name}'; this server serves '{here.config.model}'")
     if served is None:
         raise unavailable(f"No version of {name} is in service yet")
     if version is not None:

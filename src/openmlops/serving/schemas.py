@@ -9,14 +9,14 @@ from openmlops.core.types import Value
 
 
 class ServedModel(Value):
-    """Which version answered."""
+    """The model version that made the prediction."""
 
     name: str
     version: int
 
 
 class PredictionAnswer(Value):
-    """One answered image. `probabilities` are by class name."""
+    """The prediction for one image. `probabilities` are keyed by class name."""
 
     prediction_id: str
     model: ServedModel
@@ -27,7 +27,7 @@ class PredictionAnswer(Value):
 
 
 class DetectionAnswer(Value):
-    """One answered image of a detector: boxes (x1, y1, x2, y2 in pixels of the image), the surest first, with the score, the
+    """A detector's prediction for one image: boxes (x1, y1, x2, y2 in image pixels), highest score first, with the score, the
     class index and the class name of each."""
 
     prediction_id: str
@@ -39,20 +39,20 @@ class DetectionAnswer(Value):
 
 
 class PredictionAnswers(Value):
-    """The answered images of one multipart request, in its order."""
+    """The predictions for the images of a multipart request, in request order."""
 
     predictions: list[PredictionAnswer | DetectionAnswer]
 
 
 class TrueBox(Value):
-    """One true box: a class by index or by name, and x1, y1, x2, y2 in pixels of the image."""
+    """One true box: a class by index or by name, and x1, y1, x2, y2 in image pixels."""
 
     label: StrictInt | StrictStr = Field(alias="class")
     box: list[StrictFloat | StrictInt] = Field(min_length=4, max_length=4)
 
 
 class Feedback(Value):
-    """The true label of a prediction: a class by index or by name, or all true boxes, none where nothing is."""
+    """The true label of a prediction: a class by index or by name, or all true boxes; an empty list if there are none."""
 
     prediction_id: str = Field(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
     label: StrictInt | StrictStr | Annotated[list[TrueBox], Field(max_length=MOST_BOXES)]
@@ -65,20 +65,20 @@ class Feedback(Value):
 
 
 class FeedbackAnswer(Value):
-    """`recorded` is False when the same label had joined before."""
+    """`recorded` is false if the prediction already had this label."""
 
     prediction_id: str
     recorded: bool
 
 
 class Trigger(Value):
-    """Asks the watchers for a turn of the loop, and says why."""
+    """Requests a cycle from the watchers, with a reason."""
 
     reason: StrictStr = Field(min_length=1, max_length=500)
 
 
 class TriggerAnswer(Value):
-    """The request as it stands among the decisions."""
+    """The id under which the request is recorded among the decisions."""
 
     decision_id: str
 
@@ -123,7 +123,7 @@ PREDICT_PARAMETERS = {
         {
             "name": "draw",
             "in": "query",
-            "description": "1: a detector answers one image with a picture of it and its boxes",
+            "description": "1: return the image as PNG with the detected boxes drawn on it; single image, detectors only",
             "schema": {"type": "string", "enum": ["0", "1"]},
         }
     ]

@@ -50,7 +50,7 @@ class SpooledLog:
         self.problem: str | None = None
         """why entries go to the spool; None while they go to the central log"""
         if self.waiting():
-            self._divert("Entries of an earlier process wait in the spool")
+            self._divert("Entries of an earlier process are waiting in the spool")
 
     def start(self) -> None:
         """Start the thread."""
@@ -74,7 +74,7 @@ class SpooledLog:
     def label(self, prediction: str, reported: Any, read: ReadLabel, at: datetime) -> bool:
         """As `InferenceLog.label`; also raises ServiceUnavailable while the prediction is in the spool."""
         if self._spool.holds(prediction):  # checked first: an entry leaves the spool only after it was moved
-            problem = f"The prediction '{prediction}' still waits on this machine for the database"
+            problem = f"The prediction '{prediction}' is still in the local spool, waiting for the database"
             raise ServiceUnavailable(problem, "Send the label again later")
         return self._central.label(prediction, reported, read, at)
 
@@ -88,7 +88,7 @@ class SpooledLog:
             attempt.result(self._divert_seconds)
         except TimeoutError:
             attempt.cancel()
-            self._divert(f"The database did not take entries within {self._divert_seconds:g} s")
+            self._divert(f"The database did not accept entries within {self._divert_seconds:g} s")
         except Exception as error:  # noqa: BLE001 - no database error may stop predictions
             self._divert(_error_text(error))
         else:
@@ -96,12 +96,12 @@ class SpooledLog:
         self._spool.write(groups)
 
     def _divert(self, problem: str) -> None:
-        log.warning("predictions are logged in the local spool: %s", problem)
+        log.warning("logging predictions to the local spool: %s", problem)
         self.problem = problem
         self._gauge.set(1)
 
     def _return(self) -> None:
-        log.info("predictions are logged in the database again")
+        log.info("logging predictions to the database again")
         self.problem = None
         self._gauge.set(0)
 
@@ -160,5 +160,5 @@ class SpooledLog:
 
 def _error_text(error: Exception) -> str:
     if not isinstance(error, OpenMLOpsError):
-        log.error("the central log failed in a way that nobody foresaw", exc_info=error)
+        log.error("unexpected failure of the central log", exc_info=error)
     return str(error) or type(error).__name__

@@ -173,7 +173,7 @@ class LazyFunction:
 
     def _lacks(self, package: str) -> SettingsError:
         extra = self.extras[package]
-        problem = f"This needs the optional extra '{extra}', which is not installed (there is no {package})"
+        problem = f"This requires the optional extra '{extra}', which is not installed ({package} is missing)"
         return SettingsError(problem, f"Install it: pip install 'openmlops[{extra}]'")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -187,7 +187,7 @@ def lazy(module: str, function: str, extras: Mapping[str, str] = MappingProxyTyp
 
 def no_sample(folder: Path) -> Path:
     """The `sample` function of a use case that has none: raises DataError."""
-    raise DataError("A project with images of its own has no sample", "Run `openmlops data add FOLDER`")
+    raise DataError("A project with custom images has no sample", "Run `openmlops data add FOLDER`")
 
 
 def load_use_case(name: str) -> UseCase:
@@ -195,7 +195,7 @@ def load_use_case(name: str) -> UseCase:
     module, _, attribute = (f"openmlops.usecases.{name}:USE_CASE" if name in BUILT_IN else name).partition(":")
     remedy = f"Set USE_CASE to one of {', '.join(BUILT_IN)}, or to package.module:USE_CASE"
     if not all(part.isidentifier() for part in (*module.split("."), attribute)):
-        raise SettingsError(f"USE_CASE has the value '{name[:80]}', which is no use case", remedy)
+        raise SettingsError(f"USE_CASE has the value '{name[:80]}', which is not a use case", remedy)
     if name not in BUILT_IN and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # modules in the current folder can be imported, as with uvicorn and celery
     try:

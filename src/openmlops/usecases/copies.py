@@ -33,9 +33,13 @@ def check_copies(images: Sequence[Seen]) -> list[Problem]:
     found = []
     for (where, other_split), pairs in copies.items():
         within = where == other_split
-        found.append(listed("images are repeats" if within else f"images are in {other_split} too", where, pairs, not within))
+        found.append(
+            listed("images are duplicates" if within else f"images are also in {other_split}", where, pairs, not within)
+        )
     near = _near_train(images, set(first.values()))
-    return found + ([listed("images look like train images (perceptual hash)", "test", near, False)] if near else [])
+    return found + (
+        [listed("images are near-duplicates of train images (perceptual hash)", "test", near, False)] if near else []
+    )
 
 
 def _near_train(images: Sequence[Seen], unique: set[Seen]) -> list[str]:

@@ -38,13 +38,13 @@ class Tokens(Value):
         only read would allow more than that."""
         token, reading = self.acting.get_secret_value(), self.reading.get_secret_value()
         if not token and not is_loopback(host):
-            problem = f"The server was asked to listen on {host}, which others can reach, without a token"
+            problem = f"The server would listen on {host}, which other machines can reach, without a token"
             raise SettingsError(problem, "Set API_TOKEN, or listen on 127.0.0.1")
         if reading and not token:
-            problem = "API_READ_TOKEN is set without API_TOKEN: whoever may not read could still predict"
-            raise SettingsError(problem, "Set API_TOKEN too, to another value")
+            problem = "API_READ_TOKEN is set without API_TOKEN: predictions would be open to clients that may not read"
+            raise SettingsError(problem, "Also set API_TOKEN, to a different value")
         if reading and reading == token:
-            raise SettingsError("API_READ_TOKEN and API_TOKEN are the same (values hidden)", "Give each a value of its own")
+            raise SettingsError("API_READ_TOKEN and API_TOKEN are the same (values hidden)", "Set different values")
 
     def role_of(self, given: str) -> Role | None:
         """The role of a token; None if it is invalid."""
@@ -90,11 +90,11 @@ class AccessPolicy:
             return None
         role = self.role_of(path, headers)
         if role == "read":
-            return HTTPStatus.FORBIDDEN, "API_READ_TOKEN may only read; this needs API_TOKEN", CLOSE_CONNECTION
+            return HTTPStatus.FORBIDDEN, "API_READ_TOKEN is read-only; this request requires API_TOKEN", CLOSE_CONNECTION
         if role is None:
             return _unauthorized("API_TOKEN")
         if self._is_open and not _is_same_machine(headers.get("origin", "")):
-            detail = f"A page of {headers['origin']} may not use this server; it has no token that would tell who asks"
+            detail = f"A page of {headers['origin']} may not use this server, which runs without authentication"
             return HTTPStatus.FORBIDDEN, detail, CLOSE_CONNECTION
         return None
 
@@ -111,7 +111,7 @@ class AccessPolicy:
         if origin and urlsplit(origin).netloc != host:
             return HTTPStatus.FORBIDDEN, f"A page of {origin[:200]} may not use the console of {host[:200]}", CLOSE_CONNECTION
         if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-            return HTTPStatus.FORBIDDEN, "Another site's page may not use the console", CLOSE_CONNECTION
+            return HTTPStatus.FORBIDDEN, "A page of another site may not use the console", CLOSE_CONNECTION
         return self._foreign_host_refusal(headers)
 
     def _foreign_host_refusal(self, headers: Headers) -> Refusal | None:
@@ -137,7 +137,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _unauthorized(tokens: str) -> Refusal:
-    detail = f"This needs the header 'Authorization: Bearer TOKEN' with the server's {tokens}"
+    detail = f"This request requires the header 'Authorization: Bearer TOKEN' with the server's {tokens}"
     return HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": "Bearer", **CLOSE_CONNECTION}
 
 

@@ -63,5 +63,5 @@ def _too_large(headers: Headers) -> Refusal | None:
     length = headers.get("content-length", "")
     if length.isdecimal() and int(length) <= BODY_BYTES:
         return None
-    detail = f"The body must say its length, and be at most {BODY_BYTES} bytes"
+    detail = f"The body must have a Content-Length of at most {BODY_BYTES} bytes"
     return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, {"Connection": "close"}

@@ -26,6 +26,6 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         found.close()
         problem = f"The server cannot listen on {host}:{port} ({error.strerror})"
-        raise SettingsError(problem, "Give another --port, or end what listens there") from error
+        raise SettingsError(problem, "Choose another --port, or stop the process that uses this one") from error
     found.set_inheritable(True)
     return found

@@ -111,7 +111,7 @@ def test_missing_metrics_are_an_error_and_never_made_up(predictions):
         broken[3, 1] = value
         with pytest.raises(EvaluationError, match="1 images have probabilities that are NaN or infinite"):
             evaluate(labels, broken)
-    with pytest.raises(EvaluationError, match="test split cannot be measured: it has no images"):
+    with pytest.raises(EvaluationError, match="test split cannot be evaluated: it has no images"):
         evaluate(labels[:0], probabilities[:0])
     with pytest.raises(EvaluationError, match="0 of 0 is not a share"):
         wilson(0, 0)

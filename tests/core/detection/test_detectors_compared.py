@@ -94,7 +94,7 @@ def test_more_labels_are_asked_for_only_while_it_is_open():
 def test_cannot_compare_if_not_all_images_were_answered_by_both():
     labels, predictions = detected(5, 29)
     for first, second in ((predictions[:4], predictions), (predictions, predictions[:4])):
-        with pytest.raises(GateError, match="answer the same images"):
+        with pytest.raises(GateError, match="Run both models on the same images"):
             compared(labels, first, second)
     with pytest.raises(GateError, match="at least one"):
         compared(labels[:0], predictions[:0], predictions[:0])

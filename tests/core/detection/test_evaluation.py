@@ -180,11 +180,15 @@ def test_the_same_answers_give_the_same_evaluation():
 @pytest.mark.parametrize(
     ("true", "found", "problem"),
     [
-        (boxes(), predicted([0, 0, 1, 1, 0.5, 0]), "no true box in 1 images"),
+        (boxes(), predicted([0, 0, 1, 1, 0.5, 0]), "no ground-truth box in 1 images"),
         (boxes([0, 0, 1, 1, 4]), predicted(), r"label of image 0: class indices \[4.0\] for 4 classes"),
-        (boxes([0, 0, 1, 1, 0]), predicted([0, 0, 1, 1, 0.5, -1]), r"answer to image 0: class indices \[-1.0\]"),
+        (boxes([0, 0, 1, 1, 0]), predicted([0, 0, 1, 1, 0.5, -1]), r"prediction for image 0: class indices \[-1.0\]"),
         (boxes([0, 0, 1, 1, 0]), predicted([0, 0, 1, 1, 0.5, 0.5]), "class indices"),
-        (boxes([0, 0, 1, 1, 0]), predicted([0, 0, 1, np.nan, 0.5, 0]), "answer to image 0: a box has a number that is NaN"),
+        (
+            boxes([0, 0, 1, 1, 0]),
+            predicted([0, 0, 1, np.nan, 0.5, 0]),
+            "prediction for image 0: a box has a number that is NaN",
+        ),
         (boxes([0, np.inf, 1, 1, 0]), predicted(), "label of image 0: a box has a number that is NaN or infinite"),
         (boxes([0, 0, 1, 1, 0]), predicted([0, 0, 1, 1, 7, 0]), "scores from 7 to 7"),
         (boxes([0, 0, 1, 1, 0]), boxes([0, 0, 1, 1, 0]), r"its shape is \(1, 5\), not \(boxes, 6\)"),
@@ -205,7 +209,7 @@ def test_cannot_score_if_a_number_is_not_finite(unsound):
 def test_cannot_evaluate_if_there_is_no_image_or_an_answer_is_missing():
     labels, predictions = detected(3, 12)
     for some, others in ((labels[:0], predictions[:0]), (labels, predictions[:2])):
-        with pytest.raises(EvaluationError, match=f"there are {len(others)} answers to {len(some)} images"):
+        with pytest.raises(EvaluationError, match=f"there are {len(others)} predictions for {len(some)} images"):
             evaluate(some, others)
 
 
@@ -220,7 +224,7 @@ def test_the_floor_is_the_score_of_one_box_of_the_commonest_class_in_each_image(
 
 
 def test_cannot_say_the_floor_if_there_is_no_true_box():
-    with pytest.raises(EvaluationError, match="no true box"):
+    with pytest.raises(EvaluationError, match="no ground-truth box"):
         floor(objects([np.zeros((20, 30, 3), np.uint8)]), objects([boxes()]), 4)
 
 

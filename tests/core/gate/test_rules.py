@@ -66,7 +66,7 @@ def test_the_labels_that_are_asked_for_settle_it_at_the_stated_power():
     challenger, champion = counted(130, 130, 2000, both=1500)
     verdict = judge(challenger, champion)
     assert verdict.outcome == "inconclusive"
-    assert f"about {verdict.more_labels:,} more labelled images would settle it" in verdict.reasons[0]
+    assert f"about {verdict.more_labels:,} more labelled images are needed to decide" in verdict.reasons[0]
     n, half = 2000 + verdict.more_labels, RULES.worthwhile / 2
     draws = np.random.default_rng(14).multinomial(n, [0.065 + half, 0.065 - half, 0.87], 300)
     promoted = [judge(*counted(int(first), int(second), n)).outcome == "promote" for first, second, _ in draws]
@@ -144,7 +144,7 @@ def test_the_first_champion_must_be_surely_above_the_commonest_class():
     promoted, refused = (decide(contender(1, found), None, (), 0.1) for found in (good, poor))
     assert (promoted.outcome, promoted.champion) == ("promote", None)
     assert refused.outcome == "reject"
-    assert "scores 11.25 %, at least 8.51 %, not above the 10.00 %" in refused.reasons[0]
+    assert "scores 11.25 %, with a lower bound of 8.51 %, not above the 10.00 %" in refused.reasons[0]
 
 
 def test_a_gain_on_the_fresh_slice_is_enough_when_the_holdout_is_kept():
@@ -159,7 +159,7 @@ def test_a_gain_on_the_fresh_slice_does_not_pay_for_a_loss_on_the_holdout():
     assert judge(*counted(200, 400, 10_000, both=8000), fresh).outcome == "reject"
     undecided = judge(*counted(30, 35, 600, both=500), fresh)
     assert undecided.outcome == "inconclusive"
-    assert "a loss of 1 points against version 1 on holdout is not ruled out" in undecided.reasons[0]
+    assert "a loss of 1 points against version 1 on holdout cannot be ruled out" in undecided.reasons[0]
     assert undecided.more_labels > 0
 
 
@@ -182,7 +182,7 @@ def test_one_lucky_arena_out_of_many_is_not_enough():
 def test_a_model_that_is_surely_no_better_is_rejected_without_asking_for_labels():
     verdict = judge(*counted(20, 20, 10_000, both=8000))
     assert (verdict.outcome, verdict.more_labels) == ("reject", None)
-    assert "A gain of 0.5 points over version 1, the least worth a promotion, is ruled out." in verdict.reasons
+    assert "A gain of 0.5 points over version 1, the smallest worth a promotion, is ruled out." in verdict.reasons
 
 
 def test_the_best_champion_ever_is_a_bar_of_its_own():

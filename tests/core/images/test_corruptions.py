@@ -210,7 +210,7 @@ def test_an_image_of_one_pixel_can_be_corrupted(kind: str, severity: int):
 
 @pytest.mark.parametrize("call", [lambda: view("fog", 1, (9, 9)), lambda: moved(true(), "occlusion", 6, (9, 9))])
 def test_an_unknown_corruption_is_named_wherever_it_is_asked_for(call):
-    with pytest.raises(DataError, match=r"no corruption '(fog|occlusion)' of severity"):
+    with pytest.raises(DataError, match=r"no corruption '(fog|occlusion)' with severity"):
         call()
 
 

@@ -93,5 +93,5 @@ def test_corruptions_keep_shape_and_type_repeat_with_the_seed_and_spare_the_orig
 
 @pytest.mark.parametrize(("kind", "severity"), [("fog", 1), ("noise", 0), ("noise", 6)])
 def test_an_unknown_corruption_is_named(kind: str, severity: int):
-    with pytest.raises(DataError, match=f"no corruption '{kind}' of severity {severity}.*brightness, noise"):
+    with pytest.raises(DataError, match=f"no corruption '{kind}' with severity {severity}.*brightness, noise"):
         corrupt(textured(2), kind, severity, 0)

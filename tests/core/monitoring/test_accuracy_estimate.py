@@ -76,7 +76,7 @@ def test_an_estimate_under_drift_is_not_trustworthy(table: ConfidenceTable, drif
 def test_few_answers_or_unheard_of_confidence_are_not_trusted(table: ConfidenceTable) -> None:
     few, _ = predictions(49, np.random.default_rng(5))
     flat = np.full((500, 10), 0.1)
-    assert "49 answers" in estimate_accuracy(few, table, CLEAR).reasons[0]
+    assert "49 predictions" in estimate_accuracy(few, table, CLEAR).reasons[0]
     assert "100% of the answers" in estimate_accuracy(flat, table, CLEAR).reasons[0]
 
 
@@ -102,7 +102,7 @@ def test_delayed_labels_give_the_real_accuracy_and_the_error_of_the_estimate(tab
 
 
 def test_labels_without_an_estimate_still_give_the_real_accuracy() -> None:
-    nothing = AccuracyEstimate(accuracy=None, n=0, trustworthy=False, reasons=("there are no answers",))
+    nothing = AccuracyEstimate(accuracy=None, n=0, trustworthy=False, reasons=("there are no predictions",))
     real = check_against_labels(np.array([1, 2]), np.array([1, 3]), nothing)
     assert (real.accuracy.value, real.error, real.covered) == (0.5, None, None)
 
@@ -118,5 +118,5 @@ def test_a_table_survives_one_confidence_and_refuses_what_cannot_be_calibrated(t
 
 def test_answers_without_a_label_each_are_refused() -> None:
     for predicted, labels in (([1], []), ([], []), ([1], [1, 2])):
-        with pytest.raises(DataError, match="do not fit"):
+        with pytest.raises(DataError, match="labels for"):
             check_against_labels(np.array(predicted), np.array(labels), None)

@@ -160,7 +160,7 @@ def test_repeated_rows_count_once(reference: DriftReference) -> None:
     once, thrice = measure(frame(x), reference), measure(frame(np.tile(x, (3, 1))), reference)
     assert thrice.n == once.n == 60
     assert thrice.statistic == pytest.approx(once.statistic)
-    assert "120 repeated rows" in thrice.reasons[-1]
+    assert "120 duplicate rows" in thrice.reasons[-1]
 
 
 def test_a_constant_reference_column_is_expected_and_not_judged(rows: np.ndarray) -> None:

@@ -126,7 +126,7 @@ def test_too_few_new_labels_are_collected_and_the_lack_is_said() -> None:
     decision = after(windows(DRIFTED, DRIFTED), labels=Labels(new=0, wanted=WANTED))
     assert decision.action == "collect_labels"
     assert decision.labels == WANTED
-    assert any("0 new labelled images are fewer than 500" in reason for reason in decision.reasons)
+    assert any("0 new labelled images, fewer than the required 500" in reason for reason in decision.reasons)
 
 
 def test_labels_are_asked_for_once_in_a_cooldown() -> None:
@@ -164,7 +164,7 @@ def test_the_daily_budget_is_kept_over_any_24_hours() -> None:
     twice = (retrained(1, "inconclusive"), retrained(10, "inconclusive"))
     decision = after(windows(DRIFTED, DRIFTED), *twice, hours=24.9)
     assert decision.action == "nothing"
-    assert "the budget is 2" in decision.reasons[-1]
+    assert "the limit is 2" in decision.reasons[-1]
     assert after(windows(DRIFTED, DRIFTED), *twice, hours=25).action == "retrain"
 
 
@@ -173,7 +173,7 @@ def test_three_challengers_in_vain_open_the_breaker_until_a_person_resets_it() -
     observations = windows(DRIFTED, DRIFTED)
     decision = after(observations, *vain, hours=500)
     assert decision.action == "nothing"
-    assert "a person must look" in decision.reasons[-1]
+    assert "manual review required" in decision.reasons[-1]
     assert after(observations, *vain, PastAction(at=START + 80 * HOUR, kind="reset"), hours=500).action == "retrain"
     assert after(observations, *vain[:2], retrained(60, "promote"), vain[2], hours=500).action == "retrain"
 

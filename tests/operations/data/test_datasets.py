@@ -140,14 +140,14 @@ def test_status_answers_when_the_remote_does_not(workspace: Workspace, added: Da
     found = datasets.status(offline)
     assert found.fingerprint == added.fingerprint
     assert found.pushed is None
-    assert "s3://openmlops/dvc did not answer" in found.remote_problem
+    assert "s3://openmlops/dvc cannot be used" in found.remote_problem
 
 
 def test_check_reports_what_is_not_as_recorded(workspace: Workspace, added: DatasetRef) -> None:
     write_set(Path(added.path), seed=5)
     report = datasets.check(workspace)
     assert not report.passed
-    assert "data_batch_1 has another content than recorded (SHA-256)" in [problem.what for problem in report.problems]
+    assert "data_batch_1 differs from its recorded content (SHA-256)" in [problem.what for problem in report.problems]
 
 
 @pytest.mark.parametrize("act", [datasets.ingest, datasets.check], ids=["ingest", "check"])
@@ -275,7 +275,7 @@ def test_upload_sends_each_content_once_below_the_prefix(workspace: Workspace, a
 
 def test_an_upload_never_sends_another_version_under_this_ones_name(workspace: Workspace, added: DatasetRef) -> None:
     write_set(Path(added.path), seed=5)
-    with pytest.raises(DataError, match="is no longer the version"):
+    with pytest.raises(DataError, match="no longer matches version"):
         datasets.upload(workspace, added)
     assert workspace.object_store.list("") == []
 

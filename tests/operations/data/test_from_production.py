@@ -84,14 +84,14 @@ def test_an_image_of_the_test_split_is_never_trained_on_not_even_darkened(loop: 
     labelled(loop, (images * 0.6).astype(np.uint8), labels)
     with pytest.raises(DataError, match="None of 120 new labelled images can be trained on") as raised:
         from_production.add_labelled(loop, model)
-    assert "like an image of the test split" in str(raised.value)
+    assert "near-duplicates of test images" in str(raised.value)
 
 
 def test_an_input_with_contradicting_labels_is_not_used_and_no_longer_counted(loop: Workspace):
     images, labels = fresh_images(60, seed=24)
     ids = [*labelled(loop, images, labels), *labelled(loop, images[:1], (labels[:1] + 1) % 10)]
     made = from_production.add_labelled(loop, load_latest_model(loop))
-    assert made.refused["labelled twice or contradicting"] == 2
+    assert made.refused["duplicates or conflicting labels"] == 2
     assert hashes(images[:1]) & hashes(rows_of(loop).images) == set()
     from_production.mark_used(loop, made, NOON)
     assert set(made.predictions) == set(ids)
@@ -126,7 +126,7 @@ def test_a_day_of_traffic_can_add_only_so_much(loop: Workspace, monkeypatch: pyt
     for day in range(2):
         labelled(loop, *fresh_images(50, seed=27 + day), NOON + timedelta(days=day))
     made = from_production.add_labelled(loop, load_latest_model(loop))
-    assert made.added + made.refused.get("like an image of the test split", 0) == 20
+    assert made.added + made.refused.get("near-duplicates of test images", 0) == 20
 
 
 def test_new_data_that_does_not_pass_the_checks_leaves_the_last_good_version(loop: Workspace):

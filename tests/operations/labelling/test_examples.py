@@ -62,15 +62,15 @@ def test_reference_images_are_the_versions_own_with_what_it_answers(loop: Worksp
 
 
 def test_what_is_not_there_is_said_to_be_missing(loop: Workspace, model: ModelRef):
-    assert chosen(loop, model).missing[0] == "This version has answered nothing yet."
+    assert chosen(loop, model).missing[0] == "This version has made no predictions yet."
     ids = send(loop, model, fresh_images(10, 1)[0])
     logged = loop.inference_log.named(model.name, ids)
     for sha256 in logged.input_sha256[:3]:
         loop.inputs.path(sha256).unlink()
     found = chosen(loop, model)
     assert found.missing == (
-        "No window was judged yet: these are of the newest 10 answers.",
-        "3 of 10 images are not kept on this machine (any more).",
+        "No window was evaluated yet: these images are from the latest 10 predictions.",
+        "3 of 10 images are not stored on this machine, or no longer.",
     )
     assert not {each.prediction for each in (*found.drawn, *found.farthest)} & set(logged.ids[:3])
 
@@ -84,7 +84,7 @@ def test_without_the_versions_files_its_answers_are_shown_all_the_same(loop: Wor
     other = examples(loop, model.name, 99)
     assert len(other.drawn) == 5
     assert (other.farthest, other.reference) == ((), ())
-    assert "files are not here" in other.missing[-1]
+    assert "not available here" in other.missing[-1]
 
 
 def test_the_part_of_the_page_tells_answers_and_labels_to_those_who_see_no_image(loop: Workspace, model: ModelRef):
@@ -97,4 +97,4 @@ def test_the_part_of_the_page_tells_answers_and_labels_to_those_who_see_no_image
     assert f"labelled {names[labels[0]]}" in part
     assert all(f"images/{name}?size=small" in part for name in ids)
     assert part.count("data:image/png;base64,") == N_REFERENCE
-    assert part.count('role="img" aria-label="Image answered ') == part.count("<svg")
+    assert part.count('role="img" aria-label="Image predicted as ') == part.count("<svg")

@@ -85,7 +85,7 @@ def test_nothing_can_be_asked_for_where_nothing_is_left_or_nobody_answers(pets: 
 def test_a_label_joins_once_and_another_one_is_refused_in_a_sentence(pets: World):
     assert give(pets, pets.ids[0], "cat")
     assert not give(pets, pets.ids[0], 3)
-    with pytest.raises(LabelConflict, match="labelled elsewhere"):
+    with pytest.raises(LabelConflict, match="labelled by someone else"):
         give(pets, pets.ids[0], "dog")
     assert pets.label_of(pets.ids[0]) == "3"
 

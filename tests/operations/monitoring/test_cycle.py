@@ -36,7 +36,7 @@ def keep(loop: Workspace, action: str, by: str = "test", at: datetime = NOON) ->
 def test_only_the_mode_auto_acts(loop: Workspace, mode: str):
     record = keep(loop, "retrain")
     planned = cycle.plan(loop, "test", mode, NOON)
-    assert (planned.act, planned.reasons) == ("none", (f"retrain is suggested; in the mode {mode} nothing is done",))
+    assert (planned.act, planned.reasons) == ("none", (f"retrain is suggested; mode {mode} takes no action",))
     assert loop.decisions.get(record.id).outcome is None
 
 

@@ -45,11 +45,11 @@ def test_a_promotion_is_seen_by_the_next_monitoring_run(loop: Workspace):
     after = decide(loop)
     assert (before.version, before.span.n) == (first.version, 120)
     assert (after.version, after.action, after.span) == (second.version, "not_measurable", None)
-    assert after.reasons == (f"there is no answer of version {second.version} yet",)
+    assert after.reasons == (f"version {second.version} has made no predictions yet",)
 
 
 def test_without_a_champion_there_is_nothing_to_watch(tmp_path: Path):
-    with pytest.raises(ModelNotFound, match=r"'cifar10_cnn' has no champion to watch\. Run `openmlops train` first"):
+    with pytest.raises(ModelNotFound, match=r"'cifar10_cnn' has no champion to monitor\. Run `openmlops train` first"):
         load_latest_model(Workspace(Settings(openmlops_home=tmp_path)))
 
 

@@ -162,7 +162,7 @@ def test_a_label_in_another_scale_is_not_used(loop: Workspace):
     scaled = objects([boxes * np.float32([4, 4, 4, 4, 1]) for boxes in labels])
     label(loop, send(loop, champion(loop), images), _labels(loop, scaled))
     made = from_production.add_labelled(loop, champion(loop))
-    assert made.refused["labelled outside of their image"] > 0
+    assert made.refused["labelled outside their image"] > 0
     assert made.added + made.held_out + sum(made.refused.values()) == 30
 
 

@@ -26,14 +26,14 @@ def is_due(requests: tuple[str, ...] = (), **changed) -> str:
 
 
 def test_the_watch_begins_with_a_turn():
-    assert trigger_reason(None, LAST, HOUR, 500, 100, ()) == "the watch begins"
+    assert trigger_reason(None, LAST, HOUR, 500, 100, ()) == "watch started"
 
 
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
         ({}, ""),
-        ({"at": NOON + HOUR}, "1:00:00 have passed"),
+        ({"at": NOON + HOUR}, "1:00:00 since the last cycle"),
         ({"predictions": 1499}, ""),
         ({"predictions": 1500}, "500 new answers"),
         ({"labels": 99}, ""),
@@ -86,7 +86,7 @@ def test_the_watch_takes_turns_until_it_is_ended(loop: Workspace, caplog: pytest
         if len(taken) == 3:
             ended.set()
     assert len(taken) == 3
-    assert "a turn is due: the watch begins" in caplog.text
+    assert "starting a cycle: watch started" in caplog.text
 
 
 def test_a_turn_that_another_watcher_has_is_left_to_it(loop: Workspace):
@@ -168,5 +168,5 @@ def test_the_mode_manual_tells_nobody_outside(loop: Workspace, tmp_path, monkeyp
 def test_a_webhook_that_is_not_allowed_costs_a_log_line_and_no_more(loop: Workspace, tmp_path, caplog):
     listened = branch(loop, tmp_path / "listened", notify_webhook_url="http://169.254.169.254/x?key=s3cret")
     assert not notification.notify(listened, outcome(listened, keep(listened, "retrain").id, "retrain"))
-    assert "NOTIFY_ALLOWED_HOSTS does not" in caplog.text
+    assert "is not in NOTIFY_ALLOWED_HOSTS" in caplog.text
     assert "s3cret" not in caplog.text

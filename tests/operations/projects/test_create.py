@@ -31,11 +31,11 @@ def refused(*words: str) -> str:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "A project needs PROJECT and --kind and --data. Write it as openmlops init my-project"),
-        (["mine"], "A project needs --kind and --data."),
-        (["mine", "--kind", "detection"], "A project needs --data."),
-        (["--data", "."], "A project needs PROJECT and --kind."),
-        (["mine", "--stack", "compose"], "--stack makes no project, and PROJECT is for one. Give two commands"),
+        ([], "A project requires PROJECT and --kind and --data. Write it as openmlops init my-project"),
+        (["mine"], "A project requires --kind and --data."),
+        (["mine", "--kind", "detection"], "A project requires --data."),
+        (["--data", "."], "A project requires PROJECT and --kind."),
+        (["mine", "--stack", "compose"], "--stack creates no project, and PROJECT is for one. Give two commands"),
         (["--stack", "compose", "--kind", "detection", "--data", "."], "and --kind and --data are for one."),
         (["mine", "--kind", "detection", "--data", "/nowhere/at/all"], "There is no folder /nowhere/at/all."),
     ],
@@ -46,13 +46,13 @@ def test_what_does_not_go_together_is_one_line_with_what_would_be_right(words: l
 
 @pytest.mark.parametrize("name", ["2cats", "my project", "class", "my.cats", "ä", "-x", "a" * 51])
 def test_a_name_that_no_module_can_have_is_refused(name: str) -> None:
-    with pytest.raises(SettingsError, match=r"cannot be the name of a project\. Use up to 50 letters"):
+    with pytest.raises(SettingsError, match=r"is not a valid project name\. Use up to 50 letters"):
         module_name(name)
 
 
 @pytest.mark.parametrize("name", ["numpy", "json", "openmlops", "torch"])
 def test_a_name_that_hides_a_module_is_refused(name: str) -> None:
-    with pytest.raises(SettingsError, match=f"Python has a module of this name. Take another, such as my-{name}"):
+    with pytest.raises(SettingsError, match=f"Python has a module of this name. Choose another name, such as my-{name}"):
         module_name(name)
 
 
@@ -65,10 +65,10 @@ def test_a_folder_that_is_not_empty_or_lies_inside_the_data_is_refused_and_stays
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "mine.txt").write_text("mine")
     for place, said in (
-        (tmp_path / "taken", "is there and is not empty"),
-        (own / "mine", "one inside the other"),
-        (tmp_path, "one inside the other"),
-        (own, "one inside the other"),
+        (tmp_path / "taken", "already exists and is not empty"),
+        (own / "mine", "is inside the data"),
+        (tmp_path, "is inside the data"),
+        (own, "is inside the data"),
     ):
         with pytest.raises(SettingsError, match=said):
             create(place, "classification", own)
@@ -105,7 +105,7 @@ def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "own" / "classes.txt").write_text("cat\ndog\n")
     made = create(place / "my-pets", "detection", place / "own")
     assert (made.name, made.classes, made.train + made.validation + made.test) == ("my_pets", ("cat", "dog"), 20)
-    assert any("fewer than 100: `openmlops monitor` cannot look for drift" in note for note in made.notes)
+    assert any("fewer than 100: `openmlops monitor` cannot detect drift" in note for note in made.notes)
     return place / "my-pets"
 
 

@@ -28,8 +28,8 @@ def test_a_server_without_a_champion_is_a_warning_of_whole_sentences(tmp_path: P
     finally:
         served.send_signal(signal.SIGINT)
         served.wait(120)
-    remedy = "See its log; no version of cifar10_cnn is champion yet. Train one, or promote one."
-    assert line.split(maxsplit=2) == ["warning", "server", f"{url} answers no predictions now. {remedy}"]
+    remedy = "Check its log; no version of cifar10_cnn is champion yet. Train one, or promote one."
+    assert line.split(maxsplit=2) == ["warning", "server", f"{url} is not serving predictions. {remedy}"]
 
 
 def _wait_for(url: str) -> None:

@@ -74,7 +74,7 @@ def test_the_same_training_once_more_is_rejected_and_says_why(workspace):
     )
     entry = promotion.decide(workspace, again, toy.splits(workspace))
     assert (entry.kind, entry.champion) == ("reject", GOOD)
-    assert "is the same model as the champion" in entry.reasons[0]
+    assert "has exactly the same files as the champion" in entry.reasons[0]
 
 
 def test_the_first_version_above_chance_becomes_champion(workspace):
@@ -106,7 +106,7 @@ def test_an_equal_model_is_inconclusive_and_says_how_many_labels_would_settle_it
     entry = decide(workspace, EQUAL)
     assert (entry.kind, entry.champion) == ("inconclusive", GOOD)
     assert entry.verdict.more_labels > 0
-    assert f"about {entry.verdict.more_labels:,} more labelled images would settle it" in entry.reasons[0]
+    assert f"about {entry.verdict.more_labels:,} more labelled images are needed to decide" in entry.reasons[0]
 
 
 def test_the_best_champion_ever_stays_the_bar_after_a_worse_one_was_forced(workspace):
@@ -142,7 +142,7 @@ def test_a_verdict_that_is_asked_for_again_is_the_one_that_was_written(workspace
 
 
 def test_a_model_that_answers_nan_is_not_judged(workspace):
-    with pytest.raises(EvaluationError, match="toy/6 answers 2000 of 2000 images with NaN"):
+    with pytest.raises(EvaluationError, match="toy/6 predicts NaN or infinity for 2000 of 2000 images"):
         decide(workspace, BROKEN)
     assert workspace.ledger.history(toy.NAME) == ()
 
@@ -190,7 +190,7 @@ def test_a_training_that_lost_the_race_is_judged_against_the_winner(workspace, m
 
 def test_by_hand_the_gate_refuses_and_records_that_it_did(workspace):
     decide(workspace, GOOD)
-    with pytest.raises(GateError, match=r"does not promote toy/4 \(reject\): Version 4 is worse: .* Give --reason"):
+    with pytest.raises(GateError, match=r"did not promote toy/4 \(reject\): Version 4 is worse: .* Pass --reason"):
         promote(workspace, BAD)
     assert [(entry.kind, entry.version) for entry in workspace.ledger.history(toy.NAME)] == [("promote", GOOD), ("reject", BAD)]
     assert champion(workspace) == (GOOD, GOOD)
@@ -199,7 +199,7 @@ def test_by_hand_the_gate_refuses_and_records_that_it_did(workspace):
 def test_a_reason_forces_a_promotion_and_the_ledger_says_so(workspace):
     decide(workspace, GOOD)
     entry = promote(workspace, BAD, "the only one that fits the camera")
-    assert entry.reasons[0] == "Forced by hand against the verdict 'reject': the only one that fits the camera"
+    assert entry.reasons[0] == "Forced manually against the verdict 'reject': the only one that fits the camera"
     assert (entry.kind, entry.verdict.outcome) == ("promote", "reject")
     assert champion(workspace) == (BAD, BAD)
 
@@ -221,7 +221,7 @@ def test_a_promotion_by_hand_that_others_overtook_is_a_conflict(workspace, monke
         return verdict
 
     monkeypatch.setattr(promotion, "run_gate", gate_while_another_wins)
-    with pytest.raises(LedgerConflict, match="moved on from sequence 1"):
+    with pytest.raises(LedgerConflict, match="advanced past sequence 1"):
         promote(workspace, GOOD)
     assert champion(workspace) == (BEST, BEST)
 

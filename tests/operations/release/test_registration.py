@@ -191,14 +191,14 @@ def test_mlflow_itself_loads_the_champion_without_pickle_or_torch(made: Made):
 def test_a_version_whose_run_was_never_evaluated_is_refused(made: Made):
     unmeasured = made.workspace.tracking.start("cifar10_cnn", {}, {})
     trained = made.trained.model_copy(update={"run_id": unmeasured})
-    with pytest.raises(RegistryError, match="no metric of the test split"):
+    with pytest.raises(RegistryError, match="no test metric"):
         registration.register(made.workspace, made.exported, trained, made.evaluation)
 
 
 def test_damaged_weights_are_named(made: Made, tmp_path: Path):
     damaged = tmp_path / "weights.safetensors"
     damaged.write_bytes(Path(made.trained.path).read_bytes()[:-10])
-    with pytest.raises(ModelCorrupt, match="does not hold the trained weights"):
+    with pytest.raises(ModelCorrupt, match="does not contain the trained weights"):
         scoring.evaluate(made.workspace, made.trained.model_copy(update={"path": str(damaged)}))
 
 
@@ -215,7 +215,7 @@ def test_a_version_evaluates_again_as_it_did(made: Made, monkeypatch: pytest.Mon
     "spec", ["cifar10_cnn", "@champion", "cifar10_cnn/", "cifar10_cnn@nobody", "cifar10_cnn/99", "other/1"]
 )
 def test_what_names_no_version_is_refused(made: Made, spec: str):
-    with pytest.raises(ModelNotFound, match=spec.partition("/")[0].partition("@")[0] or "names no version"):
+    with pytest.raises(ModelNotFound, match=spec.partition("/")[0].partition("@")[0] or "does not name a version"):
         scoring.evaluate_version(made.workspace, spec)
 
 
@@ -227,7 +227,7 @@ def test_a_version_of_another_task_is_not_evaluated(made: Made, tmp_path: Path, 
     description = Description.read(made.folder / "model.json").model_copy(update=change)
     (tmp_path / "model.json").write_text(description.model_dump_json())
     monkeypatch.setattr(made.workspace.registry, "fetch", lambda ref: tmp_path)
-    with pytest.raises(error, match=r"of the use case 'person'|knows the classes cat, dog"):
+    with pytest.raises(error, match=r"to the use case 'person'|has the classes cat, dog"):
         scoring.evaluate_version(made.workspace, f"cifar10_cnn/{made.model.version}")
 
 
@@ -235,7 +235,7 @@ def test_a_failure_after_training_closes_the_run_as_failed_with_the_reason(made)
     tracking = made.workspace.tracking
     run_id = tracking.start("lost weights", {}, {})
     lost = made.trained.model_copy(update={"path": "/nowhere/weights.safetensors", "run_id": run_id})
-    with pytest.raises(ModelCorrupt, match=r"weights\.safetensors does not hold the trained weights"):
+    with pytest.raises(ModelCorrupt, match=r"weights\.safetensors does not contain the trained weights"):
         scoring.evaluate(made.workspace, lost)
     assert not tracking.run_is_open(run_id)
     assert "ModelCorrupt" in tracking.tags(run_id)["openmlops.failure"]

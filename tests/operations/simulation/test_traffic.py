@@ -105,7 +105,7 @@ def test_the_rate_is_kept(server: Server) -> None:
 
 
 def test_no_server_is_one_clear_line() -> None:
-    with pytest.raises(ServiceUnavailable, match=r"No ready server answers at http://127\.0\.0\.1:9.*openmlops serve"):
+    with pytest.raises(ServiceUnavailable, match=r"No ready server at http://127\.0\.0\.1:9.*openmlops serve"):
         send("http://127.0.0.1:9", stream([1], [1]), count=1)
 
 

@@ -197,13 +197,13 @@ def test_a_run_whose_code_was_changed_since_it_was_asked_for_is_not_trained(done
     """Its result would be kept as that of the code before."""
     asked = {"config": BASE, "splits": done.splits.model_dump(), "key": "of other code", "parent": "", "jobs": 1, "result": ""}
     runs = done.runs()
-    with pytest.raises(TrainingError, match="changed while the grid ran"):
+    with pytest.raises(TrainingError, match="changed while the grid was running"):
         grid_run.run(done.workspace, asked)
     assert done.runs() == runs
 
 
 def test_two_combinations_that_are_one_training_are_refused(done: Done) -> None:
-    with pytest.raises(SettingsError, match="2 combinations of threads are the same training"):
+    with pytest.raises(SettingsError, match="2 combinations of threads are the same run"):
         give(done.workspace, done.splits, {"threads": (1, 2)})
 
 
@@ -222,9 +222,9 @@ def test_a_run_that_a_service_stayed_away_from_is_no_failed_row_and_can_go_on(
 @pytest.mark.parametrize(
     ("does", "reason"),
     [
-        ("exit 7", "its process ended with the exit code 7"),
-        ("kill -9 $$", "its process ended with the exit code -9"),
-        ("exit 0", "its process ended with the exit code 0"),
+        ("exit 7", "its process ended with exit code 7"),
+        ("kill -9 $$", "its process ended with exit code -9"),
+        ("exit 0", "its process ended with exit code 0"),
         ("echo 'a warning' >&2; echo 'error: no disk.' >&2; exit 1", "no disk."),
     ],
 )
@@ -237,7 +237,7 @@ def test_a_trainer_started_as_a_subprocess_whose_exit_code_nobody_reads(
     seed = sum(map(ord, does))
     with pytest.raises(TrainingError) as raised:
         give(done.workspace, done.splits, {"epochs": (1, 2)}, 2, imgsz=64, seed=seed)
-    assert f"None of the 2 runs of the grid ended well; the first: {reason}".rstrip(".") in str(raised.value)
+    assert f"All 2 runs of the grid failed; the first: {reason}".rstrip(".") in str(raised.value)
     new = [run for run in all_runs(done.workspace) if run.info.run_id not in before]
     parents = [run for run in new if run.data.tags.get("openmlops.kind") == "grid"]
     assert len(parents) == 1
@@ -267,16 +267,16 @@ def test_the_run_of_somebody_else_who_trains_the_same_is_not_closed(
     done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        sys, "executable", other_process("echo 'error: Another process runs this very training' >&2; exit 1", tmp_path)
+        sys, "executable", other_process("echo 'error: Another process is running this training' >&2; exit 1", tmp_path)
     )
     known = set((done.workspace.home / "trainings").glob("*/run_id"))
     for _ in range(2):
-        with pytest.raises(TrainingError, match="this very training"):
+        with pytest.raises(TrainingError, match="is running this training"):
             give(done.workspace, done.splits, {"epochs": (1,)}, imgsz=64, seed=78)
         (note,) = set((done.workspace.home / "trainings").glob("*/run_id")) - known
         theirs = done.workspace.tracking.start(done.workspace.model_name, {}, {})
         note.write_text(theirs)
-    with pytest.raises(TrainingError, match="this very training"):
+    with pytest.raises(TrainingError, match="is running this training"):
         give(done.workspace, done.splits, {"epochs": (1,)}, imgsz=64, seed=78)
     assert done.workspace.tracking.run_is_open(theirs)
     assert note.read_text() == theirs
@@ -352,7 +352,7 @@ def interrupted(done: Done, tmp_path_factory: pytest.TempPathFactory) -> Interru
 
 @pytest.mark.slow
 def test_the_very_same_grid_is_refused_while_a_process_runs_it(interrupted: Interrupted) -> None:
-    assert interrupted.refusal.startswith("Another process runs this very grid (lock ")
+    assert interrupted.refusal.startswith("Another process is running this grid (lock ")
     assert "\n" not in interrupted.refusal
 
 
@@ -384,7 +384,7 @@ def test_a_run_whose_process_is_killed_is_a_failed_row_and_its_mlflow_run_is_clo
     """Defect 7, with a real trainer."""
     failed = interrupted.killed.runs[1]
     run = mlflow_run(interrupted.workspace, failed.run_id)
-    assert failed.reason == "its process ended with the exit code -9"
+    assert failed.reason == "its process ended with exit code -9"
     assert (run.info.status, run.data.tags[FAILURE_TAG]) == ("FAILED", failed.reason)
     assert run.data.tags[PARENT_TAG] == interrupted.killed.parent
 
@@ -485,7 +485,7 @@ def test_best_of_a_grid_chosen_on_10_validation_images_and_published_as_the_resu
     assert shown.endswith("| finished, staging |")
     assert (found.runs[1].map50, found.runs[1].validation) == (interval.value, best.validation.map50)
     assert f"Selected by mAP@50 on the validation split (8 images): {best.validation.map50.value:.3f}" in text
-    assert "The table shows the test split (8 images), which chose nothing." in text
+    assert "The table shows the test split (8 images), unused in selection." in text
 
 
 def test_runs_that_validation_cannot_tell_apart_are_said_to_be_within_noise(by_hand: ByHand) -> None:
@@ -506,7 +506,7 @@ def test_a_run_that_validation_does_tell_apart_is_not_said_to_be_within_noise(by
     assert second.low > 0
     text = by_hand.table(grid)[1]
     assert "within noise" not in text
-    assert f"the best is ahead of the second by {100 * second.difference:.1f} points" in text
+    assert f"the best leads the second by {100 * second.difference:.1f} points" in text
 
 
 def test_a_failed_run_is_a_row_with_its_reason_and_is_never_the_best(by_hand: ByHand) -> None:
@@ -516,7 +516,7 @@ def test_a_failed_run_is_a_row_with_its_reason_and_is_never_the_best(by_hand: By
     assert (found.best, found.runs[0].status, found.runs[0].map50) == ("run0", "failed", None)
     assert "| broken |  |  | 9 |  |  |  | failed |" in text
     assert "- broken failed: no disk" in text
-    assert "There is no second run to compare the best with." in text
+    assert "There is no second run to compare with the best." in text
 
 
 def test_the_last_axis_changes_fastest_and_what_varies_has_a_column() -> None:

@@ -115,7 +115,9 @@ def test_a_malicious_pickle_is_refused_and_not_executed(kind: str, tmp_path: Pat
         assert made.exists(), "it would have been executed by pickle.load"
         made.unlink()
         (tmp_path / "data_batch_1").write_bytes(content)
-        with pytest.raises(DataError, match=r"data_batch_1 cannot be read \(it names \S+, which no CIFAR-10 batch does\)"):
+        with pytest.raises(
+            DataError, match=r"data_batch_1 cannot be read \(it references \S+, which a CIFAR-10 batch never does\)"
+        ):
             batches.load(tmp_path / "data_batch_1")
     finally:
         copyreg.remove_extension("os", "system", EXTENSION)

@@ -164,8 +164,8 @@ BAD: dict[str, tuple[Callable[[Contents], object], str, str]] = {
     "data-is-a-list": (change_data("data_batch_1", lambda d: d[:2].tolist()), "data_batch_1", "data is a list, not an array"),
     "no-rows": (change_data("data_batch_1", lambda d: d[:0]), "data_batch_1", "data has no rows"),
     "rows-lost": (change_data("data_batch_1", lambda d: d[:-1]), "data_batch_1", "39 images instead of 40"),
-    "one-class": (all_labels(lambda _: 3), "data batches", "no image of c0, c1, c2, c4"),
-    "a-class-lost": (all_labels(lambda row: max(row % 10, 1)), "test_batch", "no image of c0"),
+    "one-class": (all_labels(lambda _: 3), "data batches", "no images of c0, c1, c2, c4"),
+    "a-class-lost": (all_labels(lambda row: max(row % 10, 1)), "test_batch", "no images of c0"),
     "one-colour": (constant("data_batch_2", 5, 0), "data_batch_2", "every pixel has the same value rows 0, 1, 2, 3, 4"),
     "never-written": (
         constant("test_batch", PER_BATCH, 255),

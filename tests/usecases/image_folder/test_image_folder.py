@@ -175,13 +175,17 @@ def _beside_train(place: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "named", "remedy"),
     [
-        (_empty, "pictures/star: the class is empty", "put images into it, or remove the folder"),
-        (_one_class, "pictures: there is one class only, disc", "make at least two folders"),
-        (_few, "too few images of disc (4)", "at least 5 images: one to test with, one for validation"),
-        (_broken, "disc/0003.png: The image is a broken PNG file|disc/0003.png: The image is neither PNG", "replace the file"),
-        (_outside, "pictures/0003.png: the image is in no folder of a class", "move it into one"),
-        (_nested, "disc/more: folders below a class are not read", "move the images up"),
-        (_beside_train, "pictures/disc: the folder is none of train, val and test", "move it into one of them"),
+        (_empty, "pictures/star: the class is empty", "add images, or remove the folder"),
+        (_one_class, "pictures: there is only one class, disc", "create at least two folders"),
+        (_few, "too few images of disc (4)", "at least 5 images: one for test, one for validation"),
+        (
+            _broken,
+            "disc/0003.png: The image is a broken PNG file|disc/0003.png: The image is neither PNG",
+            "replace or remove the file",
+        ),
+        (_outside, "pictures/0003.png: the image is not in a class folder", "move it into one"),
+        (_nested, "disc/more: subfolders of a class are not read", "move the images up"),
+        (_beside_train, "pictures/disc: the folder is not one of train, val and test", "move it into one of them"),
     ],
 )
 def test_bad_data_is_named_with_its_remedy_and_nothing_is_written(own: Path, tmp_path: Path, spoil, named, remedy) -> None:

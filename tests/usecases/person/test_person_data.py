@@ -76,23 +76,23 @@ BAD: dict[str, tuple[Damage, str, str]] = {
     "no-config": (remove("data.yaml"), "data.yaml", "missing"),
     "config-not-yaml": (write("data.yaml", "train: [images"), "data.yaml", "not YAML"),
     "config-not-text": (write("data.yaml", b"\xff\xfe\x00"), "data.yaml", "not YAML"),
-    "config-a-list": (write("data.yaml", "- train\n- val\n"), "data.yaml", "holds a list, not keys"),
-    "config-empty": (write("data.yaml", ""), "data.yaml", "holds a NoneType, not keys"),
+    "config-a-list": (write("data.yaml", "- train\n- val\n"), "data.yaml", "holds a list, not a mapping"),
+    "config-empty": (write("data.yaml", ""), "data.yaml", "holds a NoneType, not a mapping"),
     "config-runs-code": (write("data.yaml", "train: !!python/object/apply:os.system [true]"), "data.yaml", "not YAML"),
     "config-a-bomb": (write("data.yaml", "a: &a [1, 1]\nb: &b [*a, *a]\nc: [*b, *b]\n"), "data.yaml", "references"),
     "config-too-large": (write("data.yaml", "#" * 70_000), "data.yaml", "more than 65536 bytes"),
     "no-names": (config("names:\n  0: person", "nc: 1"), "data.yaml", "names is neither a list"),
     "names-a-text": (config("names:\n  0: person", "names: person"), "data.yaml", "names is neither a list"),
     "names-from-1": (config("  0: person", "  1: person"), "data.yaml", "not numbered from 0 to 0"),
-    "name-a-number": (config("  0: person", "  0: 7"), "data.yaml", "name of class 0 is not a text"),
-    "name-twice": (config("  0: person", "  0: person\n  1: person"), "data.yaml", "a name twice"),
+    "name-a-number": (config("  0: person", "  0: 7"), "data.yaml", "name of class 0 is not a string"),
+    "name-twice": (config("  0: person", "  0: person\n  1: person"), "data.yaml", "has a duplicate"),
     "nc-2": (config("names:", "nc: 2\nnames:"), "data.yaml", "nc is not 1"),
     "no-train": (config("train: images/train\n", ""), "data.yaml", "train is missing"),
     "no-test": (config("test: images/test\n", ""), "data.yaml", "test is missing"),
     "path-elsewhere": (config("train:", "path: /data\ntrain:"), "data.yaml", "path is not `.`"),
-    "train-above": (config("images/train", "../people/images/train"), "data.yaml", "train leaves the folder"),
-    "train-absolute": (config("images/train", "/data/images/train"), "data.yaml", "train leaves the folder"),
-    "train-a-link-out": (link_out, "data.yaml", "train leaves the folder of the data set by a link"),
+    "train-above": (config("images/train", "../people/images/train"), "data.yaml", "train is outside the folder"),
+    "train-absolute": (config("images/train", "/data/images/train"), "data.yaml", "train is outside the folder"),
+    "train-a-link-out": (link_out, "data.yaml", "train leads outside the folder of the data set through a link"),
     "train-two-folders": (
         config("images/train", "[images/train, images/val]"),
         "data.yaml",
@@ -100,7 +100,7 @@ BAD: dict[str, tuple[Damage, str, str]] = {
     ),
     "val-not-there": (config("images/val", "images/valid"), "data.yaml", "val names images/valid, which is not a folder"),
     "val-is-train": (config("images/val", "images/train"), "data.yaml", "val is in the same folder as train"),
-    "no-folder-images": (config("images/train", "labels/train"), "data.yaml", "in no folder called images"),
+    "no-folder-images": (config("images/train", "labels/train"), "data.yaml", "not in a folder called images"),
     "test-empty": (
         lambda folder: [path.unlink() for kind in ("images", "labels") for path in (folder / kind / "test").iterdir()],
         "images/test",
@@ -113,7 +113,7 @@ BAD: dict[str, tuple[Damage, str, str]] = {
     "image-16-bit": (write(FIRST_IMAGE, encoded("PNG", mode="I;16")), FIRST_IMAGE, "not 8 bits"),
     "image-a-bomb": (write(FIRST_IMAGE, encoded("PNG", (9000, 9000), "1")), FIRST_IMAGE, "more than"),
     "image-tiny": (write(FIRST_IMAGE, encoded("PNG", (64, 3))), FIRST_IMAGE, "64x3 pixels, less than 16"),
-    "image-in-a-folder": (subfolder, "images/val/more", "folders below it are not read"),
+    "image-in-a-folder": (subfolder, "images/val/more", "its subfolders are not read"),
     "two-images-one-label": (
         write("images/train/00000.jpg", encoded("JPEG")),
         FIRST_IMAGE,
@@ -121,9 +121,13 @@ BAD: dict[str, tuple[Damage, str, str]] = {
     ),
     "label-without-image": (remove(FIRST_IMAGE), FIRST_LABEL, "no image"),
     "label-a-class-too-far": (write(FIRST_LABEL, "1 0.5 0.5 0.1 0.1\n"), FIRST_LABEL, "class 1 is not one of 0..0 rows 1"),
-    "label-in-pixels": (write(FIRST_LABEL, "0 .5 .5 .1 .1\n0 80 64 20 60\n"), FIRST_LABEL, "leaves the image; give shares"),
+    "label-in-pixels": (
+        write(FIRST_LABEL, "0 .5 .5 .1 .1\n0 80 64 20 60\n"),
+        FIRST_LABEL,
+        "is outside the image; use coordinates",
+    ),
     "label-a-polygon": (write(FIRST_LABEL, "0 .1 .1 .2 .1 .2 .2\n"), FIRST_LABEL, "polygons and keypoints are not read"),
-    "nobody-in-train": (without_boxes("train"), "train", "no box in all of train"),
+    "nobody-in-train": (without_boxes("train"), "train", "no boxes in train"),
     "train-image-in-test": (
         copy(FIRST_IMAGE, "images/test/00000.png"),
         "test",
@@ -196,7 +200,7 @@ def test_whatever_data_yaml_says_is_judged_and_never_an_exception(content: dict,
     for text in (yaml.safe_dump(content, allow_unicode=True).encode(), raw, CLEAN_YAML.encode() + raw):
         (tmp_path / "data.yaml").write_bytes(text)
         problems, _ = data.check(tmp_path)
-        assert any(problem.blocking for problem in problems), "there is no image"
+        assert any(problem.blocking for problem in problems), "there are no images"
 
 
 # ---------------------------------------------------------------- clean data sets
@@ -243,18 +247,18 @@ def test_a_test_image_that_looks_like_a_train_image_is_reported(small_people: Pa
     image = np.asarray(Image.open(small_people / FIRST_IMAGE))
     write("images/test/00003.png", png(np.clip(image.astype(int) * 9 // 10 + 9, 0, 255).astype(np.uint8)))(small_people)
     (found,) = reported(small_people)
-    assert found == "test: images look like train images (perceptual hash): images/test/00003.png"
+    assert found == "test: images are near-duplicates of train images (perceptual hash): images/test/00003.png"
 
 
 def test_repeats_inside_a_split_are_reported(small_people: Path) -> None:
     copy(FIRST_IMAGE, "images/train/00007.png")(small_people)
     (found,) = reported(small_people)
-    assert found == "train: images are repeats: images/train/00007.png is images/train/00000.png"
+    assert found == "train: images are duplicates: images/train/00007.png is images/train/00000.png"
 
 
 def test_a_class_without_boxes_is_reported(small_people: Path) -> None:
     write("data.yaml", CLEAN_YAML + "  1: bicycle\n")(small_people)
-    assert reported(small_people) == [f"{split}: there is no box of bicycle" for split in ("train", "val", "test")]
+    assert reported(small_people) == [f"{split}: there are no boxes of bicycle" for split in ("train", "val", "test")]
 
 
 def test_other_files_are_reported_and_hidden_ones_are_not(small_people: Path) -> None:
@@ -363,4 +367,4 @@ def test_a_folder_that_may_not_be_read_is_a_problem(small_people: Path) -> None:
     (small_people / "images/train").chmod(0)
     problems, _ = data.check(small_people)
     (small_people / "images/train").chmod(0o755)
-    assert any("not a folder that can be read" in problem.what for problem in problems)
+    assert any("not a readable folder" in problem.what for problem in problems)

@@ -73,7 +73,7 @@ WRONG = {
     "no-width": ("0 0.5 0.5 0 0.1", "no area"),
     "negative-height": ("0 0.5 0.5 0.1 -0.1", "no area"),
     "in-the-tolerance-only": ("0 1.0005 0.5 0.0005 0.1", "no area"),
-    "pixels": ("0 100 50 20 10", "leaves the image; give shares"),
+    "pixels": ("0 100 50 20 10", "is outside the image; use coordinates"),
     "too-far-left": ("0 0.04 0.5 0.1 0.1", "leaves the image"),
     "too-far-down": ("0 0.5 0.96 0.1 0.1", "leaves the image"),
 }

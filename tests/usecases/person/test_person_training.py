@@ -176,7 +176,7 @@ def test_the_same_training_at_the_same_time_is_refused_and_harms_nothing(tmp_pat
 
     weights, result = train(tmp_path, on_epoch=again)
     assert len(refused) == result.epochs
-    assert "this very training" in refused[0]
+    assert "is running this training" in refused[0]
     assert _same(weights, alone.weights)
 
 
@@ -359,7 +359,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_nothing_to_resum
 def test_a_hopeless_training_stops_and_leaves_nothing_to_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "HOPELESS_STEPS", 2 * STEPS_PER_EPOCH)
     epochs: list[DetectorEpoch] = []
-    with pytest.raises(TrainingError, match=f"Nothing was learned by step {3 * STEPS_PER_EPOCH}") as error:
+    with pytest.raises(TrainingError, match=f"The model learned nothing by step {3 * STEPS_PER_EPOCH}") as error:
         train(tmp_path, config=CONFIG.model_copy(update={"lr": 1e-9, "epochs": 9}), on_epoch=epochs.append)
     assert len(epochs) == 2
     assert "--lr" in error.value.remedy

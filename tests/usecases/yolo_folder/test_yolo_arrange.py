@@ -98,9 +98,9 @@ def _few(place: Path) -> None:
     [
         (_orphan, "labels/003.txt: the label file has no image; add the image or delete the file"),
         (_no_labels, "no image has a label file"),
-        (_no_names, "no names of classes are there; write them as names into data.yaml"),
-        (_broken, "images/003.png: The image is neither PNG nor JPEG nor WEBP nor BMP; replace the file"),
-        (_few, "there are 9 images beside labels; at least 10 are needed"),
+        (_no_names, "there are no class names; write them as names into data.yaml"),
+        (_broken, "images/003.png: The image is neither PNG nor JPEG nor WEBP nor BMP; replace or remove the file"),
+        (_few, "there are 9 images with labels; at least 10 are required"),
     ],
 )
 def test_bad_data_is_named_with_its_remedy(tmp_path: Path, spoil: Callable[[Path], None], said: str) -> None:

@@ -111,7 +111,7 @@ for (const kind of ["htmx:responseError", "htmx:sendError"]) {
     const said = document.createElement("p");
     said.className = "bad";
     said.setAttribute("role", "alert");
-    said.textContent = text?.textContent || `The server did not do it (${status || "no answer"}).`;
+    said.textContent = text?.textContent || `The request failed (${status || "no response"}).`;
     outcome.replaceChildren(said);
   });
 }
@@ -125,6 +125,6 @@ function live(text, kind) {
   element.dataset.kind = kind;
 }
 document.body.addEventListener("htmx:sseOpen", () => live("live", "good"));
-document.body.addEventListener("htmx:sseError", () => live("connection lost; trying again", "bad"));
+document.body.addEventListener("htmx:sseError", () => live("connection lost; reconnecting", "bad"));
 
 showTheme();

@@ -104,9 +104,9 @@
     for (const input of found) {
       picture().querySelector(`[data-row="${input.value}"]`).classList.toggle("rejected", !input.checked);
     }
-    const said = all === 0 ? "Save: nothing is there" : `save ${all} ${all === 1 ? "box" : "boxes"}`;
+    const said = all === 0 ? "Save: no objects" : `save ${all} ${all === 1 ? "box" : "boxes"}`;
     const untouched = kept === found.length && boxes.size === 0 && all > 0;
-    form().querySelector(".save span").textContent = all === 0 ? said : untouched ? `All right, ${said}` : said[0].toUpperCase() + said.slice(1);
+    form().querySelector(".save span").textContent = all === 0 ? said : untouched ? `Correct, ${said}` : said[0].toUpperCase() + said.slice(1);
   };
 
   const hold = { from: null, name: null, how: null, was: null, sketch: null };

@@ -98,7 +98,9 @@ def _bracketed(successes: int, n: int) -> str:
 def _require_measurable(labels: np.ndarray, probabilities: np.ndarray, names: tuple[str, ...], split: str) -> None:
     for wrong, problem in _problems(labels, probabilities, names):
         if wrong:
-            raise EvaluationError(f"The {split} split cannot be measured: {problem}", "Check the split and the model's outputs")
+            raise EvaluationError(
+                f"The {split} split cannot be evaluated: {problem}", "Check the split and the model's outputs"
+            )
 
 
 def _problems(labels: np.ndarray, probabilities: np.ndarray, names: tuple[str, ...]) -> Iterator[tuple[bool, str]]:

@@ -75,7 +75,7 @@ def read_label(reported: Any, names: Sequence[str]) -> str:
         return json.dumps(names.index(reported))
     if type(reported) is int and 0 <= reported < len(names):
         return json.dumps(reported)
-    problem = f"The label {str(reported)[:80]!r} is no class of the model"
+    problem = f"The label {str(reported)[:80]!r} is not a class of the model"
     raise DataError(problem, f"Use 0 to {len(names) - 1}, or one of {', '.join(names)}")
 
 
@@ -99,7 +99,7 @@ CLASSIFICATION = Task(
     evaluate=evaluate_classification,
     score_of=accuracy,
     floor=commonest_class,
-    floor_of="always answering the commonest class",
+    floor_of="always predicting the most frequent class",
     compare=compare,
     confidence=fit_confidence,
     labelled=labelled,

@@ -119,8 +119,8 @@ def compare_detections(
     (n = 600).
     """
     if not len(labels) == len(challenger) == len(opponent) > 0:
-        problem = f"{name}: {len(challenger)} answers of the challenger against {len(opponent)} to {len(labels)} images"
-        raise GateError(problem, "Let both models answer the same images, at least one")
+        problem = f"{name}: {len(challenger)} and {len(opponent)} predictions for {len(labels)} images"
+        raise GateError(problem, "Run both models on the same images, at least one")
     matched = [
         match(labels, predictions, classes_of(labels, challenger, opponent), _AT_50) for predictions in (challenger, opponent)
     ]
@@ -172,7 +172,7 @@ def unpack(packed: Sequence[bytes]) -> np.ndarray:
 def _rows(content: bytes) -> np.ndarray:
     if len(content) % (_COLUMNS * _ROW.itemsize):
         problem = f"{len(content)} bytes are not rows of {_COLUMNS} numbers of {_ROW.itemsize} bytes"
-        raise DataError(problem, "Unpack only what was packed, whole")
+        raise DataError(problem, "Unpack only complete packed predictions")
     return np.frombuffer(content, dtype=_ROW).astype(np.float32).reshape(-1, _COLUMNS)
 
 

@@ -107,19 +107,19 @@ def require_boxes(labels: np.ndarray, predictions: np.ndarray, classes: int) -> 
     Valid: rows of 5 (labels) and 6 (predictions) finite numbers, integer class indices below `classes`, scores in 0..1.
     """
     for problem in _problems(labels, predictions, classes):
-        raise EvaluationError(f"Boxes cannot be measured: {problem}", "Check the split and the model's outputs")
+        raise EvaluationError(f"Detections cannot be evaluated: {problem}", "Check the split and the model's outputs")
 
 
 def _problems(labels: np.ndarray, predictions: np.ndarray, classes: int) -> Iterator[str]:
     if not len(labels) or len(labels) != len(predictions):
-        yield f"there are {len(predictions)} answers to {len(labels)} images"
+        yield f"there are {len(predictions)} predictions for {len(labels)} images"
     if not any(len(true) for true in labels):
-        yield f"there is no true box in {len(labels)} images"
+        yield f"no ground-truth box in {len(labels)} images"
     for row, (true, found) in enumerate(zip(labels, predictions, strict=True)):
         yield from (f"label of image {row}: {problem}" for problem in _unsound(true, 5, classes))
-        yield from (f"answer to image {row}: {problem}" for problem in _unsound(found, 6, classes))
+        yield from (f"prediction for image {row}: {problem}" for problem in _unsound(found, 6, classes))
         if len(found) and (found[:, 4].min() < 0 or found[:, 4].max() > 1):
-            yield f"answer to image {row}: scores from {found[:, 4].min():g} to {found[:, 4].max():g}"
+            yield f"prediction for image {row}: scores from {found[:, 4].min():g} to {found[:, 4].max():g}"
 
 
 def _unsound(boxes: np.ndarray, columns: int, classes: int) -> Iterator[str]:

@@ -18,7 +18,7 @@ def detection_report(evaluation: DetectionEvaluation) -> str:
         ("recall", evaluation.recall),
     ):
         lines.append(f"{name:>{width}}  {bracketed(found)}")
-    lines += ["", f"precision and recall: boxes of a confidence of at least {evaluation.confidence:g}, IoU 0.5"]
+    lines += ["", f"precision and recall: boxes with a confidence of at least {evaluation.confidence:g}, IoU 0.5"]
     lines += [f"split: {evaluation.split} ({evaluation.n} images, {evaluation.boxes} boxes) {evaluation.split_fingerprint}"]
     return "\n".join(lines) + "\n"
 

@@ -18,12 +18,12 @@ SCORE = "mAP@50"
 MOST_BOXES = 1000
 """most boxes in one image's label"""
 
-_REMEDY = 'Send a list of boxes as {"class": "person", "box": [x1, y1, x2, y2]}, in pixels of the image; [] where nothing is'
+_REMEDY = 'Send a list of boxes as {"class": "person", "box": [x1, y1, x2, y2]}, in pixels of the image; [] if there is none'
 
 
 def confidence(predictions: np.ndarray, labels: np.ndarray) -> ConfidenceTable:
     """Always raises DataError: confidence does not show how many objects were missed, so no accuracy is estimated from it."""
-    raise DataError("the accuracy of a detector is not estimated from its confidence", "Send labels to /feedback")
+    raise DataError("the accuracy of a detector cannot be estimated from its confidence", "Send labels to /feedback")
 
 
 def labelled(
@@ -50,17 +50,17 @@ def from_columns(found: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
 def read_label(reported: Any, names: Sequence[str]) -> str:
     """A list of boxes, each an object with `class` (index or name) and `box` -> the label as JSON. Raises DataError."""
     if not isinstance(reported, list) or len(reported) > MOST_BOXES:
-        raise DataError(f"The label {str(reported)[:80]!r} is no list of at most {MOST_BOXES} boxes", _REMEDY)
+        raise DataError(f"The label {str(reported)[:80]!r} is not a list of at most {MOST_BOXES} boxes", _REMEDY)
     return json.dumps([_read_box(box, names) for box in reported])
 
 
 def _read_box(reported: Any, names: Sequence[str]) -> list[float]:
     box = reported.get("box") if isinstance(reported, dict) else None
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
-        raise DataError(f"The box {str(reported)[:80]!r} has no four numbers", _REMEDY)
+        raise DataError(f"The box {str(reported)[:80]!r} does not have four numbers", _REMEDY)
     x1, y1, x2, y2 = (float(value) for value in box)
     if not (min(x1, y1) >= 0 and np.float32(x1) < np.float32(x2) and np.float32(y1) < np.float32(y2)):
-        raise DataError(f"The box {str(box)[:80]} has no area within an image", _REMEDY)
+        raise DataError(f"The box {str(box)[:80]} has no area inside the image", _REMEDY)
     return [x1, y1, x2, y2, _class_index(reported.get("class"), names)]
 
 
@@ -74,7 +74,7 @@ def _class_index(reported: Any, names: Sequence[str]) -> int:
         return names.index(reported)
     if type(reported) is int and 0 <= reported < len(names):
         return reported
-    raise DataError(f"The class {str(reported)[:80]!r} is none of the model's ({', '.join(names)})", _REMEDY)
+    raise DataError(f"The class {str(reported)[:80]!r} is not one of the model's classes ({', '.join(names)})", _REMEDY)
 
 
 def labels_of(texts: Sequence[str]) -> np.ndarray:
@@ -118,7 +118,7 @@ DETECTION = Task(
     evaluate=evaluation.evaluate_detection,
     score_of=evaluation.map50,
     floor=evaluation.floor,
-    floor_of="answering one box as large as the image",
+    floor_of="predicting one box as large as the image",
     compare=evaluation.compare_detections,
     confidence=confidence,
     labelled=labelled,

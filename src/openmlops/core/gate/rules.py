@@ -68,8 +68,10 @@ def compare(
     """
     n = len(challenger_correct)
     if n == 0 or challenger_correct.shape != (n,) or opponent_correct.shape != (n,):
-        problem = f"{name}: {challenger_correct.shape} answers of the challenger against {opponent_correct.shape}"
-        raise GateError(problem, "Let both models answer the same images, at least one")
+        problem = (
+            f"{name}: the challenger has predictions of shape {challenger_correct.shape}, the opponent {opponent_correct.shape}"
+        )
+        raise GateError(problem, "Run both models on the same images, at least one")
     only_challenger = int(np.sum(challenger_correct & ~opponent_correct))
     only_opponent = int(np.sum(opponent_correct & ~challenger_correct))
     interval = score_interval(only_challenger, only_opponent, n, rules.confidence)
@@ -100,7 +102,7 @@ def decide(
     comparisons: Sequence[Comparison],
     floor: float,
     rules: GateRules = RULES,
-    floor_of: str = "always answering the commonest class",
+    floor_of: str = "always predicting the most frequent class",
 ) -> Verdict:
     """The verdict on a challenger.
 
@@ -126,7 +128,7 @@ def decide(
 def _decide_first(challenger: Contender, floor: float, floor_of: str) -> _Finding:
     score, is_above = challenger.score, challenger.score.low > floor
     reason = (
-        f"There is no champion yet, and version {challenger.version} scores {_percent(score.value)}, at least "
+        f"There is no champion yet. Version {challenger.version} scores {_percent(score.value)}, with a lower bound of "
         f"{_percent(score.low)}, {'above' if is_above else 'not above'} the {_percent(floor)} of {floor_of}."
     )
     return _Finding("promote" if is_above else "reject", reason)
@@ -143,15 +145,15 @@ def _decide_against_champion(
     open_sets = [compared for compared in evaluation_sets if compared.high >= rules.worthwhile]
     if not open_sets:
         gain = f"A gain of {_points(rules.worthwhile)} over version {champion.version}"
-        return _Finding("reject", f"{gain}, the least worth a promotion, is ruled out.")
+        return _Finding("reject", f"{gain}, the smallest worth a promotion, is ruled out.")
     better = _better(evaluation_sets, rules.alpha)
     if not better:
         more = min(_to_show_gain(compared, rules, rules.alpha / len(evaluation_sets)) for compared in open_sets)
-        return _Finding("inconclusive", f"Neither a gain nor its absence is shown; {_labels(more)}.", more)
+        return _Finding("inconclusive", f"The comparison is inconclusive; {_labels(more)}.", more)
     if undecided := [compared for compared in bars if compared.low <= -rules.margin]:
         more = max(_to_exclude_loss(compared, rules) for compared in undecided)
         loss = f"a loss of {_points(rules.margin)} against version {undecided[0].opponent} on {undecided[0].name}"
-        return _Finding("inconclusive", f"Better on {better[0].name}, but {loss} is not ruled out; {_labels(more)}.", more)
+        return _Finding("inconclusive", f"Better on {better[0].name}, but {loss} cannot be ruled out; {_labels(more)}.", more)
     where = " and ".join(compared.name for compared in better)
     return _Finding("promote", f"Version {challenger.version} is better than version {champion.version} on {where}.")
 
@@ -160,18 +162,18 @@ def _require_honest(challenger: Contender, champion: Contender, comparisons: Seq
     """Raise GateError unless these are comparisons of this challenger, one of them with this champion on the holdout."""
     if challenger.version == champion.version or challenger.sha256 == champion.sha256:
         problem = f"Version {challenger.version} and the champion, version {champion.version}, are the same model"
-        raise GateError(problem, "Train on other data or with another seed, and judge that version")
+        raise GateError(problem, "Train on other data or with another seed, and submit that version")
     if any(compared.opponent == challenger.version for compared in comparisons):
         raise GateError(f"Version {challenger.version} was compared with itself", "Compare it with the champions")
     direct = [compared for compared in comparisons if compared.holdout and compared.opponent == champion.version]
     if not direct:
         problem = f"No comparison with the champion, version {champion.version}, on the holdout"
-        raise GateError(problem, "Let both models answer the images of the test split")
+        raise GateError(problem, "Run both models on the test split")
     compared = (direct[0].challenger_score, direct[0].opponent_score)
     if not np.allclose(compared, (challenger.score.value, champion.score.value), rtol=0, atol=1e-9):
         scores = " and ".join(map(_percent, compared))
         problem = f"{scores} on {direct[0].name} are not the scores of versions {challenger.version} and {champion.version}"
-        raise GateError(problem, "Give challenger and champion in this order, scored on the same answers")
+        raise GateError(problem, "Pass challenger and champion in this order, scored on the same predictions")
 
 
 def _better(evaluation_sets: Sequence[Comparison], alpha: float) -> list[Comparison]:
@@ -216,4 +218,4 @@ def _percent(share: float) -> str:
 
 
 def _labels(more: int) -> str:
-    return f"about {more:,} more labelled images would settle it"
+    return f"about {more:,} more labelled images are needed to decide"

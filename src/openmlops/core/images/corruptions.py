@@ -95,7 +95,7 @@ def all_moved(labels: Sequence[np.ndarray], images: np.ndarray, kind: str, sever
 def _require(kind: str, severity: int) -> None:
     if kind not in CORRUPTIONS or severity not in SEVERITIES:
         remedy = f"Use one of {', '.join(CORRUPTIONS)} at a severity of 1 to 5"
-        raise DataError(f"There is no corruption '{kind}' of severity {severity}", remedy)
+        raise DataError(f"There is no corruption '{kind}' with severity {severity}", remedy)
 
 
 def _span(side: int, share: float, at: float) -> tuple[int, int]:

@@ -147,4 +147,4 @@ def _open(content: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
 
 
 def _refused(problem: str) -> DataError:
-    return DataError(f"The image {problem}", f"Send a whole PNG or JPEG of at most {MAX_PIXELS // 10**6} megapixels")
+    return DataError(f"The image {problem}", f"Send a complete PNG or JPEG of at most {MAX_PIXELS // 10**6} megapixels")

@@ -38,8 +38,8 @@ def fit_confidence(probabilities: np.ndarray, labels: np.ndarray) -> ConfidenceT
     if found := _defects(probabilities):
         raise DataError(f"confidence cannot be calibrated: {'; '.join(found)}", "Evaluate the validation split again")
     if len(labels) != len(probabilities) or len(labels) < BIN_ROWS:
-        problem = f"confidence cannot be calibrated on {len(labels)} labels for {len(probabilities)} answers"
-        raise DataError(problem, f"Give one label an answer, and at least {BIN_ROWS}")
+        problem = f"confidence cannot be calibrated on {len(labels)} labels for {len(probabilities)} predictions"
+        raise DataError(problem, f"Give one label per prediction, and at least {BIN_ROWS}")
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     bins = min(BINS, len(labels) // BIN_ROWS)
     edges = np.unique(np.quantile(confidence, np.linspace(0, 1, bins + 1)))
@@ -67,14 +67,14 @@ def estimate_accuracy(probabilities: object, table: ConfidenceTable, drift: Drif
         accuracy=Interval(value=float(drawn.mean()), low=float(low), high=float(high)),
         n=n,
         trustworthy=not doubts,
-        reasons=doubts or (f"no drift in {drift.n} rows, and all confidences are within those of validation",),
+        reasons=doubts or (f"no drift in {drift.n} rows, and all confidences are within the range seen in validation",),
     )
 
 
 def check_against_labels(predicted: np.ndarray, labels: np.ndarray, estimate: AccuracyEstimate | None) -> LabelledAccuracy:
     """Predicted classes (n,) and their delayed labels (n,) -> the measured accuracy. Raises DataError unless n > 0 of each."""
     if len(predicted) != len(labels) or not len(labels):
-        raise DataError(f"{len(labels)} labels do not fit {len(predicted)} answers", "Give one label an answer, at least one")
+        raise DataError(f"{len(labels)} labels for {len(predicted)} predictions", "Give one label per prediction, at least one")
     real = wilson(int((predicted == labels).sum()), len(labels))
     known = estimate.accuracy if estimate else None
     return LabelledAccuracy(
@@ -101,9 +101,9 @@ def _doubts(n: int, outside: float, drift: DriftReport) -> tuple[str, ...]:
     if drift.outcome != "no_drift":
         doubts.append(_drift_doubt(drift))
     if n < MINIMUM_ROWS:
-        doubts.append(f"{n} answers are fewer than {MINIMUM_ROWS}")
+        doubts.append(f"{n} predictions are fewer than {MINIMUM_ROWS}")
     if outside > OUTSIDE:
-        doubts.append(f"{outside:.0%} of the answers are less confident than any validation answer")
+        doubts.append(f"{outside:.0%} of the predictions are less confident than any validation prediction")
     return tuple(doubts)
 
 
@@ -111,7 +111,7 @@ def _drift_doubt(drift: DriftReport) -> str:
     if drift.outcome == "not_measurable":
         return f"drift was not measurable: {'; '.join(drift.reasons)}"
     moved = [column.name for column in drift.columns if column.moved]
-    return f"drift was found, so confidence may mislead; {len(moved)} columns moved: {', '.join(moved[:3])}"
+    return f"drift was detected, so confidence may be misleading; {len(moved)} columns shifted: {', '.join(moved[:3])}"
 
 
 def _defects(probabilities: object) -> tuple[str, ...]:
@@ -119,6 +119,6 @@ def _defects(probabilities: object) -> tuple[str, ...]:
     if not isinstance(probabilities, np.ndarray) or probabilities.dtype.kind != "f" or probabilities.ndim != 2:
         return ("the probabilities are not a float array (n, classes)",)
     if not probabilities.size:
-        return ("there are no answers",)
+        return ("there are no predictions",)
     wrong = ~(np.abs(probabilities.sum(axis=1) - 1) < 1e-3) | (probabilities < 0).any(axis=1)
     return (f"{int(wrong.sum())} of {len(wrong)} rows are not probabilities that sum to 1",) if wrong.any() else ()

@@ -62,11 +62,13 @@ def _row_refusals(x: np.ndarray, keys: np.ndarray, reference: DriftReference) ->
     """Why the rows of a window (n, d), with their distinct keys, cannot be tested."""
     floor = int(reference.sizes[0])
     if len(keys) < floor:
-        return (f"{len(keys)} distinct rows of {len(x)} are fewer than {floor}, the smallest calibrated window",)
+        return (f"the window has {len(keys)} distinct rows of {len(x)}, fewer than {floor}, the smallest calibrated window",)
     if stuck := _stuck(x, reference):
-        return (f"{len(stuck)} columns hold one value only, within the reference's range: {_listed(stuck)}",)
+        return (f"{len(stuck)} columns are constant, within the reference's range: {_listed(stuck)}",)
     known = np.isin(keys, reference.keys).mean()
-    return (f"{known:.0%} of its rows are rows of the reference: it would be compared with itself",) if known > OVERLAP else ()
+    return (
+        (f"{known:.0%} of the rows are also in the reference, which would be compared with itself",) if known > OVERLAP else ()
+    )
 
 
 def _stuck(x: np.ndarray, reference: DriftReference) -> list[str]:
@@ -90,13 +92,13 @@ def _judge(z: np.ndarray, repeated: int, reference: DriftReference) -> DriftRepo
     outcome: Literal["drift", "no_drift"] = "drift" if distance > threshold else "no_drift"
     side = "above" if outcome == "drift" else "not above"
     reasons = [
-        f"statistic {distance:.1f} is {side} {threshold:.1f}, the threshold of {n} rows at a false-alarm rate of {rate:g}"
+        f"statistic {distance:.1f} is {side} {threshold:.1f}, the threshold for {n} rows at a false-alarm rate of {rate:g}"
     ]
     if moved := [column for column in columns if column.moved and outcome == "drift"]:
         furthest = ", ".join(f"{column.name} by {column.shift:+.2f}" for column in moved[:3])
-        reasons.append(f"{len(moved)} of {len(columns)} columns moved, furthest, in standard deviations: {furthest}")
+        reasons.append(f"{len(moved)} of {len(columns)} columns shifted; largest shifts in standard deviations: {furthest}")
     if repeated:
-        reasons.append(f"{repeated} repeated rows were left out")
+        reasons.append(f"{repeated} duplicate rows were excluded")
     return DriftReport(
         outcome=outcome,
         reasons=tuple(reasons),

@@ -92,7 +92,7 @@ class DriftReference:
             return cls(**about, **arrays)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             problem = f"{path} is not a readable drift reference ({type(error).__name__})"
-            raise ModelCorrupt(problem, "Fetch the model version again, or register it anew") from error
+            raise ModelCorrupt(problem, "Fetch the model version again, or register it again") from error
 
 
 _ARRAYS = ("mean", "scale", "low", "high", "covariance", "keys", "sizes", "nulls")

@@ -103,13 +103,13 @@ def _find(policy: Policy, history: History, labels: Labels, now: datetime) -> _F
     champion = history.champion
     seen = [o for o in history.observations if o.version == champion.version and o.at >= champion.since]
     if not seen:
-        reason = f"no window of version {champion.version} was observed since it became champion"
+        reason = f"no window of version {champion.version} was evaluated since it became champion"
         return _Finding("not_measurable", (reason,))
     if not _judged(seen[-1]):
         return _Finding("not_measurable", seen[-1].drift.reasons)
     windows = [o for o in seen if _judged(o)][-policy.of_windows :]
     alarms = [reasons for o in windows if (reasons := _alarms(policy, champion, o))]
-    count = f"{len(alarms)} of the last {len(windows)} windows raised an alarm, {policy.alarmed_windows} are needed"
+    count = f"{len(alarms)} of the last {len(windows)} windows raised an alarm; the policy requires {policy.alarmed_windows}"
     why = (count, *alarms[-1]) if alarms else (count,)
     if len(alarms) < policy.alarmed_windows:
         return _Finding("nothing", why)
@@ -119,7 +119,7 @@ def _find(policy: Policy, history: History, labels: Labels, now: datetime) -> _F
         return _ask_for_labels(policy, history.actions, labels, why, now)
     if found := _wait(policy, history.actions, why, now):
         return found
-    enough = f"{labels.new} new labelled images, at least {policy.minimum_new_labels} are needed"
+    enough = f"{labels.new} new labelled images, at least {policy.minimum_new_labels} required"
     return _Finding("retrain", (*why, enough))
 
 
@@ -133,7 +133,7 @@ def _alarms(policy: Policy, champion: Champion, observation: Observation) -> tup
     found = list(observation.drift.reasons) if observation.drift.outcome == "drift" else []
     share, limit = observation.share_of_drifted_columns, policy.drifted_columns
     if share is not None and limit is not None and share >= limit:
-        found.append(f"{share:.0%} of the columns drifted, the limit is {limit:.0%}")
+        found.append(f"{share:.0%} of the columns drifted; the limit is {limit:.0%}")
     found.append(_drop_on_labels(policy, champion, observation))
     if observation.estimate and observation.estimate.trustworthy:
         found.append(_drop(policy, champion, "estimated accuracy", observation.estimate))
@@ -145,7 +145,7 @@ def _drop(policy: Policy, champion: Champion, name: str, measured: AccuracyEstim
     found = measured.accuracy
     if found is None or found.high >= champion.accuracy.value - policy.accuracy_drop:
         return ""
-    return f"{name} {found.value:.3f} ({found.low:.3f} to {found.high:.3f}) against {champion.accuracy.value:.3f} in the test"
+    return f"{name} {found.value:.3f} ({found.low:.3f} to {found.high:.3f}) against {champion.accuracy.value:.3f} on test"
 
 
 def _drop_on_labels(policy: Policy, champion: Champion, observation: Observation) -> str:
@@ -163,7 +163,7 @@ def _blame_the_model(
     on_probation = now - champion.since < timedelta(hours=policy.probation_hours)
     if champion.previous is None or not on_probation or len(bad) < policy.alarmed_windows:
         return None
-    reason = f"{len(bad)} windows without drift show it, since version {champion.version} replaced {champion.previous}"
+    reason = f"{len(bad)} of them without drift, since version {champion.version} replaced {champion.previous}"
     if waiting := _cooling(policy, history.actions, ("roll_back",), now):
         return _Finding("nothing", (*why, reason, waiting))
     return _Finding("roll_back", (*why, reason))
@@ -173,11 +173,11 @@ def _ask_for_labels(
     policy: Policy, actions: Sequence[PastAction], labels: Labels, why: tuple[str, ...], now: datetime
 ) -> _Finding:
     """Too few new labels to retrain: request labels, unless the cooldown of an earlier request is not over."""
-    lack = f"{labels.new} new labelled images are fewer than {policy.minimum_new_labels}"
+    lack = f"{labels.new} new labelled images, fewer than the required {policy.minimum_new_labels}"
     if waiting := _cooling(policy, actions, ("collect_labels",), now):
         return _Finding("nothing", (*why, lack, waiting))
     wanted = labels.wanted
-    named = f"{len(wanted.uncertain)} uncertain and {len(wanted.random)} random images are named for labelling"
+    named = f"{len(wanted.uncertain)} uncertain and {len(wanted.random)} random images are requested for labelling"
     return _Finding("collect_labels", (*why, lack, named), wanted)
 
 
@@ -194,16 +194,14 @@ def _cooling(policy: Policy, actions: Sequence[PastAction], kinds: tuple[str, ..
     if last is None or now - last >= timedelta(hours=policy.cooldown_hours):
         return ""
     hours = (now - last) / timedelta(hours=1)
-    return f"the last {' or '.join(kinds)} was {hours:.1f} hours ago, the cooldown is {policy.cooldown_hours:g}"
+    return f"the last {' or '.join(kinds)} was {hours:.1f} hours ago; the cooldown is {policy.cooldown_hours:g} hours"
 
 
 def _spent(policy: Policy, actions: Sequence[PastAction], now: datetime) -> str:
     """Why the daily budget is used up, or an empty string."""
     today = sum(action.kind == "retrain" and now - action.at < DAY for action in actions)
     return (
-        f"{today} retrainings in 24 hours, the budget is {policy.retrainings_a_day}"
-        if today >= policy.retrainings_a_day
-        else ""
+        f"{today} retrainings in 24 hours; the limit is {policy.retrainings_a_day}" if today >= policy.retrainings_a_day else ""
     )
 
 
@@ -214,7 +212,9 @@ def _broken(policy: Policy, actions: Sequence[PastAction]) -> str:
         if action.kind == "reset" or action.outcome == "promote":
             in_vain = 0
         in_vain += action.outcome in ("reject", "failed")
-    return f"{in_vain} challengers in a row were rejected or failed: a person must look" if in_vain >= policy.breaker else ""
+    return (
+        f"{in_vain} challengers in a row were rejected or failed: manual review required" if in_vain >= policy.breaker else ""
+    )
 
 
 def worth_labelling(ids: Sequence[str], margins: np.ndarray, k: int, seed: int = 0) -> WorthLabelling:

@@ -80,7 +80,7 @@ def fetch(
     """
     use_case = workspace.use_case
     if use_case.archive is None:
-        raise DataError(f"No archive of {use_case.name} is published", "Run `openmlops data add FOLDER`")
+        raise DataError(f"There is no published archive for {use_case.name}", "Run `openmlops data add FOLDER`")
     found = _archive(workspace, use_case.archive, archive_file, url, on_progress)
     with tempfile.TemporaryDirectory(prefix="unpacked-", dir=_downloads(workspace)) as folder:
         unpacked = unpack(found, Path(folder)) / use_case.archive.folder
@@ -97,7 +97,7 @@ def fetch_weights(
     """
     weights = workspace.use_case.weights
     if weights is None:
-        raise DataError(f"No weights for {workspace.use_case.name} are published", "Train from scratch")
+        raise DataError(f"There are no published weights for {workspace.use_case.name}", "Train from scratch")
     found = _archive(workspace, weights, file, url, on_progress)
     place = Path(weights.folder)
     with replacing(place) as beside:
@@ -220,7 +220,7 @@ def upload(workspace: Workspace, ref: DatasetRef) -> UploadReport:
     prefix = "/".join(part for part in (*workspace.settings.minio_data_prefix.split("/"), folder.name, ref.fingerprint) if part)
     manifest = Manifest.of(folder)
     if manifest.fingerprint != ref.fingerprint:
-        raise DataError(f"{folder} is no longer the version {ref.fingerprint[:12]}", "Start the pipeline again")
+        raise DataError(f"{folder} no longer matches version {ref.fingerprint[:12]}", "Start the pipeline again")
     sent = {f"{prefix}/{name}": entry for name, entry in manifest.files.items()}
     new = [
         store.put_file(key, folder / name, entry.sha256)
@@ -233,8 +233,8 @@ def _refuse(folder: Path, problems: tuple[Problem, ...]) -> None:
     blocking = [problem for problem in problems if problem.blocking]
     if blocking:
         more = f", and {len(blocking) - 1} more" if len(blocking) > 1 else ""
-        remedy = "Correct the files, or go on with the last good version: `openmlops data pull`"
-        raise DataInvalid(f"{folder} must not be trained on: {blocking[0]}{more}", remedy, problems)
+        remedy = "Correct the files, or restore the last good version: `openmlops data pull`"
+        raise DataInvalid(f"{folder} did not pass the data checks: {blocking[0]}{more}", remedy, problems)
 
 
 def _ref(workspace: Workspace, manifest: Manifest) -> DatasetRef:
@@ -257,4 +257,4 @@ def _locked(workspace: Workspace, name: str = "data.lock") -> Iterator[None]:
         with FileLock(workspace.home / name, timeout=LOCK_SECONDS):
             yield
     except Timeout as error:
-        raise DataError(f"Another process has worked on the data set for {LOCK_SECONDS} s", "Wait for it or end it") from error
+        raise DataError(f"Another process has held the data set for {LOCK_SECONDS} s", "Wait for it, or stop it") from error

@@ -60,8 +60,8 @@ def download(url: str, target: Path, checksum: str, on_progress: Progress | None
 def verify(path: Path, checksum: str, source: str) -> None:
     """Raise DataCorrupt unless the file has the published checksum."""
     if (found := checksum_of(path, checksum)) != checksum:
-        remedy = "Get the official archive, or take another mirror"
-        raise DataCorrupt(f"{source} has the checksum {found}, published is {checksum}", remedy)
+        remedy = "Get the official archive, or use another mirror"
+        raise DataCorrupt(f"{source} has the checksum {found}; the published one is {checksum}", remedy)
 
 
 def checksum_of(path: Path, like: str) -> str:
@@ -80,7 +80,7 @@ def _fetch(url: str, part: Path, on_progress: Progress) -> None:
             return _append(url, part, on_progress)
         except (_Interrupted, requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             cause = str(error) if isinstance(error, _Interrupted) else type(error).__name__
-    remedy = "Repeat the command, it goes on where it stopped; or get the archive yourself and pass it with --archive"
+    remedy = "Run the command again to resume, or download the archive yourself and pass it with --archive"
     raise ServiceUnavailable(f"{url} could not be downloaded in {ATTEMPTS} attempts ({cause})", remedy)
 
 
@@ -114,13 +114,13 @@ def _response(url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
         ValueError,
         requests.TooManyRedirects,
     ) as error:  # URL errors of requests, urllib3 and the idna codec
-        raise DataError(f"'{url[:200]}' is not an address to download from", "Give an http or https address") from error
+        raise DataError(f"'{url[:200]}' is not a download URL", "Give an http or https URL") from error
     with response:
         if response.status_code >= 500 or response.status_code in (408, 429):
-            raise _Interrupted(f"the server answered {response.status_code}")
+            raise _Interrupted(f"the server returned {response.status_code}")
         if response.status_code not in (200, 206, 416):
             raise DataError(
-                f"{url} answered {response.status_code} ({response.reason})", "Pass a mirror with --url, or --archive"
+                f"{url} returned {response.status_code} ({response.reason})", "Pass a mirror with --url, or --archive"
             )
         yield response
 
@@ -153,7 +153,7 @@ def _unzip(archive: Path, folder: Path) -> None:
         _require_moderate(archive, sum(member.file_size for member in members), len(members) - 1)
         for member in members:
             if not (folder / member.filename).resolve().is_relative_to(folder.resolve()):
-                raise DataError(f"{archive} has the member '{member.filename[:80]}', which lies outside of it", REMEDY)
+                raise DataError(f"{archive} has the member '{member.filename[:80]}', which is outside the archive", REMEDY)
         zipped.extractall(folder)
 
 

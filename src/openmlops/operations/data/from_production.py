@@ -49,7 +49,8 @@ def add_labelled(workspace: Workspace, champion: ModelRef) -> NewData:
     found = usable(workspace, _capped([each for each in agreed if not is_held_out(each)]), rows)
     if not len(found.labels) and current.fingerprint == champion.dataset:
         raise DataError(
-            f"None of {len(new)} new labelled images can be trained on", _refusal_reasons(found, len(new) - len(agreed))
+            f"None of the {len(new)} new labelled images can be used for training",
+            _refusal_reasons(found, len(new) - len(agreed)),
         )
     dataset = _add(workspace, current, found) if len(found.labels) else datasets.add(workspace, Path(current.path))
     considered = (*found.inputs, *held_back, *(each for group in found.refused.values() for each in group))
@@ -58,7 +59,7 @@ def add_labelled(workspace: Workspace, champion: ModelRef) -> NewData:
         dataset=dataset,
         added=len(found.labels),
         held_out=len(held_back),
-        refused=refused | ({"labelled twice or contradicting": len(new) - len(agreed)} if len(new) > len(agreed) else {}),
+        refused=refused | ({"duplicates or conflicting labels": len(new) - len(agreed)} if len(new) > len(agreed) else {}),
         predictions=_with_duplicates(considered, new),
     )
 
@@ -98,5 +99,5 @@ def _with_duplicates(considered: tuple[LabelledInput, ...], new: tuple[LabelledI
 
 def _refusal_reasons(found: UsableImages, contradicting: int) -> str:
     reasons = [f"{len(group)} are {why}" for why, group in found.refused.items()]
-    reasons += [f"{contradicting} are repeats or contradict each other"] if contradicting else []
-    return "; ".join(reasons) or "Label images of the last windows: `openmlops decisions` names some"
+    reasons += [f"{contradicting} are duplicates or have conflicting labels"] if contradicting else []
+    return "; ".join(reasons) or "Label images from the latest windows: `openmlops decisions` lists some"

@@ -22,7 +22,7 @@ HELD_OUT_EVERY = 5
 """one input in this many is held out for evaluation"""
 MIN_HELD_OUT, MAX_HELD_OUT = 50, 2000
 """below the minimum there is no fresh slice; above the maximum only the newest are used"""
-IN_DATA = "in the data set already"
+IN_DATA = "already in the data set"
 
 
 class UsableImages(NamedTuple):
@@ -67,7 +67,7 @@ def usable(workspace: Workspace, inputs: Sequence[LabelledInput], rows: Rows) ->
         try:
             image = workspace.use_case.decode(workspace.inputs.read(found.sha256))
         except DataError:
-            refused.setdefault("not kept any more", []).append(found)
+            refused.setdefault("no longer stored", []).append(found)
             continue
         label, unusable = _label(task, found, image, rows)
         if unusable:
@@ -94,9 +94,9 @@ def _label(task: Task, found: LabelledInput, image: np.ndarray, rows: Rows) -> t
     """The label as JSON in the classes of `rows`, clipped to the image, and ""; or "" and why it cannot be used."""
     label = task.renamed(found.label, found.classes, rows.names)
     if label is None:
-        return "", "of a class that the data set does not have"
+        return "", "of a class that is not in the data set"
     cut = task.within(task.labels([label])[0], image)
-    return ("", "labelled outside of their image") if cut is None else (task.as_json(cut), "")
+    return ("", "labelled outside their image") if cut is None else (task.as_json(cut), "")
 
 
 def _as_rows(images: Sequence[np.ndarray], rows: Rows) -> np.ndarray:
@@ -114,6 +114,6 @@ def _refusals(images: np.ndarray, rows: Rows) -> list[str]:
     near = near_duplicates(images, rows.images[rows.test])
     reasons = []
     for digest, is_near in zip(content_hashes(images), near, strict=True):
-        reasons.append("like an image of the test split" if is_near else IN_DATA if digest in known else "")
+        reasons.append("near-duplicates of test images" if is_near else IN_DATA if digest in known else "")
         known.add(digest)
     return reasons

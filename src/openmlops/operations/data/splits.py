@@ -36,7 +36,7 @@ def indices_of(ref: SplitsRef) -> dict[str, np.ndarray]:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataCorrupt(f"The splits in {ref.path} cannot be read ({type(error).__name__})", remedy) from error
     if _fingerprint(ref.dataset, indices) != ref.fingerprint:
-        raise DataCorrupt(f"The splits in {ref.path} are not those with the fingerprint {ref.fingerprint[:12]}", remedy)
+        raise DataCorrupt(f"The splits in {ref.path} do not have the fingerprint {ref.fingerprint[:12]}", remedy)
     return indices
 
 

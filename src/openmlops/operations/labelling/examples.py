@@ -66,7 +66,7 @@ def examples(workspace: Workspace, model: str, version: int) -> Examples:
     try:
         folder: Path | None = workspace.registry.fetch(version_of(workspace, model, version))
     except OpenMLOpsError as error:
-        folder, missing = None, [*missing, f"The version's own files are not here: {error}"]
+        folder, missing = None, [*missing, f"The files of this version are not available here: {error}"]
     farthest, why_none = _farthest(folder, window, kept) if folder else ([], "")
     reference, why_no_reference = _reference(workspace, folder) if folder else ((), "")
     rows = _rows(workspace, window)
@@ -99,10 +99,15 @@ def _window_of(workspace: Workspace, model: str, version: int, record: DecisionR
 def _missing_images(record: DecisionRecord | None, window: Window, kept: list[int]) -> list[str]:
     """What of the window cannot be displayed, one sentence each."""
     if not len(window):
-        return ["This version has answered nothing yet."]
-    not_evaluated = [] if record else [f"No window was judged yet: these are of the newest {len(window)} answers."]
+        return ["This version has made no predictions yet."]
+    not_evaluated = (
+        [] if record else [f"No window was evaluated yet: these images are from the latest {len(window)} predictions."]
+    )
     gone = len(window) - len(kept)
-    return [*not_evaluated, *([f"{gone} of {len(window)} images are not kept on this machine (any more)."] if gone else [])]
+    return [
+        *not_evaluated,
+        *([f"{gone} of {len(window)} images are not stored on this machine, or no longer."] if gone else []),
+    ]
 
 
 def _rows(workspace: Workspace, window: Window) -> list[PredictionRecord]:
@@ -118,10 +123,10 @@ def _farthest(folder: Path, window: Window, kept: list[int]) -> tuple[list[int],
     except OpenMLOpsError as error:
         return [], str(error)
     if reference is None:
-        return [], f"Which images are farthest from the reference cannot be said: {notes.no_drift}."
+        return [], f"The images farthest from the reference cannot be determined: {notes.no_drift}."
     if missing := set(reference.names) - set(window.layout.columns):
         found = f"the log lacks {len(missing)} of its columns" if len(window) else ""
-        return [], found and f"Which images are farthest from the reference cannot be said: {found}."
+        return [], found and f"The images farthest from the reference cannot be determined: {found}."
     distances = distances_from(reference, window)[kept]
     return [kept[place] for place in np.argsort(-distances, kind="stable")[:N_FARTHEST]], ""
 
@@ -139,7 +144,7 @@ def _reference(workspace: Workspace, folder: Path) -> tuple[tuple[Reference, ...
         with np.load(folder / "golden.npz", allow_pickle=False) as stored:
             images, tensors = stored["images"], {name: stored[name] for name in use_case.task.outputs}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        return (), f"The version's own validation images cannot be read ({type(error).__name__})."
+        return (), f"The validation images of this version cannot be read ({type(error).__name__})."
     sizes = np.array([image.shape[:2] for image in images], np.int64)
     predictions = use_case.to_predictions(tensors, ModelInput(images, sizes)).predictions
     chosen = np.unique(np.linspace(0, len(images) - 1, N_REFERENCE).astype(int))

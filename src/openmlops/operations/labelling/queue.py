@@ -92,13 +92,13 @@ def request_labels(workspace: Workspace, model: str, by: str, now: datetime) -> 
     """
     version = workspace.ledger.champion(model)
     if version is None:
-        raise ModelNotFound(f"The model '{model}' has no champion, so nothing was answered", "Run `openmlops train` first")
+        raise ModelNotFound(f"The model '{model}' has no champion, so there are no predictions", "Run `openmlops train` first")
     wanted = _worth_labelling(workspace, model, version)
     if not wanted.uncertain and not wanted.random:
-        problem = f"None of the last {WINDOW} answers of {model}/{version} is without a label and has its image kept"
+        problem = f"None of the last {WINDOW} predictions of {model}/{version} is unlabelled with its image still stored"
         raise DataError(problem, "Send images to the server first")
-    named = f"{len(wanted.uncertain)} uncertain and {len(wanted.random)} random images of the last answers are named"
-    reasons = (f"labels were asked for by hand: {named}",)
+    named = f"{len(wanted.uncertain)} uncertain and {len(wanted.random)} random images of the latest predictions"
+    reasons = (f"labels were requested manually: {named}",)
     record = DecisionRecord(
         id=new_id(), model=model, version=version, at=now, action="collect_labels", reasons=reasons, by=by, labels=wanted
     )
@@ -110,7 +110,7 @@ def prediction_record(workspace: Workspace, model: str, prediction: str) -> Pred
     """A logged prediction of a model by its id. Raises PredictionNotFound."""
     found = workspace.inference_log.named(model, [prediction])
     if not len(found):
-        raise PredictionNotFound(f"The log has no prediction '{prediction[:80]}' of the model '{model}'", "Open the page again")
+        raise PredictionNotFound(f"The log has no prediction '{prediction[:80]}' of the model '{model}'", "Reload the page")
     classes = found.layout.classes
     (predicted,) = workspace.use_case.task.unpack(found.predictions, len(classes))
     return PredictionRecord(found.ids[0], found.at[0], found.input_sha256[0], predicted, found.labels[0], classes)
@@ -139,7 +139,7 @@ def label_from_boxes(found: PredictionRecord, accepted: Sequence[int], drawn: Se
     accepted, then the drawn ones, {"class": ..., "box": [x1, y1, x2, y2]} in pixels. Raises DataError for an invalid row."""
     boxes = predicted_boxes(found.predicted)
     if bad := [row for row in accepted if not 0 <= row < len(boxes)]:
-        raise DataError(f"The answer has {len(boxes)} boxes, none in row {bad[0]}", "Open the page again")
+        raise DataError(f"The prediction has {len(boxes)} boxes, and none in row {bad[0]}", "Reload the page")
     kept = [{"class": int(box[5]), "box": box[:4].astype(np.float64).tolist()} for box in boxes[sorted(set(accepted))]]
     return [*kept, *drawn]
 
@@ -153,11 +153,13 @@ def submit_label(workspace: Workspace, model: str, prediction: str, reported: An
     found, task = prediction_record(workspace, model, prediction), workspace.use_case.task
     (label,) = task.labels([task.read_label(reported, found.classes)])
     if task.within(label, image_of(workspace, found)) is None:
-        raise DataError("A box of the label lies outside of its image", "Draw it on the image")
+        raise DataError("A box of the label is outside the image", "Draw it inside the image")
     try:
         return workspace.inference_log.label(prediction, reported, task.read_label, now)
     except LabelConflict as error:
-        raise LabelConflict("This image was labelled elsewhere meanwhile", "That label stays, yours was not kept") from error
+        raise LabelConflict(
+            "This image was labelled by someone else in the meantime", "That label is kept; yours was not saved"
+        ) from error
 
 
 def _remaining(workspace: Workspace, record: DecisionRecord) -> LabelRequest:

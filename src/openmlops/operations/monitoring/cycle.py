@@ -61,7 +61,7 @@ def cycle_lease(workspace: Workspace) -> Iterator[Callable[[], None]]:
     """
     name = workspace.model_name
     with workspace.leases.holding(f"cycle/{name}", f"{socket.gethostname()} process {os.getpid()}", LEASE) as check:
-        fail_started_acts(workspace, name, "the process ended before it was done")
+        fail_started_acts(workspace, name, "the process ended before the action was complete")
         yield check
 
 
@@ -70,11 +70,11 @@ def plan(workspace: Workspace, by: str, mode: Mode, now: datetime) -> Plan:
     record = next(r for r in reversed(records_of(workspace, workspace.model_name)) if r.by == by)
     act: Act = record.action if record.action in ("retrain", "roll_back") else "none"  # type: ignore[assignment]
     if act == "none":
-        reasons: tuple[str, ...] = (f"{record.action} asks for no act of ours",)
+        reasons: tuple[str, ...] = (f"{record.action} requires no action from the cycle",)
     elif mode != "auto":
-        reasons, act = (f"{act} is suggested; in the mode {mode} nothing is done",), "none"
+        reasons, act = (f"{act} is suggested; mode {mode} takes no action",), "none"
     else:
-        reasons = (f"{act} in the mode auto",)
+        reasons = (f"{act} in mode auto",)
         workspace.decisions.outcome(record.id, Outcome(at=now, kind="started"))
     head = workspace.ledger.head(record.model)
     champion = load_latest_model(workspace)

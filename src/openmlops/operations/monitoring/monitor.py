@@ -120,7 +120,7 @@ def _observe(
 ) -> Observation:
     reference, notes = read_references(workspace.registry.fetch(window.model))
     if reference is None or not window.n:
-        why = f"there is no answer of version {window.model.version} yet" if reference else notes.no_drift
+        why = f"version {window.model.version} has made no predictions yet" if reference else notes.no_drift
         drift = DriftReport(outcome="not_measurable", reasons=(why,), reference="", false_alarm_rate=0.0)
     else:
         drift = measure({name: frame[name].to_numpy() for name in window.columns}, reference)
@@ -177,7 +177,7 @@ def store_monitoring_artifacts(
 def _outcome(window: WindowRef, report: EvidentlyReport, decided: DecisionRecord, files: tuple[str, ...]) -> MonitoringOutcome:
     seen = decided.observation
     assert seen is not None
-    left_out = (f"{window.left_out} answers were left out: their input is not kept any more",) if window.left_out else ()
+    left_out = (f"{window.left_out} predictions were excluded: their input is no longer stored",) if window.left_out else ()
     return MonitoringOutcome(
         model=window.model,
         source=window.source,

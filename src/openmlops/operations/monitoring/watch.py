@@ -51,14 +51,14 @@ def trigger_reason(
 ) -> str:
     """Why a cycle is due, as text; empty if none is."""
     if last is None:
-        return "the watch begins"
+        return "watch started"
     if requests:
         return f"requested: {requests[-1]}"
     if seen.at - last.at >= every:
-        return f"{every} have passed"
+        return f"{every} since the last cycle"
     predictions = seen.predictions if seen.version != last.version else seen.predictions - last.predictions
     if predictions >= window:
-        return f"{predictions} new answers"
+        return f"{predictions} new predictions"
     if seen.labels >= labels > last.labels:
         return f"{seen.labels} new labels"
     return ""
@@ -94,7 +94,7 @@ def watch(
             seen = current_state(workspace, datetime.now(UTC))
             if why := trigger_reason(last, seen, every, window, labels, _requests(workspace, last)):
                 last = seen
-                log.info("a turn is due: %s", why)
+                log.info("starting a cycle: %s", why)
                 found = run_cycle()
                 notify(workspace, found)
                 yield found

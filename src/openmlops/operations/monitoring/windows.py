@@ -56,7 +56,7 @@ def load_latest_model(workspace: Workspace) -> ModelRef:
     name = workspace.model_name
     version = workspace.ledger.champion(name)
     if version is None:
-        raise ModelNotFound(f"The model '{name}' has no champion to watch", "Run `openmlops train` first")
+        raise ModelNotFound(f"The model '{name}' has no champion to monitor", "Run `openmlops train` first")
     return version_of(workspace, name, version)
 
 

@@ -66,15 +66,15 @@ def create(place: Path, kind: Kind, source: Path) -> NewProject:
 def module_name(project: str) -> str:
     """The name of the project's module. Raises SettingsError if it is not importable or already taken by a module."""
     name = project.replace("-", "_")
-    remedy = f"Use up to {MAX_NAME_LENGTH} letters, digits, '-' and '_', a letter first, as in my-project"
+    remedy = f"Use up to {MAX_NAME_LENGTH} letters, digits, '-' and '_', starting with a letter, as in my-project"
     if not (
         name.isascii() and name.isidentifier() and name[:1].isalpha() and len(name) <= MAX_NAME_LENGTH
     ) or keyword.iskeyword(name):
-        raise SettingsError(f"'{project[:80]}' cannot be the name of a project", remedy)
+        raise SettingsError(f"'{project[:80]}' is not a valid project name", remedy)
     known = None if name in sys.modules else find_spec(name)
     if name in sys.modules or name in sys.stdlib_module_names or (known and known.origin):
-        problem = f"'{project}' cannot be the name of a project: Python has a module of this name"
-        raise SettingsError(problem, f"Take another, such as my-{project}")
+        problem = f"'{project}' is not a valid project name: Python has a module of this name"
+        raise SettingsError(problem, f"Choose another name, such as my-{project}")
     return name
 
 
@@ -82,10 +82,10 @@ def _require_separate(place: Path, source: Path) -> None:
     if not source.is_dir():
         raise DataError(f"There is no folder {source}", "Name the folder of your images with --data")
     if place == source or place.is_relative_to(source) or source.is_relative_to(place):
-        problem = f"The project {place} and the data {source} are one inside the other"
-        raise SettingsError(problem, "Make the project elsewhere; the data is copied into it")
+        problem = f"Either the project {place} is inside the data {source}, or the data inside the project"
+        raise SettingsError(problem, "Create the project elsewhere; the data is copied into it")
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise SettingsError(f"{place} is there and is not empty", "Take another name, or remove it")
+        raise SettingsError(f"{place} already exists and is not empty", "Choose another name, or remove it")
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def _removed_on_failure(place: Path) -> Iterator[None]:
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SettingsError(f"{place} cannot be made ({error.strerror})", "Make the project elsewhere") from error
+        raise SettingsError(f"{place} cannot be made ({error.strerror})", "Create the project elsewhere") from error
     try:
         yield
     except BaseException:
@@ -118,7 +118,7 @@ def _refuse(problems: tuple[Problem, ...]) -> None:
     blocking = tuple(problem for problem in problems if problem.blocking)
     if blocking:
         more = f", and {len(blocking) - 1} more" if len(blocking) > 1 else ""
-        remedy = "Then give the command again: nothing was made"
+        remedy = "Then run the command again: nothing was created"
         raise DataInvalid(f"The data cannot be used: {blocking[0]}{more}", remedy, blocking)
 
 
@@ -149,10 +149,12 @@ def _notes(validation: int, kind: Kind) -> tuple[str, ...]:
     """Warnings: too few images, overriding environment variables, missing extras."""
     sources = Settings.sources()
     overruled = [name.upper() for name in ("use_case", "model_name") if sources[name] == "environment"]
-    notes = [f"{name} is set in the environment, which goes before the project's .env: unset it" for name in overruled]
+    notes = [
+        f"{name} is set in the environment, which takes precedence over the project's .env: unset it" for name in overruled
+    ]
     if validation < MONITORABLE:
-        few = f"{validation} validation images are fewer than {MONITORABLE}: `openmlops monitor` cannot look for drift"
-        notes.append(f"{few}. From {ENOUGH} images on it can")
+        few = f"{validation} validation images are fewer than {MONITORABLE}: `openmlops monitor` cannot detect drift"
+        notes.append(f"{few}. It requires a data set of at least {ENOUGH} images")
     if kind == "detection" and find_spec("ultralytics") is None:
         notes.append("Training detectors needs an extra (AGPL-3.0): pip install 'openmlops[yolo]'")
     return tuple(notes)

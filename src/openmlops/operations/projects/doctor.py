@@ -70,7 +70,9 @@ def _settings(workspace: Workspace) -> Finding:
     says = f"use case {workspace.use_case.name}, model {workspace.model_name}"
     env = Path(".env")
     if env.is_file() and stat.S_IMODE(env.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
-        return Finding(service="settings", status="warning", says=f"{says}; others can read .env", remedy="Run: chmod 600 .env")
+        return Finding(
+            service="settings", status="warning", says=f"{says}; .env is readable by other users", remedy="Run: chmod 600 .env"
+        )
     return Finding(service="settings", status="ok", says=says)
 
 
@@ -82,7 +84,7 @@ def _home(workspace: Workspace) -> Finding:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        problem = f"{there} cannot be written ({error.strerror})"
+        problem = f"{there} is not writable ({error.strerror})"
         return Finding(service="home", status="failed", says=problem, remedy="Make it writable, or set OPENMLOPS_HOME")
     free = shutil.disk_usage(there).free
     says = f"{home}, {free / 1024**3:.1f} GiB free"
@@ -101,11 +103,11 @@ def _database(workspace: Workspace) -> Finding:
             service="database", status="failed", says=f"{says} is too old", remedy=f"Upgrade to {name} {oldest} or newer"
         )
     if found.revision is None:
-        return Finding(service="database", status="ok", says=f"{says}: empty, the first command makes schema {HEAD}")
+        return Finding(service="database", status="ok", says=f"{says}: empty; the first command creates schema {HEAD}")
     if found.revision > HEAD:
-        problem = f"{says} is at schema {found.revision}; this version knows none newer than {HEAD}"
+        problem = f"{says} is at schema {found.revision}; this version supports up to {HEAD}"
         return Finding(service="database", status="failed", says=problem, remedy="Upgrade OpenMLOps")
-    later = "" if found.revision == HEAD else f", which the next command brings to {HEAD}"
+    later = "" if found.revision == HEAD else f", upgraded to {HEAD} by the next command"
     return Finding(service="database", status="ok", says=f"{says}, schema {found.revision}{later}")
 
 
@@ -117,9 +119,9 @@ def _mlflow(workspace: Workspace) -> Finding:
     from openmlops.adapters.mlflow_client import hide_password, server_version
 
     found = server_version(uri, settings.mlflow_tracking_username, settings.mlflow_tracking_password.get_secret_value())
-    says = hide_password(f"{uri}, version {found}, credentials taken", uri)
+    says = hide_password(f"{uri}, version {found}, credentials accepted", uri)
     if found.split(".")[:2] != version("mlflow").split(".")[:2]:
-        remedy = f"Bring the server to {version('mlflow')}, which the tests ran with"
+        remedy = f"Use MLflow {version('mlflow')} on the server, the version tested with this release"
         return Finding(service="mlflow", status="warning", says=says, remedy=remedy)
     return Finding(service="mlflow", status="ok", says=says)
 
@@ -128,8 +130,8 @@ def _object_store(workspace: Workspace) -> Finding:
     settings, store = workspace.settings, workspace.object_store
     if not settings.minio_endpoint_url:
         return Finding(service="object store", status="ok", says=f"embedded, a folder under {workspace.home}")
-    says = f"{settings.minio_endpoint_url}, credentials taken, bucket '{settings.minio_bucket}'"
-    made = "" if store.is_made() else " is not there yet: the first upload makes it"
+    says = f"{settings.minio_endpoint_url}, credentials accepted, bucket '{settings.minio_bucket}'"
+    made = "" if store.is_made() else " does not exist yet: the first upload creates it"
     return Finding(service="object store", status="ok", says=says + made)
 
 
@@ -140,11 +142,13 @@ def _zenml(workspace: Workspace) -> Finding:
         return Finding(service="zenml", status="ok", says=f"embedded, {ours}, under {workspace.home}")
     found = zenml_server.version_of(url)
     if found != ours:
-        problem = f"{url} has version {found}, the client {ours}"
-        return Finding(service="zenml", status="failed", says=problem, remedy="Bring both to one version: ZenML needs that")
+        problem = f"{url} runs version {found}; the client is {ours}"
+        return Finding(
+            service="zenml", status="failed", says=problem, remedy="Install the same version on both: ZenML requires it"
+        )
     password, key = settings.zenml_store_password.get_secret_value(), settings.zenml_store_api_key.get_secret_value()
     zenml_server.log_in(url, settings.zenml_store_username, password, key)
-    return Finding(service="zenml", status="ok", says=f"{url}, version {found}, credentials taken")
+    return Finding(service="zenml", status="ok", says=f"{url}, version {found}, credentials accepted")
 
 
 def _server(workspace: Workspace, url: str) -> Finding:
@@ -155,12 +159,12 @@ def _server(workspace: Workspace, url: str) -> Finding:
     except requests.ConnectionError:
         return Finding(service="server", status="ok", says=f"no prediction server runs at {url}")
     except requests.Timeout:
-        problem = f"what answers at {url} took more than {SECONDS:.0f} s"
-        return Finding(service="server", status="warning", says=problem, remedy="See its log, and how busy its machine is")
+        problem = f"{url} did not respond within {SECONDS:.0f} s"
+        return Finding(service="server", status="warning", says=problem, remedy="Check its log and the load of its machine")
     except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError):
-        problem = f"what answers at {url} is no prediction server of ours"
-        return Finding(service="server", status="warning", says=problem, remedy="Name the right one with --server")
+        problem = f"{url} is not an OpenMLOps prediction server"
+        return Finding(service="server", status="warning", says=problem, remedy="Pass the right URL with --server")
     if not response.ok:
-        remedy = f"See its log; {problem[0].lower()}{problem[1:]}" if problem else "See its log"
-        return Finding(service="server", status="warning", says=f"{url} answers no predictions now", remedy=remedy)
+        remedy = f"Check its log; {problem[0].lower()}{problem[1:]}" if problem else "Check its log"
+        return Finding(service="server", status="warning", says=f"{url} is not serving predictions", remedy=remedy)
     return Finding(service="server", status="ok", says=f"{url} serves version {serving}{f'; {problem}' if problem else ''}")

@@ -38,10 +38,8 @@ class Section:
 
 
 COMPOSE = (
-    Section("docker compose finds its file and these values from here", (Variable("COMPOSE_FILE", str(COMPOSE_FILE)),)),
-    Section(
-        "who may use the prediction server, and who may only read from it", (Variable("API_TOKEN"), Variable("API_READ_TOKEN"))
-    ),
+    Section("docker compose reads its file and these values from here", (Variable("COMPOSE_FILE", str(COMPOSE_FILE)),)),
+    Section("tokens of the prediction server: full access, and read-only", (Variable("API_TOKEN"), Variable("API_READ_TOKEN"))),
     Section(
         "databases",
         (
@@ -56,7 +54,7 @@ COMPOSE = (
         (Variable("MINIO_ACCESS_KEY"), Variable("MINIO_SECRET_KEY"), Variable("OBJECT_STORE_ADMIN_PASSWORD")),
     ),
     Section(
-        "MLflow: its administrator, and the key of its sessions",
+        "MLflow: administrator, and session key",
         (
             Variable("MLFLOW_TRACKING_USERNAME", "openmlops"),
             Variable("MLFLOW_TRACKING_PASSWORD"),
@@ -64,7 +62,7 @@ COMPOSE = (
         ),
     ),
     Section(
-        "ZenML: its administrator, the key of its sessions, and the key that encrypts the secrets it stores",
+        "ZenML: administrator, session key, and the key that encrypts stored secrets",
         (
             Variable("ZENML_STORE_USERNAME", "openmlops"),
             Variable("ZENML_STORE_PASSWORD"),
@@ -73,7 +71,7 @@ COMPOSE = (
         ),
     ),
     Section(
-        "the same services for commands on this machine, outside the containers",
+        "the same services, for commands that run on this machine outside the containers",
         (
             Variable("DATABASE_URL", "postgresql://openmlops:${POSTGRES_PASSWORD}@127.0.0.1:5432/openmlops"),
             Variable("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000"),
@@ -140,4 +138,4 @@ def _show_to_compose(path: Path, link: Path) -> None:
     with suppress(FileExistsError):
         link.symlink_to(Path("..") / path.name)
     if link.resolve() != path.resolve():
-        raise SettingsError(f"{link} is there and is not a link to {path}", "Move what it holds to the other, then remove it")
+        raise SettingsError(f"{link} already exists and is not a link to {path}", "Move its contents there, then remove it")

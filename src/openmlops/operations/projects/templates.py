@@ -8,9 +8,9 @@ MODEL_NAME={name}
 """
 
 GITIGNORE = """\
-# images are versioned by DVC: git keeps data/raw/*.dvc and *.manifest.json
+# images are versioned by DVC; commit data/raw/*.dvc and *.manifest.json to git
 /data/raw/*/
-# what running writes, and .env, which may hold secrets
+# generated files, and .env, which may contain secrets
 /.openmlops/
 /artifacts/
 /monitoring/
@@ -19,7 +19,7 @@ __pycache__/
 """
 
 CLASSIFICATION = '''\
-"""The use case {name}. Change it as you like; `openmlops train` takes it up."""
+"""The use case {name}. Edit it as you like; `openmlops train` uses it."""
 
 from pydantic import Field
 
@@ -27,23 +27,23 @@ from openmlops.usecases.image_folder import TrainConfig, image_folder
 
 
 class Training(TrainConfig):
-    """How to train. Any field of TrainConfig can be given another default here, or a value by `openmlops train --set`."""
+    """How to train. Change defaults of TrainConfig here, or pass values with `openmlops train --set`."""
 
-    width: int = Field({width}, ge=4, le=256, description="channels of the first of three groups of layers")
-    flip: bool = Field(True, description="mirror images left and right; not where that makes another class, as of arrows")
+    width: int = Field({width}, ge=4, le=256, description="channels of the first of three layer groups")
+    flip: bool = Field(True, description="horizontal flips; False if they change the class, as with arrows")
 
 
 USE_CASE = image_folder(
     name="{name}",
     classes={classes},
-    size={side},  # pixels of a side: images are scaled to squares
+    size={side},  # pixels per side: images are scaled to squares
     config=Training,
-    about="Images of one's own.",  # source and licence, for the model card
+    about="Custom images.",  # source and licence, for the model card
 )
 '''
 
 DETECTION = '''\
-"""The use case {name}. Change it as you like; `openmlops train` takes it up. The classes are in data/raw/{name}/data.yaml."""
+"""The use case {name}. Edit it as you like; `openmlops train` uses it. The classes are in data/raw/{name}/data.yaml."""
 
 from pydantic import Field
 
@@ -51,25 +51,25 @@ from openmlops.usecases.yolo_folder import TrainConfig, yolo_folder
 
 
 class Training(TrainConfig):
-    """How to train. Any field of TrainConfig can be given another default here, or a value by `openmlops train --set`."""
+    """How to train. Change defaults of TrainConfig here, or pass values with `openmlops train --set`."""
 
     imgsz: int | None = Field(
-        None, ge=32, le=1280, multiple_of=32, description="side of the square canvas in pixels; none: up to 320, by the images"
+        None, ge=32, le=1280, multiple_of=32, description="input size in pixels; None: up to 320, depending on the images"
     )
-    fliplr: float = Field(0.5, ge=0, le=1, description="probability of mirroring left and right")
+    fliplr: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
 
 
 USE_CASE = yolo_folder(
     name="{name}",
     config=Training,
-    about="Images of one's own.",  # source and licence, for the model card
+    about="Custom images.",  # source and licence, for the model card
 )
 '''
 
 README = """\
 # {name}
 
-Type these here, where `.env` is:
+Run these in this folder, next to `.env`:
 
 ```
 openmlops data check
@@ -79,7 +79,7 @@ openmlops evaluate {name}@champion
 openmlops serve
 ```
 
-and while it serves, in another terminal:
+While the server runs, in another terminal:
 
 ```
 openmlops traffic --labels
@@ -87,8 +87,8 @@ openmlops monitor
 openmlops cycle --mode auto
 ```
 
-More images: put them into `data/raw/{name}/{train}`, then `openmlops data add data/raw/{name}` and `openmlops train`.
-What can be changed is in `{name}.py`. `.env` holds two lines: `USE_CASE={name}:USE_CASE` and `MODEL_NAME={name}`.
+To add images, put them into `data/raw/{name}/{train}`, then run `openmlops data add data/raw/{name}` and `openmlops train`.
+Training defaults are in `{name}.py`. `.env` contains two lines: `USE_CASE={name}:USE_CASE` and `MODEL_NAME={name}`.
 """
 
 WIDTH = 16

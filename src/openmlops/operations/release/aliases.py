@@ -16,7 +16,7 @@ def find_version(workspace: Workspace, spec: str) -> ModelRef:
     """Resolve `MODEL@ALIAS` or `MODEL/VERSION`, after repairing aliases. Raises ModelNotFound, RegistryError."""
     name, mark, which = spec.partition("@") if "@" in spec else spec.rpartition("/")
     if not (name and mark and which):
-        raise ModelNotFound(f"'{spec[:80]}' names no version", "Write it as MODEL@champion or MODEL/3")
+        raise ModelNotFound(f"'{spec[:80]}' does not name a version", "Write it as MODEL@champion or MODEL/3")
     repair(workspace, model_name(name))
     return as_recorded(workspace, workspace.registry.resolve(name, which))
 
@@ -34,7 +34,7 @@ def as_recorded(workspace: Workspace, model: ModelRef) -> ModelRef:
         if entry.version == model.version and (entry.model_sha256, entry.dataset) != (model.sha256, model.dataset):
             shown = f"the files {model.sha256[:12] or 'none'} and the data {model.dataset[:12] or 'none'}"
             recorded = f"{entry.model_sha256[:12]} and {entry.dataset[:12]}"
-            problem = f"The registry gives {model.name}/{model.version} {shown}, the ledger recorded {recorded}"
+            problem = f"The registry has {shown} for {model.name}/{model.version}; the ledger recorded {recorded}"
             raise RegistryError(problem, "Restore MLflow's database from a backup; until then this version is not used")
     return model
 
@@ -50,7 +50,9 @@ def repair(workspace: Workspace, model: str) -> tuple[str, ...]:
             workspace.registry.delete_alias(model, CHAMPION)
         else:
             workspace.registry.set_alias(model, CHAMPION, champion)
-        repaired.append(f"The alias champion of {model} stood for {_named(shown)}; the ledger says {_named(champion)}")
+        repaired.append(
+            f"The alias champion of {model} was set to {_named(shown)}; reset to {_named(champion)}, as in the ledger"
+        )
     return tuple(repaired)
 
 

@@ -36,8 +36,8 @@ def _predict(workspace: Workspace, model: ModelRef, images: np.ndarray) -> np.nd
     use_case = workspace.use_case
     found = inference.predict(use_case, inference.load_exported(use_case, workspace.registry.fetch(model)), images)
     if bad := sum(not np.isfinite(predicted).all() for predicted in found):
-        problem = f"{model.name}/{model.version} answers {bad} of {len(images)} images with NaN or infinity"
-        raise EvaluationError(problem, "Train again; this version cannot be judged")
+        problem = f"{model.name}/{model.version} predicts NaN or infinity for {bad} of {len(images)} images"
+        raise EvaluationError(problem, "Train again; this version cannot be evaluated")
     return found
 
 

@@ -47,8 +47,8 @@ def sheet(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, names
     page = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(page)
     font = ImageFont.load_default(HEAD - 10)
-    pen.text((GAP, 6), f"true boxes, {len(tiles)} of {len(images)} images", fill=TRUE, font=font)
-    pen.text((GAP + 300, 6), f"answered, confidence {OPERATING:g} and above", fill=PREDICTED, font=font)
+    pen.text((GAP, 6), f"ground truth, {len(tiles)} of {len(images)} images", fill=TRUE, font=font)
+    pen.text((GAP + 300, 6), f"predictions, confidence {OPERATING:g} and above", fill=PREDICTED, font=font)
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
         page.paste(tile, (GAP + column * (width + GAP), HEAD + GAP + row * (height + GAP)))

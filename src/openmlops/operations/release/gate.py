@@ -40,14 +40,14 @@ def run_gate(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> V
         try:
             comparisons.append(evaluation_set.compare(challenger, champion))
         except EvaluationError as error:  # the labels contain no box
-            notes = (*notes, f"The fresh images say nothing: {error}")
+            notes = (*notes, f"The fresh images could not be evaluated: {error}")
     verdict = decide(holdout.contender(challenger), holdout.contender(champion), comparisons, holdout.floor)
     return verdict.model_copy(update={"reasons": (*verdict.reasons, *notes)})
 
 
 def _identical_model(challenger: ModelRef, champion: ModelRef) -> Verdict:
     """The verdict on a challenger that is bit-identical to the champion."""
-    reason = f"Version {challenger.version} is the same model as the champion, version {champion.version}, file by file"
+    reason = f"Version {challenger.version} has exactly the same files as the champion, version {champion.version}"
     why = (f"{reason}. Train on other data, with another seed or for longer.",)
     return Verdict(outcome="reject", reasons=why, challenger=challenger.version, champion=champion.version)
 
@@ -100,7 +100,7 @@ def _best_former_champion(
             former = version_of(holdout.workspace, challenger.name, version)
             score = holdout.contender(former).score.value
         except (ModelNotFound, ModelCorrupt) as error:
-            notes.append(f"Version {version} was champion and could not be compared with: {error}")
+            notes.append(f"Version {version} was champion and could not be compared: {error}")
             continue
         if score > highest and former.sha256 != challenger.sha256:
             best, highest = (former,), score

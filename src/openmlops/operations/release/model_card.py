@@ -44,7 +44,7 @@ class Description(Value):
             return cls.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
             problem = f"{path} does not describe a model ({type(error).__name__})"
-            raise ModelCorrupt(problem, "Fetch the version again, or train anew") from error
+            raise ModelCorrupt(problem, "Fetch the version again, or retrain") from error
 
 
 def model_card(found: Description) -> str:
@@ -55,24 +55,24 @@ def model_card(found: Description) -> str:
 def _head(d: Description) -> str:
     height, width, _ = d.image_shape
     predictions = {
-        "classification": ("one of {} out", "`logits`, `probabilities` and `embedding`, float32"),
+        "classification": ("one of {} as output", "`logits`, `probabilities` and `embedding`, float32"),
         "detection": (
-            "boxes of {} out",
+            "boxes of {} as output",
             "`boxes` (n, candidates, 4: x1, y1, x2, y2 in pixels of the input), `scores` (n, candidates, classes) and\n"
-            "  `embedding`, float32. Non-maximum suppression is not in the file: `/predict` does it",
+            "  `embedding`, float32. Non-maximum suppression is not part of the file; `/predict` applies it",
         ),
     }
     out, output = predictions[d.evaluation.kind]
     classes = "1 class" if len(d.classes) == 1 else f"{len(d.classes)} classes"
     return f"""# {d.model}
 
-A model of the use case `{d.use_case}`: images of {width}x{height} pixels in, {out.format(classes)}.
+A model of the use case `{d.use_case}`: images of {width}x{height} pixels as input, {out.format(classes)}.
 
 - **Classes:** {", ".join(d.classes)}
 - **Input:** `images`, uint8 (n, {height}, {width}, 3), RGB, raw pixels. Normalisation is the model's first layer:
   mean {_numbers(d.preprocessing.mean)}, standard deviation {_numbers(d.preprocessing.std)} (pixel units, 0 to 255).
 - **Output:** {output}.
-- **Files:** `model.onnx` is what is served; on `golden.npz` it differs from the trained model by at most {d.parity:.1e}."""
+- **Files:** `model.onnx` is served; on `golden.npz` its outputs differ from the trained model's by at most {d.parity:.1e}."""
 
 
 def _quality(d: Description) -> str:
@@ -81,9 +81,9 @@ def _quality(d: Description) -> str:
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     return f"""## Quality
 
-On the {e.split} split ({e.n:,} images), which nothing was selected on. Intervals are {of} at 95 %.
+On the {e.split} split ({e.n:,} images), which was not used for model selection. 95 % intervals: {of}.
 
-| measure | value |
+| metric | value |
 |---|---|
 {table}"""
 
@@ -94,7 +94,7 @@ def _classifier_rows(e: ClassificationEvaluation) -> tuple[tuple[tuple[str, str]
         ("macro F1", f"{e.macro_f1:.4f}"),
         ("calibration error (15 bins)", f"{e.calibration_error:.4f}"),
         ("log loss", f"{e.log_loss:.4f}"),
-    ), "Wilson's"
+    ), "Wilson score"
 
 
 def _detector_rows(e: DetectionEvaluation) -> tuple[tuple[tuple[str, str], ...], str]:
@@ -120,7 +120,7 @@ def _slices(d: Description) -> str:
     else:
         head = ["| class | precision | recall | F1 | images |", "|---|---|---|---|---|"]
         rows = [f"| {s.name} | {s.precision:.3f} | {s.recall:.3f} | {s.f1:.3f} | {s.n} |" for s in e.classes]
-    return "\n".join(["## By class", "", *head, *rows])
+    return "\n".join(["## Per class", "", *head, *rows])
 
 
 def _lineage(d: Description) -> str:
@@ -128,9 +128,9 @@ def _lineage(d: Description) -> str:
     return f"""## Lineage
 
 - **Data:** version `{d.dataset}` ({d.dataset_rows:,} images).
-- **Split:** `{d.split}`, seed {d.split_seed}: {d.train_rows:,} to train on, {d.validation_rows:,} for validation,
-  {d.test_rows:,} to test with.
-- **Run, commit and environment:** on the MLflow run that this version belongs to.
+- **Split:** `{d.split}`, seed {d.split_seed}: {d.train_rows:,} training, {d.validation_rows:,} validation,
+  {d.test_rows:,} test images.
+- **Run, commit and environment:** see the MLflow run of this version.
 
 | setting | value |
 |---|---|
@@ -138,23 +138,23 @@ def _lineage(d: Description) -> str:
 
 ## Licence
 
-The weights derive from the data version named above, and its terms apply to their use. Of the data set that this use case is
-made for: {d.about} A sample or images of your own come with terms of their own."""
+The weights derive from the data version named above, and its terms apply to their use. Original data set of this
+use case: {d.about} Samples and your own images have their own terms."""
 
 
 def _limits(d: Description) -> str:
     recalls = [(score.recall, score.name) for score in d.evaluation.classes]
-    named = ", ".join(f"{name} ({recall:.0%} found)" for recall, name in sorted(recalls)[:WEAK_CLASSES])
+    named = ", ".join(f"{name} (recall {recall:.0%})" for recall, name in sorted(recalls)[:WEAK_CLASSES])
     unable = {
-        "classification": f"It answers one of its {len(d.classes)} classes for every image, also where none of them is shown.",
-        "detection": f"It knows {', '.join(d.classes)} and nothing else; what it overlooks leaves no trace in its answers.",
+        "classification": f"It predicts one of its {len(d.classes)} classes for every image, even if it shows none of them.",
+        "detection": f"It detects only {', '.join(d.classes)}; missed objects leave no trace in its predictions.",
     }
     return f"""## Limits
 
 - {unable[d.evaluation.kind]}
 - Weakest classes: {named}.
-- The figures hold for images like those it was tested on. `reference.parquet` says what those look like to the model;
-  monitoring compares what arrives with it."""
+- The metrics hold for images like those of the test split. `reference.parquet` describes those images' features;
+  monitoring compares production traffic with it."""
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -46,7 +46,7 @@ def apply(workspace: Workspace, model: ModelRef, verdict: Verdict, seen: int, re
     `seen` is the ledger's sequence number from before the evaluation; raises LedgerConflict if the ledger has moved on since.
     With `reason`, an operator promotes the version against the verdict.
     """
-    how = "Promoted by hand" if verdict.outcome == "promote" else f"Forced by hand against the verdict '{verdict.outcome}'"
+    how = "Promoted manually" if verdict.outcome == "promote" else f"Forced manually against the verdict '{verdict.outcome}'"
     workspace.registry.set_alias(model.name, STAGING, model.version)
     entry = workspace.ledger.append(
         model=model.name,
@@ -76,8 +76,8 @@ def promote(workspace: Workspace, version: str, reason: str | None = None, split
     verdict = run_gate(workspace, model, splits or _current_splits(workspace))
     entry = apply(workspace, model, verdict, seen, one_line(reason or ""))
     if entry.kind != "promote":
-        problem = f"The gate does not promote {model.name}/{model.version} ({verdict.outcome}): {' '.join(verdict.reasons)}"
-        raise GateError(problem, "Give --reason to promote it all the same; the ledger will say so")
+        problem = f"The gate did not promote {model.name}/{model.version} ({verdict.outcome}): {' '.join(verdict.reasons)}"
+        raise GateError(problem, "Pass --reason to promote it anyway; the ledger records the override")
     return entry
 
 

@@ -52,7 +52,7 @@ class RebuiltModel:
             model.load_state_dict(load_file(self.trained.path))
         except (OSError, SafetensorError, RuntimeError) as error:
             cause = str(error).splitlines()[0]
-            raise ModelCorrupt(f"{self.trained.path} does not hold the trained weights ({cause})", "Train again") from error
+            raise ModelCorrupt(f"{self.trained.path} does not contain the trained weights ({cause})", "Train again") from error
         return model
 
     @cached_property

@@ -10,8 +10,8 @@ from openmlops.operations.release.model_card import CARD_FILE
 from openmlops.operations.run_leases import fails_its_run
 from openmlops.operations.workspace import Workspace
 
-ABOUT_ALL = """Models of the use case `{}`. The alias `champion` says which version is live, as OpenMLOps' ledger has it: \
-change it with `openmlops promote` and `openmlops rollback`; what is set on this page is set back."""
+ABOUT_ALL = """Models of the use case `{}`. The alias `champion` marks the live version, as recorded in OpenMLOps' ledger. \
+Change it with `openmlops promote` and `openmlops rollback`; changes made on this page are reverted."""
 
 
 @fails_its_run

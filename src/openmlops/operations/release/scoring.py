@@ -61,8 +61,8 @@ def evaluate_version(workspace: Workspace, spec: str) -> Evaluation:
 
 def _require_same_task(workspace: Workspace, spec: str, description: Description, rows: Rows) -> None:
     if description.use_case != workspace.use_case.name:
-        problem = f"{spec} is of the use case '{description.use_case}', not '{workspace.use_case.name}'"
+        problem = f"{spec} belongs to the use case '{description.use_case}', not '{workspace.use_case.name}'"
         raise SettingsError(problem, f"Set USE_CASE={description.use_case}")
     if description.classes != rows.names:
-        problem = f"{spec} knows the classes {', '.join(description.classes)}; the data has {', '.join(rows.names)}"
-        raise DataError(problem, "Evaluate it on data with its classes")
+        problem = f"{spec} has the classes {', '.join(description.classes)}; the data has {', '.join(rows.names)}"
+        raise DataError(problem, "Evaluate it on data with the same classes")

@@ -79,7 +79,7 @@ def stream_of_folder(workspace: Workspace, folder: Path, corruption: str | None 
     DataError."""
     use_case = workspace.use_case
     if use_case.labelled is None:
-        raise SettingsError(f"The use case '{use_case.name}' reads no folder of labelled images", "Leave --images out")
+        raise SettingsError(f"The use case '{use_case.name}' does not read folders of labelled images", "Remove --images")
     return _shuffled(workspace, *use_case.labelled(absolute(folder)), corruption, seed)
 
 
@@ -97,7 +97,7 @@ def parse_corruption(text: str) -> tuple[str, int]:
     except ValueError:
         severity = 0
     if not 1 <= severity <= 5:
-        problem = f"'{text}' is no corruption: '{strength}' is not a strength between 0.1 and 1"
+        problem = f"'{text}' is not a corruption: '{strength}' is not a strength between 0.1 and 1"
         raise SettingsError(problem, "Write it as brightness:0.4, with one of " + ", ".join(CORRUPTIONS))
     return kind, severity
 
@@ -271,5 +271,5 @@ def _require_server(url: str, token: str) -> None:
     except (requests.RequestException, ValueError) as error:
         found = type(error).__name__
     if found:
-        problem = f"No ready server answers at {url[:200]} ({found})"
-        raise ServiceUnavailable(problem, "Start one with `openmlops serve`, or give its address with --url")
+        problem = f"No ready server at {url[:200]} ({found})"
+        raise ServiceUnavailable(problem, "Start one with `openmlops serve`, or give its URL with --url")

@@ -70,8 +70,8 @@ def train_all(workspace: Workspace, splits: SplitsRef, grid: Grid) -> GridRef:
     preprocessing = train.preprocess(workspace, splits)
     jobs = [GridJob(workspace, splits, preprocessing, config) for config in grid.configs()]
     if len({job.key for job in jobs}) < len(jobs):
-        problem = f"Some of the {len(jobs)} combinations of {', '.join(grid.axes)} are the same training"
-        raise SettingsError(problem, "Vary only what decides the weights")
+        problem = f"Some of the {len(jobs)} combinations of {', '.join(grid.axes)} are the same run"
+        raise SettingsError(problem, "Vary only parameters that affect the weights")
     key = hashlib.sha256("\n".join(sorted(job.key for job in jobs)).encode()).hexdigest()[:16]
     folder = workspace.home / "grids" / key
     with _locked(folder):
@@ -89,8 +89,8 @@ def train_all(workspace: Workspace, splits: SplitsRef, grid: Grid) -> GridRef:
     retry(_close, workspace, runs)
     if not any(run.trained for run in runs):
         retry(_fail, workspace, parent, runs[0].reason)
-        problem = f"None of the {len(runs)} runs of the grid ended well; the first: {runs[0].reason}"
-        raise TrainingError(problem, "Correct what it names and give the same command again")
+        problem = f"All {len(runs)} runs of the grid failed; the first: {runs[0].reason}"
+        raise TrainingError(problem, "Fix this error and run the same command again")
     trained = sum(result.trained is not None for result in ran)
     return GridRef(axes=tuple(grid.axes), runs=runs, parent=parent, trained=trained, splits=splits)
 
@@ -136,7 +136,9 @@ def _locked(folder: Path) -> Iterator[None]:
         with FileLock(folder / "lock", timeout=0):
             yield
     except Timeout as error:
-        raise TrainingError(f"Another process runs this very grid (lock {folder / 'lock'})", "Wait for it or end it") from error
+        raise TrainingError(
+            f"Another process is running this grid (lock {folder / 'lock'})", "Wait for it, or stop it"
+        ) from error
 
 
 def _parent_run(workspace: Workspace, folder: Path, grid: Grid, splits: SplitsRef) -> str:
@@ -171,7 +173,7 @@ def grid_of(workspace: Workspace, axes: dict[str, tuple[Any, ...]], base: dict[s
 
     use_case = workspace.use_case
     if use_case.task.kind != "detection":
-        problem = f"The use case '{use_case.name}' has no grid: its table is one of detectors"
+        problem = f"The use case '{use_case.name}' has no grid; grid supports detection only"
         raise SettingsError(problem, "Choose one with --use-case person")
     grid = Grid(axes=axes, base=base, jobs=jobs)
     for config in grid.configs():
@@ -180,7 +182,7 @@ def grid_of(workspace: Workspace, axes: dict[str, tuple[Any, ...]], base: dict[s
         except ValidationError as error:
             first = error.errors()[0]
             name = str(first["loc"][0]) if first["loc"] else ""
-            what = f"{name} cannot be {config.get(name)!r}" if name else "These fields do not go together"
+            what = f"{name} cannot be {config.get(name)!r}" if name else "These fields cannot be combined"
             problem = f"{what}: {first['msg'].lower()}"
             raise SettingsError(problem, f"Fields: {', '.join(use_case.config.model_fields)}") from None
     return grid

@@ -121,8 +121,8 @@ class GridJob:
         if code == 0 and (found := self.read(folder)) is not None:
             return found
         if code == EXIT_UNAVAILABLE:
-            raise ServiceUnavailable(reason, "Give the same command again: it goes on where it was")
-        reason = reason or f"its process ended with the exit code {code}"
+            raise ServiceUnavailable(reason, "Run the same command again to resume")
+        reason = reason or f"its process ended with exit code {code}"
         say(f"failed  {self.shown}: {reason}".replace("[", "\\["))
         return RunResult(config=self.config, reason=reason)
 

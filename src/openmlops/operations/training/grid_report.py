@@ -77,7 +77,7 @@ def summarize_run(
 ) -> Experiment:
     """The report of a single training, in the format of a grid's."""
     run = _row(RunResult(config=trained.config, run_id=trained.run_id, trained=trained, test=evaluation))
-    notes = (f"Reported on the test split, {evaluation.n} images, which nothing was selected on.",)
+    notes = (f"Reported on the test split, {evaluation.n} images, which was not used for model selection.",)
     return _experiment(workspace, (run,), (), 1, trained.run_id, notes, model, decision, trained.run_id)
 
 
@@ -142,7 +142,7 @@ def markdown(found: Experiment) -> str:
     failed = [f"- {run.id[:SHOWN_ID] or 'a run'} failed: {run.reason}" for run in found.runs if run.reason]
     notes = [f"- {note}" for note in found.notes]
     version = f"{found.model.name}/{found.model.version}"
-    outcome = f"- {version} is staging; the gate: {found.verdict.outcome}. {found.verdict.reasons[0]}"
+    outcome = f"- {version} has the alias staging; gate: {found.verdict.outcome}. {found.verdict.reasons[0]}"
     return "\n".join([f"# {found.model.name}", "", *lines, "", *notes, *failed, outcome]) + "\n"
 
 
@@ -172,15 +172,15 @@ def _selected(grid: GridRef) -> str:
     assert best is not None
     return (
         f"Selected by mAP@50 on the validation split ({n.validation} images): {best.map50.value:.3f} "
-        f"[{best.map50.low:.3f}, {best.map50.high:.3f}]. The table shows the test split ({n.test} images), which chose nothing."
+        f"[{best.map50.low:.3f}, {best.map50.high:.3f}]. The table shows the test split ({n.test} images), unused in selection."
     )
 
 
 def _noise(alike: int, second: Comparison | None, grid: GridRef) -> str:
     if second is None:
-        return "There is no second run to compare the best with."
+        return "There is no second run to compare with the best."
     low, high = 100 * second.low, 100 * second.high
-    gap = f"the best is ahead of the second by {100 * second.difference:.1f} points [{low:+.1f}, {high:+.1f}]"
+    gap = f"the best leads the second by {100 * second.difference:.1f} points [{low:+.1f}, {high:+.1f}]"
     if alike > 1:
         return f"The best {alike} runs are within noise of each other on the {grid.splits.validation} validation images: {gap}."
     return f"On the {grid.splits.validation} validation images {gap}."

@@ -59,7 +59,7 @@ def run(workspace: Workspace, request: dict[str, Any]) -> None:
         config.setdefault("threads", max(1, cores() // request["jobs"]))
     preprocessing = train.preprocess(workspace, splits)
     if train.training_key(workspace, splits, preprocessing, workspace.use_case.config(**config)) != request["key"]:
-        raise TrainingError("The code of the training was changed while the grid ran", "Give the same command again")
+        raise TrainingError("The training code changed while the grid was running", "Run the same command again")
     trained = train.train(workspace, splits, preprocessing, config, {PARENT_TAG: request["parent"]})
     retry(_evaluate, workspace, trained, request)
 

@@ -50,8 +50,8 @@ class Verification(Value):
     def summary(self) -> str:
         """The result in one sentence."""
         if self.reproduced:
-            return f"Bit-equal: all {self.tensors} tensors of {self.model.name}/{self.model.version} came out the same"
-        why = ", ".join(ingredient.name for ingredient in self.changed) or "nothing that is recorded"
+            return f"Bit-identical: all {self.tensors} tensors of {self.model.name}/{self.model.version} were reproduced"
+        why = ", ".join(ingredient.name for ingredient in self.changed) or "nothing recorded"
         return (
             f"{self.differing} of {self.tensors} tensors differ, by {self.largest_difference:.3g} at most; changed since: {why}"
         )
@@ -82,7 +82,7 @@ def _splits(workspace: Workspace, model: ModelRef, description: Description, scr
     record = workspace.tracking.read_files(model.run_id, "data")
     if not record:
         raise DataError(
-            f"The run {model.run_id} does not carry its data version", "Only versions trained by openmlops can be verified"
+            f"The run {model.run_id} has no data version recorded", "Only versions trained by openmlops can be verified"
         )
     folder = scratch / workspace.use_case.folder
     manifest = workspace.data_versions.restore(record, folder)

@@ -117,11 +117,11 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
         try:
             return self._names[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which no CIFAR-10 batch does") from None
+            raise pickle.UnpicklingError(f"it references {module}.{name}, which a CIFAR-10 batch never does") from None
 
     def get_extension(self, code: int) -> None:
         """Reject extension codes, which bypass `find_class` once cached in the process."""
-        raise pickle.UnpicklingError(f"it names extension-{code}, which no CIFAR-10 batch does")
+        raise pickle.UnpicklingError(f"it references extension-{code}, which a CIFAR-10 batch never does")
 
 
 def dump(values: dict[bytes, Any]) -> bytes:
@@ -142,7 +142,7 @@ def _item(value: Any) -> bytes:
         return b"](" + b"".join(map(_item, value)) + b"e"
     if isinstance(value, np.ndarray) and value.dtype == np.uint8:
         return _array(value)
-    raise TypeError(f"a batch holds no {type(value).__name__}")
+    raise TypeError(f"a batch must not contain a {type(value).__name__}")
 
 
 def _text(value: bytes) -> bytes:

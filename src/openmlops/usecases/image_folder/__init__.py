@@ -17,7 +17,7 @@ def image_folder(
     classes: tuple[str, ...],
     size: int,
     config: type[TrainConfig] = TrainConfig,
-    about: str = "Images of one's own.",
+    about: str = "Custom images.",
 ) -> UseCase:
     """The use case `name`, whose data is in the folder of that name below DATA_RAW_DIR.
 

@@ -46,8 +46,8 @@ def arrange(folder: Path, out: Path) -> Arranged:
     images, problems = _named(folder)
     names = tuple(sorted({image.label for image in images}))
     if not problems and len(names) < 2:
-        what = f"there is one class only, {names[0]}" if names else "there is no folder of a class"
-        problems.append(problem(f"{what}; make at least two folders, each with the images of one class", str(folder)))
+        what = f"there is only one class, {names[0]}" if names else "there are no class folders"
+        problems.append(problem(f"{what}; create at least two folders, each with the images of one class", str(folder)))
     if not any(each.blocking for each in problems):
         images, unreadable = _looked_at(images)
         problems += fewer(unreadable) or _too_few(images, folder)
@@ -67,7 +67,7 @@ def _named(folder: Path) -> tuple[list[_Image], list[Problem]]:
     problems: list[Problem] = []
     for path in places:
         if path not in splits:
-            problems.append(problem("the folder is none of train, val and test beside it; move it into one of them", str(path)))
+            problems.append(problem("the folder is not one of train, val and test; move it into one of them", str(path)))
             continue
         found, wrong = _of_classes(path, splits[path])
         images, problems = images + found, problems + wrong
@@ -78,13 +78,13 @@ def _of_classes(folder: Path, split: str | None) -> tuple[list[_Image], list[Pro
     images, problems = [], []
     for place in entries(folder):
         if is_image(place):
-            problems.append(problem("the image is in no folder of a class; move it into one", str(place)))
+            problems.append(problem("the image is not in a class folder; move it into one", str(place)))
         if not place.is_dir():
             continue
         found = [path for path in entries(place) if is_image(path)]
         problems += _strange(place)
         if not found and split in (None, "train"):
-            problems.append(problem("the class is empty; put images into it, or remove the folder", str(place)))
+            problems.append(problem("the class is empty; add images, or remove the folder", str(place)))
         images += [_Image(path, split, place.name) for path in found]
     return images, fewer(problems)
 
@@ -92,13 +92,13 @@ def _of_classes(folder: Path, split: str | None) -> tuple[list[_Image], list[Pro
 def _strange(place: Path) -> list[Problem]:
     """Entries of a class folder that are not images."""
     found = [
-        problem("folders below a class are not read; move the images up", str(path)) for path in entries(place) if path.is_dir()
+        problem("subfolders of a class are not read; move the images up", str(path)) for path in entries(place) if path.is_dir()
     ]
     others = [path for path in entries(place) if path.is_file() and not is_image(path)]
-    what = "the file is none of PNG, JPEG, WebP and BMP and is left out"
+    what = "the file is not PNG, JPEG, WebP or BMP and is skipped"
     found += [problem(what, str(path), blocking=False) for path in others]
     if not place.name.isprintable() or len(place.name) > 100:
-        found.append(problem("the name of the class is too long or not printable; give the folder another", str(place)))
+        found.append(problem("the class name is too long or not printable; rename the folder", str(place)))
     return found
 
 
@@ -116,9 +116,9 @@ def _look(image: _Image) -> _Image | Problem:
         digest = hashlib.sha256(decoding.decode_upright(content, LOOKED_AT, LOOKED_AT).tobytes()).hexdigest()
         return _Image(image.source, image.split, image.label, digest, min(decoding.image_size(content)))
     except OSError as error:
-        return problem(f"the file cannot be read ({error.strerror}); restore it or take it away", str(image.source))
+        return problem(f"the file cannot be read ({error.strerror}); restore or remove it", str(image.source))
     except DataError as error:
-        return problem(f"{error.problem}; replace the file or take it away", str(image.source))
+        return problem(f"{error.problem}; replace or remove the file", str(image.source))
 
 
 def _too_few(images: Sequence[_Image], folder: Path) -> list[Problem]:
@@ -126,7 +126,7 @@ def _too_few(images: Sequence[_Image], folder: Path) -> list[Problem]:
     few = [f"{label} ({count})" for label, count in sorted(counts.items()) if count < FEWEST]
     if not few:
         return []
-    why = f"a class needs at least {FEWEST} images: one to test with, one for validation, three to train on"
+    why = f"a class needs at least {FEWEST} images: one for test, one for validation, three for training"
     return [problem(f"too few images of {', '.join(few[:20])}; {why}", str(folder))]
 
 

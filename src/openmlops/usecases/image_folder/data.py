@@ -85,9 +85,11 @@ class ImageFolder:
         files, problems = _of_classes(folder, "", self.classes)
         images, unreadable = _pixels(folder, files, self.decode)
         if wrong := [each for each in (*problems, *unreadable) if each.blocking]:
-            raise DataError(f"{folder} cannot be used: {wrong[0]}", "Correct the file, or take it away")
+            raise DataError(f"{folder} cannot be used: {wrong[0]}", "Correct or remove the file")
         if not images:
-            raise DataError(f"There is no image in {folder}", f"Name a folder with one for each of {', '.join(self.classes)}")
+            raise DataError(
+                f"There is no image in {folder}", f"Pass a folder with a subfolder for each of {', '.join(self.classes)}"
+            )
         return np.stack(list(images.values())), np.array([file.label for file in files], dtype=np.int64)
 
     def extend(self, folder: Path, images: np.ndarray, labels: np.ndarray, out: Path) -> Path:
@@ -109,12 +111,14 @@ def _files(folder: Path, classes: Sequence[str]) -> tuple[list[File], list[Probl
     problems: list[Problem] = []
     for split in SPLITS:
         if not (folder / split).is_dir():
-            problems.append(problem(f"the folder is missing; make it, with a folder for each of {', '.join(classes)}", split))
+            problems.append(
+                problem(f"the folder is missing; create it with a subfolder for each of {', '.join(classes)}", split)
+            )
             continue
         found, wrong = _of_classes(folder, split, classes)
         files, problems = files + found, problems + wrong
         if not found:
-            problems.append(problem("there is no image", split))
+            problems.append(problem("there are no images", split))
     return files, problems
 
 
@@ -123,12 +127,10 @@ def _of_classes(folder: Path, split: str, classes: Sequence[str]) -> tuple[list[
     for place in entries(folder / split) if (folder / split).is_dir() else ():
         where = f"{split}/{place.name}".lstrip("/")
         if not place.is_dir():
-            problems.append(problem("the file is in no folder of a class and is not read", where, blocking=False))
+            problems.append(problem("the file is not in a class folder and is not read", where, blocking=False))
         elif place.name not in classes:
             known = ", ".join(classes)
-            problems.append(
-                problem(f"the folder is none of the classes {known}; add it to the use case, or move it away", where)
-            )
+            problems.append(problem(f"the folder is not one of the classes {known}; add it to the use case, or move it", where))
         else:
             found, wrong = _images(place, where)
             files += [File(path, split, classes.index(place.name)) for path in found]
@@ -142,7 +144,7 @@ def _images(place: Path, where: str) -> tuple[list[str], list[Problem]]:
     for path in entries(place):
         name = f"{where}/{path.name}"
         if path.is_dir():
-            problems.append(problem("folders below a class are not read; move the images up", name))
+            problems.append(problem("subfolders of a class are not read; move the images up", name))
         elif path.suffix.lower() in SUFFIXES:
             found.append(name)
         else:

@@ -20,22 +20,22 @@ STEPS_AN_EPOCH = 16
 class TrainConfig(Value):
     """Set at most one of `epochs`, `budget` and `steps` (none: `default_epochs`). `resolved` fills in fields that are None."""
 
-    epochs: float | None = Field(None, gt=0, description="passes over the training images; a fraction is allowed")
-    budget: float | None = Field(None, gt=0, description="seconds of training; becomes `steps` once, by timing real steps")
-    steps: int | None = Field(None, gt=0, description="batches in all: the exact length of a training")
-    batch_size: int | None = Field(None, gt=1, description="images in a step; none: by their number, 16 to 250")
-    lr: float = Field(0.1, gt=0, description="peak step of the convolution filters (Muon)")
-    weight_decay: float = Field(5e-4, ge=0, description="L2 penalty of the last layer")
-    label_smoothing: float = Field(0.2, ge=0, lt=1, description="share of the target spread evenly over the classes")
+    epochs: float | None = Field(None, gt=0, description="epochs; fractions are allowed")
+    budget: float | None = Field(None, gt=0, description="training time in seconds; converted to `steps` by timing real steps")
+    steps: int | None = Field(None, gt=0, description="total number of training steps")
+    batch_size: int | None = Field(None, gt=1, description="batch size; none: 16 to 250, depending on the number of images")
+    lr: float = Field(0.1, gt=0, description="peak learning rate of the convolution filters (Muon)")
+    weight_decay: float = Field(5e-4, ge=0, description="weight decay (L2) of the last layer")
+    label_smoothing: float = Field(0.2, ge=0, lt=1, description="label smoothing")
     width: int = Field(
-        16, ge=4, le=256, description="channels of the first of three groups of layers; the others have 4 and 8 times"
+        16, ge=4, le=256, description="channels of the first of three layer groups; the others have 4 and 8 times as many"
     )
-    flip: bool = Field(True, description="mirror images left and right; not where that makes another class, as of arrows")
-    shift: float = Field(1 / 16, ge=0, le=0.25, description="share of the side that an image is shifted by at most")
-    seed: int = Field(0, ge=0, description="of weights, order and augmentation")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where there is one")
+    flip: bool = Field(True, description="horizontal flips; turn off if they change the class, as with arrows")
+    shift: float = Field(1 / 16, ge=0, le=0.25, description="maximum random translation, as a share of the side")
+    seed: int = Field(0, ge=0, description="seed for weight initialisation, data order and augmentation")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda if available")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on cuda, else float32")
-    threads: int | None = Field(None, gt=0, description="CPU threads; none: OMP_NUM_THREADS, else the cores it may use")
+    threads: int | None = Field(None, gt=0, description="CPU threads; none: OMP_NUM_THREADS, else the available cores")
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainConfig":

@@ -28,8 +28,8 @@ def tiny_person(coco128: Path, out: Path, train: int = 40, validation: int = 10,
     people = _with_people(source)
     counts = (train, validation, test)
     if min(counts) < 1 or sum(counts) > len(people):
-        problem = f"{' + '.join(map(str, counts))} images were asked for, and {source} has {len(people)} with people"
-        raise DataError(problem, "Ask for at least one image in each split, and for no more than there are")
+        problem = f"{' + '.join(map(str, counts))} images were requested; {source} has {len(people)} with people"
+        raise DataError(problem, "Request at least one image per split, and no more than available")
     drawn = iter(Draw(seed).permutation(len(people)))
     with replacing_folder(out) as folder:
         for split, count in zip(SPLITS, counts, strict=True):
@@ -43,7 +43,7 @@ def _source(folder: Path) -> Path:
     for candidate in (folder, folder / "coco128"):
         if (candidate / _IMAGES).is_dir() and (candidate / _LABELS).is_dir():
             return candidate
-    remedy = "Name the folder coco128 of the unpacked archive, or the folder that it is in"
+    remedy = "Pass the folder coco128 of the unpacked archive, or its parent folder"
     raise DataError(f"{folder} is not COCO128: it has no {_IMAGES} with {_LABELS}", remedy)
 
 

@@ -16,7 +16,7 @@ NEEDS = {"ultralytics": "yolo", "cv2": "yolo"}
 """package -> the optional extra that installs it"""
 
 
-def yolo_folder(name: str, config: type[TrainConfig] = TrainConfig, about: str = "Images of one's own.") -> UseCase:
+def yolo_folder(name: str, config: type[TrainConfig] = TrainConfig, about: str = "Custom images.") -> UseCase:
     """The use case `name`, whose data is in the folder of that name below DATA_RAW_DIR; its `data.yaml` names the classes.
 
     `about`: source and licence of the images, for the model card.

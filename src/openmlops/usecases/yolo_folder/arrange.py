@@ -43,15 +43,15 @@ def arrange(folder: Path, out: Path) -> Arranged:
     config, problems = _config(folder)
     names = _names(folder, config)
     if not names:
-        what = "no names of classes are there; write them as names into data.yaml, or one a line into classes.txt"
+        what = "there are no class names; write them as names into data.yaml, or one per line into classes.txt"
         problems.append(problem(what, str(folder)))
     places, wrong = _places(folder, config)
     problems += wrong
     images = [_Image(path, _label(path), split) for place, split in places for path in entries(place) if is_image(path)]
     problems += fewer(_orphans(folder, places, images))
     if not problems and len(images) < FEWEST:
-        why = f"at least {FEWEST} are needed: two to test with, two for validation, six to train on"
-        problems.append(problem(f"there are {len(images)} images beside labels; {why}", str(folder)))
+        why = f"at least {FEWEST} are required: two for test, two for validation, six for training"
+        problems.append(problem(f"there are {len(images)} images with labels; {why}", str(folder)))
     if problems:
         return Arranged(names, {}, tuple(problems))
     return _written(images, names, out)
@@ -62,14 +62,14 @@ def _config(folder: Path) -> tuple[dict[str, Any], list[Problem]]:
     found = [path for path in entries(folder) if path.suffix in (".yaml", ".yml")]
     chosen = folder / CONFIG if folder / CONFIG in found else found[0] if len(found) == 1 else None
     if chosen is None:
-        several = [problem(f"there are {len(found)} .yaml files; call the right one {CONFIG}", str(folder))]
+        several = [problem(f"there are {len(found)} .yaml files; rename the right one to {CONFIG}", str(folder))]
         return {}, several if found else []
     try:
         content = yaml.safe_load(chosen.read_bytes()[:MAX_CONFIG_BYTES])
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         return {}, [problem(f"the file is not YAML ({' '.join(str(error).split())[:120]})", str(chosen))]
     if not isinstance(content, dict):
-        return {}, [problem("the file holds no keys and values; write names, train and val", str(chosen))]
+        return {}, [problem("the file is not a mapping; add names, train and val", str(chosen))]
     return content, []
 
 
@@ -98,10 +98,10 @@ def _places(folder: Path, config: dict[str, Any]) -> tuple[list[tuple[Path, str 
     images = folder / "images"
     inside = [(path, split_name(path.name)) for path in entries(images) if path.is_dir()] if images.is_dir() else []
     if unknown := [path for path, split in inside if split is None]:
-        return [], [problem("the folder is none of train, val and test; rename it", str(path)) for path in unknown]
+        return [], [problem("the folder is not one of train, val and test; rename it", str(path)) for path in unknown]
     if inside or images.is_dir():
         return _all_in_train(inside or [(images, None)]), []
-    return [], [problem("there is no folder images beside a folder labels; make them", str(folder))]
+    return [], [problem("there is no folder images next to a folder labels; create them", str(folder))]
 
 
 def _all_in_train(places: list[tuple[Path, str | None]]) -> list[tuple[Path, str | None]]:
@@ -118,7 +118,7 @@ def _named_places(
         for text in texts if isinstance(texts, list) else [texts]:
             place = _resolved(folder, str(config.get("path") or "."), str(text))
             if place is None:
-                what = f"{split} names {text}, which is no folder of images here; correct it"
+                what = f"{split} names {text}, which is not a folder of images here; correct it"
                 problems.append(problem(what, str(folder)))
             else:
                 places.setdefault(place, split)  # some files name one folder as train and val
@@ -171,7 +171,7 @@ def _written(images: list[_Image], names: tuple[str, ...], out: Path) -> Arrange
         except OSError as error:
             problems.append(problem(f"the file cannot be read ({error.strerror}); restore it", str(image.source)))
         except DataError as error:
-            problems.append(problem(f"{error.problem}; replace the file or take it away", str(image.source)))
+            problems.append(problem(f"{error.problem}; replace or remove the file", str(image.source)))
     write_text(out / CONFIG, data_yaml(names))
     return Arranged(names, sources, tuple(fewer(problems)))
 

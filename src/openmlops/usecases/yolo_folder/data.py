@@ -112,9 +112,9 @@ def _check_boxes(images: list[_Image], found: Contents) -> list[Problem]:
     for split, paths in found.images.items():
         counts = _count([image for image in images if image.split == split], found.names)
         if paths and counts and not any(counts.values()):
-            problems.append(problem(f"there is no box in all of {split}", split))
+            problems.append(problem(f"there are no boxes in {split}", split))
         elif absent := [name for name, count in counts.items() if count == 0]:
-            problems.append(problem(f"there is no box of {', '.join(absent[:20])}", split, blocking=False))
+            problems.append(problem(f"there are no boxes of {', '.join(absent[:20])}", split, blocking=False))
     return problems
 
 
@@ -126,14 +126,14 @@ def labelled(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     names = Contents(names=tuple(map(str, range(MAX_NAMES))), images={"train": tuple(_listing(folder))})
     images, problems = _opened(folder, names)
     if problems := [problem for problem in problems if problem.blocking]:
-        raise DataError(f"{folder} cannot be used: {problems[0]}", "Correct the file, or take it away")
+        raise DataError(f"{folder} cannot be used: {problems[0]}", "Correct or remove the file")
     return objects([image.pixels for image in images]), objects([image.labels for image in images])
 
 
 def _listing(folder: Path) -> list[str]:
     found = sorted(path.name for path in (folder / "images").glob("[!.]*") if path.suffix.lower() in SUFFIXES)
     if not found:
-        raise DataError(f"There is no PNG or JPEG in {folder / 'images'}", "Name the folder that has images/ and labels/")
+        raise DataError(f"There is no PNG or JPEG in {folder / 'images'}", "Pass the folder that contains images/ and labels/")
     return [f"images/{name}" for name in found]
 
 

@@ -71,16 +71,16 @@ def _config(folder: Path) -> tuple[dict[str, Any] | None, list[Problem]]:
             return None, [problem(f"the file has more than {MAX_CONFIG_BYTES} bytes", CONFIG)]
         text = path.read_text("utf-8-sig")
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
-            return None, [problem("the file has references (`*name`); write them out", CONFIG)]
+            return None, [problem("the file has YAML aliases (`*name`); expand them", CONFIG)]
         content = yaml.safe_load(text)
     except FileNotFoundError:
-        return None, [problem("the file is missing; write it with train, val, test and names", CONFIG)]
+        return None, [problem("the file is missing; create it with train, val, test and names", CONFIG)]
     except OSError as error:
         return None, [problem(f"the file cannot be read ({error.strerror})", CONFIG)]
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, AttributeError, LookupError) as error:
         return None, [problem(f"the file is not YAML ({' '.join(str(error).split())[:120]})", CONFIG)]
     if not isinstance(content, dict):
-        return None, [problem(f"the file holds a {type(content).__name__}, not keys and values", CONFIG)]
+        return None, [problem(f"the file holds a {type(content).__name__}, not a mapping", CONFIG)]
     return content, []
 
 
@@ -98,9 +98,9 @@ def _names(config: dict[str, Any]) -> tuple[tuple[str, ...], list[Problem]]:
     ordered = [names[number] for number in range(len(names))]
     for number, name in enumerate(ordered):
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
-            return (), [problem(f"the name of class {number} is not a text; put it into quotes", CONFIG)]
+            return (), [problem(f"the name of class {number} is not a string; put it into quotes", CONFIG)]
     if len(set(ordered)) < len(ordered):
-        return (), [problem("names has a name twice", CONFIG)]
+        return (), [problem("names has a duplicate", CONFIG)]
     if type(config.get("nc", len(ordered))) is not int or config.get("nc", len(ordered)) != len(ordered):
         return tuple(ordered), [problem(f"nc is not {len(ordered)}, the number of names", CONFIG)]
     return tuple(ordered), []
@@ -110,7 +110,7 @@ def _places(config: dict[str, Any], folder: Path) -> tuple[dict[str, str], list[
     """Split -> its image folder; unusable splits are left out, with the reason."""
     root = config.get("path", ".")
     if root not in (".", "./", None):
-        return {}, [problem("path is not `.`; take it out, so that the folder can be moved and versioned", CONFIG)]
+        return {}, [problem("path is not `.`; remove it, so that the folder can be moved and versioned", CONFIG)]
     places: dict[str, str] = {}
     problems = []
     for split in SPLITS:
@@ -135,14 +135,14 @@ def _why_not(place: object, folder: Path) -> str:
         return f"is a {type(place).__name__}; name one folder, as in images/train"
     parts = PurePosixPath(place).parts
     if place.startswith("/") or "\\" in place or re.match(r"[A-Za-z]+:", place) or ".." in parts or not place.isprintable():
-        return "leaves the folder of the data set; name a folder inside it"
+        return "is outside the folder of the data set; name a folder inside it"
     if "images" not in parts:
-        return "is in no folder called images, so its labels cannot be found; use images/train and labels/train"
+        return "is not in a folder called images, so its labels cannot be found; use images/train and labels/train"
     if not _is_folder(folder / place):
-        return f"names {place[:100]}, which is not a folder that can be read"
+        return f"names {place[:100]}, which is not a readable folder"
     for inside in (place, label_path(f"{place}/x.txt").removesuffix("/x.txt")):
         if not (folder / inside).resolve().is_relative_to(folder.resolve()):
-            return f"leaves the folder of the data set by a link ({inside}); copy the files into it"
+            return f"leads outside the folder of the data set through a link ({inside}); copy the files into it"
     return ""
 
 
@@ -162,10 +162,10 @@ def _images(folder: Path, place: str) -> tuple[tuple[str, ...], list[Problem]]:
     """The image files of a folder, sorted; other files that may have been meant as images are problems."""
     entries = sorted(path for path in (folder / place).iterdir() if not path.name.startswith("."))
     images = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
-    problems = [problem("the folder has no image", place)] if not images else []
+    problems = [problem("the folder has no images", place)] if not images else []
     for path in entries:
         if path.is_dir():
-            problems.append(problem("folders below it are not read; move the images up", f"{place}/{path.name}"))
+            problems.append(problem("its subfolders are not read; move the images up", f"{place}/{path.name}"))
         elif path.suffix.lower() in _PICTURES:
             problems.append(problem("the image is neither PNG nor JPEG; convert it", f"{place}/{path.name}"))
         elif path not in images:

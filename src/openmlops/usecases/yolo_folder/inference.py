@@ -69,7 +69,7 @@ def _image(boxes: np.ndarray, scores: np.ndarray, size: tuple[int, int], canvas:
 
 
 def _require_sound(boxes: np.ndarray, scores: np.ndarray, embedding: np.ndarray, n: int) -> None:
-    remedy = "Do not serve this version: export it again, or train it anew"
+    remedy = "Do not serve this version: export it again, or retrain it"
     ranks = (boxes.ndim, scores.ndim, embedding.ndim)
     if ranks != (3, 3, 2) or boxes.shape != (n, scores.shape[1], 4) or {len(scores), len(embedding)} != {n}:
         shapes = f"boxes {boxes.shape}, scores {scores.shape} and embedding {embedding.shape}"

@@ -43,7 +43,7 @@ def parse(path: Path, where: str, classes: int, size: tuple[int, int]) -> tuple[
             right[values] = number
     problems += [problem(reason, where, numbers) for reason, numbers in wrong.items()]
     if repeats:
-        problems.append(problem("lines repeat earlier ones and are left out", where, repeats, blocking=False))
+        problems.append(problem("lines are duplicates and are skipped", where, repeats, blocking=False))
     return _boxes(list(right), size), problems
 
 
@@ -57,7 +57,7 @@ def _text(path: Path, where: str) -> tuple[str, list[Problem]]:
     except OSError as error:
         return "", [problem(f"the file cannot be read ({error.strerror})", where)]
     except UnicodeDecodeError:
-        return "", [problem("the file is not a text in UTF-8", where)]
+        return "", [problem("the file is not UTF-8 text", where)]
 
 
 def _numbers(words: Sequence[str], classes: int) -> tuple[tuple[float, ...], str]:
@@ -67,7 +67,7 @@ def _numbers(words: Sequence[str], classes: int) -> tuple[tuple[float, ...], str
     except ValueError:
         return (), "a line is not five numbers: class, centre x, centre y, width, height"
     if len(values) > _FIELDS:
-        return (), f"a line has {len(values)} numbers: polygons and keypoints are not read; write their boxes instead"
+        return (), f"a line has {len(values)} numbers: polygons and keypoints are not supported; use their bounding boxes"
     if len(values) < _FIELDS or not all(map(math.isfinite, values)):
         return (), "a line is not five numbers: class, centre x, centre y, width, height"
     label, centre_x, centre_y, width, height = values
@@ -78,7 +78,7 @@ def _numbers(words: Sequence[str], classes: int) -> tuple[tuple[float, ...], str
     sides = [centre - half for centre, half in ((centre_x, width / 2), (centre_y, height / 2))]
     ends = [centre + half for centre, half in ((centre_x, width / 2), (centre_y, height / 2))]
     if min(sides) < -TOLERANCE or max(ends) > 1 + TOLERANCE:
-        return (), "a box leaves the image; give shares of its width and height, not pixels"
+        return (), "a box is outside the image; use coordinates relative to its width and height, not pixels"
     if min(ends) <= 0 or max(sides) >= 1:
         return (), "a box has no area"
     return values, ""

@@ -27,7 +27,7 @@ def find(config: TrainConfig) -> TrainConfig:
         _require_same(config, None)
         return config.model_copy(update={"pretrained": "none"})
     if not path.is_file():
-        remedy = "Put the file there, give another path, or train from scratch (pretrained: none)"
+        remedy = "Put the file there, pass another path, or train from scratch (pretrained: none)"
         raise TrainingError(f"There are no pretrained weights at {path}", remedy)
     digest = sha256_of(path)
     _require_same(config, digest)
@@ -49,7 +49,7 @@ def _require_same(config: TrainConfig, digest: str | None) -> None:
     wanted = config.pretrained_sha256
     if wanted is not None and wanted != digest:
         found = f"has the SHA-256 {digest}" if digest else "is not used"
-        remedy = "Bring back the file that the training started from, or leave pretrained_sha256 out"
+        remedy = "Restore the file that the training started from, or remove pretrained_sha256"
         raise TrainingError(f"The pretrained file {config.pretrained} {found}, not {wanted}", remedy)
 
 
@@ -62,17 +62,17 @@ def load(network: Network, config: TrainConfig) -> None:
     ours = network.detector.state_dict()
     fitting = {name: tensor for name, tensor in theirs.items() if name in ours and ours[name].shape == tensor.shape}
     if len(fitting) < len(ours) / 2:
-        remedy = f"Give a checkpoint of {config.model.removesuffix('.yaml')}, or train from scratch (pretrained: none)"
+        remedy = f"Pass a checkpoint of {config.model.removesuffix('.yaml')}, or train from scratch (pretrained: none)"
         raise DataError(f"{config.pretrained} fits {len(fitting)} of the network's {len(ours)} tensors", remedy)
     network.detector.load_state_dict(fitting, strict=False)
 
 
 def _weights(path: Path) -> dict[str, torch.Tensor]:
-    remedy = "Give a checkpoint that ultralytics wrote, or train from scratch (pretrained: none)"
+    remedy = "Pass a checkpoint written by Ultralytics, or train from scratch (pretrained: none)"
     try:
         found = load_safely(path)
     except Exception as error:
-        raise DataError(f"{path} is no YOLO checkpoint ({type(error).__name__})", remedy) from error
+        raise DataError(f"{path} is not a YOLO checkpoint ({type(error).__name__})", remedy) from error
     if not isinstance(found, nn.Module):
-        raise DataError(f"{path} is no YOLO checkpoint (it holds a {type(found).__name__})", remedy)
+        raise DataError(f"{path} is not a YOLO checkpoint (it holds a {type(found).__name__})", remedy)
     return found.float().state_dict()

@@ -37,47 +37,51 @@ FEW = 1000
 class TrainConfig(Value):
     """Set at most one of `epochs` and `budget`. `resolved` fills in fields that are None."""
 
-    epochs: int | None = Field(None, gt=0, description="passes over the training images; none: see `default_epochs`")
-    budget: float | None = Field(None, gt=0, description="seconds of training; becomes `epochs` once, by timing real steps")
-    patience: int = Field(50, ge=0, description="epochs without a better validation before the training ends; 0: never")
+    epochs: int | None = Field(None, gt=0, description="epochs; none: see `default_epochs`")
+    budget: float | None = Field(None, gt=0, description="training time in seconds; converted to `epochs` by timing real steps")
+    patience: int = Field(50, ge=0, description="epochs without a better validation score before early stopping; 0: never")
 
     model: Literal["yolov8n.yaml", "yolov8s.yaml", "yolov8m.yaml"] = Field(
-        "yolov8n.yaml", description="size of the network: 3, 11 or 26 million weights"
+        "yolov8n.yaml", description="model size: 3, 11 or 26 million parameters"
     )
     imgsz: int | None = Field(
-        None, ge=STRIDE, le=1280, multiple_of=STRIDE, description="side of the square canvas in pixels; none: see `canvas`"
+        None, ge=STRIDE, le=1280, multiple_of=STRIDE, description="input size in pixels (square); none: see `canvas`"
     )
     pretrained: str = Field(
-        "auto", description="weights to start from: a path; none: from scratch; auto: yolov8n.pt in this folder if it is there"
+        "auto", description="pretrained weights: a path; none: train from scratch; auto: yolov8n.pt in this folder if it exists"
     )
     pretrained_sha256: str | None = Field(
-        None, pattern=r"^[0-9a-f]{64}$", description="of that file, in hexadecimal; filled in, and insisted on when given"
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="of that file, in hexadecimal; filled in automatically, and verified if given",
     )
 
-    batch_size: int | None = Field(None, gt=0, le=1024, description="images in a step; in an epoch's last perhaps fewer")
-    lr: float | None = Field(None, gt=0, le=1, description="learning rate after the warm-up; it falls in a line to a hundredth")
-    optimizer: Literal["AdamW", "SGD", "MuSGD"] = Field("AdamW", description="rule of the steps, as ultralytics names it")
-    momentum: float = Field(0.9, ge=0, lt=1, description="share of the last step that is kept; of AdamW the first beta")
-    weight_decay: float = Field(5e-4, ge=0, description="decay of the filters per step, as a share of the learning rate")
-    warmup_epochs: float | None = Field(None, ge=0, description="epochs in which the rates rise from 0; a fraction is allowed")
+    batch_size: int | None = Field(None, gt=0, le=1024, description="batch size; the last batch of an epoch may be smaller")
+    lr: float | None = Field(None, gt=0, le=1, description="learning rate after the warm-up; it decays linearly to a hundredth")
+    optimizer: Literal["AdamW", "SGD", "MuSGD"] = Field("AdamW", description="optimizer, by its Ultralytics name")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum; beta1 for AdamW")
+    weight_decay: float = Field(5e-4, ge=0, description="weight decay of the filters per step, as a share of the learning rate")
+    warmup_epochs: float | None = Field(None, ge=0, description="warm-up epochs; fractions are allowed")
 
-    mosaic: float = Field(1.0, ge=0, le=1, description="probability that an image is put together of four")
-    close_mosaic: int | None = Field(None, ge=0, description="last epochs without mosaic; none: a tenth of all")
-    fliplr: float = Field(0.5, ge=0, le=1, description="probability of mirroring left and right")
-    scale: float = Field(0.5, ge=0, lt=1, description="enlarged or shrunk by up to this share")
-    translate: float = Field(0.1, ge=0, le=1, description="moved by up to this share of the side")
-    hsv_h: float = Field(0.015, ge=0, le=1, description="hue changed by up to this share of the circle")
-    hsv_s: float = Field(0.7, ge=0, le=1, description="saturation changed by up to this share")
-    hsv_v: float = Field(0.4, ge=0, le=1, description="brightness changed by up to this share")
+    mosaic: float = Field(1.0, ge=0, le=1, description="probability of mosaic augmentation (four images combined)")
+    close_mosaic: int | None = Field(None, ge=0, description="final epochs without mosaic; none: a tenth of all epochs")
+    fliplr: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
+    scale: float = Field(0.5, ge=0, lt=1, description="random scaling by up to this share")
+    translate: float = Field(0.1, ge=0, le=1, description="random translation by up to this share of the side")
+    hsv_h: float = Field(0.015, ge=0, le=1, description="hue jitter, as a share of the colour circle")
+    hsv_s: float = Field(0.7, ge=0, le=1, description="saturation jitter, as a share")
+    hsv_v: float = Field(0.4, ge=0, le=1, description="brightness jitter, as a share")
 
-    seed: int = Field(0, ge=0, lt=2**31, description="of weights, order and augmentation")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where there is one")
-    threads: int | None = Field(None, gt=0, description="CPU threads; none: OMP_NUM_THREADS, else one less than the cores")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed for weight initialisation, data order and augmentation")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda if available")
+    threads: int | None = Field(
+        None, gt=0, description="CPU threads; none: OMP_NUM_THREADS, else the number of cores minus one"
+    )
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainConfig":
         if self.epochs is not None and self.budget is not None:
-            raise ValueError("give one of epochs and budget, not both")
+            raise ValueError("set epochs or budget, not both")
         return self
 
     def resolved(self, images: int, largest: int) -> "TrainConfig":

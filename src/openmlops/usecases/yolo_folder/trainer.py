@@ -98,8 +98,8 @@ class Detection(DetectionTrainer):
     def _build_train_pipeline(self) -> None:
         """Prevent ultralytics' retry with half the batch size when memory runs out: that would be another training."""
         if getattr(self, "_oom_retries", 0):
-            problem = f"The {self.job.compute.device} ran out of memory with {self.config.batch_size} images in a step"
-            raise TrainingError(problem, "Lower the batch size (--batch-size), or the canvas (imgsz)")
+            problem = f"The {self.job.compute.device} ran out of memory with batch size {self.config.batch_size}"
+            raise TrainingError(problem, "Lower the batch size (--batch-size) or the input size (--imgsz)")
         super()._build_train_pipeline()
 
     def get_validator(self) -> "_Validator":
@@ -203,7 +203,7 @@ class Detection(DetectionTrainer):
         if self.step >= patience and self.best_fitness == 0:
             rate = self.history[-1].learning_rate
             raise TrainingError(
-                f"Nothing was learned by step {self.step}: the validation mAP is 0 in all {len(self.history)} epochs "
+                f"The model learned nothing by step {self.step}: the validation mAP is 0 in all {len(self.history)} epochs "
                 f"(learning rate {rate:.3g})",
                 "Check that the boxes belong to the images, and try another learning rate (--lr)",
             )

@@ -105,5 +105,5 @@ def _require_boxes(rows: Rows, indices: dict[str, np.ndarray]) -> None:
         if not sum(len(rows.labels[row]) for row in indices[split]):
             raise TrainingError(
                 f"The {len(indices[split])} images of the {split} split have no boxes",
-                "Label some of them, or split with another seed",
+                "Label some of them, or use another seed for the split",
             )
