@@ -30,12 +30,12 @@ FILE, SIDE, NAMES = "digits.npz", 16, tuple("0123456789")
 class TrainConfig(Value):
     """How to train: what `openmlops train` takes as options, and `--set`."""
 
-    epochs: float = Field(20, gt=0, description="passes over the training images")
-    lr: float = Field(0.1, gt=0, description="peak step of the convolution filters")
+    epochs: float = Field(20, gt=0, description="epochs")
+    lr: float = Field(0.1, gt=0, description="peak learning rate of the convolution filters")
     batch_size: int = Field(50, gt=0, description="batch size")
-    seed: int = Field(0, ge=0, description="of split, weights, order and augmentation")
+    seed: int = Field(0, ge=0, description="seed for split, weight initialisation, data order and augmentation")
     steps: int | None = Field(None, gt=0, description="batches in all; filled in")
-    threads: int | None = Field(None, gt=0, description="CPU threads; none: the cores it may use")
+    threads: int | None = Field(None, gt=0, description="CPU threads; none: the available cores")
 
 
 def sample(folder: Path) -> Path:

@@ -42,7 +42,7 @@ def test_decisions_are_listed_with_their_reasons_and_what_came_of_them(invoke, k
 def test_why_tells_everything_by_the_beginning_of_an_id(invoke, kept: DecisionRecord):
     assert json.loads(invoke("why", "abc", "--json")) == kept.model_dump(mode="json")
     told = invoke("why", "abc")
-    assert "because\t500 labels" in told
+    assert "reason\t500 labels" in told
     assert "outcome\tpromote" in told
 
 

@@ -123,7 +123,7 @@ def test_new_answers_are_counted_without_a_reload(page: Visit, toys: Workspace) 
     page.reads("last answer")
     mark_page(page)
     predicted(toys, datetime.now(UTC), n=60)
-    page.page.locator("#now", has_text="ms of the last 150").wait_for()
+    page.page.locator("#now", has_text="ms for the latest 150").wait_for()
     assert is_marked(page)
 
 
@@ -148,7 +148,7 @@ def test_a_refusal_of_the_gate_is_shown_with_its_reasons(page: Visit, toys: Work
     dialog = page.page.get_by_role("dialog")
     dialog.get_by_role("button", name="Promote").click()
     refusal = dialog.get_by_role("alert")
-    refusal.get_by_text(f"The gate does not promote {NAME}/{CHAMPION} (reject)").wait_for()
+    refusal.get_by_text(f"The gate did not promote {NAME}/{CHAMPION} (reject)").wait_for()
     assert "is worse" in refusal.inner_text()
     assert toys.ledger.champion(NAME) == BEST
 
@@ -180,7 +180,7 @@ def test_a_rollback_is_done_with_the_keyboard_alone(page: Visit, toys: Workspace
 
 
 def test_an_alarm_appears_while_somebody_looks(page: Visit, toys: Workspace) -> None:
-    alarm = page.page.get_by_role("alert").filter(has_text="is not what it was made for")
+    alarm = page.page.get_by_role("alert").filter(has_text="differs from the data it was trained on")
     assert alarm.count() == 0
     mark_page(page)
     page.page.get_by_text("The same points as a table").first.click()

@@ -47,7 +47,7 @@ def test_who_reigns_since_when_and_why(client: TestClient, toys: Workspace) -> N
     found = part(client, "now")
     assert f"version {CHAMPION} since {reign.at:%Y-%m-%d %H:%M}" in found
     assert reign.reasons[0] in found
-    assert "No drift statistic 21.2, threshold 64.0, 400 answers" in found
+    assert "No drift statistic 21.2, threshold 64.0, 400 predictions" in found
     assert "75.0 % accuracy on 200 production labels (95 %: 70.0 to 80.0)" in found
     assert f"{len(range(0, RESPONSE_FORMATS, 3))} of 500 labels required for retraining" in found
 
@@ -65,7 +65,7 @@ def test_the_ledger_tells_every_verdict_with_its_comparisons(client: TestClient)
 def test_versions_have_their_recorded_scores_with_intervals_and_those_of_the_gate(client: TestClient) -> None:
     found = part(client, "versions")
     assert "accuracy 80.0 % [78.0, 82.0]" in found
-    assert f"{BEST} never at the gate" in found.replace("○ ", "").replace("◌ ", "")
+    assert f"{BEST} not gated" in found.replace("○ ", "").replace("◌ ", "")
     assert f"60.0 % against version {CHAMPION}, 2,000 images" in found
 
 
@@ -92,12 +92,12 @@ def test_nothing_is_invented_where_nothing_is_there(tmp_path: Path) -> None:
         found = words(opened.get("/").text)
     for said in (
         "No version was promoted yet",
-        "No window of any version was judged",
+        "No window of any version was evaluated",
         "No predictions yet",
         "Errors are counted by the server",
         "No decisions yet",
         "The ledger of toy is empty",
-        "There is no version yet",
+        "No versions yet",
         "0 of 500 labels",
     ):
         assert said in found
@@ -138,7 +138,7 @@ def test_a_decision_says_what_it_waits_for(toys: Workspace, action: str, new: in
 def test_what_came_of_a_decision_stands_with_it(client: TestClient, toys: Workspace) -> None:
     record = decide(toys, "no_drift")
     toys.decisions.outcome(record.id, Outcome(at=record.at, kind="reject", version=7, reasons=("it is worse",)))
-    assert "Came of it: retrained; the gate rejected version 7" in part(client, "decisions")
+    assert "Outcome: retrained; the gate rejected version 7" in part(client, "decisions")
 
 
 def test_a_broken_ledger_is_told_and_not_shown(toys: Workspace, tmp_path: Path) -> None:

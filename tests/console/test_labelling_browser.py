@@ -119,7 +119,7 @@ def test_three_images_by_keys_alone(pets: World, opened: Open):
     for done, key in enumerate(("4", "6", "0"), start=1):
         assert page.evaluate("document.activeElement.id") == "labelling-head", "the focus arrives with each image"
         page.keyboard.press(key)
-        page.get_by_text(f"{done} of 3", exact=True).or_(page.get_by_text("Nothing is left to label")).first.wait_for()
+        page.get_by_text(f"{done} of 3", exact=True).or_(page.get_by_text("Nothing left to label")).first.wait_for()
     assert "truck saved" in page.get_by_role("status").inner_text()
     assert "1 of the" not in page.locator("main").inner_text()
     assert "3 of the 500 new labels" in page.locator("main").inner_text()
@@ -133,7 +133,7 @@ def test_by_clicks_with_a_skip_and_a_look_at_the_guess(pets: World, opened: Open
     page.keyboard.press("g")
     page.get_by_text("airplane, 20 %").wait_for()
     page.get_by_role("link", name="Skip", exact=True).click()
-    page.get_by_text("It stays open").wait_for()
+    page.get_by_text("The image stays in the queue").wait_for()
     page.get_by_role("button", name="dog").click()
     page.get_by_text("Saved: dog.").wait_for()
     page.reload()
@@ -151,7 +151,7 @@ def test_a_box_rejected_with_the_space_bar_and_the_rest_is_stored_exactly(people
     page.get_by_text("Saved: 1 box.").wait_for()
     assert people.boxes_of(people.ids[0]) == [[*BOXES[1, :4].tolist(), 0]]
     page.keyboard.press("a")
-    page.get_by_text("Nothing is left").wait_for()
+    page.get_by_text("Nothing left").wait_for()
     assert people.boxes_of(people.ids[1]) == [[*box[:4].tolist(), 0] for box in BOXES[:2]]
 
 

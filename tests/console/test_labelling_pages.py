@@ -124,7 +124,7 @@ def test_a_label_from_elsewhere_is_shown_and_the_page_goes_on(pets: World):
     predicted = visitor(pets, **HTMX).post(place(pets, "labels"), data=told)
     assert predicted.status_code == 409
     assert "labelled by someone else in the meantime" in predicted.text
-    assert "It has dog." in predicted.text
+    assert "Existing label: dog." in predicted.text
     assert f'value="{pets.ids[1]}"' in predicted.text
     assert pets.label_of(pets.ids[0]) == "5"
 
@@ -169,7 +169,7 @@ def test_after_the_last_one_the_page_says_what_happens_next(pets: World):
     pets.request(pets.ids[:1], ())
     told = {"prediction": pets.ids[0], "next": "", "label": "3"}
     page = visitor(pets, **HTMX).post(place(pets, "labels"), data=told).text
-    assert "Nothing is left to label" in page
+    assert "Nothing left to label" in page
     assert "1 of the 500 new labels required for retraining" in page
 
 

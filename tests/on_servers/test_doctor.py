@@ -34,7 +34,7 @@ def test_every_service_is_well(folder: Folder) -> None:
     assert {finding["status"] for finding in found.values()} == {"ok"}
     assert "PostgreSQL" in found["database"]["says"]
     assert "credentials accepted" in found["mlflow"]["says"]
-    assert "is not there yet" in found["object store"]["says"]
+    assert "does not exist yet" in found["object store"]["says"]
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_a_training_waits_for_its_services_and_says_so_in_two_lines(world: World
     outcome, said = trained
     told = [line for line in said.splitlines() if not line.startswith("epoch ")]
     assert len(told) == 2
-    assert "Waiting for it" in told[0]
+    assert "Waiting up to" in told[0]
     assert told[1] == "The service is available again; resuming."
     assert outcome["champion"]["version"] == 1
 
@@ -113,7 +113,7 @@ def test_no_run_and_no_metric_of_the_training_is_missing_or_doubled(world: World
 def test_monitoring_waits_too_and_decides_once(world: World, trained: tuple[dict[str, Any], str]) -> None:
     window = Path(world.folder.path) / "monitoring" / "inference.parquet"
     outcome, said = world.through_an_outage(window.exists, "monitor", "--source", "test-set", "--window", "300")
-    assert "Waiting for it" in said
+    assert "Waiting up to" in said
     (record,) = world.folder.json("decisions", "commands")["decisions"]
     assert record["id"] == outcome["decision"]["id"]
     monitored = {name: steps for name, steps in world.points(trained[0]["run_id"]).items() if name.startswith("monitoring_")}

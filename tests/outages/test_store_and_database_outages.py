@@ -62,7 +62,7 @@ def test_an_upload_that_was_cut_off_is_finished_with_the_right_content(
     dataset = datasets.make_sample(workspace)
     take_away(store, outage)
     report = retry(datasets.upload, workspace, dataset)
-    assert "Waiting for it" in capsys.readouterr().err
+    assert "Waiting up to" in capsys.readouterr().err
     kept = {Path(key).name: workspace.object_store.get_file(key, tmp_path / "back" / Path(key).name) for key in report.keys}
     manifest = Manifest.of(Path(dataset.path))
     assert {name: sha256_of(path) for name, path in kept.items()} == {n: e.sha256 for n, e in manifest.files.items()}
@@ -79,7 +79,7 @@ def test_data_whose_pull_was_cut_off_is_whole_afterwards(
     shutil.rmtree(dataset.path)
     take_away(store, outage)
     assert retry(datasets.ingest, workspace) == dataset
-    assert "Waiting for it" in capsys.readouterr().err
+    assert "Waiting up to" in capsys.readouterr().err
     assert Manifest.of(Path(dataset.path)).fingerprint == dataset.fingerprint
 
 

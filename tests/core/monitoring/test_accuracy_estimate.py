@@ -77,7 +77,7 @@ def test_few_answers_or_unheard_of_confidence_are_not_trusted(table: ConfidenceT
     few, _ = predictions(49, np.random.default_rng(5))
     flat = np.full((500, 10), 0.1)
     assert "49 predictions" in estimate_accuracy(few, table, CLEAR).reasons[0]
-    assert "100% of the answers" in estimate_accuracy(flat, table, CLEAR).reasons[0]
+    assert "100% of the predictions" in estimate_accuracy(flat, table, CLEAR).reasons[0]
 
 
 @pytest.mark.parametrize(

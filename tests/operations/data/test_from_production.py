@@ -82,7 +82,7 @@ def test_an_image_of_the_test_split_is_never_trained_on_not_even_darkened(loop: 
     images, labels = rows.images[rows.test][:60], rows.labels[rows.test][:60]
     labelled(loop, images, labels)
     labelled(loop, (images * 0.6).astype(np.uint8), labels)
-    with pytest.raises(DataError, match="None of 120 new labelled images can be trained on") as raised:
+    with pytest.raises(DataError, match="None of the 120 new labelled images can be used for training") as raised:
         from_production.add_labelled(loop, model)
     assert "near-duplicates of test images" in str(raised.value)
 
@@ -116,7 +116,7 @@ def test_a_killed_retraining_goes_on_with_the_version_that_it_had_made(loop: Wor
 
 
 def test_no_new_label_is_said_and_makes_no_version(loop: Workspace):
-    with pytest.raises(DataError, match="None of 0 new labelled images can be trained on"):
+    with pytest.raises(DataError, match="None of the 0 new labelled images can be used for training"):
         from_production.add_labelled(loop, load_latest_model(loop))
     assert datasets.ingest(loop).fingerprint == load_latest_model(loop).dataset
 

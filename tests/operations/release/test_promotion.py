@@ -122,7 +122,7 @@ def test_a_former_champion_that_is_gone_is_named(workspace):
     decide(workspace, POOR)
     decide(workspace, GOOD)
     workspace.registry._client.delete_model_version(toy.NAME, str(POOR))
-    assert f"Version {POOR} was champion and could not be compared with" in decide(workspace, EQUAL).reasons[-1]
+    assert f"Version {POOR} was champion and could not be compared" in decide(workspace, EQUAL).reasons[-1]
 
 
 def test_the_champion_at_the_gate_is_an_error(workspace):

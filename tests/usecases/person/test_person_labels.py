@@ -65,8 +65,8 @@ WRONG = {
     "commas": ("0,0.5,0.5,0.1,0.1", "not five numbers"),
     "nan": ("0 nan 0.5 0.1 0.1", "not five numbers"),
     "infinite": ("0 0.5 0.5 inf 0.1", "not five numbers"),
-    "a-confidence": ("0 0.5 0.5 0.1 0.1 0.93", "6 numbers: polygons and keypoints are not read"),
-    "a-polygon": ("0 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2", "9 numbers: polygons and keypoints are not read"),
+    "a-confidence": ("0 0.5 0.5 0.1 0.1 0.93", "6 numbers: polygons and keypoints are not supported"),
+    "a-polygon": ("0 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2", "9 numbers: polygons and keypoints are not supported"),
     "class-2": ("2 0.5 0.5 0.1 0.1", "the class 2 is not one of 0..1"),
     "class-minus-1": ("-1 0.5 0.5 0.1 0.1", "the class -1 is not one of 0..1"),
     "class-half": ("0.5 0.5 0.5 0.1 0.1", "the class 0.5 is not one of 0..1"),
@@ -74,8 +74,8 @@ WRONG = {
     "negative-height": ("0 0.5 0.5 0.1 -0.1", "no area"),
     "in-the-tolerance-only": ("0 1.0005 0.5 0.0005 0.1", "no area"),
     "pixels": ("0 100 50 20 10", "is outside the image; use coordinates"),
-    "too-far-left": ("0 0.04 0.5 0.1 0.1", "leaves the image"),
-    "too-far-down": ("0 0.5 0.96 0.1 0.1", "leaves the image"),
+    "too-far-left": ("0 0.04 0.5 0.1 0.1", "is outside the image"),
+    "too-far-down": ("0 0.5 0.96 0.1 0.1", "is outside the image"),
 }
 
 
