@@ -38,7 +38,7 @@ def test_the_same_content_is_kept_once_and_counts_as_new_again(store):
 
 
 def test_an_input_that_is_not_kept_says_so(store):
-    with pytest.raises(DataError, match="not kept"):
+    with pytest.raises(DataError, match="not stored"):
         store.read("ab" * 32)
 
 

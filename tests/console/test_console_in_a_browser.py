@@ -120,7 +120,7 @@ def test_nothing_is_cut_off_on_a_small_screen(browser: Browser, address: str, pi
 
 
 def test_new_answers_are_counted_without_a_reload(page: Visit, toys: Workspace) -> None:
-    page.reads("last answer")
+    page.reads("latest prediction")
     mark_page(page)
     predicted(toys, datetime.now(UTC), n=60)
     page.page.locator("#now", has_text="ms for the latest 150").wait_for()

@@ -177,7 +177,7 @@ def test_labels_and_requests_for_a_turn_are_to_be_sent_again_and_answers_do_not_
         meanwhile = server.predict(PNG).json()["prediction_id"]
         refusals = [label(server, before), label(server, meanwhile), trigger(server)]
         assert [(refusal.status_code, refusal.headers["retry-after"]) for refusal in refusals] == 3 * [(503, "1")]
-        assert "still waits" in refusals[1].json()["detail"]
+        assert "is still in the local spool" in refusals[1].json()["detail"]
         begun = time.monotonic()
         assert server.predict(PNG).status_code == 200
         assert time.monotonic() - begun < BOUND

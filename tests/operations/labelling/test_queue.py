@@ -118,7 +118,7 @@ def test_what_is_no_class_or_cannot_be_seen_any_more_is_refused(pets: World):
     with pytest.raises(DataError, match="no class"):
         give(pets, pets.ids[0], 10)
     pets.lose(pets.ids[1])
-    with pytest.raises(DataError, match="not kept"):
+    with pytest.raises(DataError, match="not stored"):
         give(pets, pets.ids[1], 1)
 
 

@@ -35,11 +35,11 @@ def test_the_watch_begins_with_a_turn():
         ({}, ""),
         ({"at": NOON + HOUR}, "1:00:00 since the last cycle"),
         ({"predictions": 1499}, ""),
-        ({"predictions": 1500}, "500 new answers"),
+        ({"predictions": 1500}, "500 new predictions"),
         ({"labels": 99}, ""),
         ({"labels": 100}, "100 new labels"),
         ({"version": 2, "predictions": 400}, ""),
-        ({"version": 2, "predictions": 500}, "500 new answers"),
+        ({"version": 2, "predictions": 500}, "500 new predictions"),
     ],
 )
 def test_a_turn_is_due_by_schedule_answers_and_labels(changed: dict, why: str):

@@ -206,7 +206,7 @@ def test_a_reason_forces_a_promotion_and_the_ledger_says_so(workspace):
 
 def test_an_empty_reason_forces_nothing(workspace):
     decide(workspace, GOOD)
-    with pytest.raises(GateError, match="does not promote"):
+    with pytest.raises(GateError, match="did not promote"):
         promote(workspace, BAD, "  ")
 
 
