@@ -1,1 +1,1 @@
-"""What can be seen of the fourteen defects in somebody's project, by reading it. Nothing of it is imported or run."""
+"""Static analysis of another project for fourteen common MLOps defects. Nothing of the project is imported or run."""

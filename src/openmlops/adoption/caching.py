@@ -1,7 +1,7 @@
-"""Defect 4: a ZenML step that is cached although what it reads changes.
+"""Defect 4: a cached ZenML step that reads changing data.
 
-ZenML's cache knows a step's own code and its inputs, not the registry, the clock or a bucket. A step without inputs is the
-sure case: nothing can ever make it run again.
+ZenML's cache key covers a step's own code and its inputs, not the registry, the clock or a bucket. A step without inputs is a
+sure defect: it never runs again.
 """
 
 import ast
@@ -38,7 +38,7 @@ def decorators(module: Module, kind: str) -> Iterator[tuple[Function, ast.expr]]
 
 
 def look(project: Project) -> Iterator[Hit]:
-    """Cached steps that read something which changes."""
+    """Cached steps that read changing data."""
     uncached = _uncached(project)
     elsewhere = any(v.name == "enable_cache" and v.value.lower() == "false" for d in project.yaml.values() for v in mapped(d))
     for module in project.modules:
@@ -54,7 +54,7 @@ def look(project: Project) -> Iterator[Hit]:
 
 
 def _says_how(decorator: ast.expr) -> bool:
-    """Whether a decorator decides on the cache by itself; True switches it on, which is the default."""
+    """Whether a decorator disables the cache itself; True enables it, which is the default."""
     if not isinstance(decorator, ast.Call):
         return False
     given = keyword(decorator, "enable_cache")
@@ -63,7 +63,7 @@ def _says_how(decorator: ast.expr) -> bool:
 
 
 def _uncached(project: Project) -> set[str]:
-    """Names of steps whose caching is off where they are used: by themselves, or by every pipeline that has them."""
+    """Names of steps whose cache is disabled where they are used: individually, or by every pipeline that contains them."""
     off: set[str] = set()
     on: set[str] = set()
     configured = {name for module in project.modules for name in _configured(module)}
@@ -84,7 +84,7 @@ def _configured(module: Module) -> Iterator[str]:
 
 
 def _reads(module: Module, function: Function) -> Iterator[tuple[ast.AST, str, bool]]:
-    """(place, what it reads, whether that is certain to change)."""
+    """(node, what it reads, whether that is certain to change)."""
     for call in inside(function, ast.Call):
         name = last_name(call.func)
         if LATEST.search(name) and not name.startswith(("set_", "update_", "delete_")):
@@ -102,7 +102,7 @@ def _reads(module: Module, function: Function) -> Iterator[tuple[ast.AST, str, b
 
 
 def _counts(module: Module, call: ast.Call) -> bool:
-    """Whether something is reckoned from the time, rather than stamped with it."""
+    """Whether a value is computed from the time, rather than only stamped with it."""
     return isinstance(module.parent(call), ast.BinOp | ast.Compare | ast.keyword)
 
 

@@ -1,4 +1,4 @@
-"""Compose files as services: image, environment and published ports, each with its line. Nothing is started or asked."""
+"""Compose files parsed into services: image, environment and published ports, each with its line number."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from openmlops.adoption.project import Project
 
 @dataclass(frozen=True)
 class Published:
-    """A port of the host: the address it is bound to (empty: all), its number, and whether a variable may say otherwise."""
+    """A published port of the host: line, bound address (empty: all interfaces) and number."""
 
     line: int
     address: str
@@ -19,7 +19,7 @@ class Published:
 
     @property
     def is_open(self) -> bool:
-        """Whether every interface of the machine has it."""
+        """Whether the port is published on all interfaces."""
         return self.address in ("", "0.0.0.0", "::", "[::]")
 
 
@@ -58,7 +58,7 @@ def _service(path: str, name: str, node: Any, part: dict[str, Any]) -> Service:
 
 
 def default(text: str) -> str:
-    """A text with `${NAME:-value}` replaced by the value that stands there."""
+    """A text with `${NAME:-value}` replaced by its default value."""
     return re.sub(r"\$\{\w+:?-([^}]*)\}", r"\1", text)
 
 

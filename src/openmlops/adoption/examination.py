@@ -1,4 +1,4 @@
-"""All rules over one project, and what silence means. Nothing is imported, run or changed."""
+"""Runs all rules on one project, and reports which had nothing to check. Nothing is imported, run or changed."""
 
 import re
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ IGNORE = re.compile(r"openmlops:\s*ignore\[([\w\s,-]+)\]")
 
 
 def examine_project(root: Path) -> Report:
-    """Read the project below `root` and report what the rules see. Raises DataError if `root` is no folder."""
+    """Read the project in the folder `root` and report the findings of all rules. Raises DataError if it is not a folder."""
     project = read_project(root)
     found, silenced = [], 0
     for rule in RULES:
@@ -61,7 +61,7 @@ def examine_project(root: Path) -> Report:
 
 
 def _one_a_line(hits: Iterator[Hit]) -> list[Hit]:
-    """The first hit of each line, a sure one before others."""
+    """One hit per line, preferably a sure one."""
     found: dict[tuple[str, int], Hit] = {}
     for hit in sorted(hits, key=lambda hit: hit.certainty != "sure"):
         found.setdefault((hit.path, hit.line), hit)
@@ -82,7 +82,7 @@ def _finding(rule: Rule, hit: Hit) -> Finding:
 
 
 def _is_silenced(project: Project, rule: Rule, hit: Hit) -> bool:
-    """Whether the line says `openmlops: ignore[...]` with the rule's name."""
+    """Whether the line has `openmlops: ignore[...]` with the rule's name."""
     text = next(text for text in project.texts if text.path == hit.path)
     line = text.lines[hit.line - 1] if hit.line <= len(text.lines) else ""
     return any(rule.name in re.split(r"[\s,]+", names) for names in IGNORE.findall(line))

@@ -1,4 +1,4 @@
-"""Defects 7 and 8: programs and data pulls whose failure nobody notices, in Python, shells, Makefiles, images and CI."""
+"""Defects 7 and 8: unchecked exit codes of programs and data pulls, in Python, shell, Makefiles, Dockerfiles and CI."""
 
 import ast
 import re
@@ -32,7 +32,7 @@ def _starts(module: Module) -> Iterator[tuple[ast.Call, str]]:
 
 
 def _command(module: Module, call: ast.Call) -> str:
-    """What is started, as one text; a list's words with blanks between."""
+    """The started command as one text; the items of a list separated by spaces."""
     given = argument(call, 0, "args", "command")
     given = module.value(given) if given is not None else None
     if isinstance(given, ast.List | ast.Tuple):
@@ -50,7 +50,7 @@ def _word(module: Module, node: ast.expr) -> str:
 
 
 def _unread(module: Module, call: ast.Call, kind: str) -> bool:
-    """Whether nothing looks at how the program ended."""
+    """Whether the exit code of the program is not checked."""
     check = keyword(call, "check")
     if check is not None and not (isinstance(check, ast.Constant) and check.value is False):
         return False
@@ -70,7 +70,7 @@ def _unread(module: Module, call: ast.Call, kind: str) -> bool:
 
 
 def unread(project: Project) -> Iterator[Hit]:
-    """Started programs whose end nobody looks at, other than data pulls."""
+    """Started programs whose exit code is not checked, other than data pulls."""
     for module in project.modules:
         for call, kind in _starts(module):
             command = _command(module, call)
@@ -93,7 +93,7 @@ def _forgiven_trainings(project: Project) -> Iterator[Hit]:
 
 
 def ignored(project: Project) -> Iterator[Hit]:
-    """Data pulls that may fail unnoticed."""
+    """Data pulls whose failure is ignored."""
     for module in project.modules:
         yield from _ignored_in_python(module)
         for line, text in module.shell.items():
@@ -122,7 +122,7 @@ def _ignored_in_python(module: Module) -> Iterator[Hit]:
 
 
 def _forgiving(module: Module, call: ast.Call) -> ast.ExceptHandler | None:
-    """The handler around a call that only passes or prints."""
+    """The exception handler around a call, if it only passes or prints."""
     child: ast.AST = call
     for up in module.above(call):
         if isinstance(up, Function):
@@ -144,7 +144,7 @@ def _only_reports(node: ast.stmt) -> bool:
 
 
 def _continues_after_pull(project: Project) -> Iterator[Hit]:
-    """A pull that is followed by other commands in a shell that does not stop at failures."""
+    """Pulls followed by other commands in a shell that does not stop on errors."""
     for text in project.named(".sh", ".bash"):
         lines = [command for command in logical_lines(text.lines) if command.text]
         if any(re.search(r"\bset\s+-\w*e|\bset\s+-o\s+errexit", line.text) for line in lines) or re.match(
@@ -174,7 +174,7 @@ def _runs(project: Project) -> Iterator[tuple[str, Command]]:
 
 
 def _shell(project: Project) -> Iterator[tuple[str, Command]]:
-    """Every command that some shell runs: scripts, Makefiles, images, CI files and compose files."""
+    """All shell commands: in scripts, Makefiles, Dockerfiles, CI files and compose files."""
     yield from _runs(project)
     for text in project.named(".sh", ".bash"):
         yield from ((text.path, command) for command in logical_lines(text.lines))

@@ -1,4 +1,4 @@
-"""What is said of a project: rules, findings and the report. Nothing here reads anything."""
+"""Types of the analysis: rules, findings and the report. Does no I/O."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ DEFECTS = {
 
 @dataclass(frozen=True)
 class Hit:
-    """A place where a rule saw its defect, and what stands there."""
+    """A place where a rule found its defect, and what is there."""
 
     path: str
     line: int
@@ -42,10 +42,10 @@ class Hit:
 
 @dataclass(frozen=True)
 class Rule:
-    """How one defect is looked for.
+    """A rule that detects one defect.
 
-    `seen`, `means` and `remedy` are for people and end in no full stop. `subject` is what must be in a project for the rule to
-    have anything to look at; `applies` says whether it is.
+    `seen`, `means` and `remedy` are texts without a final full stop. `subject` describes what a project must contain for the
+    rule to apply; `applies` checks that.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Rule:
 
 
 class Finding(Value):
-    """One place in the project, what stands there, what it means and what to do. `defect` is one of the fourteen."""
+    """One place in the project: what is there, what it means and what to do. `defect` is the defect's number, 1 to 14."""
 
     rule: str
     defect: int
@@ -72,7 +72,7 @@ class Finding(Value):
 
 
 class NotLookedFor(Value):
-    """A rule that found nothing to look at, so that its silence says nothing."""
+    """A rule that did not apply, so that the absence of findings means nothing."""
 
     rule: str
     defect: int
@@ -80,7 +80,7 @@ class NotLookedFor(Value):
 
 
 class Report(Value):
-    """All that reading a project gave."""
+    """The result of analysing a project."""
 
     project: str
     files: int
@@ -92,5 +92,5 @@ class Report(Value):
 
     @property
     def defects(self) -> int:
-        """How many findings are sure."""
+        """Number of sure findings."""
         return sum(finding.certainty == "sure" for finding in self.findings)

@@ -1,4 +1,4 @@
-"""Defects 9 and 14: metrics under names that MLflow refuses, and metrics that nobody measured."""
+"""Defects 9 and 14: metric names that MLflow refuses, and metric values that were not measured."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ from openmlops.adoption.project import Project
 from openmlops.adoption.python_code import Module, argument, inside, last_name, words
 
 ALLOWED = re.compile(r"[\w\-. :/]*")
-"""what MLflow takes in a metric's name; a test compares it with MLflow's own check"""
+"""metric names that MLflow accepts; a test compares it with MLflow's own check"""
 METRIC = re.compile(
     r"(^|[_/ ])(accuracy|acc|precision|recall|f1|f1score|auc|auroc|m_?ap|iou|miou|dice|loss|rmse|mae|mse|r2|bleu|wer|psnr|ssim)"
     r"(?=$|[_/@( \d-])",
@@ -22,7 +22,7 @@ SETTINGS = re.compile(r"config|cfg|param|arg|setting|option|threshold|weight|tar
 
 
 def logged(module: Module) -> Iterator[tuple[ast.Call, ast.expr, ast.expr | None]]:
-    """(call, name, value) of every metric that is handed to MLflow; the value is None where only running would tell."""
+    """(call, name, value) of every metric logged to MLflow; the value is None if it is only known at run time."""
     if not module.uses("mlflow"):
         return
     for call in module.calls("log_metric"):
@@ -49,7 +49,7 @@ def _is_text(module: Module, node: ast.expr) -> bool:
 
 
 def refused(project: Project) -> Iterator[Hit]:
-    """Metric names that MLflow does not take."""
+    """Metric names that MLflow refuses."""
     for module in project.modules:
         for call, name, _ in logged(module):
             if wrong := _wrong(module, name):
@@ -58,7 +58,7 @@ def refused(project: Project) -> Iterator[Hit]:
 
 
 def _wrong(module: Module, name: ast.expr) -> tuple[str, bool] | None:
-    """The part of a name that MLflow refuses, and whether the name is written where it is logged."""
+    """The part of a name that MLflow refuses, and whether the name is a literal in the call."""
     found = module.value(name)
     if isinstance(found, ast.Constant) and isinstance(found.value, str) and not ALLOWED.fullmatch(found.value):
         return found.value, True
@@ -69,7 +69,7 @@ def _wrong(module: Module, name: ast.expr) -> tuple[str, bool] | None:
 
 
 def _raw_ultralytics(module: Module) -> Iterator[Hit]:
-    """Ultralytics' `results_dict`, whose keys end in `(B)`, handed to MLflow as it is."""
+    """Ultralytics' `results_dict`, whose keys end in `(B)`, logged to MLflow unchanged."""
     for call in module.calls("log_metrics"):
         given = argument(call, 0, "metrics")
         if given is not None and "results_dict" in words(module.value(given)) and not CLEANS.search(words(module.value(given))):
@@ -103,7 +103,7 @@ def _is_key(loop: ast.For, call: ast.Call) -> bool:
 
 
 def made_up(project: Project) -> Iterator[Hit]:
-    """Metrics from a random generator, from a constant, or from a default where the real one is missing."""
+    """Metrics from a random generator, a constant, or a default for a missing value."""
     for module in project.modules:
         yield from _logged_values(module)
         yield from _defaults(module)
@@ -149,7 +149,7 @@ def _defaults(module: Module) -> Iterator[Hit]:
 
 
 def _counts(module: Module, call: ast.Call) -> bool:
-    """Whether a metric is recorded or compared at once, rather than shown."""
+    """Whether a metric is directly recorded or compared, rather than displayed."""
     for up in module.above(call):
         if isinstance(up, ast.Compare):
             return True
@@ -161,7 +161,7 @@ def _counts(module: Module, call: ast.Call) -> bool:
 
 
 def _fallbacks(module: Module) -> Iterator[Hit]:
-    """A metric that becomes a number in an `except`, or in a branch where there is no real one; or that is drawn at random."""
+    """A metric set to a constant in an `except` or in a branch without a measured value, or set at random."""
     for node in module.every(ast.Assign, ast.Dict):
         for name, value in _metrics(node):
             random = isinstance(value, ast.Call) and _is_random(module, value)
@@ -186,7 +186,7 @@ def _metrics(node: ast.Assign | ast.Dict) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _instead(module: Module, node: ast.AST) -> str:
-    """What a value stands in for: in an `except`, or in a branch that asks whether there is a real one."""
+    """What a value is a fallback for: an `except`, or a branch for a missing value."""
     child = node
     for up in module.above(node):
         if isinstance(up, ast.ExceptHandler):

@@ -1,4 +1,4 @@
-"""Notebooks as one Python module: the code cells one after another, with the lines of the notebook's file."""
+"""Notebooks parsed as one Python module: concatenated code cells with the line numbers of the notebook's file."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from openmlops.adoption.python_code import Module, read_module
 
 
 def read_notebook(path: str, content: str) -> Module:
-    """The code cells as one module; lines for the shell and magics taken out. Raises what `read_module` raises."""
+    """The code cells as one module, without shell lines and magics. Raises what `read_module` raises."""
     found = json.loads(content)
     if not isinstance(found, dict) or not isinstance(found.get("cells"), list):
         raise ValueError(f"{path} is not a notebook")
@@ -29,7 +29,7 @@ def _cell(cell: Any) -> list[str]:
 
 
 def _places(content: str, lines: list[str]) -> list[int]:
-    """The line in the notebook's file of each line of code; where it cannot be found, that of the one before."""
+    """The line number in the notebook's file of each line of code; if not found, that of the previous line."""
     places, position, number = [], 0, 1
     for line in lines:
         written = [json.dumps(line, ensure_ascii=ascii)[1:-1] for ascii in (False, True)]

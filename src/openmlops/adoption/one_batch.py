@@ -1,7 +1,7 @@
-"""Defect 1: a drift check whose reference and current data were cut from one batch.
+"""Defect 1: a drift check whose reference and current data are from the same batch.
 
-Both arguments of the check are followed backwards, through functions that are called alike on both sides, to where they were
-cut: by position, by a random split, or as two draws from one loader. Cuts by a condition (a date, a split's name) are honest.
+Traces both arguments of the check backwards, through functions applied to both, to where they were split: by position, by a
+random split, or as two batches of one loader. Splits by a condition (a date, a split's name) are valid.
 """
 
 import ast
@@ -29,7 +29,7 @@ CUT_TEXTS = {
 
 @dataclass(frozen=True)
 class Piece:
-    """Where one side comes from: `root` (its text, and the line where that was set), how it was cut, what was done after."""
+    """The origin of one side: `root` (its text, and the line where it was assigned), how it was split, what followed."""
 
     root: tuple[str, int]
     cut: Cut
@@ -38,7 +38,7 @@ class Piece:
 
 
 def drift_checks(module: Module) -> Iterator[tuple[ast.Call, ast.expr, ast.expr]]:
-    """Every call that compares two samples, with the reference and the current one."""
+    """All calls that compare two samples, with the reference and the current sample."""
     for call in module.calls():
         reference, current = keyword(call, *REFERENCE), keyword(call, *CURRENT)
         if reference is None and current is None:
@@ -62,7 +62,7 @@ def _is_report(module: Module, node: ast.expr) -> bool:
 
 
 def look(project: Project) -> Iterator[Hit]:
-    """Checks whose two sides are pieces of one thing."""
+    """Checks whose two sides have the same origin."""
     for module in project.modules:
         for call, reference, current in drift_checks(module):
             one, other = _piece(module, reference, ()), _piece(module, current, ())
@@ -72,7 +72,7 @@ def look(project: Project) -> Iterator[Hit]:
 
 
 def _is_about_drift(module: Module, call: ast.Call) -> bool:
-    """Whether a check says that it looks for drift; other reports may well compare two parts of one data set."""
+    """Whether a check is about drift by its names; other reports may legitimately compare two parts of one data set."""
     whole = call.func.value if isinstance(call.func, ast.Attribute) else call.func
     return last_name(call.func) in TESTS or "drift" in f"{words(call.func)} {words(module.value(whole))}".lower()
 
@@ -82,13 +82,13 @@ def _alike(one: Piece, other: Piece, is_drift: bool) -> Certainty | None:
         return None
     if "whole" in (one.cut, other.cut) and one.cut != other.cut:
         return None
-    if one.after != other.after:  # one side was changed on purpose: perhaps a demonstration
+    if one.after != other.after:  # one side was modified deliberately: perhaps a demonstration
         return "look"
     return "sure" if is_drift and (one.cut != "slice" or one.one_batch) else "look"
 
 
 def _piece(module: Module, node: ast.expr, after: tuple[str, ...], depth: int = 0) -> Piece:
-    """Follow an expression back to where it was cut from something, or to its beginning."""
+    """Trace an expression back to where it was split, or to its origin."""
     if depth > 12:
         return Piece(("", 0), "whole", after)
     if isinstance(node, ast.Constant):
@@ -147,14 +147,14 @@ def _called(module: Module, call: ast.Call, after: tuple[str, ...], depth: int) 
 
 
 def _is_plain(module: Module, call: ast.Call) -> bool:
-    """Whether it is a function of data: what reads a file may read another one on each side."""
+    """Whether the call is a pure function of data: one that reads a file may read another file on each side."""
     return not any(
         word in last_name(call.func).lower() for word in ("read", "load", "fetch", "query", "get", "open", "download")
     )
 
 
 def _loader(module: Module, node: ast.expr) -> tuple[str, int]:
-    """The loader below `iter(loader)`, also where the iterator has a name."""
+    """The loader in `iter(loader)`, also if the iterator has a name."""
     made = module.value(node)
     if isinstance(made, ast.Call) and last_name(made.func) == "iter" and made.args:
         return _root(module, made.args[0])
@@ -162,14 +162,14 @@ def _loader(module: Module, node: ast.expr) -> tuple[str, int]:
 
 
 def _root(module: Module, node: ast.expr) -> tuple[str, int]:
-    """Two equal names or attributes are one thing if they were set at one place; two equal calls are two things."""
+    """The identity of an origin: equal names or attributes are the same if assigned at one place; equal calls are different."""
     binding = module.binding(node) if isinstance(node, ast.Name) else None
     is_named = isinstance(node, ast.Name | ast.Attribute)
     return ast.unparse(node)[:80], binding.settled if binding else 0 if is_named else 1_000 * node.lineno + node.col_offset
 
 
 def _is_batch(module: Module, node: ast.expr, depth: int = 0) -> bool:
-    """Whether an expression is made of one batch of a loader."""
+    """Whether an expression is computed from one batch of a loader."""
     if depth > 3 or not isinstance(node, ast.Name):
         return depth <= 3 and any(_is_batch(module, name, depth + 1) for name in inside(node, ast.Name))
     found = module.binding(node)
@@ -183,7 +183,7 @@ def _is_batch(module: Module, node: ast.expr, depth: int = 0) -> bool:
 
 
 def _changed(module: Module, name: ast.Name) -> bool:
-    """Whether something is written into what a name stands for, in the same function and above."""
+    """Whether the value of a name is modified in place earlier in the same function."""
     return any(
         _writes_into(target, node, name.id) and module.scope(node) is module.scope(name)
         for node in module.every(ast.Assign, ast.AugAssign)

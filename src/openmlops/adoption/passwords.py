@@ -1,6 +1,6 @@
-"""Defect 12: passwords that everybody knows, and services that every machine of the network can reach.
+"""Defect 12: default passwords, and services exposed to the network.
 
-A password that is not one of the known defaults is never shown.
+Passwords other than known defaults are never displayed.
 """
 
 import ast
@@ -30,7 +30,7 @@ KNOWN = {
     ),
     *("changeme", "secret", "example", "123456", "12345678", "guest", "user", "pass", "airflow", "redis", "default", "letmein"),
 }
-"""defaults of images and tutorials"""
+"""default passwords of images and tutorials"""
 SECRET = re.compile(r"(passw(or)?d|_pwd|secret(_?key)?|secret_access_key|access_key|minio_root_user|access_key_id)$", re.I)
 NAMES_ONE = re.compile(r"(_file|_path|_url|_name|_id)$", re.I)
 USER = re.compile(r"user$|access_key(_id)?$", re.I)
@@ -43,7 +43,7 @@ STORES = re.compile(
 
 
 def passwords(project: Project) -> Iterator[Hit]:
-    """Default passwords, wherever a value is set."""
+    """Default passwords in assignments, arguments and variables."""
     for path, variable, example in _variables(project):
         if says := weak(variable):
             certainty: Certainty = "look" if example else "sure"
@@ -67,7 +67,7 @@ def _variables(project: Project) -> Iterator[tuple[str, Variable, bool]]:
 
 
 def weak(variable: Variable) -> str:
-    """What is wrong with a variable's value; empty where nothing is."""
+    """What is wrong with a variable's value; empty if nothing."""
     value = default(variable.value).strip()
     if variable.name in OPEN and value.lower() in ("yes", "true", "1"):
         return f"{variable.name} disables authentication"
@@ -83,8 +83,8 @@ def weak(variable: Variable) -> str:
 
 
 def is_known(password: str, user: str) -> bool:
-    """Whether a password is a known default, or the user's own name; a variable's name in it is none."""
-    if re.search(r"[${}<>%*]", password) or password.isupper():  # a variable, or a word that stands for one
+    """Whether a password is a known default or equals the user name; placeholders of variables do not count."""
+    if re.search(r"[${}<>%*]", password) or password.isupper():  # a variable or a placeholder
         return False
     return password.lower() in KNOWN or password == user
 
@@ -121,7 +121,7 @@ def _settings(module: Module) -> Iterator[tuple[str, ast.expr, ast.AST]]:
 
 
 def ports(project: Project) -> Iterator[Hit]:
-    """Ports of a compose file that every interface has."""
+    """Compose ports published on all interfaces."""
     for service in services(project):
         store = bool(STORES.search(f"{service.image} {service.name}"))
         for port in service.ports:

@@ -1,7 +1,7 @@
-"""Defect 3: a model trained on normalised pixels and watched, or served, on raw ones.
+"""Defect 3: a model trained on normalised pixels but monitored or served on raw ones.
 
-All chains of image transforms are gathered, and each is given its use by the names around it. What is not seen:
-normalisation in the model's first layer, or in a function of another file; then the finding asks for a person.
+Collects all chains of image transforms and classifies their use by the surrounding names. Not detected: normalisation in the
+model's first layer, or in a function of another file; the finding is then one for a person to check.
 """
 
 import ast
@@ -21,7 +21,7 @@ TRAINING = re.compile(r"train|fit", re.I)
 
 @dataclass(frozen=True)
 class Chain:
-    """One chain of transforms: where, for what, and the arguments of its Normalize; None where it has none."""
+    """One chain of transforms: place, use, and the arguments of its Normalize, None without one."""
 
     module: Module
     node: ast.AST
@@ -30,7 +30,7 @@ class Chain:
 
 
 def chains(project: Project) -> list[Chain]:
-    """Every chain in the project that makes tensors of images."""
+    """All chains in the project that convert images to tensors."""
     return [
         Chain(module, node, _use(module, node), _normalize(module, node))
         for module in project.modules
@@ -62,7 +62,7 @@ def _normalize(module: Module, chain: ast.Call) -> str | None:
 
 
 def _use(module: Module, node: ast.AST) -> str:
-    """What a chain is for, by the nearest name that says it: the variable, the functions, the file."""
+    """The use of a chain, by the nearest name that indicates it: variable, function or file."""
     for name in (*_names_around(module, node), module.path.rsplit("/", 1)[-1]):
         for use, pattern in (("watching", WATCHING), ("training", TRAINING), ("judging", JUDGING)):
             if pattern.search(name):
@@ -83,7 +83,7 @@ def _names_around(module: Module, node: ast.AST) -> Iterator[str]:
 
 
 def look(project: Project) -> Iterator[Hit]:
-    """Chains for watching or judging that do not normalise as training does."""
+    """Chains for monitoring, serving or evaluation that do not normalise as training does."""
     found = chains(project)
     trained = [chain for chain in found if chain.use == "training"]
     normal = {chain.normalize for chain in trained if chain.normalize is not None}
@@ -109,7 +109,7 @@ def look(project: Project) -> Iterator[Hit]:
 
 
 def _normalizes_otherwise(module: Module, found: list[Chain]) -> bool:
-    """Whether the file normalises outside of its chains: by a function of that name, or as (x - mean) / deviation."""
+    """Whether the file normalises outside its chains: by a function of that name, or as (x - mean) / std."""
     chained = {id(node) for chain in found if chain.module is module for node in ast.walk(chain.node)}
     for node in module.every(ast.Name, ast.Attribute, ast.FunctionDef, ast.BinOp):
         if id(node) in chained:
@@ -123,7 +123,7 @@ def _normalizes_otherwise(module: Module, found: list[Chain]) -> bool:
 
 
 def _first_layer(project: Project) -> bool:
-    """Whether a model keeps mean and std in itself."""
+    """Whether a model normalises in its first layer."""
     return any("register_buffer" in module.source and "mean" in module.source for module in project.modules)
 
 

@@ -1,4 +1,4 @@
-"""Files that are no Python, as parts with their line: YAML nodes, dotenv variables, the commands of shells and Makefiles."""
+"""Parsers of non-Python files with line numbers: YAML nodes, dotenv variables, commands of shell scripts and Makefiles."""
 
 import io
 import re
@@ -12,7 +12,7 @@ from dotenv.parser import parse_stream
 
 @dataclass(frozen=True)
 class Command:
-    """One logical line for a shell: its number, its text, and whether a `-` before it forgives failure."""
+    """One logical shell line: number, text, and whether a `-` prefix ignores its failure."""
 
     line: int
     text: str
@@ -21,7 +21,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Variable:
-    """A name with a value, wherever it was set."""
+    """A name with a value, from any kind of file."""
 
     line: int
     name: str
@@ -59,7 +59,7 @@ def line_of(node: Any) -> int:
 
 
 def nodes(documents: list[Any]) -> Iterator[Any]:
-    """Every node once, however often aliases repeat it."""
+    """All nodes, each once, even if repeated by aliases."""
     waiting, seen = list(documents), set()
     while waiting:
         node = waiting.pop()
@@ -73,7 +73,7 @@ def nodes(documents: list[Any]) -> Iterator[Any]:
 
 
 def mapped(documents: list[Any]) -> Iterator[Variable]:
-    """Every scalar that stands under a key, or as `NAME=value` in a list, as environments do in compose files."""
+    """All scalars under a key, or as `NAME=value` in a list, as in the environment of compose files."""
     for node in nodes(documents):
         for name, value in fields(node).items():
             if isinstance(value, yaml.ScalarNode):
@@ -95,7 +95,7 @@ def dotenv_variables(content: str) -> list[Variable]:
 
 
 def logical_lines(lines: list[str]) -> Iterator[Command]:
-    """Lines without comments, each joined with those that a backslash at its end announces."""
+    """Lines without comments, joined at backslash continuations."""
     begun = 1
     parts: list[str] = []
     for number, line in enumerate(lines, 1):

@@ -1,7 +1,7 @@
-"""Somebody's project as texts: which files are read, and which are not.
+"""Reads the text files of a project, with limits on number and size.
 
-What is here: walking, bounds, decoding. Links are not followed, so that a walk ends and stays inside. What is not: what the
-texts mean (`python_code`, `notebooks`, `plain_texts`).
+Symbolic links are not followed, so that the walk terminates and stays inside the project. Not here: parsing (`python_code`,
+`notebooks`, `plain_texts`).
 """
 
 import io
@@ -36,10 +36,10 @@ SKIPPED = {
     ),
     *(".mypy_cache", ".ruff_cache", ".pytest_cache", ".cache", ".terraform", ".eggs"),
 }
-"""folders that hold what tools made, not what somebody wrote"""
+"""folders with generated files"""
 MAX_FILES = 20_000
 MAX_FOLDER_ENTRIES = 2_000
-"""a folder with more entries holds data"""
+"""a folder with more entries is treated as data"""
 MAX_BYTES = 1_000_000
 MAX_NOTEBOOK_BYTES = 10_000_000
 YAML = {".yml", ".yaml"}
@@ -48,7 +48,7 @@ PLAIN = {*YAML, ".py", ".ipynb", ".md", ".rst", ".sh", ".bash", ".toml", ".txt",
 
 @dataclass(frozen=True)
 class Text:
-    """One file: its path below the project, and what it holds."""
+    """One file: its path relative to the project, and its content."""
 
     path: str
     content: str
@@ -70,13 +70,13 @@ class Text:
 
     @property
     def is_example(self) -> bool:
-        """Whether it says by its name that it is to be copied and filled in."""
+        """Whether the file is a template by its name, such as `.env.example`."""
         return any(word in self.name for word in ("example", "sample", "template", "dist"))
 
 
 @dataclass
 class Project:
-    """All texts of a folder. `unreadable` are those that could not be read, `left_out` what is too large to be source."""
+    """All text files of a folder. `unreadable` could not be read, `left_out` are too large to be source."""
 
     root: Path
     texts: list[Text] = field(default_factory=list)
@@ -85,7 +85,7 @@ class Project:
 
     @cached_property
     def modules(self) -> list[Module]:
-        """Python files and notebooks, but for the project's own tests: a test may do on purpose what a rule looks for."""
+        """Python files and notebooks except tests, which may contain a defect on purpose."""
         found: list[Module] = []
         for text in self.texts:
             if text.suffix in (".py", ".ipynb") and not is_test(text.path):
@@ -128,7 +128,7 @@ def is_test(path: str) -> bool:
 
 
 def read_project(root: Path) -> Project:
-    """Every text below the folder `root`. Raises DataError if it is none, or holds too many."""
+    """Read all text files in the folder `root`. Raises DataError if it is not a folder, or has more than MAX_FILES."""
     if not root.is_dir():
         raise DataError(f"There is no folder {root}", "Pass the folder of a project")
     project = Project(root)
@@ -178,7 +178,7 @@ def _read(project: Project, path: Path) -> None:
 
 
 def _decoded(path: Path) -> str:
-    """UTF-8, or what a Python file declares. Raises UnicodeError, and SyntaxError for an encoding that does not exist."""
+    """Decode as UTF-8, or as a Python file declares. Raises UnicodeError, and SyntaxError for an unknown encoding."""
     content = path.read_bytes()
     if b"\0" in content:
         raise UnicodeError("binary")

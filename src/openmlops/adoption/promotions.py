@@ -1,7 +1,7 @@
-"""Defects 5 and 6: a version that goes live uncompared, and one that is registered without a metric.
+"""Defects 5 and 6: a version that goes live without a comparison, and one registered without a metric.
 
-Who calls whom is known by simple names over all files of the project: enough to see a condition around a promotion in another
-function, and to be content with too much rather than too little.
+The call graph is built from simple names over all files: enough to see a condition around a promotion in another function, and
+biased towards fewer false alarms.
 """
 
 import ast
@@ -21,7 +21,7 @@ LOGGERS = re.compile(r"MLFlowLogger|MLflowCallback|MlflowCallback|MLflowLogger")
 
 
 def promotions(module: Module) -> Iterator[tuple[ast.Call, str]]:
-    """Calls that make a version the one that is served, with what they call it; `?` where only running would tell."""
+    """Calls that promote a version, with the alias or stage; `?` if it is only known at run time."""
     for call in module.calls("set_registered_model_alias"):
         yield call, _stage_text(module, argument(call, 1, "alias"))
     for call in module.calls("transition_model_version_stage"):
@@ -41,7 +41,7 @@ def _stage_text(module: Module, node: ast.expr | None) -> str:
 
 
 def ungated(project: Project) -> Iterator[Hit]:
-    """Promotions that nothing decides on."""
+    """Promotions without a condition."""
     for module in project.modules:
         for call, stage in promotions(module):
             scope = module.scope(call)
@@ -66,10 +66,10 @@ def ungated(project: Project) -> Iterator[Hit]:
 
 
 def _decided(module: Module, node: ast.AST) -> bool:
-    """Whether a condition stands around a node, or lets the function end above it."""
+    """Whether a condition encloses a node, or returns from the function before it."""
     child = node
     for up in module.above(node):
-        if isinstance(up, ast.ExceptHandler):  # what is done where there is no version yet to compare with
+        if isinstance(up, ast.ExceptHandler):  # the case of no version yet to compare with
             return True
         if isinstance(up, ast.If | ast.IfExp | ast.Match) and child is not getattr(up, "test", None) and not _is_main(up):
             return True
@@ -84,7 +84,7 @@ def _is_main(node: ast.AST) -> bool:
 
 
 def _ends(node: ast.If) -> bool:
-    """Whether a branch leaves the function: `if worse: return`, after a comparison or a call that judged."""
+    """Whether a branch leaves the function after a comparison or an evaluating call: `if worse: return`."""
     leaves = any(isinstance(part, ast.Return | ast.Raise | ast.Continue) for part in node.body)
     return leaves and bool(inside(node.test, ast.Compare) or JUDGE.search(ast.unparse(node.test)))
 
@@ -100,7 +100,7 @@ def _callers_decide(project: Project, name: str) -> bool:
 
 
 def _follows_training(project: Project, module: Module, scope: ast.AST) -> bool:
-    """Whether the function, or one that calls it, also trains or registers: then nobody chose this version."""
+    """Whether the function or a caller also trains or registers: then no person selected the version."""
     if _trains(scope):
         return True
     name = getattr(scope, "name", "")
@@ -112,7 +112,7 @@ def _trains(scope: ast.AST) -> bool:
 
 
 def _compares(project: Project, scope: ast.AST) -> bool:
-    """Whether the function ranks something, or it or a caller calls what is named like a judgement, which may raise."""
+    """Whether the function ranks something, or it or a caller calls a function named like an evaluation, which may raise."""
     if inside(scope, ast.Lt, ast.LtE, ast.Gt, ast.GtE):
         return True
     scopes = [scope, *(module.scope(call) for module, call in _callers(project, getattr(scope, "name", "")))]
@@ -134,7 +134,7 @@ def registrations(module: Module) -> Iterator[ast.Call]:
 
 
 def unmeasured(project: Project) -> Iterator[Hit]:
-    """Registrations in a project, or in a run, that logs no metric."""
+    """Registrations in a project or a run that logs no metric."""
     measured = {name for module in project.modules for name in _measuring(module)}
     for module in project.modules:
         for call in registrations(module):
@@ -155,7 +155,7 @@ def unmeasured(project: Project) -> Iterator[Hit]:
 
 
 def _by_itself(project: Project) -> Certainty:
-    """These log metrics by themselves where MLflow is installed and their settings do not say otherwise."""
+    """`look` if a library is used that logs metrics itself when MLflow is installed, else `sure`."""
     libraries = ("ultralytics", "transformers", "lightning", "pytorch_lightning")
     return "look" if any(module.uses(name) for module in project.modules for name in libraries) else "sure"
 

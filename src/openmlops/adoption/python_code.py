@@ -1,6 +1,6 @@
-"""Python as a tree that was never run: names resolved through imports, values followed backwards inside a function.
+"""Static analysis of Python files: names resolved through imports, values traced backwards within a function.
 
-What is here: one parsed file or notebook, with what several rules ask of it. What is not: any judgement.
+Here: one parsed file or notebook, with queries shared by the rules. Not here: the rules.
 """
 
 import ast
@@ -17,7 +17,7 @@ Scope = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Binding:
-    """One assignment of a name: the statement, what is assigned, and whether it is only a part of that (unpacked)."""
+    """One assignment of a name: the statement, the assigned value, and the index if it is unpacked from it."""
 
     node: ast.AST
     value: ast.expr
@@ -32,7 +32,8 @@ class Binding:
 
 @dataclass
 class Module:
-    """One file of Python; of a notebook also its lines for the shell, and the file's line of each of `source` (`places`)."""
+    """One Python file; for a notebook also its shell lines, and `places`, the line in the
+    file of each line of `source`."""
 
     path: str
     source: str
@@ -42,17 +43,17 @@ class Module:
 
     @property
     def is_notebook(self) -> bool:
-        """Whether a person runs it, cell by cell."""
+        """Whether the module is from a notebook."""
         return self.path.endswith(".ipynb")
 
     def line(self, node: ast.AST) -> int:
-        """Where a node begins in the file."""
+        """The line number of a node in the file."""
         number = getattr(node, "lineno", 1)
         return self.places[number - 1] if self.places else number
 
     @cached_property
     def _walked(self) -> tuple[dict[type, list[Any]], dict[ast.AST, ast.AST]]:
-        """Nodes by type in the order of their lines, and the node around each, from one walk."""
+        """Nodes by type in line order, and the parent of each, from one walk."""
         found, parents = defaultdict(list), {}
         waiting: list[ast.AST] = [self.tree]
         while waiting:
@@ -75,21 +76,21 @@ class Module:
         return self._walked[1]
 
     def above(self, node: ast.AST) -> Iterator[ast.AST]:
-        """The nodes around a node, the nearest first."""
+        """The ancestors of a node, nearest first."""
         while (parent := self._parents.get(node)) is not None:
             yield parent
             node = parent
 
     def parent(self, node: ast.AST) -> ast.AST | None:
-        """The node around a node."""
+        """The parent of a node."""
         return self._parents.get(node)
 
     def scope(self, node: ast.AST) -> Scope:
-        """The function that a node stands in, or the module."""
+        """The enclosing function of a node, or the module."""
         return next((up for up in self.above(node) if isinstance(up, Function)), self.tree)
 
     def scope_name(self, node: ast.AST) -> str:
-        """The name of the function that a node stands in; empty outside of all."""
+        """The name of the enclosing function; empty at module level."""
         scope = self.scope(node)
         return "" if isinstance(scope, ast.Module) else scope.name
 
@@ -136,7 +137,7 @@ class Module:
 
     @cached_property
     def functions(self) -> dict[str, Function]:
-        """By name; of two alike the last."""
+        """Functions by name; of duplicates the last."""
         return {node.name: node for node in self.every(ast.FunctionDef, ast.AsyncFunctionDef)}
 
     @cached_property
@@ -152,14 +153,14 @@ class Module:
         return self._bindings.get((self.scope(near), name)) or self._bindings.get((self.tree, name), [])
 
     def binding(self, name: ast.Name) -> Binding | None:
-        """The assignment that a name most likely has its value from: the nearest above it."""
+        """The assignment that most likely gives a name its value: the nearest before it."""
         found = self.bindings(name.id, name)
         if found and self.scope(found[0].node) is not self.scope(name):
             return found[-1]
         return max((one for one in found if one.settled < name.lineno), key=lambda one: one.settled, default=None)
 
     def value(self, node: ast.expr) -> ast.expr:
-        """What a name was assigned, followed as far as it is plain; the expression itself otherwise."""
+        """The value assigned to a name, traced as far as unambiguous; otherwise the expression itself."""
         for _ in range(8):
             if not isinstance(node, ast.Name) or not (found := self.binding(node)) or found.part is not None:
                 break
@@ -168,12 +169,12 @@ class Module:
 
     @staticmethod
     def number(node: ast.expr | None) -> float | None:
-        """The number that an expression is as it is written; None where it is none."""
+        """The value of a numeric literal; None for any other expression."""
         value = node.value if isinstance(node, ast.Constant) else None
         return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
     def constant(self, node: ast.expr | None) -> object:
-        """The constant that an expression is, or that its name was assigned; None where it is none."""
+        """The constant value of an expression or of the name's assignment; None if there is none."""
         found = self.value(node) if node is not None else None
         return found.value if isinstance(found, ast.Constant) else None
 
@@ -230,7 +231,7 @@ def inside(node: ast.AST, *types: type[ast.AST]) -> list[Any]:
 
 
 def words(node: ast.AST) -> str:
-    """Every name, attribute, argument name and text in a node, one after another."""
+    """All names, attributes, argument names and strings in a node, joined."""
     found = []
     for part in ast.walk(node):
         if isinstance(part, ast.Name):

@@ -1,4 +1,4 @@
-"""Defect 11: versions, ports, databases and make targets that a README names and the files contradict."""
+"""Defect 11: versions, ports, databases and make targets in a README that contradict the project's files."""
 
 import re
 from collections.abc import Iterator
@@ -25,14 +25,14 @@ NEGATION = re.compile(
 
 
 def readmes(project: Project) -> list[Text]:
-    """The README at the root: those below it speak of parts."""
+    """The README files at the root; those in subfolders document parts."""
     return [
         text for text in project.texts if text.name in ("readme.md", "readme.rst") and len(PurePosixPath(text.path).parts) == 1
     ]
 
 
 def look(project: Project) -> Iterator[Hit]:
-    """What a README says and a file denies."""
+    """Contradictions between README and files."""
     for text in readmes(project):
         yield from _versions(project, text)
         yield from _ports(project, text)
@@ -44,7 +44,7 @@ def look(project: Project) -> Iterator[Hit]:
 
 
 def pins(project: Project) -> dict[str, tuple[SpecifierSet, str]]:
-    """Package -> what the requirements at the root allow, and which file says so; of several the first."""
+    """Package -> allowed versions by the requirements at the root, and the file; of several the first."""
     found: dict[str, tuple[SpecifierSet, str]] = {}
     for text in project.texts:
         if "/" in text.path or not re.fullmatch(r"requirements\w*\.(txt|in)|pyproject\.toml", text.name):
@@ -90,7 +90,7 @@ def _versions(project: Project, readme: Text) -> Iterator[Hit]:
 
 
 def _can_be(specifier: SpecifierSet, version: str) -> bool:
-    """Whether a version, or any that begins like it, is allowed."""
+    """Whether a version, or any version with this prefix, is allowed."""
     return any(specifier.contains(f"{version}{rest}", prereleases=True) for rest in ("", ".1", ".5", ".9", ".99")) or any(
         one.operator in ("==", "===", "~=") and one.version.startswith(f"{version}.") for one in specifier
     )
@@ -120,7 +120,7 @@ def _ports(project: Project, readme: Text) -> Iterator[Hit]:
 
 
 def _databases(project: Project, readme: Text) -> Iterator[Hit]:
-    """A database that the README names and no file knows, where the compose file has another one."""
+    """A database in the README that no file mentions, while the compose file has another one."""
     images = {name for name, pattern in DATABASES.items() if any(pattern.search(one.image) for one in services(project))}
     files = "\n".join(text.content for text in project.texts if text.suffix not in (".md", ".rst"))
     for name, pattern in DATABASES.items():
@@ -150,7 +150,7 @@ def _targets(project: Project, readme: Text) -> Iterator[Hit]:
 
 
 def _commands(readme: Text) -> Iterator[tuple[int, str]]:
-    """Lines of code blocks, and code in lines, with their numbers."""
+    """Lines of code blocks and inline code, with line numbers."""
     fenced = False
     for number, line in enumerate(readme.lines, 1):
         if line.lstrip().startswith("```"):

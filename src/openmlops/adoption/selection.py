@@ -1,7 +1,7 @@
-"""Defect 10: the best of a grid, chosen on the split whose score is then published.
+"""Defect 10: model selection on the test split, whose score is then reported.
 
-A search is a loop over settings that trains in its body; its choice is a comparison or a maximum of scores. The split of a
-score is read from the names in the expression that it was assigned from.
+A search is a loop over settings that trains in its body; its selection is a comparison or a maximum of scores. The split of a
+score is inferred from the names in its expression.
 """
 
 import ast
@@ -35,7 +35,7 @@ def objectives(module: Module) -> Iterator[Function]:
 
 
 def _is_of_epochs(loop: ast.For) -> bool:
-    """`for epoch in range(10)`: the turns of one training, not settings."""
+    """`for epoch in range(10)`: the epochs of one training, not settings."""
     return isinstance(loop.target, ast.Name) and "epoch" in loop.target.id.lower() and isinstance(loop.iter, ast.Call)
 
 
@@ -44,7 +44,7 @@ def _trains(module: Module, loop: ast.For) -> bool:
 
 
 def look(project: Project) -> Iterator[Hit]:
-    """Choices by a score of the test split."""
+    """Selections by a test score."""
     for module in project.modules:
         for loop in searches(module):
             if score := next(_chosen_by(module, loop), None):
@@ -62,7 +62,7 @@ def look(project: Project) -> Iterator[Hit]:
 
 
 def _epochs(module: Module) -> Iterator[Hit]:
-    """The best epoch, kept by a score of the test split: the same in small."""
+    """The best epoch selected by a test score."""
     for loop in module.every(ast.For):
         if _is_of_epochs(loop) and (score := next(_chosen_by(module, loop), None)):
             yield Hit(
@@ -74,7 +74,7 @@ def _epochs(module: Module) -> Iterator[Hit]:
 
 
 def _chosen_by(module: Module, loop: ast.For) -> Iterator[ast.expr]:
-    """Scores of the test split that decide which turn of a loop is kept: `if score > best: best = ...`."""
+    """Test scores that decide which iteration of a loop is kept: `if score > best: best = ...`."""
     for node in inside(loop, ast.If):
         if not isinstance(node.test, ast.Compare) or not any("best" in words(part).lower() for part in inside(node, ast.Name)):
             continue
@@ -104,7 +104,7 @@ def _parts(node: ast.expr) -> list[ast.expr]:
 
 
 def _ranks_by(chosen: ast.Call, kept: ast.expr, test: ast.expr) -> bool:
-    """Whether a maximum looks at the test score: by the key of a dictionary, or because it stands first."""
+    """Whether a maximum ranks by the test score: by a dictionary key, or as the first item of a tuple."""
     key = next((given.value for given in chosen.keywords if given.arg == "key"), None)
     if isinstance(kept, ast.Dict):
         names = [
@@ -120,7 +120,7 @@ def _ranks_by(chosen: ast.Call, kept: ast.expr, test: ast.expr) -> bool:
 
 
 def _of_test(module: Module, node: ast.expr, depth: int = 0) -> bool:
-    """Whether an expression, or what its names were assigned from, speaks of the test split."""
+    """Whether an expression, or the assignment of its names, refers to the test split."""
     if any(TEST.search(word) for word in words(node).split()):
         return True
     if depth > 3:
@@ -133,7 +133,7 @@ def _of_test(module: Module, node: ast.expr, depth: int = 0) -> bool:
 
 
 def _is_score(node: ast.expr) -> bool:
-    """Whether an assigned value is measured, and no data: `evaluate(model, test)`, not `train_test_split(x)`."""
+    """Whether an assigned value is a score and not data: `evaluate(model, test)`, not `train_test_split(x)`."""
     return not any("split" in last_name(call.func) for call in inside(node, ast.Call))
 
 

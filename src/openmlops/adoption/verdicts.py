@@ -1,4 +1,4 @@
-"""Defects 2 and 13: a verdict on drift that a flag decides, or that an error decides."""
+"""Defects 2 and 13: a drift verdict set by a flag, or by an error."""
 
 import ast
 import re
@@ -21,17 +21,17 @@ NOT_JUDGES = re.compile(rf"simulat|inject|apply|add_|make_|generate|force|demo|f
 
 
 def is_verdict(name: str) -> bool:
-    """Whether a name is that of a measured verdict on drift, or of its number."""
+    """Whether a name denotes a drift verdict or its measured value."""
     return bool(VERDICT.match(name))
 
 
 def is_judge(name: str) -> bool:
-    """Whether a function's name says that it answers if there is drift."""
+    """Whether a function's name says that it returns a drift verdict."""
     return bool(JUDGES.search(name)) and not NOT_JUDGES.search(name)
 
 
 def is_flag(node: ast.AST) -> bool:
-    """Whether an expression asks only a switch: `args.force`, a variable SIMULATE_DRIFT compared with a constant."""
+    """Whether an expression tests only a flag: `args.force`, a variable SIMULATE_DRIFT compared with a constant."""
     if isinstance(node, ast.BoolOp):
         return all(is_flag(part) for part in node.values)
     if isinstance(node, ast.Compare) and not all(isinstance(part, ast.Constant) for part in node.comparators):
@@ -40,7 +40,7 @@ def is_flag(node: ast.AST) -> bool:
 
 
 def forced(project: Project) -> Iterator[Hit]:
-    """A verdict that a switch sets, or that it is or-ed into."""
+    """Verdicts that a flag sets, or is or-ed into."""
     for module in project.modules:
         for node in module.every(ast.Assign, ast.AnnAssign, ast.Return, ast.Dict, ast.keyword):
             for name, value in _verdicts(module, node):
@@ -50,7 +50,7 @@ def forced(project: Project) -> Iterator[Hit]:
 
 
 def _verdicts(module: Module, node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
-    """(name, value) of each verdict that a node sets or returns."""
+    """(name, value) of each verdict that a node assigns or returns."""
     if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
         for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
             if is_verdict(last_name(target)):
@@ -83,7 +83,7 @@ def _is_yes(value: ast.expr) -> bool:
 
 
 def _under_flag(module: Module, node: ast.AST) -> ast.expr | None:
-    """The test of the `if` whose first branch a node stands in, where that asks only a switch."""
+    """The condition of the `if` whose first branch contains a node, if it tests only a flag."""
     child = node
     for up in module.above(node):
         if isinstance(up, Function):
@@ -95,7 +95,7 @@ def _under_flag(module: Module, node: ast.AST) -> ast.expr | None:
 
 
 def _is_measured_elsewhere(module: Module, node: ast.AST, name: str) -> bool:
-    """Whether the same verdict also has a value that no constant is: then the switch overrules a measurement."""
+    """Whether the same verdict also has a non-constant value: then the flag overrides a measurement."""
     if isinstance(node, ast.Return):
         scope = module.scope(node)
         others = [one.value for one in module.every(ast.Return) if one.value is not None and module.scope(one) is scope]
@@ -113,7 +113,7 @@ def _shown(node: ast.AST) -> str:
 
 
 def swallowed(project: Project) -> Iterator[Hit]:
-    """An `except` that says "no drift", or passes over the check that was to say it."""
+    """An `except` that reports "no drift", or skips the drift check."""
     for module in project.modules:
         for handler in module.every(ast.ExceptHandler):
             if any(isinstance(node, ast.Raise) for node in ast.walk(handler)):

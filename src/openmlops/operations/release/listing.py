@@ -1,6 +1,6 @@
-"""What is told of models: their ledger, and every registered version with how it stands. Nothing is decided here.
+"""Listing of models: their ledger, and all registered versions with their status. Read-only, except for repairing aliases.
 
-The ledger is our own database's, and MLflow is not imported to read it. What is not here: who becomes champion (`promotion`).
+The ledger is in our own database, so MLflow is not imported to read it. Not here: promotion (`promotion`).
 """
 
 from openmlops.core.types import LedgerEntry, ModelRef, Value, model_name
