@@ -65,6 +65,6 @@ def require_services(workspace: Workspace) -> None:
 
 
 def _is_there(workspace: Workspace) -> bool:
-    """Is our experiment in an embedded MLflow, which then need not be imported to be asked?"""
+    """Whether the experiment is in an embedded MLflow, which can be checked without importing MLflow."""
     found = tables(workspace.settings.tracking_uri)
     return found is not None and found.has_experiment(workspace.settings.mlflow_experiment_name)

@@ -123,7 +123,7 @@ class Workspace:
 
     @property
     def registered(self) -> "Registry | Tables":
-        """What is registered, for whoever only asks: an embedded MLflow's tables, if they can be read without MLflow."""
+        """The registered models, read-only: the tables of an embedded MLflow, if they can be read without importing it."""
         from openmlops.adapters.mlflow_tables import tables
 
         return tables(self.settings.tracking_uri) or self.registry

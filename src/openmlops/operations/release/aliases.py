@@ -42,7 +42,7 @@ def as_recorded(workspace: Workspace, model: ModelRef) -> ModelRef:
 def repair(workspace: Workspace, model: str) -> tuple[str, ...]:
     """Set the MLflow alias `champion` of a model to the champion of its ledger. Returns one sentence per repair.
 
-    Whoever reads or sets an alias calls it first. Raises ModelNotFound if the champion was deleted from the registry.
+    Call it before reading or setting an alias. Raises ModelNotFound if the champion was deleted from the registry.
     """
     repaired = []
     while (champion := workspace.ledger.champion(model)) != (shown := workspace.registered.alias(model, CHAMPION)):
