@@ -37,7 +37,7 @@ def test_no_secret_is_shown() -> None:
     }
     settings = Settings.load(secrets, Path("/nowhere"))
     assert len(secrets) >= 5
-    assert "hunter" not in str(settings.shown()) + repr(settings)
+    assert "hunter" not in str(settings.masked()) + repr(settings)
 
 
 def test_there_is_no_default_password() -> None:

@@ -131,7 +131,7 @@ class Settings(BaseModel):
         given = _given(environment, dotenv)
         return {name: given[name][1] if name in given else "default" for name in cls.model_fields}
 
-    def shown(self) -> dict[str, str]:
+    def masked(self) -> dict[str, str]:
         """Every value as text by variable name, with secrets masked."""
         return {name.upper(): _show(name, getattr(self, name)) for name in type(self).model_fields}
 

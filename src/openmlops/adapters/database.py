@@ -82,7 +82,7 @@ def connect_with_retries(url: str) -> Engine:
     return engine
 
 
-def as_it_is(url: str) -> Engine:
+def connect_without_migrating(url: str) -> Engine:
     """The same engine without migration, for readers that must not wait for one."""
     return _engine(url)
 
@@ -93,12 +93,12 @@ def is_embedded(url: str) -> bool:
 
 
 def _is_new_file(address: URL) -> bool:
-    """Nothing is in it yet: whoever opens it first turns its write-ahead log on, and must be alone."""
+    """Whether it is a new SQLite file, whose first connection enables WAL mode and must be the only one."""
     file = Path(str(address.database))
     return address.get_backend_name() == "sqlite" and not (file.exists() and file.stat().st_size)
 
 
-class Found(Value):
+class DatabaseInfo(Value):
     """A database's product and version, and the revision of our schema in it (None: not created yet)."""
 
     place: str
@@ -106,17 +106,17 @@ class Found(Value):
     revision: str | None
 
 
-def look(url: str) -> Found:
-    """Inspect the database at `url` without changing or creating anything. Raises as `connect` does."""
+def describe(url: str) -> DatabaseInfo:
+    """Describe the database at `url` without changing or creating anything. Raises as `connect` does."""
     address = _address(url)
     if address.get_backend_name() == "sqlite" and not Path(str(address.database)).exists():
-        return Found(place=place(address), product="SQLite", revision=None)
+        return DatabaseInfo(place=place(address), product="SQLite", revision=None)
     engine = _engine(url)
     try:
         with engine.connect() as connection:
             version = ".".join(map(str, connection.dialect.server_version_info or ()))
             product = "MariaDB" if getattr(connection.dialect, "is_mariadb", False) else _PRODUCTS[engine.dialect.name]
-        return Found(place=place(address), product=f"{product} {version}".strip(), revision=_version(engine))
+        return DatabaseInfo(place=place(address), product=f"{product} {version}".strip(), revision=_version(engine))
     finally:
         engine.dispose()
 

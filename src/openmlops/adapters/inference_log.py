@@ -213,7 +213,7 @@ class InferenceLog:
         return self._window(_select(INFERENCE.c.model == model, INFERENCE.c.id.in_(ids)))
 
     def _window(self, query: Select) -> Window:
-        """`asked` finds rows newest first."""
+        """The window of the rows of `query`, which selects newest first."""
         with self._engine.connect() as connection:
             found = list(connection.execute(query).mappings())[::-1]
             layout = _read_layout(connection.execute(_layout(found[-1]["layout"])).one()) if found else Layout((), ())

@@ -48,12 +48,12 @@ def _from_file(path: Path, query: str) -> list[Any]:
 def _from_server(url: str, query: str) -> list[Any]:
     from sqlalchemy import text
 
-    from openmlops.adapters.database import as_it_is
+    from openmlops.adapters.database import connect_without_migrating
 
     place = urlsplit(url)
     if place.hostname and place.port:
         socket.create_connection((place.hostname, place.port), ANSWER_SECONDS).close()
-    engine = as_it_is(url)
+    engine = connect_without_migrating(url)
     try:
         with engine.connect() as connection:
             return list(connection.execute(text(query)))

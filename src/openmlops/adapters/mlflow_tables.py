@@ -1,7 +1,7 @@
-"""What an embedded MLflow has registered, read from its SQLite file: what `registry` says of it, without importing MLflow.
+"""Registered models of an embedded MLflow, read from its SQLite file as `registry` returns them, without importing MLflow.
 
-The import takes longer than all the rest of a command that only asks. What is not here: whatever changes something, files, and
-servers; and tables of another revision than the one that these queries were written for, which only MLflow itself can read.
+The import takes longer than everything else in a read-only command. What is not here: writes, files and servers; and tables of
+another revision than the one that these queries were written for, which only MLflow itself can read.
 """
 
 import re

@@ -99,7 +99,7 @@ def settings(json: Json = False) -> None:
     """Show the effective settings and the source of each; secrets are hidden."""
     from openmlops.settings import Settings
 
-    values, sources = Settings.load().shown(), Settings.sources()
+    values, sources = Settings.load().masked(), Settings.sources()
     if json:
         return print_json({name: {"value": value, "source": sources[name.lower()]} for name, value in values.items()})
     rows = [

@@ -38,7 +38,7 @@ class Arranged:
     side: int = 0
     """suitable side of a classifier's square input, in pixels"""
 
-    def told(self, problem: Problem) -> Problem:
+    def with_source_paths(self, problem: Problem) -> Problem:
         """A problem of the imported files, with the paths of their sources."""
         words = re.split(r"(\s|; )", problem.what)
         what = "".join(self._source(word) for word in words)

@@ -22,7 +22,7 @@ def accuracy(labels: np.ndarray, probabilities: np.ndarray, classes: int) -> Int
     return wilson(int((probabilities.argmax(axis=1) == labels).sum()), len(labels))
 
 
-def commonest_class(images: np.ndarray, labels: np.ndarray, classes: int) -> float:
+def majority_class_accuracy(images: np.ndarray, labels: np.ndarray, classes: int) -> float:
     """The accuracy of always predicting the most common class: the baseline that a first champion must beat."""
     return float(np.bincount(labels).max() / len(labels))
 
@@ -64,9 +64,9 @@ def columns(probabilities: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     return {**named, "prediction": probabilities.argmax(axis=1) if len(probabilities) else np.zeros(0, np.int64)}
 
 
-def from_columns(found: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
+def from_columns(table: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
     """float32 (n, classes)"""
-    return np.stack([np.asarray(found[f"probability_{name}"], np.float32) for name in names], axis=1)
+    return np.stack([np.asarray(table[f"probability_{name}"], np.float32) for name in names], axis=1)
 
 
 def read_label(reported: Any, names: Sequence[str]) -> str:
@@ -98,7 +98,7 @@ CLASSIFICATION = Task(
     compared=("probabilities",),
     evaluate=evaluate_classification,
     score_of=accuracy,
-    floor=commonest_class,
+    floor=majority_class_accuracy,
     floor_of="always predicting the most frequent class",
     compare=compare,
     confidence=fit_confidence,

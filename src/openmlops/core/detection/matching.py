@@ -70,14 +70,14 @@ def interleave(first: Matched, second: Matched) -> Matched:
     )
 
 
-def same_class_overlap(true: np.ndarray, found: np.ndarray) -> np.ndarray:
+def same_class_overlap(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Labels (m, 5) and predictions (k, 6) of one image -> float64 (m, k): their IoU, 0 between different classes."""
-    return overlap(true, found) * (true[:, None, 4] == found[None, :, 5])
+    return overlap(true, predicted) * (true[:, None, 4] == predicted[None, :, 5])
 
 
-def overlap(true: np.ndarray, found: np.ndarray) -> np.ndarray:
+def overlap(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Labels (m, 5) and predictions (k, 6) of one image -> float64 (m, k): their IoU, regardless of class."""
-    return iou(true[:, :4].astype(np.float64), found[:, :4].astype(np.float64))
+    return iou(true[:, :4].astype(np.float64), predicted[:, :4].astype(np.float64))
 
 
 def taken(overlaps: np.ndarray, scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

@@ -42,9 +42,9 @@ def columns(predictions: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     return {"boxes": [json.dumps(boxes.astype(np.float64).round(4).tolist()) for boxes in predictions]}
 
 
-def from_columns(found: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
+def from_columns(table: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
     """object (n,), float32 (k, 6) each"""
-    return objects([np.array(json.loads(text), np.float32).reshape(-1, 6) for text in found["boxes"]])
+    return objects([np.array(json.loads(text), np.float32).reshape(-1, 6) for text in table["boxes"]])
 
 
 def read_label(reported: Any, names: Sequence[str]) -> str:

@@ -31,7 +31,7 @@ def measure(window: object, reference: DriftReference) -> DriftReport:
     keys, first = np.unique(feature_frames.row_keys(z), return_index=True)
     if found := _row_refusals(x, keys, reference):
         return _not_measurable(reference, found, len(keys))
-    return _judge(z[first], len(z) - len(first), reference)
+    return _test(z[first], len(z) - len(first), reference)
 
 
 def _not_measurable(reference: DriftReference, reasons: tuple[str, ...], n: int = 0) -> DriftReport:
@@ -80,7 +80,7 @@ def _stuck(x: np.ndarray, reference: DriftReference) -> list[str]:
     return [reference.names[i] for i in np.flatnonzero((np.ptp(x, axis=0) == 0) & within)]
 
 
-def _judge(z: np.ndarray, repeated: int, reference: DriftReference) -> DriftReport:
+def _test(z: np.ndarray, repeated: int, reference: DriftReference) -> DriftReport:
     """Compare distinct standardised rows (n, d) with the reference's threshold for that many rows."""
     n, rate = len(z), reference.false_alarm_rate
     difference = z.mean(axis=0)

@@ -113,7 +113,7 @@ def calibrate(
         raise DataError(f"the drift reference is unusable: {'; '.join(found)}", "Compute the features again")
     if not 0 < false_alarm_rate < 1:
         raise DataError(f"the false-alarm rate is {false_alarm_rate}", "Give a share between 0 and 1, such as 0.01")
-    names, constant = _judged(reference)
+    names, constant = _split_constant(reference)
     x = feature_frames.matrix(reference, names)
     usable = _usable(sizes, len(x))
     mean, scale = x.mean(axis=0), x.std(axis=0)
@@ -135,7 +135,7 @@ def calibrate(
     )
 
 
-def _judged(reference: feature_frames.Frame) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _split_constant(reference: feature_frames.Frame) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the columns that vary, and of the constant ones, both sorted."""
     constant = tuple(sorted(name for name, column in reference.items() if np.ptp(column) <= FLAT * np.abs(column).max()))
     names = tuple(sorted(set(reference) - set(constant)))

@@ -105,25 +105,25 @@ def _find(policy: Policy, history: History, labels: Labels, now: datetime) -> _F
     if not seen:
         reason = f"no window of version {champion.version} was evaluated since it became champion"
         return _Finding("not_measurable", (reason,))
-    if not _judged(seen[-1]):
+    if not _is_informative(seen[-1]):
         return _Finding("not_measurable", seen[-1].drift.reasons)
-    windows = [o for o in seen if _judged(o)][-policy.of_windows :]
+    windows = [o for o in seen if _is_informative(o)][-policy.of_windows :]
     alarms = [reasons for o in windows if (reasons := _alarms(policy, champion, o))]
     count = f"{len(alarms)} of the last {len(windows)} windows raised an alarm; the policy requires {policy.alarmed_windows}"
     why = (count, *alarms[-1]) if alarms else (count,)
     if len(alarms) < policy.alarmed_windows:
         return _Finding("nothing", why)
-    if found := _blame_the_model(policy, history, windows, why, now):
+    if found := _roll_back_on_probation(policy, history, windows, why, now):
         return found
     if labels.new < policy.minimum_new_labels:
-        return _ask_for_labels(policy, history.actions, labels, why, now)
+        return _request_labels(policy, history.actions, labels, why, now)
     if found := _wait(policy, history.actions, why, now):
         return found
     enough = f"{labels.new} new labelled images, at least {policy.minimum_new_labels} required"
     return _Finding("retrain", (*why, enough))
 
 
-def _judged(observation: Observation) -> bool:
+def _is_informative(observation: Observation) -> bool:
     """Whether a window is informative: drift was measurable, or labels give the accuracy."""
     return observation.drift.outcome != "not_measurable" or observation.labelled is not None
 
@@ -153,7 +153,7 @@ def _drop_on_labels(policy: Policy, champion: Champion, observation: Observation
     return _drop(policy, champion, f"{labelled.metric} on labels", labelled) if labelled else ""
 
 
-def _blame_the_model(
+def _roll_back_on_probation(
     policy: Policy, history: History, windows: Sequence[Observation], why: tuple[str, ...], now: datetime
 ) -> _Finding | None:
     """Roll back a champion on probation that has low accuracy on labels in windows without drift."""
@@ -169,7 +169,7 @@ def _blame_the_model(
     return _Finding("roll_back", (*why, reason))
 
 
-def _ask_for_labels(
+def _request_labels(
     policy: Policy, actions: Sequence[PastAction], labels: Labels, why: tuple[str, ...], now: datetime
 ) -> _Finding:
     """Too few new labels to retrain: request labels, unless the cooldown of an earlier request is not over."""

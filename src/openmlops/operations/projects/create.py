@@ -127,7 +127,7 @@ def _add_data(workspace: Workspace, kind: Kind, arranged: Arranged, raw: Path, i
     try:
         dataset = datasets.add(workspace, raw)
     except DataInvalid as error:
-        _refuse(tuple(arranged.told(problem) for problem in error.problems))
+        _refuse(tuple(arranged.with_source_paths(problem) for problem in error.problems))
         raise
     sizes = datasets.split(workspace, dataset, seed=0)
     return NewProject(

@@ -94,7 +94,7 @@ def _home(workspace: Workspace) -> Finding:
 
 
 def _database(workspace: Workspace) -> Finding:
-    found = database.look(workspace.settings.database)
+    found = database.describe(workspace.settings.database)
     says = f"{found.product}, {found.place}"
     name, _, number = found.product.partition(" ")
     if name in OLDEST and tuple(int(part) for part in number.split(".")[:2]) < OLDEST[name]:
