@@ -13,14 +13,16 @@ from typing import Any, TypeVar
 _Class = TypeVar("_Class", bound=type)
 
 
-def moved(old: str, new: str) -> Callable[[str], Any]:
-    """A module's `__getattr__` that looks names up in the module `new`, with a FutureWarning."""
+def moved(old: str, new: str, **current: str) -> Callable[[str], Any]:
+    """A module's `__getattr__` that looks names up in the module `new`, with a FutureWarning; what was renamed on the way is
+    given as old=new.
+    """
 
     def look_up(name: str) -> Any:
         if name.startswith("__"):
             raise _missing(old, name)
-        value = getattr(importlib.import_module(new), name)
-        _warn(old, new)
+        value = getattr(importlib.import_module(new), current.get(name, name))
+        _warn(f"{old}.{name}", f"{new}.{current.get(name, name)}")
         return value
 
     return look_up

@@ -80,3 +80,27 @@ def test_a_name_that_never_was_is_an_ordinary_error():
         _ = base.Schown  # type: ignore[attr-defined]
     with pytest.raises(TypeError, match="schow"):
         base.Outputs(schow=1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("core.gate:decide", "core.gate.rules:decide"),
+        ("core.drift:measure", "core.monitoring.drift:measure"),
+        ("core.drift_reference:calibrate", "core.monitoring.drift_reference:calibrate"),
+        ("core.policy:Policy", "core.monitoring.policy:Policy"),
+        ("operations.tables:ledger", "operations.monitoring.frames:ledger"),
+        ("operations.labelling:give", "operations.labelling.queue:submit_label"),
+        ("operations.labelling:image_of", "operations.labelling.queue:image_of"),
+    ],
+)
+def test_a_module_that_moved_is_found_under_its_old_name_which_warns(old: str, new: str) -> None:
+    (module, name), (place, current) = old.split(":"), new.split(":")
+    with pytest.warns(FutureWarning, match=f"{module}.{name} is called openmlops.{place}.{current}"):
+        found = getattr(importlib.import_module(f"openmlops.{module}"), name)
+    assert found is getattr(importlib.import_module(f"openmlops.{place}"), current)
+
+
+def test_what_a_moved_module_never_had_is_no_name_of_it() -> None:
+    with pytest.raises(AttributeError, match="nothing"):
+        importlib.import_module("openmlops.core.drift").nothing  # noqa: B018
