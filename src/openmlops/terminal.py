@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 @cache
-def _stderr() -> "Console":
+def stderr() -> "Console":
+    """Standard error, as rich writes to it."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True)
@@ -49,12 +50,12 @@ def fail(message: str) -> None:
     """Print an error as one line on standard error."""
     from rich.text import Text
 
-    _stderr().print(Text.assemble(("error:", "bold red"), " ", one_line(message)))
+    stderr().print(Text.assemble(("error:", "bold red"), " ", one_line(message)))
 
 
 def say(message: str) -> None:
     """Print a message on standard error, because standard output is for results only."""
-    _stderr().print(message)
+    stderr().print(message)
 
 
 @contextmanager
@@ -63,7 +64,7 @@ def bar(description: str) -> Iterator[Callable[[float, float, str], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
-    with Progress(*columns, console=_stderr(), transient=True, disable=not _stderr().is_terminal) as progress:
+    with Progress(*columns, console=stderr(), transient=True, disable=not stderr().is_terminal) as progress:
         task = progress.add_task(description, total=None, text="")
         yield lambda done, total, text: progress.update(task, completed=done, total=total, text=text)
 
@@ -71,20 +72,20 @@ def bar(description: str) -> Iterator[Callable[[float, float, str], None]]:
 @contextmanager
 def working(text: str) -> Iterator[None]:
     """Show a status line in a terminal while the block runs; does nothing elsewhere."""
-    if not _stderr().is_terminal:
+    if not stderr().is_terminal:
         yield
         return
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=_stderr(), transient=True) as progress:
+    with Progress(*columns, console=stderr(), transient=True) as progress:
         progress.add_task(text, total=None)
         yield
 
 
 def chapter(title: str) -> None:
     """Print a heading on standard error."""
-    _stderr().print(f"\n[bold cyan]{title}[/]" if _stderr().is_terminal else title)
+    stderr().print(f"\n[bold cyan]{title}[/]" if stderr().is_terminal else title)
 
 
 class TrainingProgress:

@@ -69,7 +69,8 @@ def test_what_is_being_done_is_shown_in_a_terminal_only(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for is_terminal in (False, True):
-        monkeypatch.setattr(terminal, "stderr", Console(stderr=True, force_terminal=is_terminal, width=100))
+        console = Console(stderr=True, force_terminal=is_terminal, width=100)
+        monkeypatch.setattr(terminal, "stderr", lambda console=console: console)
         with terminal.working("Evaluating the latest window"):
             pass
         assert ("Evaluating the latest window" in capsys.readouterr().err) is is_terminal
