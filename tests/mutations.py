@@ -49,7 +49,7 @@ def hit(number: int) -> None:
     test = os.environ.get("PYTEST_CURRENT_TEST", "?").split(" ")[0]
     if (number, test) not in _seen:
         _seen.add((number, test))
-        with open({hits!r}, "a") as file:
+        with open({hits!r}, "a", errors="surrogateescape") as file:
             file.write(f"{{number}}\\t{{int('pytest' in sys.modules)}}\\t{{test}}\\n")
 '''
 
