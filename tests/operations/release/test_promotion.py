@@ -282,7 +282,7 @@ def test_an_alias_that_disagrees_with_the_ledger_is_repaired(workspace, alias):
     if alias:
         workspace.registry.set_alias(toy.NAME, "champion", alias)
     (said,) = promotion.repair(workspace, toy.NAME)
-    assert said.endswith(f"the ledger says version {GOOD}")
+    assert said.endswith(f"reset to version {GOOD}, as in the ledger")
     assert champion(workspace) == (GOOD, GOOD)
     assert promotion.repair(workspace, toy.NAME) == ()
 
