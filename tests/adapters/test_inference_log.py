@@ -130,7 +130,7 @@ def test_a_label_joins_once_by_index_or_name(log):
 @pytest.mark.parametrize("label", [-1, 3, "bird"])
 def test_a_label_that_is_no_class_of_the_version_is_refused(log, label):
     log.write([entries(["a"])])
-    with pytest.raises(DataError, match="no class"):
+    with pytest.raises(DataError, match="not a class"):
         join(log, "a", label, START)
 
 

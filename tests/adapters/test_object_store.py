@@ -91,7 +91,7 @@ def test_an_object_that_changed_on_the_server_is_detected(s3_server, file: Path,
     store.put_file("k", file, sha256_of(file))
     stored = s3_server.folder / "changed" / "k"
     stored.write_bytes(bytes([stored.read_bytes()[0] ^ 1]) + stored.read_bytes()[1:])
-    with pytest.raises(DataCorrupt, match="s3://changed/k is not what was sent"):
+    with pytest.raises(DataCorrupt, match="s3://changed/k differs from what was sent"):
         store.get_file("k", tmp_path / "back")
     assert not (tmp_path / "back").exists()
 

@@ -153,7 +153,7 @@ def test_one_cycle_at_a_time_and_its_end_is_told(tmp_path: Path, monkeypatch: py
     cycle_runs = CycleRuns(tmp_path)
     assert cycle_runs.last(NAME) is None
     assert cycle_runs.start(NAME, "suggest").is_running
-    with pytest.raises(LeaseTaken, match="A cycle of toy is running"):
+    with pytest.raises(LeaseTaken, match="A cycle of toy is already running"):
         CycleRuns(tmp_path).start(NAME, "auto")
     assert CycleRuns(tmp_path).last(NAME).is_running
     deadline = time.monotonic() + 240
@@ -170,10 +170,10 @@ def test_an_end_between_two_looks_is_seen(tmp_path: Path, monkeypatch: pytest.Mo
         CycleRuns(tmp_path),
         CycleRun(model=NAME, mode="auto", started=datetime.now(UTC), log=str(tmp_path / "log")),
     )
-    cycle_runs._keep(turn)
+    cycle_runs._save(turn)
 
     def let_go(self: CycleRuns, model: str) -> bool:
-        cycle_runs._keep(turn.model_copy(update={"code": 0}))
+        cycle_runs._save(turn.model_copy(update={"code": 0}))
         return False
 
     monkeypatch.setattr(CycleRuns, "_is_held", let_go)

@@ -193,7 +193,7 @@ def test_what_was_labelled_elsewhere_meanwhile_is_shown_and_the_page_goes_on(pet
     pets.tell(pets.ids[0], "bird")
     page.keyboard.press("4")
     page.get_by_text("labelled by someone else in the meantime").wait_for()
-    page.get_by_text("It has bird.").wait_for()
+    page.get_by_text("Existing label: bird.").wait_for()
     following = page.locator("[name=prediction]").input_value()
     page.keyboard.press("6")
     page.get_by_text("Saved: dog.").wait_for()

@@ -111,7 +111,7 @@ def test_a_module_that_the_graph_cannot_follow_is_not_exported(tmp_path: Path):
 
 
 def test_a_bound_that_floating_point_cannot_meet_is_refused(tmp_path: Path, model: nn.Module):
-    with pytest.raises(ExportError, match="is allowed"):
+    with pytest.raises(ExportError, match="the limit is"):
         export(model, tmp_path, images(16), -1.0)
 
 

@@ -515,7 +515,7 @@ def test_a_classifier_is_not_taken_into_service_by_a_server_of_detectors(two_siz
     two_sizes.add_classifier(7)
     with served(two_sizes) as server:
         two_sizes.promote(7)
-        server.wait_until(lambda: "version 7 is refused" in (ready(server)["problem"] or ""))
+        server.wait_until(lambda: "version 7 was rejected" in (ready(server)["problem"] or ""))
         assert "boxes" in ready(server)["problem"]
         assert (ready(server)["champion"], ready(server)["serving"]) == (7, 1)
         assert server.predict(png(painted((50, 90)))).json()["model"]["version"] == 1
@@ -528,7 +528,7 @@ def test_a_detector_is_not_taken_into_service_by_a_server_of_classifiers_which_d
     two_sizes.promote(7)
     with running(two_sizes) as server:
         two_sizes.promote(1)
-        server.wait_until(lambda: "version 1 is refused" in (ready(server)["problem"] or ""))
+        server.wait_until(lambda: "version 1 was rejected" in (ready(server)["problem"] or ""))
         assert "logits" in ready(server)["problem"]
         assert (ready(server)["champion"], ready(server)["serving"]) == (1, 7)
         answer = server.predict(png(images(1)[0])).json()

@@ -160,7 +160,7 @@ def test_no_broken_challenger_serves(world):
         for number, (kind, spoil) in enumerate(BROKEN_BEFORE_SEALING.items(), start=2):
             world.add(number, spoil)
             world.promote(number)
-            server.wait_until(lambda n=number: f"version {n} is refused" in (told(server)["problem"] or ""))
+            server.wait_until(lambda n=number: f"version {n} was rejected" in (told(server)["problem"] or ""))
             answer = server.predict(PNG).json()
             assert (told(server)["champion"], told(server)["serving"], answer["model"]["version"]) == (number, 1, 1), kind
         refused = re.search(r"^openmlops_load_failures_total (\S+)$", server.client.get("/metrics").text, re.MULTILINE)
@@ -182,7 +182,7 @@ def test_a_repaired_challenger_is_taken_into_service(world):
         aside = world.home / "aside"
         world.folder(2).rename(aside)
         world.promote(2)
-        server.wait_until(lambda: "version 2 is refused" in (told(server)["problem"] or ""))
+        server.wait_until(lambda: "version 2 was rejected" in (told(server)["problem"] or ""))
         aside.rename(world.folder(2))
         server.wait_until(lambda: server.serving() == 2)
         assert told(server)["problem"] is None

@@ -73,7 +73,7 @@ def test_the_last_good_version_stays_when_a_bad_one_is_added(workspace: Workspac
     assert [problem.where for problem in caught.value.problems] == ["data_batch_2"]
     assert datasets.ingest(workspace) == added
     shutil.copyfile(write_set(tmp_path / "other", seed=2) / TEST, bad / "data_batch_2")
-    with pytest.raises(DataInvalid, match="test images are in the data batches too"):
+    with pytest.raises(DataInvalid, match="test images are also in the data batches"):
         datasets.add(workspace, bad)
     assert datasets.ingest(workspace) == added
 

@@ -130,7 +130,7 @@ def test_a_wrong_checksum_leaves_nothing_behind(server: Server, tmp_path: Path) 
 
 
 def test_a_missing_file_is_an_error_at_once(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"/none answered 404 .*--archive"):
+    with pytest.raises(DataError, match=r"/none returned 404 .*--archive"):
         download(server.url.replace("file", "none"), tmp_path / "a", CHECKSUM)
     assert len(server.asked) == 1
 

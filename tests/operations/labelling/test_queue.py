@@ -76,7 +76,7 @@ def test_a_request_by_hand_names_the_least_certain_unlabelled_images_that_are_ke
 def test_nothing_can_be_asked_for_where_nothing_is_left_or_nobody_answers(pets: World):
     for name in pets.ids:
         pets.lose(name)
-    with pytest.raises(DataError, match="without a label"):
+    with pytest.raises(DataError, match="is unlabelled"):
         queue.request_labels(pets.workspace, pets.model, "somebody", LATER)
     with pytest.raises(ModelNotFound, match="no champion"):
         queue.request_labels(pets.workspace, "unknown", "somebody", LATER)
@@ -115,7 +115,7 @@ def test_predictions_of_another_model_and_unknown_ones_are_not_labelled(pets: Wo
 
 
 def test_what_is_no_class_or_cannot_be_seen_any_more_is_refused(pets: World):
-    with pytest.raises(DataError, match="no class"):
+    with pytest.raises(DataError, match="not a class"):
         give(pets, pets.ids[0], 10)
     pets.lose(pets.ids[1])
     with pytest.raises(DataError, match="not stored"):

@@ -127,7 +127,7 @@ def test_enough_new_labels_make_it_a_retraining(loop: Workspace, tmp_path: Path)
     label(eager, ids[149:], labels[149:])
     found = decide(eager)
     assert found.action == "retrain"
-    assert "200 new labelled images, at least 150 are needed" in found.reasons
+    assert "200 new labelled images, at least 150 required" in found.reasons
     assert eager.decisions.get(found.id) == found
 
 

@@ -35,8 +35,8 @@ def refused(*words: str) -> str:
         (["mine"], "A project requires --kind and --data."),
         (["mine", "--kind", "detection"], "A project requires --data."),
         (["--data", "."], "A project requires PROJECT and --kind."),
-        (["mine", "--stack", "compose"], "--stack creates no project, and PROJECT is for one. Give two commands"),
-        (["--stack", "compose", "--kind", "detection", "--data", "."], "and --kind and --data are for one."),
+        (["mine", "--stack", "compose"], "--stack creates no project, and PROJECT is for a project. Run two commands"),
+        (["--stack", "compose", "--kind", "detection", "--data", "."], "and --kind and --data are for a project."),
         (["mine", "--kind", "detection", "--data", "/nowhere/at/all"], "There is no folder /nowhere/at/all."),
     ],
 )

@@ -111,7 +111,7 @@ def test_no_server_is_one_clear_line() -> None:
 
 @pytest.mark.parametrize("text", ["brightness", "brightness:x", "noise:0", "blur:3", ""])
 def test_a_corruption_without_a_strength_is_refused(text: str) -> None:
-    with pytest.raises(SettingsError, match="is no corruption"):
+    with pytest.raises(SettingsError, match="is not a corruption"):
         parse_corruption(text)
 
 

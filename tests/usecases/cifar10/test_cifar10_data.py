@@ -172,7 +172,7 @@ BAD: dict[str, tuple[Callable[[Contents], object], str, str]] = {
         "test_batch",
         "every pixel has the same value rows 0, 1, 2, 3, 4",
     ),
-    "test-inside-train": (leak(PER_BATCH), "test_batch", "test images are in the data batches too rows 0, 1, 2, 3, 4"),
+    "test-inside-train": (leak(PER_BATCH), "test_batch", "test images are also in the data batches rows 0, 1, 2, 3, 4"),
     "two-class-names": (put("batches.meta", b"label_names", [b"a", b"a"]), "batches.meta", "label_names"),
 }
 

@@ -84,7 +84,7 @@ def test_copies_are_on_one_side(own: Path, tmp_path: Path) -> None:
     arrange(place, tmp_path / "out")
     problems, _ = SHAPES.check(tmp_path / "out")
     assert blocking(problems) == []
-    assert any("repeats" in str(problem) for problem in problems)
+    assert any("images are duplicates" in str(problem) for problem in problems)
 
 
 def test_png_and_jpeg_are_copied_and_webp_and_bmp_become_png_whatever_their_names_say(own: Path, tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_many_unreadable_images_are_counted(own: Path, tmp_path: Path) -> None:
         path.write_bytes(b"")
     found = blocking(arrange(place, tmp_path / "out").problems)
     assert len(found) == 6
-    assert "the same in 5 more files" in found[-1]
+    assert "5 more files with the same problem" in found[-1]
 
 
 def test_the_checks_find_copies_across_splits_contradictions_and_unknown_classes_by_name(own: Path, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_the_checks_find_copies_across_splits_contradictions_and_unknown_classes
     (tmp_path / "out" / "test" / "square" / "copy.png").write_bytes(first.read_bytes())
     (tmp_path / "out" / "train" / "star").mkdir()
     found = " ".join(blocking(SHAPES.check(tmp_path / "out")[0]))
-    assert f"test: images are in train too: test/square/copy.png is train/disc/{first.name}" in found
+    assert f"test: images are also in train: test/square/copy.png is train/disc/{first.name}" in found
     assert "images are in two classes: test/square/copy.png" in found
     assert "train/star: the folder is none of the classes disc, square, triangle" in found
 

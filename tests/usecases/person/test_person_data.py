@@ -79,7 +79,7 @@ BAD: dict[str, tuple[Damage, str, str]] = {
     "config-a-list": (write("data.yaml", "- train\n- val\n"), "data.yaml", "holds a list, not a mapping"),
     "config-empty": (write("data.yaml", ""), "data.yaml", "holds a NoneType, not a mapping"),
     "config-runs-code": (write("data.yaml", "train: !!python/object/apply:os.system [true]"), "data.yaml", "not YAML"),
-    "config-a-bomb": (write("data.yaml", "a: &a [1, 1]\nb: &b [*a, *a]\nc: [*b, *b]\n"), "data.yaml", "references"),
+    "config-a-bomb": (write("data.yaml", "a: &a [1, 1]\nb: &b [*a, *a]\nc: [*b, *b]\n"), "data.yaml", "YAML aliases"),
     "config-too-large": (write("data.yaml", "#" * 70_000), "data.yaml", "more than 65536 bytes"),
     "no-names": (config("names:\n  0: person", "nc: 1"), "data.yaml", "names is neither a list"),
     "names-a-text": (config("names:\n  0: person", "names: person"), "data.yaml", "names is neither a list"),
@@ -98,7 +98,11 @@ BAD: dict[str, tuple[Damage, str, str]] = {
         "data.yaml",
         "train is a list; name one folder",
     ),
-    "val-not-there": (config("images/val", "images/valid"), "data.yaml", "val names images/valid, which is not a folder"),
+    "val-not-there": (
+        config("images/val", "images/valid"),
+        "data.yaml",
+        "val names images/valid, which is not a readable folder",
+    ),
     "val-is-train": (config("images/val", "images/train"), "data.yaml", "val is in the same folder as train"),
     "no-folder-images": (config("images/train", "labels/train"), "data.yaml", "not in a folder called images"),
     "test-empty": (
@@ -131,7 +135,7 @@ BAD: dict[str, tuple[Damage, str, str]] = {
     "train-image-in-test": (
         copy(FIRST_IMAGE, "images/test/00000.png"),
         "test",
-        "images are in train too: images/test/00000.png",
+        "images are also in train: images/test/00000.png",
     ),
 }
 
@@ -172,7 +176,7 @@ def test_a_mistake_in_every_file_is_told_five_times_and_counted(small_people: Pa
         path.write_text("5 0.5 0.5 0.1 0.1\n")
     problems = [problem for problem in data.check(small_people)[0] if "the class 5 is" in problem.what]
     assert len(problems) == 6
-    assert problems[-1].what.startswith("the same in 7 more files")
+    assert problems[-1].what.startswith("7 more files with the same problem")
 
 
 def test_a_missing_folder_is_a_problem_and_no_exception(tmp_path: Path) -> None:

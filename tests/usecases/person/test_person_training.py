@@ -373,7 +373,7 @@ def test_memory_that_runs_out_is_said_and_not_answered_with_another_batch_size(
         raise RuntimeError("CUDA out of memory")
 
     monkeypatch.setattr(Detection, "preprocess_batch", full)
-    with pytest.raises(TrainingError, match="out of memory with 4 images") as error:
+    with pytest.raises(TrainingError, match="out of memory with batch size 4") as error:
         train(tmp_path)
     assert "--batch-size" in error.value.remedy
 
