@@ -215,7 +215,7 @@ def test_the_checks_find_copies_across_splits_contradictions_and_unknown_classes
     found = " ".join(blocking(SHAPES.check(tmp_path / "out")[0]))
     assert f"test: images are also in train: test/square/copy.png is train/disc/{first.name}" in found
     assert "images are in two classes: test/square/copy.png" in found
-    assert "train/star: the folder is none of the classes disc, square, triangle" in found
+    assert "train/star: the folder is not one of the classes disc, square, triangle" in found
 
 
 def test_a_model_of_another_size_is_still_shown_what_it_takes() -> None:
