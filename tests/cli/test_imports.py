@@ -14,6 +14,7 @@ import pytest
 
 from openmlops.adapters.decisions import DecisionRecord
 from openmlops.operations.workspace import Workspace
+from openmlops.settings import Settings
 
 DECISION = "1f37d9a2720c"
 TELL = """
@@ -61,9 +62,8 @@ def imported(command: str, home: Workspace, folder: Path, **settings: str) -> tu
     """What a command has imported when it ends, and what it printed."""
     s = home.settings
     places = {"OPENMLOPS_HOME": str(s.home), "DATABASE_URL": s.database, "DATA_RAW_DIR": str(s.data_raw_dir)}
-    environment = (
-        {name: value for name, value in os.environ.items() if name not in ("USE_CASE", "MODEL_NAME")} | places | settings
-    )
+    outside = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
+    environment = outside | places | settings
     done = subprocess.run(
         [sys.executable, "-c", TELL, *command.split()], capture_output=True, text=True, env=environment, cwd=folder
     )
