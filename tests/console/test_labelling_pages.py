@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 from labelling_world import BOXES, World
 from openmlops.console.app import create_app
 from openmlops.console.images import SIDES
+from turned import ORIENTATIONS, photograph
 
 HTMX = {"HX-Request": "true"}
 
@@ -46,6 +47,29 @@ def test_a_large_image_is_made_smaller_and_what_is_hidden_in_a_file_stays_there(
         with Image.open(io.BytesIO(predicted.content)) as found:
             assert found.size == (side, round(side / 6))
         assert b"script" not in predicted.content
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_photograph_is_shown_upright_where_its_boxes_are(people: World, orientation: int, kind: str):
+    _send_instead(people, photograph(np.zeros((90, 120, 3), np.uint8), orientation, kind))
+    with Image.open(io.BytesIO(visitor(people).get(place(people, f"images/{people.ids[0]}")).content)) as found:
+        assert found.size == (120, 90)
+    people.request(people.ids[:1], ())
+    assert "0 0 120 90" in visitor(people).get(place(people, "labelling")).text
+
+
+@pytest.mark.slow
+def test_an_example_has_the_size_of_the_upright_photograph(people: World):
+    _send_instead(people, photograph(np.zeros((90, 120, 3), np.uint8), 6, "JPEG"))
+    assert "0 0 120 90" in visitor(people).get(place(people, "examples")).text
+
+
+def _send_instead(world: World, content: bytes) -> None:
+    """Make it the image of the first prediction."""
+    sha256 = _stored(world, content)
+    with world.workspace.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE inference SET input_sha256 = ? WHERE id = ?", (sha256, world.ids[0]))
 
 
 def _stored(world: World, content: bytes) -> str:

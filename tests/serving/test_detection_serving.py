@@ -40,6 +40,7 @@ from openmlops.serving.metrics import Metrics
 from openmlops.serving.predictor import Predictor, load
 from openmlops.usecases.cifar10 import USE_CASE as CIFAR10
 from openmlops.usecases.person import USE_CASE as PERSON
+from turned import ORIENTATIONS, photograph
 
 SIZES = [(120, 200), (200, 120), (64, 64), (900, 1200), (31, 20)]
 RED = (0xDC, 0x26, 0x26)
@@ -99,6 +100,15 @@ def test_boxes_are_in_pixels_of_the_image_that_was_sent(server, size, encode):
     x1, y1, x2, y2 = answer["boxes"][0]
     assert 0 <= x1 < expected[0] < expected[2] < x2 <= size[1]
     assert 0 <= y1 < expected[1] < expected[3] < y2 <= size[0]
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_boxes_are_in_pixels_of_the_upright_image_and_drawn_on_it(server, orientation):
+    image = painted((120, 200))
+    sent = photograph(image, orientation)
+    assert server.predict(sent).json()["boxes"] == server.predict(png(image)).json()["boxes"]
+    drawn, expected = (server.predict(content, params={"draw": "1"}).content for content in (sent, png(image)))
+    assert np.array_equal(*(np.asarray(Image.open(io.BytesIO(found))) for found in (drawn, expected)))
 
 
 def test_the_surest_box_comes_first_and_those_below_the_threshold_not_at_all(server):

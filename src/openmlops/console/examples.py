@@ -17,10 +17,10 @@ from openmlops.console import images
 from openmlops.console.images import Box, boxes_of, label_text, model_with_predictions, png, prediction_text
 from openmlops.console.rendering import page
 from openmlops.console.services import console
-from openmlops.core.images.decoding import image_size
 from openmlops.core.tasks import Task
 from openmlops.errors import ModelNotFound, OpenMLOpsError
 from openmlops.operations.labelling import examples as chosen
+from openmlops.operations.labelling import queue
 from openmlops.operations.labelling.queue import PredictionRecord
 from openmlops.operations.workspace import Workspace
 
@@ -63,7 +63,7 @@ def _found(request: Request) -> dict[str, Any]:
 
 def _logged(workspace: Workspace, model: str, found: PredictionRecord) -> Picture:
     task = workspace.use_case.task
-    height, width = image_size(workspace.inputs.read(found.sha256))
+    height, width = queue.size_of(workspace, found)
     return Picture(
         source=f"/console/models/{model}/images/{found.prediction}?size=small",
         width=width,

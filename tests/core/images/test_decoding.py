@@ -10,10 +10,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
-from openmlops.core.images.decoding import MAX_PIXELS, decode_image, decode_native, decode_stored
+from openmlops.core.images.decoding import (
+    MAX_PIXELS,
+    as_png,
+    decode_image,
+    decode_native,
+    decode_shrunk,
+    decode_turned,
+    image_size,
+    upright_size,
+)
 from openmlops.errors import DataError
+from turned import ORIENTATIONS, photograph
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
@@ -101,12 +111,44 @@ def test_the_native_size_is_kept(height: int, width: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_an_exif_orientation_is_told_and_not_applied(kind: str) -> None:
-    exif, image = Image.Exif(), Image.fromarray(PIXELS[:20])
-    exif[0x0112] = 6
-    turned = encoded(image, kind, exif=exif)
-    assert np.array_equal(decode_native(turned), decode_native(encoded(image, kind)))
-    assert (decode_stored(turned)[1], decode_stored(encoded(image, kind))[1]) == (6, 1)
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_every_image_is_upright_whatever_its_exif_orientation(orientation: int, kind: str) -> None:
+    upright = np.kron(PIXELS[:3, :2], np.ones((8, 8, 1), np.uint8))  # 24x16: blocks, which JPEG keeps nearly as they are
+    content = photograph(upright, orientation, kind)
+    assert np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content)))).shape == upright.shape
+    pixels, turned = decode_turned(content)
+    for found in (pixels, decode_native(content), decode_image(content, 24, 16), decode_shrunk(content, 24, 16)):
+        assert found.shape == upright.shape
+        assert np.abs(found.astype(int) - upright).max() <= (0 if kind == "PNG" else 12)
+    assert turned == (orientation != 1)
+    assert upright_size(content) == (24, 16)
+    assert image_size(content) == ((24, 16) if orientation < 5 else (16, 24))
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_converted_image_is_upright_and_turned_only_once(orientation: int) -> None:
+    upright = PIXELS[:20]
+    converted = as_png(photograph(upright, orientation, "WEBP"))
+    assert converted is not None
+    assert np.array_equal(decode_native(converted), upright)
+    assert np.array_equal(np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(converted)))), upright)
+
+
+TEXT_AS_ORIENTATION = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x02x\0\0\0\0\0\0\0"
+
+
+@pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0MM\0*\0\0", TEXT_AS_ORIENTATION, b"noise" * 9])
+def test_an_exif_orientation_that_cannot_be_read_counts_as_none(exif: bytes) -> None:
+    content = encoded(Image.fromarray(PIXELS[:20]), "PNG", exif=exif)
+    assert np.array_equal(decode_native(content), PIXELS[:20])
+    assert upright_size(content) == (20, 32)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_exif_orientation_that_does_not_exist_counts_as_none(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert np.array_equal(decode_native(encoded(Image.fromarray(PIXELS[:20]), exif=exif)), PIXELS[:20])
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,11 @@ from openmlops.core.validation import content_hashes
 from openmlops.errors import DataError
 from openmlops.usecases.base import Rows
 from openmlops.usecases.yolo_folder import data
+from turned import ORIENTATIONS, photograph
 
 Damage = Callable[[Path], object]
 CLEAN_YAML = "train: images/train\nval: images/val\ntest: images/test\nnames:\n  0: person\n"
+TURNED = "images are turned as their EXIF orientation says, and their boxes must fit the upright ones"
 FIRST_IMAGE, FIRST_LABEL = "images/train/00000.png", "labels/train/00000.txt"
 
 
@@ -272,15 +274,18 @@ def test_other_files_are_reported_and_hidden_ones_are_not(small_people: Path) ->
     assert reported(small_people) == ["images/val/notes.md: the file is not an image and is not read"]
 
 
-def test_a_turned_photograph_is_reported_and_its_pixels_stay_as_stored(small_people: Path) -> None:
-    picture, buffer = Image.open(small_people / FIRST_IMAGE), io.BytesIO()
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    picture.save(buffer, "PNG", exif=exif)
-    write(FIRST_IMAGE, buffer.getvalue())(small_people)
-    (found,) = reported(small_people)
-    assert "EXIF orientation" in found
-    assert np.array_equal(data.read(small_people).images[0], np.asarray(picture))
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_the_boxes_of_a_photograph_fit_the_upright_image_in_training_and_serving(small_people: Path, orientation: int) -> None:
+    upright = np.asarray(Image.open(small_people / FIRST_IMAGE))
+    boxes = data.read(small_people).labels[0]
+    content = photograph(upright, orientation)
+    write(FIRST_IMAGE, content)(small_people)
+    rows = data.read(small_people)
+    assert np.array_equal(rows.images[0], upright)
+    assert np.array_equal(rows.labels[0], boxes)
+    assert np.array_equal(data.decode(content), upright)
+    noted = [] if orientation == 1 else [f"images: {TURNED}: {FIRST_IMAGE}"]
+    assert reported(small_people) == noted
 
 
 # ---------------------------------------------------------------- read, split, preprocess

@@ -1,5 +1,6 @@
 """Decoding of untrusted image files into pixels, and encoding as PNG.
 
+Every image is turned upright as its EXIF orientation says, as viewers, label tools and other loaders do.
 The size is read from the header and checked before decompression: a PNG of 292 KB can hold 100 megapixels.
 What is not here: batches of pixels (core/images/statistics.py) and a model's input size (its use case).
 """
@@ -9,7 +10,7 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from openmlops.errors import DataError
 
@@ -20,6 +21,18 @@ MAX_PIXELS = 20_000_000
 """Largest image that is decoded: 20 megapixels, about 60 MB in memory and half a second."""
 
 _ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what makes the stored pixels upright. `ImageOps.exif_transpose` would also rewrite the EXIF data, which
+fails if they are broken."""
+_SIDEWAYS = (5, 6, 7, 8)
 _UNREADABLE = (
     OSError,
     SyntaxError,
@@ -41,45 +54,33 @@ def decode_image(content: bytes, height: int, width: int) -> np.ndarray:
     Other sizes are resized, ignoring the aspect ratio, by Pillow's bilinear filter with antialiasing; transparency is dropped.
     Raises DataError for other formats, broken files, and above MAX_PIXELS.
     """
-    rgb = _rgb(content)
-    if rgb.size != (width, height):
-        rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
-    return np.array(rgb)
+    return _resized(_rgb(content), height, width)
 
 
 def decode_native(content: bytes) -> np.ndarray:
-    """PNG or JPEG -> uint8 (h, w, 3), RGB, at the file's own size. Raises DataError as `decode_image` does.
-
-    The EXIF orientation is not applied: boxes of detection data are taken to refer to the stored pixels.
-    """
-    return decode_stored(content)[0]
+    """PNG or JPEG -> uint8 (h, w, 3), RGB, at the file's own size. Raises DataError as `decode_image` does."""
+    return np.array(_rgb(content))
 
 
-def decode_stored(content: bytes) -> tuple[np.ndarray, int]:
-    """`decode_native` and the EXIF orientation, 1 to 8: 1 is as stored, and the default where there is none.
-
-    Both at once, because a PNG may store its EXIF data after the pixels: reading the orientation alone would decode them too.
-    """
+def decode_turned(content: bytes) -> tuple[np.ndarray, bool]:
+    """`decode_native`, and whether the stored pixels were turned or mirrored to get there."""
     image = _open(content)
-    return np.array(_loaded(image)), _orientation(image)
+    return np.array(_loaded(image)), _orientation(image) in _TURNS
 
 
-def decode_upright(content: bytes, height: int, width: int) -> np.ndarray:
-    """`decode_image` with the EXIF orientation applied.
+def decode_shrunk(content: bytes, height: int, width: int) -> np.ndarray:
+    """`decode_image`, faster for photographs.
 
     A JPEG of more than four times the target size is decoded at a half, a quarter or an eighth of its size (libjpeg averages
     the pixels).
     """
     image = _open(content)
     image.draft("RGB", (2 * max(height, width),) * 2)
-    upright = ImageOps.exif_transpose(_loaded(image))
-    if upright.size != (width, height):
-        upright = upright.resize((width, height), Image.Resampling.BILINEAR)
-    return np.array(upright)
+    return _resized(_loaded(image), height, width)
 
 
 def as_png(content: bytes) -> bytes | None:
-    """A WebP or BMP file as lossless PNG with its EXIF data; None for a PNG or JPEG, which needs no conversion.
+    """A WebP or BMP file as lossless PNG, upright; None for a PNG or JPEG, which needs no conversion.
 
     Raises DataError.
     """
@@ -87,7 +88,7 @@ def as_png(content: bytes) -> bytes | None:
     if image.format in FORMATS:
         return None
     buffer = io.BytesIO()
-    _loaded(image).save(buffer, "PNG", exif=image.info.get("exif", b""))
+    _loaded(image).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -99,9 +100,18 @@ def png(image: np.ndarray) -> bytes:
 
 
 def image_size(content: bytes) -> tuple[int, int]:
-    """(height, width) in pixels, from the header only. Raises DataError for headers that `decode_image` rejects."""
+    """(height, width) in pixels as stored, from the header only. Raises DataError for headers that `decode_image` rejects."""
     image = _open(content)
     return image.height, image.width
+
+
+def upright_size(content: bytes) -> tuple[int, int]:
+    """(height, width) of `decode_native`'s pixels. Raises DataError as `image_size` does.
+
+    Reads a PNG to its end, because its EXIF data may be there.
+    """
+    image = _open(content)
+    return (image.width, image.height) if _orientation(image) in _SIDEWAYS else (image.height, image.width)
 
 
 def image_pixels(content: bytes) -> int:
@@ -111,10 +121,17 @@ def image_pixels(content: bytes) -> int:
 
 
 def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8: 1 is as stored, and the default where there is none or it cannot be read."""
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except _UNREADABLE:
         return 1
+
+
+def _resized(rgb: Image.Image, height: int, width: int) -> np.ndarray:
+    if rgb.size != (width, height):
+        rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+    return np.array(rgb)
 
 
 def _rgb(content: bytes) -> Image.Image:
@@ -123,10 +140,11 @@ def _rgb(content: bytes) -> Image.Image:
 
 
 def _loaded(image: Image.Image) -> Image.Image:
-    """As RGB, with its EXIF data."""
+    """As RGB, upright."""
     try:
         image.load()
-        return image.convert("RGB")
+        turn = _TURNS.get(_orientation(image))
+        return (image if turn is None else image.transpose(turn)).convert("RGB")
     except _UNREADABLE as error:
         raise _refused(f"is a broken {image.format} file ({error})") from error
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from openmlops.adapters.decisions import DecisionRecord, new_id
 from openmlops.core.detection.evaluation import OPERATING
-from openmlops.core.images.decoding import decode_native, image_size
+from openmlops.core.images.decoding import decode_native, upright_size
 from openmlops.core.monitoring.policy import WorthLabelling, worth_labelling
 from openmlops.core.types import Value
 from openmlops.errors import DataError, LabelConflict, ModelNotFound, PredictionNotFound
@@ -117,13 +117,13 @@ def prediction_record(workspace: Workspace, model: str, prediction: str) -> Pred
 
 
 def image_of(workspace: Workspace, found: PredictionRecord) -> np.ndarray:
-    """The image as it was sent, uint8 (h, w, 3) in its original size. Raises DataError if it is no longer stored."""
+    """The image as it was sent, upright, uint8 (h, w, 3) in its original size. Raises DataError if it is no longer stored."""
     return decode_native(workspace.inputs.read(found.sha256))
 
 
 def size_of(workspace: Workspace, found: PredictionRecord) -> tuple[int, int]:
-    """(height, width) of the image, read from its header. Raises DataError if it is no longer stored."""
-    return image_size(workspace.inputs.read(found.sha256))
+    """(height, width) of `image_of`. Raises DataError if it is no longer stored."""
+    return upright_size(workspace.inputs.read(found.sha256))
 
 
 def predicted_boxes(predicted: np.ndarray) -> np.ndarray:

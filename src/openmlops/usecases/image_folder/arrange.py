@@ -113,7 +113,7 @@ def _look(image: _Image) -> _Image | Problem:
     try:
         content = image.source.read_bytes()
         content = decoding.as_png(content) or content
-        digest = hashlib.sha256(decoding.decode_upright(content, LOOKED_AT, LOOKED_AT).tobytes()).hexdigest()
+        digest = hashlib.sha256(decoding.decode_shrunk(content, LOOKED_AT, LOOKED_AT).tobytes()).hexdigest()
         return _Image(image.source, image.split, image.label, digest, min(decoding.image_size(content)))
     except OSError as error:
         return problem(f"the file cannot be read ({error.strerror}); restore or remove it", str(image.source))

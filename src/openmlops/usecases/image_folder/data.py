@@ -2,7 +2,7 @@
 
     train/CLASS/a.jpg   val/CLASS/b.png   test/CLASS/c.jpg
 
-Images are PNG or JPEG of any size. The EXIF orientation is applied and images are resized to squares, in training and serving
+Images are PNG or JPEG of any size. They are turned upright and resized to squares, in training and serving
 alike. Rows are those of `train`, then `val`, then `test`, by class, then by file name. What is not here: other layouts
 (arrange.py).
 """
@@ -74,8 +74,8 @@ class ImageFolder:
         return tuple(problems), dict(zip(self.classes, counts.tolist(), strict=True))
 
     def decode(self, content: bytes) -> np.ndarray:
-        """PNG or JPEG bytes -> uint8 (side, side, 3), RGB, with the EXIF orientation applied. Raises DataError."""
-        return decoding.decode_upright(content, self.side, self.side)
+        """PNG or JPEG bytes -> uint8 (side, side, 3), RGB. Raises DataError."""
+        return decoding.decode_shrunk(content, self.side, self.side)
 
     def labelled(self, folder: Path) -> tuple[np.ndarray, np.ndarray]:
         """Images and classes of a folder with one folder per class and no splits, for simulated traffic.

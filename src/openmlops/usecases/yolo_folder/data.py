@@ -1,7 +1,7 @@
 """Detection data in YOLO's layout: read, check, split and normalisation.
 
-Rows are the images of `train`, then `val`, then `test`, each sorted by path. Pixels are as stored: the EXIF orientation is not
-applied. What is not here: `data.yaml` and file names (folder.py), label files (labels.py).
+Rows are the images of `train`, then `val`, then `test`, each sorted by path. Boxes refer to the upright image, as label tools
+show it: the EXIF orientation is applied. What is not here: `data.yaml` and file names (folder.py), label files (labels.py).
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import numpy as np
 from openmlops.core.images import decoding
 from openmlops.core.images.boxes import objects
 from openmlops.core.types import Preprocessing, Problem
-from openmlops.core.validation import fewer, problem
+from openmlops.core.validation import fewer, listed, problem
 from openmlops.errors import DataError
 from openmlops.usecases import splitting
 from openmlops.usecases.base import Rows
@@ -33,6 +33,8 @@ class _Image:
     split: str
     pixels: np.ndarray
     labels: np.ndarray
+    turned: bool
+    """whether its EXIF orientation was applied"""
 
 
 def read(folder: Path) -> Rows:
@@ -60,6 +62,9 @@ def check(folder: Path) -> tuple[tuple[Problem, ...], dict[str, int]]:
     problems = fewer(problems) + _check_boxes(images, found)
     if images:
         problems += check_copies([Seen(image.path, image.split, image.pixels) for image in images])
+    if turned := [image.path for image in images if image.turned]:
+        what = "images are turned as their EXIF orientation says, and their boxes must fit the upright ones"
+        problems.append(listed(what, "images", turned, blocking=False))
     return tuple(problems), _count(images, found.names)
 
 
@@ -73,32 +78,30 @@ def _load(folder: Path) -> tuple[Contents, list[_Image], list[Problem]]:
 def _opened(folder: Path, found: Contents) -> tuple[list[_Image], list[Problem]]:
     images, problems = [], []
     for split, path in ((split, path) for split, paths in found.images.items() for path in paths):
-        pixels, wrong = _pixels(folder, path)
+        pixels, turned, wrong = _pixels(folder, path)
         problems += wrong
         if pixels is not None:
             where = label_path(path)
             labels, wrong = parse(folder / where, where, len(found.names), pixels.shape[:2])
             problems += wrong
-            images.append(_Image(path, split, pixels, labels))
+            images.append(_Image(path, split, pixels, labels, turned))
     return images, problems
 
 
-def _pixels(folder: Path, path: str) -> tuple[np.ndarray | None, list[Problem]]:
-    """uint8 (h, w, 3), or None with the reason."""
+def _pixels(folder: Path, path: str) -> tuple[np.ndarray | None, bool, list[Problem]]:
+    """uint8 (h, w, 3), or None with the reason; and whether the EXIF orientation was applied."""
     try:
         if (folder / path).stat().st_size > MAX_FILE_BYTES:
-            return None, [problem(f"the file has more than {MAX_FILE_BYTES} bytes", path)]
-        pixels, orientation = decoding.decode_stored((folder / path).read_bytes())
+            return None, False, [problem(f"the file has more than {MAX_FILE_BYTES} bytes", path)]
+        pixels, turned = decoding.decode_turned((folder / path).read_bytes())
     except OSError as error:
-        return None, [problem(f"the file cannot be read ({error.strerror})", path)]
+        return None, False, [problem(f"the file cannot be read ({error.strerror})", path)]
     except DataError as error:
-        return None, [problem(error.problem, path)]
+        return None, False, [problem(error.problem, path)]
     if min(pixels.shape[:2]) < MIN_SIDE:
-        return None, [
-            problem(f"the image has {pixels.shape[1]}x{pixels.shape[0]} pixels, less than {MIN_SIDE} on a side", path)
-        ]
-    what = "the image has an EXIF orientation, which is not applied: its boxes must fit the pixels as stored"
-    return pixels, [problem(what, path, blocking=False)] if orientation != 1 else []
+        what = f"the image has {pixels.shape[1]}x{pixels.shape[0]} pixels, less than {MIN_SIDE} on a side"
+        return None, False, [problem(what, path)]
+    return pixels, turned, []
 
 
 def _count(images: list[_Image], names: tuple[str, ...]) -> dict[str, int]:
