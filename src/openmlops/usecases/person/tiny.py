@@ -10,7 +10,8 @@ from pathlib import Path
 from openmlops.errors import DataError
 from openmlops.files import replacing_folder
 from openmlops.usecases.drawing import Draw
-from openmlops.usecases.yolo_folder.folder import CONFIG, SUFFIXES
+from openmlops.usecases.yolo_folder.config import CONFIG
+from openmlops.usecases.yolo_folder.folder import SUFFIXES
 from openmlops.usecases.yolo_folder.layout import SPLITS, data_yaml
 
 PERSON = "0"

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from openmlops.core.types import Problem
 from openmlops.core.validation import fewer, problem
 from openmlops.errors import DataError
 from openmlops.files import sha256_of, write_bytes, write_text
 from openmlops.usecases.arranging import SPLITS, Arranged, drawn, entries, is_image, put, split_name
-from openmlops.usecases.yolo_folder.folder import CONFIG, MAX_CONFIG_BYTES
+from openmlops.usecases.yolo_folder import config
+from openmlops.usecases.yolo_folder.config import CONFIG
 from openmlops.usecases.yolo_folder.layout import data_yaml
 
 FEWEST = 10
@@ -40,12 +39,10 @@ def arrange(folder: Path, out: Path) -> Arranged:
 
     Bad data is returned as problems and never raises.
     """
-    config, problems = _config(folder)
-    names = _names(folder, config)
-    if not names:
-        what = "there are no class names; write them as names into data.yaml, or one per line into classes.txt"
-        problems.append(problem(what, str(folder)))
-    places, wrong = _places(folder, config)
+    content, chosen, problems = _config(folder)
+    names, wrong = ((), []) if problems else _names(folder, content, chosen)
+    problems += wrong
+    places, wrong = _places(folder, content)
     problems += wrong
     images = [_Image(path, _label(path), split) for place, split in places for path in entries(place) if is_image(path)]
     problems += fewer(_orphans(folder, places, images))
@@ -57,38 +54,43 @@ def arrange(folder: Path, out: Path) -> Arranged:
     return _written(images, names, out)
 
 
-def _config(folder: Path) -> tuple[dict[str, Any], list[Problem]]:
-    """The content of the folder's .yaml file, empty if there is none."""
-    found = [path for path in entries(folder) if path.suffix in (".yaml", ".yml")]
+def _config(folder: Path) -> tuple[dict[str, Any], Path, list[Problem]]:
+    """The content and path of the folder's .yaml file; empty if there is none."""
+    found = [path for path in entries(folder) if path.suffix.lower() in (".yaml", ".yml")]
     chosen = folder / CONFIG if folder / CONFIG in found else found[0] if len(found) == 1 else None
     if chosen is None:
         several = [problem(f"there are {len(found)} .yaml files; rename the right one to {CONFIG}", str(folder))]
-        return {}, several if found else []
-    try:
-        content = yaml.safe_load(chosen.read_bytes()[:MAX_CONFIG_BYTES])
-    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
-        return {}, [problem(f"the file is not YAML ({' '.join(str(error).split())[:120]})", str(chosen))]
-    if not isinstance(content, dict):
-        return {}, [problem("the file is not a mapping; add names, train and val", str(chosen))]
-    return content, []
+        return {}, folder, several if found else []
+    content, wrong = config.read(chosen)
+    return content, chosen, [problem(wrong, str(chosen))] if wrong else []
 
 
-def _names(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
-    names = config.get("names")
-    if isinstance(names, dict):
-        names = [name for _, name in sorted(names.items(), key=lambda item: str(item[0]).zfill(6))]
-    if isinstance(names, list):
-        return tuple(map(str, names))
-    for path in (folder / "classes.txt", folder / "labels" / "classes.txt"):
-        if path.is_file():
-            return tuple(line.strip() for line in path.read_text("utf-8", "replace").splitlines() if line.strip())
-    return ()
+def _names(folder: Path, content: dict[str, Any], chosen: Path) -> tuple[tuple[str, ...], list[Problem]]:
+    """Class names from the .yaml file `chosen`, or from a file of one name per line."""
+    if config.value(content, "names") is not None and not isinstance(content["names"], str):
+        names, wrong = config.class_names(content)
+        return names, [problem(wrong, str(chosen))] if wrong else []
+    for path in _name_files(folder, content):
+        text, wrong = config.read_text(path)
+        names, wrong = ((), wrong) if wrong else config.listed_names(text)
+        if wrong:
+            return (), [problem(wrong, str(path))]
+        wrong = config.wrong_count(content, names)
+        return names, [problem(wrong, str(chosen))] if wrong else []
+    what = "there are no class names; write them as names into data.yaml, or one per line into classes.txt"
+    return (), [problem(what, str(folder))]
 
 
-def _places(folder: Path, config: dict[str, Any]) -> tuple[list[tuple[Path, str | None]], list[Problem]]:
+def _name_files(folder: Path, content: dict[str, Any]) -> list[Path]:
+    """The files of class names that are there, the likeliest first."""
+    named = [folder / content["names"]] if isinstance(content.get("names"), str) else []
+    return [path for path in (*named, folder / "classes.txt", folder / "labels" / "classes.txt") if path.is_file()]
+
+
+def _places(folder: Path, content: dict[str, Any]) -> tuple[list[tuple[Path, str | None]], list[Problem]]:
     """Image folders, each with its split if it has one."""
-    if named := {split: config[split] for split in SPLITS if config.get(split)}:
-        return _named_places(folder, config, named)
+    if named := {split: found for split in SPLITS if (found := config.value(content, split))}:
+        return _named_places(folder, str(config.value(content, "path") or "."), named)
     below = [path for path in entries(folder) if path.is_dir()]
     outside = [
         (path / "images", split_name(path.name)) for path in below if (path / "images").is_dir() and split_name(path.name)
@@ -109,14 +111,12 @@ def _all_in_train(places: list[tuple[Path, str | None]]) -> list[tuple[Path, str
     return places if len(places) > 1 else [(place, None) for place, _ in places]
 
 
-def _named_places(
-    folder: Path, config: dict[str, Any], named: dict[str, Any]
-) -> tuple[list[tuple[Path, str | None]], list[Problem]]:
+def _named_places(folder: Path, root: str, named: dict[str, Any]) -> tuple[list[tuple[Path, str | None]], list[Problem]]:
     places: dict[Path, str | None] = {}
     problems = []
     for split, texts in named.items():
         for text in texts if isinstance(texts, list) else [texts]:
-            place = _resolved(folder, str(config.get("path") or "."), str(text))
+            place = _resolved(folder, root, str(text))
             if place is None:
                 what = f"{split} names {text}, which is not a folder of images here; correct it"
                 problems.append(problem(what, str(folder)))

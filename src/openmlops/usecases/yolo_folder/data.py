@@ -17,7 +17,8 @@ from openmlops.errors import DataError
 from openmlops.usecases import splitting
 from openmlops.usecases.base import Rows
 from openmlops.usecases.copies import Seen, check_copies
-from openmlops.usecases.yolo_folder.folder import MAX_NAMES, SUFFIXES, Contents, contents, label_path
+from openmlops.usecases.yolo_folder.config import MAX_NAMES
+from openmlops.usecases.yolo_folder.folder import SUFFIXES, Contents, contents, label_path
 from openmlops.usecases.yolo_folder.labels import parse
 
 VALIDATION_SHARE = 0.2

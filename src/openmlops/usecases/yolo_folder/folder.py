@@ -12,16 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from openmlops.core.types import Problem
 from openmlops.core.validation import problem
+from openmlops.usecases.yolo_folder import config
+from openmlops.usecases.yolo_folder.config import CONFIG
 from openmlops.usecases.yolo_folder.layout import SPLITS
 
-CONFIG = "data.yaml"
 SUFFIXES = (".jpg", ".jpeg", ".png")
-MAX_CONFIG_BYTES = 2**16
-MAX_NAMES = 1000
 
 _PICTURES = (".bmp", ".gif", ".heic", ".tif", ".tiff", ".webp", ".avif", ".jp2", ".dng", ".mpo")
 _NOT_LABELS = ("classes.txt", "README.txt")
@@ -43,12 +40,12 @@ class Contents:
 
 def contents(folder: Path) -> Contents:
     """The folder's structure and all its problems. Never raises for bad data."""
-    config, problems = _config(folder)
-    if config is None:
+    content, problems = _config(folder)
+    if content is None:
         return Contents(problems=tuple(problems))
-    names, found = _names(config)
-    problems += found
-    places, found = _places(config, folder)
+    names, wrong = config.class_names(content)
+    problems += [problem(wrong, CONFIG)] if wrong else []
+    places, found = _places(content, folder)
     problems += found
     images: dict[str, tuple[str, ...]] = {}
     for split, place in places.items():
@@ -65,61 +62,27 @@ def label_path(image: str) -> str:
 
 
 def _config(folder: Path) -> tuple[dict[str, Any] | None, list[Problem]]:
-    path = folder / CONFIG
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            return None, [problem(f"the file has more than {MAX_CONFIG_BYTES} bytes", CONFIG)]
-        text = path.read_text("utf-8-sig")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
-            return None, [problem("the file has YAML aliases (`*name`); expand them", CONFIG)]
-        content = yaml.safe_load(text)
+        content, wrong = config.read(folder / CONFIG)
     except FileNotFoundError:
         return None, [problem("the file is missing; create it with train, val, test and names", CONFIG)]
-    except OSError as error:
-        return None, [problem(f"the file cannot be read ({error.strerror})", CONFIG)]
-    except (yaml.YAMLError, ValueError, RecursionError, TypeError, AttributeError, LookupError) as error:
-        return None, [problem(f"the file is not YAML ({' '.join(str(error).split())[:120]})", CONFIG)]
-    if not isinstance(content, dict):
-        return None, [problem(f"the file holds a {type(content).__name__}, not a mapping", CONFIG)]
-    return content, []
+    return (None, [problem(wrong, CONFIG)]) if wrong else (content, [])
 
 
-def _names(config: dict[str, Any]) -> tuple[tuple[str, ...], list[Problem]]:
-    """Class names by index, or none with the reason."""
-    names = config.get("names")
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    if not isinstance(names, dict) or not names:
-        return (), [problem("names is neither a list of class names nor a mapping of numbers to them", CONFIG)]
-    if len(names) > MAX_NAMES:
-        return (), [problem(f"names has {len(names)} classes, more than {MAX_NAMES}", CONFIG)]
-    if not all(type(number) is int for number in names) or sorted(names) != list(range(len(names))):
-        return (), [problem(f"names is not numbered from 0 to {len(names) - 1}", CONFIG)]
-    ordered = [names[number] for number in range(len(names))]
-    for number, name in enumerate(ordered):
-        if not isinstance(name, str) or not name.strip() or not name.isprintable():
-            return (), [problem(f"the name of class {number} is not a string; put it into quotes", CONFIG)]
-    if len(set(ordered)) < len(ordered):
-        return (), [problem("names has a duplicate", CONFIG)]
-    if type(config.get("nc", len(ordered))) is not int or config.get("nc", len(ordered)) != len(ordered):
-        return tuple(ordered), [problem(f"nc is not {len(ordered)}, the number of names", CONFIG)]
-    return tuple(ordered), []
-
-
-def _places(config: dict[str, Any], folder: Path) -> tuple[dict[str, str], list[Problem]]:
+def _places(content: dict[str, Any], folder: Path) -> tuple[dict[str, str], list[Problem]]:
     """Split -> its image folder; unusable splits are left out, with the reason."""
-    root = config.get("path", ".")
-    if root not in (".", "./", None):
+    if config.value(content, "path") not in (".", "./", None):
         return {}, [problem("path is not `.`; remove it, so that the folder can be moved and versioned", CONFIG)]
     places: dict[str, str] = {}
     problems = []
     for split in SPLITS:
-        if config.get(split) is None:
+        named = config.value(content, split)
+        if named is None:
             if split != "val":
                 problems.append(problem(f"{split} is missing; name its folder, as in images/{split}", CONFIG))
             continue
-        reason = _why_not(config[split], folder)
-        place = "" if reason else PurePosixPath(config[split]).as_posix()
+        reason = _why_not(named, folder)
+        place = "" if reason else PurePosixPath(named).as_posix()
         if not reason and (same := [other for other in places if _overlap(places[other], place)]):
             reason = f"is in the same folder as {same[0]}"
         if reason:
