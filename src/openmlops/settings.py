@@ -1,7 +1,8 @@
 """Settings: every environment variable of openmlops, typed, immutable and documented.
 
-This is the only module that reads `os.environ`. A value comes from the environment, else from `.env` in the current
-folder, else from the default; `openmlops settings` shows which. Training options are not here (a use case's `TrainConfig`).
+Besides `telemetry`, this is the only module that reads `os.environ`. A value comes from the environment, else from `.env` in
+the current folder, else from the default; `openmlops settings` shows which. Training options are not here (a use case's
+`TrainConfig`).
 """
 
 import hashlib
@@ -105,11 +106,14 @@ class Settings(BaseModel):
         return self.mlflow_tracking_uri.get_secret_value() or f"sqlite:///{self.home / 'mlflow.db'}"
 
     def hand_over(self) -> None:
-        """Export the server settings of `.env` to the environment, from which MLflow and ZenML read them."""
+        """Export the server settings of `.env` to the environment, from which MLflow and ZenML read them. Caches of libraries
+        go under OPENMLOPS_HOME instead of the user's home folder, unless the user has set their place."""
         for name in _OF_LIBRARIES:
             value = getattr(self, name)
             if text := value.get_secret_value() if isinstance(value, SecretStr) else value:
                 os.environ[name.upper()] = text
+        for name, folder in _CACHES.items():
+            os.environ.setdefault(name, str(self.home / "cache" / folder))
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None, dotenv: Path = Path(".env")) -> "Settings":
@@ -144,6 +148,11 @@ _OF_LIBRARIES = (
     "zenml_store_password",
     "zenml_store_api_key",
 )
+_CACHES = {
+    "MPLCONFIGDIR": "matplotlib",
+    "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
+    "UV_CACHE_DIR": "uv",  # with which ZenML lists the installed packages
+}
 
 
 def _given(environment: Mapping[str, str] | None, dotenv: Path) -> dict[str, tuple[str, str]]:
@@ -186,13 +195,11 @@ def forces_terminal() -> bool:
 
 
 def quiet_libraries() -> None:
-    """Disable telemetry and log noise of libraries, before they are imported. The user's own settings are kept."""
+    """Disable log noise and risky defaults of libraries, before they are imported. The user's own settings are kept."""
     for name, value in {
-        "ZENML_ANALYTICS_OPT_IN": "false",
         "ZENML_LOGGING_VERBOSITY": "CRITICAL",  # a failure is reported once, by the command line
         "ZENML_ENABLE_RICH_TRACEBACK": "false",
         "ZENML_ENABLE_REPO_INIT_WARNINGS": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is for results only
@@ -200,10 +207,6 @@ def quiet_libraries() -> None:
         "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",  # else clients are redirected to the object store's internal address
         "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # 12 s; the default of 7 waits four minutes for an unavailable server
-        "DO_NOT_TRACK": "1",
-        "DVC_NO_ANALYTICS": "1",
-        "YOLO_OFFLINE": "true",
-        "ORT_DISABLE_TELEMETRY": "1",
         "ALEMBIC_LOG_LEVEL": "WARNING",
         "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
         "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
@@ -252,7 +255,7 @@ def choose_use_case(name: str) -> None:
 def move_into(folder: Path, **ours: str) -> None:
     """Change to `folder` with default settings and `ours`; the user's variables and ZenML configuration are ignored."""
     for name in list(os.environ):
-        if name.lower() in Settings.model_fields or name == "ZENML_CONFIG_PATH" or name.startswith("ZENML_STORE_"):
+        if name.lower() in Settings.model_fields or name in ("ZENML_CONFIG_PATH", *_CACHES) or name.startswith("ZENML_STORE_"):
             del os.environ[name]
     os.chdir(folder)
     os.environ.update(ours, ZENML_CONFIG_PATH=str(Settings.load().home / "zenml"))

@@ -3,7 +3,7 @@
 What is here: validation of the frames (Evidently drops missing columns and ignores NaN), one named Kolmogorov-Smirnov test
 with its threshold for every column, and the share of drifted columns. What is not: the drift test itself
 (`core.monitoring.drift`), which is calibrated where a share of columns is not. Evidently sends no telemetry while DO_NOT_TRACK
-is set, which `settings.quiet_libraries` does before it is imported.
+is set (`openmlops.telemetry`).
 Claim: 0.9 cpu-seconds for 1,000 rows against 5,000 and 20 columns, 3.8 for 84 (Evidently 0.7.23, import not counted).
 """
 

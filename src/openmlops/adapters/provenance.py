@@ -59,7 +59,8 @@ def _git() -> dict[str, str]:
 
 def _run_git(folder: Path, *question: str) -> str:
     try:
-        response = subprocess.run(["git", "-C", str(folder), *question], capture_output=True, text=True, timeout=20)
+        command = ["git", "--no-optional-locks", "-C", str(folder), *question]  # reads only, without refreshing the index
+        response = subprocess.run(command, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return response.stdout.strip() if response.returncode == 0 else ""

@@ -34,8 +34,8 @@ class Workspace:
 
     @classmethod
     def open(cls, use_case: str | None = None) -> "Workspace":
-        """The workspace of this process, with settings from the environment that are also passed to MLflow and ZenML (telemetry
-        off). Raises SettingsError."""
+        """The workspace of this process, with settings from the environment that are also passed to MLflow and ZenML. Raises
+        SettingsError."""
         from openmlops.settings import Settings, quiet_libraries
 
         quiet_libraries()
