@@ -1,14 +1,18 @@
 """The Open Inference Protocol: an off-the-shelf client works unchanged, and whatever is not the protocol is told so."""
 
+import base64
+import io
 import json
 
 import numpy as np
 import pytest
 import tritonclient.http as triton
+from PIL import Image
 from servers import Server
 from tritonclient.utils import InferenceServerException
 from versions import MODEL, OUTPUTS, images
 
+from openmlops.adapters.input_store import InputStore
 from openmlops.adapters.onnx_model import OnnxModel
 from openmlops.core.classification.task import CLASSIFICATION
 
@@ -68,6 +72,33 @@ def test_what_the_client_was_answered_is_in_the_log(client, log):
     assert np.allclose(CLASSIFICATION.unpack(window.predictions, 10), result.as_numpy("probabilities"))
 
 
+def as_files(batch: np.ndarray, kind: str) -> list[bytes]:
+    contents = []
+    for image in batch:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, kind, **({"lossless": True} if kind == "WEBP" else {}))
+        contents.append(buffer.getvalue())
+    return contents
+
+
+def given_files(files: list[bytes], binary: bool) -> list[triton.InferInput]:
+    contents = files if binary else [base64.b64encode(content) for content in files]
+    taken = triton.InferInput("images", [len(files)], "BYTES")
+    taken.set_data_from_numpy(np.array(contents, dtype=object), binary_data=binary)
+    return [taken]
+
+
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "TIFF"])
+def test_image_files_are_answered_as_their_pixels_are_and_logged_as_they_came(client, shared_world, log, kind, binary):
+    batch = images(3, seed=4)
+    files = as_files(batch, kind)
+    answer = client.infer(MODEL, given_files(files, binary)).as_numpy("probabilities")
+    assert np.allclose(answer, client.infer(MODEL, given(batch)).as_numpy("probabilities"), atol=1e-6)
+    stored = InputStore(shared_world.home / "inputs")
+    assert [stored.read(sha256) for sha256 in log.window(MODEL, 1, last=6).input_sha256[:3]] == files
+
+
 def test_a_version_that_is_not_in_service_is_refused_by_name(client):
     with pytest.raises(InferenceServerException, match="Version 7 is not in service; 1 is"):
         client.infer(MODEL, given(images(1)), model_version="7")
@@ -120,6 +151,13 @@ MALFORMED = {
     "unknown output": {**request(), "outputs": [{"name": "boxes"}]},
     "output name is a list": {**request(), "outputs": [{"name": []}]},
     "classification": {**request(), "outputs": [{"name": "label", "parameters": {"classification": 2}}]},
+    "a file that is no image": request(datatype="BYTES", shape=[1], data=["aGVsbG8="]),
+    "a file that is not base64": request(datatype="BYTES", shape=[1], data=["h e l l o"]),
+    "a file that is a number": request(datatype="BYTES", shape=[1], data=[3]),
+    "files that are an object": request(datatype="BYTES", shape=[1], data={"a": "aGVsbG8="}),
+    "fewer files than the shape": request(datatype="BYTES", shape=[2], data=["aGVsbG8="]),
+    "files of a shape of pixels": request(datatype="BYTES", data=["aGVsbG8="]),
+    "files without data": request(datatype="BYTES", shape=[1], data=None),
     "deeply nested": b'{"inputs":' + b"[" * 5000 + b"]" * 5000 + b"}",
 }
 
@@ -148,6 +186,15 @@ def test_raw_bytes_of_another_size_than_the_shape_are_a_400(server):
     for raw in (b"", b"x" * 3071, b"x" * 3073):
         assert send(server, head + raw, **{"Inference-Header-Content-Length": str(len(head))}).status_code == 400
     assert send(server, head + b"x" * 3072, **{"Inference-Header-Content-Length": str(len(head))}).status_code == 200
+
+
+def test_raw_files_that_do_not_fill_their_lengths_are_a_400(server):
+    (content,) = as_files(images(1), "PNG")
+    good = len(content).to_bytes(4, "little") + content
+    for raw, status in ((good, 200), (good[:-1], 400), (good + b"\x01", 400), (b"\xff\xff\xff\xff", 400), (b"", 400)):
+        tensor = {"name": "images", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(raw)}}
+        head = json.dumps({"inputs": [tensor]}).encode()
+        assert send(server, head + raw, **{"Inference-Header-Content-Length": str(len(head))}).status_code == status
 
 
 def test_another_model_or_version_is_a_404(server):

@@ -1,14 +1,17 @@
 """POST /predict and /feedback as a client sees them, and that what it was told is what is in the log."""
 
 import hashlib
+import io
 
 import numpy as np
 import pytest
+from PIL import Image
 from servers import jpeg, png
 from versions import CLASSES, MODEL, OUTPUTS, images
 
 from openmlops.adapters.input_store import InputStore
 from openmlops.adapters.onnx_model import OnnxModel
+from openmlops.core.images.decoding import FORMATS
 
 
 def test_an_answer_is_what_the_model_says_with_names(server, shared_world):
@@ -27,6 +30,13 @@ def test_a_jpeg_and_another_size_are_answered(server):
     big = np.repeat(np.repeat(images(1)[0], 20, axis=0), 20, axis=1)
     assert server.predict(jpeg(images(1)[0])).status_code == 200
     assert server.predict(png(big)).status_code == 200
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_that_a_data_set_may_hold_is_answered(server, kind):
+    buffer = io.BytesIO()
+    Image.fromarray(images(1)[0]).save(buffer, kind)
+    assert server.predict(buffer.getvalue()).json()["label"] in range(len(CLASSES))
 
 
 def test_the_content_type_that_curl_sends_by_default_is_fine(server):

@@ -1,9 +1,13 @@
 """The Open Inference Protocol v2: tensors as JSON, or as raw bytes behind the JSON (the binary tensor extension).
 
+The images are pixels (UINT8), or image files (BYTES; in JSON as base64), of the formats that /predict takes.
+
 Parses request bytes into images and requested outputs, and serializes predictions. Not here: HTTP routes. Invalid requests
 raise ProtocolError, whose text is sent to the client.
 """
 
+import base64
+import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +30,10 @@ class ProtocolError(OpenMLOpsError):
 
 @dataclass(frozen=True)
 class InferRequest:
-    """A parsed request: images uint8 (n, height, width, 3), and the requested outputs, each raw or as JSON."""
+    """A parsed request: n images, each uint8 (height, width, 3) or a file, and the requested outputs, each raw or as JSON."""
 
     id: str
-    images: np.ndarray
+    images: Sequence[np.ndarray] | Sequence[bytes]
     outputs: Mapping[str, bool]
     """name -> whether as raw bytes"""
 
@@ -95,11 +99,56 @@ def _object(value: Any, what: str) -> dict[str, Any]:
     return value
 
 
-def _images(tensor: dict[str, Any], raw: bytes, image: tuple[int, int, int], most: int) -> np.ndarray:
+def _images(
+    tensor: dict[str, Any], raw: bytes, image: tuple[int, int, int], most: int
+) -> Sequence[np.ndarray] | Sequence[bytes]:
     name, datatype = tensor.get("name"), tensor.get("datatype")
+    if name != INPUT or datatype not in ("UINT8", "BYTES"):
+        raise ProtocolError(f"The input is {name!r} of {datatype!r}, not '{INPUT}' of 'UINT8' (pixels) or 'BYTES' (files)")
+    return list(_pixels(tensor, raw, image, most)) if datatype == "UINT8" else _files(tensor, raw, most)
+
+
+def _files(tensor: dict[str, Any], raw: bytes, most: int) -> list[bytes]:
+    """Image files: base64 in JSON, or each after its length in four bytes."""
     shape: Any = tensor.get("shape")
-    if name != INPUT or datatype != "UINT8":
-        raise ProtocolError(f"The input is {name!r} of {datatype!r}, not '{INPUT}' of 'UINT8'")
+    if not _is_shape(shape) or shape[1:] not in ([], [1]) or not 1 <= shape[0] <= most:
+        raise ProtocolError(f"The input's shape is {str(shape)[:80]}, not [n] with n from 1 to {most}")
+    size = _object(tensor.get("parameters", {}), "The input's 'parameters'").get("binary_data_size")
+    if size is None:
+        found = _from_base64(tensor.get("data"), raw)
+    elif "data" in tensor or size != len(raw):
+        raise ProtocolError(f"{len(raw)} raw bytes were received; binary_data_size is {str(size)[:40]}")
+    else:
+        found = _from_lengths(raw)
+    if len(found) != shape[0]:
+        raise ProtocolError(f"{len(found)} files were received; the shape requires {shape[0]}")
+    return found
+
+
+def _from_base64(data: Any, raw: bytes) -> list[bytes]:
+    if raw:
+        raise ProtocolError(f"{len(raw)} raw bytes were received, but the input has no binary_data_size")
+    texts = [text for row in data for text in (row if isinstance(row, list) else [row])] if isinstance(data, list) else [data]
+    try:
+        return [base64.b64decode(text, validate=True) for text in texts]
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise ProtocolError(f"The input's data is not a list of base64 strings ({error})") from error
+
+
+def _from_lengths(raw: bytes) -> list[bytes]:
+    found, at = [], 0
+    while at < len(raw):
+        start = at + 4
+        at = start + int.from_bytes(raw[at:start], "little")
+        found.append(raw[start:at])
+    if at != len(raw):
+        raise ProtocolError("The raw bytes are not files, each after its length in four little-endian bytes")
+    return found
+
+
+def _pixels(tensor: dict[str, Any], raw: bytes, image: tuple[int, int, int], most: int) -> np.ndarray:
+    """uint8 (n, height, width, 3)"""
+    shape: Any = tensor.get("shape")
     if not _is_shape(shape) or tuple(shape[1:]) != image or not 1 <= shape[0] <= most:
         raise ProtocolError(
             f"The input's shape is {str(shape)[:80]}, not [n, {', '.join(map(str, image))}] with n from 1 to {most}"

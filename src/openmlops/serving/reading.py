@@ -1,6 +1,6 @@
-"""Decodes the bodies of /predict into model input.
+"""Decodes image files that clients send into model input.
 
-Small images are decoded in the event loop, large ones in threads, all only after a check of the header.
+Small PNGs are decoded in the event loop; everything else is parsed and decoded in threads.
 """
 
 import asyncio
@@ -13,13 +13,12 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from openmlops.core.images.decoding import image_pixels
 from openmlops.errors import DataError
 from openmlops.usecases.base import ModelInput, UseCase
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-SMALL_PIXELS = 128 * 128
-"""size up to which decoding is faster than switching to a thread"""
+SMALL_PIXELS, SMALL_BYTES = 128 * 128, 128 * 128 * 4
+"""size up to which decoding a PNG is faster than switching to a thread"""
 DECODERS = 2
 """threads for larger images; each holds one decoded image of up to 60 MB"""
 
@@ -34,18 +33,18 @@ class ImageReader:
         self._threads = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
 
     async def read(self, contents: Sequence[bytes], shape: tuple[int, int]) -> ModelInput:
-        """PNG or JPEG files -> model input of (height, width). Raises DataError.
+        """Image files -> model input of (height, width). Raises DataError.
 
         Only the model input is kept in memory: a decoded image may be a hundred times as large.
         """
         return ModelInput.joined([await self._in_thread(content, self._decode_input, content, shape) for content in contents])
 
     async def decode(self, content: bytes, work: Callable[[np.ndarray], Read]) -> Read:
-        """Decode a PNG or JPEG file and return the result of `work` on uint8 (h, w, 3), in one thread. Raises DataError."""
+        """Decode an image file and return the result of `work` on uint8 (h, w, 3), in one thread. Raises DataError."""
         return await self._in_thread(content, lambda: work(self._use_case.decode(content)))
 
     async def _in_thread(self, content: bytes, work: Callable[..., Read], *arguments: Any) -> Read:
-        if _pixels(content) <= SMALL_PIXELS:
+        if _is_small(content):
             return work(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
@@ -57,11 +56,11 @@ class ImageReader:
         self._threads.shutdown()
 
 
-def _pixels(content: bytes) -> int:
-    """Width times height. A PNG has them at a fixed offset; decoding detects a truncated file later."""
-    if content.startswith(PNG_SIGNATURE):
-        return int.from_bytes(content[16:20], "big") * int.from_bytes(content[20:24], "big")
-    return image_pixels(content)
+def _is_small(content: bytes) -> bool:
+    """Whether it is a small PNG, by its width and height at a fixed offset; decoding detects a truncated file later."""
+    if not content.startswith(PNG_SIGNATURE) or len(content) > SMALL_BYTES:
+        return False
+    return int.from_bytes(content[16:20], "big") * int.from_bytes(content[20:24], "big") <= SMALL_PIXELS
 
 
 def is_multipart(request: Request) -> bool:

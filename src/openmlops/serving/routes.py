@@ -42,8 +42,9 @@ Schema = TypeVar("Schema", bound=Value)
     responses={200: schemas.PICTURE, **schemas.refusals(400, 401, 408, 413, 422, 503)},
 )
 async def predict(request: Request) -> Response:
-    """Predict one image (the body is a PNG or JPEG) or several (multipart): a class, or boxes in image pixels. Returned once it
-    is logged. With `?draw=1` a detector returns one image as PNG with its boxes drawn."""
+    """Predict one image (the body is a file: JPEG, PNG, WebP, BMP, TIFF or GIF; of several frames the first) or several
+    (multipart): a class, or boxes in image pixels. Returned once it is logged. With `?draw=1` a detector returns one image as
+    PNG with its boxes drawn."""
     arrived, here = time.perf_counter(), services(request)
     several, drawn = is_multipart(request), _wants_picture(request)
     served = _served(here, drawn, several)

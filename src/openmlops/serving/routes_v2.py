@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from http import HTTPStatus
 from importlib.metadata import version as installed_version
 from typing import Any
@@ -10,12 +11,14 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
+from openmlops.errors import DataError
 from openmlops.serving import protocol, schemas
 from openmlops.serving.batching import Prediction
 from openmlops.serving.predictor import Predictor
 from openmlops.serving.problems import unavailable
 from openmlops.serving.responses import RESPONSE_FORMATS
 from openmlops.serving.services import Services, services
+from openmlops.usecases.base import ModelInput
 
 router = APIRouter(prefix="/v2", responses=schemas.refusals(400, 404))
 
@@ -60,17 +63,28 @@ async def model_ready(request: Request, name: str, version: str | None = None) -
     "/models/{name}/versions/{version}/infer", openapi_extra=schemas.INFER_BODY, responses=schemas.refusals(401, 408, 413, 503)
 )
 async def infer(request: Request, name: str, version: str | None = None) -> Response:
-    """Predict a batch of raw images, uint8 (n, height, width, 3), as JSON or as binary data after the JSON."""
+    """Predict a batch of images, as JSON or as binary data after the JSON: pixels, UINT8 (n, height, width, 3), or files of the
+    formats that /predict takes, BYTES (n) (base64 in JSON)."""
     arrived, here = time.perf_counter(), services(request)
     served = _served(here, name, version)
     inference_request = await _read(request, served, here.config.limits.images)
-    prediction = await here.batcher.predict(
-        served.to_model_input(list(inference_request.images)), list(inference_request.images), arrived
-    )
+    model_input = await _model_input(here, served, inference_request.images)
+    prediction = await here.batcher.predict(model_input, inference_request.images, arrived)
     if version is not None:
         _require_version(prediction.predictor, version)
     body, headers = protocol.write(prediction.predictor, inference_request, _tensors(prediction))
     return Response(body, headers=headers)
+
+
+async def _model_input(here: Services, served: Predictor, images: Sequence[np.ndarray] | Sequence[bytes]) -> ModelInput:
+    """Raises HTTPException for a file that cannot be decoded."""
+    files = [image for image in images if isinstance(image, bytes)]
+    if not files:
+        return served.to_model_input([image for image in images if not isinstance(image, bytes)])
+    try:
+        return await here.reader.read(files, served.image_shape[:2])
+    except DataError as error:
+        raise HTTPException(HTTPStatus.BAD_REQUEST, str(error)) from error
 
 
 async def _read(request: Request, served: Predictor, most: int) -> protocol.InferRequest:

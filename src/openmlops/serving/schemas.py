@@ -117,7 +117,7 @@ def _schema(kind: type[Value]) -> dict[str, Any]:
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FILES = {"type": "object", "additionalProperties": {"type": "array", "items": _BINARY["schema"]}, "minProperties": 1}
 
-PREDICT_BODY = _body({"image/png": _BINARY, "image/jpeg": _BINARY, "multipart/form-data": {"schema": _FILES}})
+PREDICT_BODY = _body({"image/*": _BINARY, "multipart/form-data": {"schema": _FILES}})
 PREDICT_PARAMETERS = {
     "parameters": [
         {

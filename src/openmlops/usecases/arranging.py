@@ -1,4 +1,4 @@
-"""Import of image folders in common layouts into a use case's layout: splits kept or drawn, images as PNG or JPEG.
+"""Import of image folders in common layouts into a use case's layout: splits kept or drawn, files copied byte for byte.
 
 What is here: what classification and detection share. What is not: how a layout assigns labels to files
 (`image_folder.arrange`, `yolo_folder.arrange`), and validation of the result (each one's `data`).
@@ -10,12 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from openmlops.core.images.decoding import as_png
 from openmlops.core.types import Problem
-from openmlops.files import write_bytes
 
 SPLITS = ("train", "val", "test")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 TEST_SHARE = 0.2
 """Share of the images drawn for the test split if the folder has none."""
 VALIDATION_SHARE, MOST_VALIDATION_SHARE = 0.2, 0.45
@@ -75,26 +72,13 @@ def _validation_share(total: int, test_is_given: bool) -> float:
 
 
 def put(source: Path, folder: Path, place: str) -> str:
-    """Copy an image byte for byte to `place` (without suffix) in `folder`, a WebP or BMP as PNG; returns the new path.
-
-    Raises DataError for a file that is not an image, OSError for one that cannot be read.
-    """
-    converted = as_png(source.read_bytes())
-    kept = source.suffix.lower() in (".png", ".jpg", ".jpeg")
-    name = f"{place}{source.suffix}" if converted is None and kept else f"{place}.png"
+    """Copy an image byte for byte to `place` (without suffix) in `folder`; returns the new path. Raises OSError."""
+    name = f"{place}{source.suffix}"
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    if converted is None:
-        shutil.copyfile(source, folder / name)
-    else:
-        write_bytes(folder / name, converted)
+    shutil.copyfile(source, folder / name)
     return name
 
 
 def entries(folder: Path) -> list[Path]:
     """The entries of a folder without hidden files, sorted by name."""
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def is_image(path: Path) -> bool:
-    """Whether the suffix is that of an image."""
-    return path.suffix.lower() in SUFFIXES and path.is_file()

@@ -111,7 +111,7 @@ class UseCase:
     served: Callable[[Any], Any]
     """trained module -> module on raw uint8 (n, height, width, 3) with the task's `outputs`, in that order"""
     decode: Callable[[bytes], np.ndarray]
-    """PNG or JPEG bytes -> one image uint8 (h, w, 3), RGB. Raises DataError"""
+    """an image file's bytes (core.images.decoding.FORMATS) -> one image uint8 (h, w, 3), RGB. Raises DataError"""
     to_model_input: Callable[[Sequence[np.ndarray] | np.ndarray, tuple[int, int]], ModelInput]
     """images, the model's input size (height, width) -> model input; the same function in training, serving and monitoring"""
     to_predictions: Callable[[Mapping[str, np.ndarray], ModelInput], Outputs]

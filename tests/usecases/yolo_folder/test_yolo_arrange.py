@@ -99,7 +99,6 @@ def _few(place: Path) -> None:
         (_orphan, "labels/003.txt: the label file has no image; add the image or delete the file"),
         (_no_labels, "no image has a label file"),
         (_no_names, "there are no class names; write them as names into data.yaml"),
-        (_broken, "images/003.png: The image is neither PNG nor JPEG nor WEBP nor BMP; replace or remove the file"),
         (_few, "there are 9 images with labels; at least 10 are required"),
     ],
 )
@@ -109,6 +108,14 @@ def test_bad_data_is_named_with_its_remedy(tmp_path: Path, spoil: Callable[[Path
     found = [str(problem) for problem in arrange(tmp_path / "own", tmp_path / "out").problems]
     assert len(found) == 1
     assert said in found[0]
+
+
+def test_a_broken_image_is_told_by_the_name_that_the_user_knows(tmp_path: Path) -> None:
+    _flat(tmp_path / "own")
+    _broken(tmp_path / "own")
+    found = arrange(tmp_path / "own", tmp_path / "out")
+    (wrong,) = [problem for problem in check(tmp_path / "out")[0] if problem.blocking]
+    assert str(found.with_source_paths(wrong)).startswith(f"{tmp_path}/own/images/003.png: The image is none of JPEG, PNG")
 
 
 def test_a_label_out_of_range_is_told_by_the_name_that_the_user_knows(tmp_path: Path) -> None:

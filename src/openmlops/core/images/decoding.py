@@ -1,4 +1,4 @@
-"""Decoding of untrusted image files into pixels, and encoding as PNG.
+"""Decoding of untrusted image files into pixels, and encoding as PNG. FORMATS is the one list of formats that are read.
 
 Every image is turned upright as its EXIF orientation says, as viewers, label tools and other loaders do.
 The size is read from the header and checked before decompression: a PNG of 292 KB can hold 100 megapixels.
@@ -7,16 +7,34 @@ What is not here: batches of pixels (core/images/statistics.py) and a model's in
 
 import io
 import struct
+import warnings
 import zlib
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401 (Pillow imports every plugin at once otherwise)
 
+from openmlops.core.images.headers import excess
 from openmlops.errors import DataError
 
-FORMATS = ("PNG", "JPEG")
-CONVERTED = ("WEBP", "BMP")
-"""formats that `as_png` converts"""
+FORMATS: dict[str, tuple[str, ...]] = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp", ".dib"),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+}
+"""Format -> suffixes of its files. Of several frames or pages the first is read. The content decides, not the suffix."""
+HEIF: dict[str, tuple[str, ...]] = {"HEIF": (".heic", ".heif")} if find_spec("pillow_heif") else {}
+"""The same for HEIF, if its plugin for Pillow is installed."""
+SUFFIXES = tuple(suffix for suffixes in (FORMATS | HEIF).values() for suffix in suffixes)
+NAMES = "JPEG, PNG, WebP, BMP, TIFF, GIF" + (", HEIC" if HEIF else "")
+"""The formats, as messages name them."""
+UNREAD = (".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd", ".tga", ".ppm")
+"""Suffixes of pictures that are not read; HEIC and HEIF are with the plugin."""
 MAX_PIXELS = 20_000_000
 """Largest image that is decoded: 20 megapixels, about 60 MB in memory and half a second."""
 
@@ -33,6 +51,7 @@ _TURNS = {
 """EXIF orientation -> what makes the stored pixels upright. `ImageOps.exif_transpose` would also rewrite the EXIF data, which
 fails if they are broken."""
 _SIDEWAYS = (5, 6, 7, 8)
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
 _UNREADABLE = (
     OSError,
     SyntaxError,
@@ -48,8 +67,12 @@ _UNREADABLE = (
 """Exceptions that Pillow raises for broken files, including UnidentifiedImageError (an OSError)."""
 
 
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+"""A hostile file would write one line for each of its tags."""
+
+
 def decode_image(content: bytes, height: int, width: int) -> np.ndarray:
-    """PNG or JPEG -> uint8 (height, width, 3), RGB.
+    """A file of FORMATS -> uint8 (height, width, 3), RGB.
 
     Other sizes are resized, ignoring the aspect ratio, by Pillow's bilinear filter with antialiasing; transparency is dropped.
     Raises DataError for other formats, broken files, and above MAX_PIXELS.
@@ -58,7 +81,7 @@ def decode_image(content: bytes, height: int, width: int) -> np.ndarray:
 
 
 def decode_native(content: bytes) -> np.ndarray:
-    """PNG or JPEG -> uint8 (h, w, 3), RGB, at the file's own size. Raises DataError as `decode_image` does."""
+    """A file of FORMATS -> uint8 (h, w, 3), RGB, at the file's own size. Raises DataError as `decode_image` does."""
     return np.array(_rgb(content))
 
 
@@ -79,17 +102,9 @@ def decode_shrunk(content: bytes, height: int, width: int) -> np.ndarray:
     return _resized(_loaded(image), height, width)
 
 
-def as_png(content: bytes) -> bytes | None:
-    """A WebP or BMP file as lossless PNG, upright; None for a PNG or JPEG, which needs no conversion.
-
-    Raises DataError.
-    """
-    image = _open(content, (*FORMATS, *CONVERTED))
-    if image.format in FORMATS:
-        return None
-    buffer = io.BytesIO()
-    _loaded(image).save(buffer, "PNG")
-    return buffer.getvalue()
+def is_image(path: Path) -> bool:
+    """Whether it is a file whose suffix is that of one of FORMATS."""
+    return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def png(image: np.ndarray) -> bytes:
@@ -121,7 +136,12 @@ def image_pixels(content: bytes) -> int:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8: 1 is as stored, and the default where there is none or it cannot be read."""
+    """The EXIF orientation, 1 to 8: 1 is as stored, and the default where there is none or it cannot be read.
+
+    Pillow turns a TIFF itself, and has its size upright in the header.
+    """
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 1
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except _UNREADABLE:
@@ -149,20 +169,36 @@ def _loaded(image: Image.Image) -> Image.Image:
         raise _refused(f"is a broken {image.format} file ({error})") from error
 
 
-def _open(content: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+def _open(content: bytes) -> Image.Image:
     """The image with its header read and checked, its pixels not yet decoded."""
+    formats = FORMATS
+    if HEIF and content[4:8] == b"ftyp":
+        import_module("pillow_heif").register_heif_opener()
+        formats = HEIF
+    if problem := excess(content):
+        raise _refused(problem)
     try:
-        image = Image.open(io.BytesIO(content), formats=formats)
+        image = Image.open(io.BytesIO(content), formats=tuple(formats))
+        tile = _tile_pixels(image)
     except Image.DecompressionBombError as error:
         raise _refused(f"has more than {MAX_PIXELS} pixels") from error
     except _UNREADABLE as error:
-        raise _refused(f"is neither {' nor '.join(formats)}") from error
+        raise _refused(f"is none of {NAMES}") from error
     if image.width * image.height > MAX_PIXELS:
         raise _refused(f"has {image.width}x{image.height} pixels, more than {MAX_PIXELS}")
+    if tile > MAX_PIXELS:
+        raise _refused(f"is a TIFF file with tiles of more than {MAX_PIXELS} pixels")
     if image.mode.startswith(("I", "F")):
         raise _refused(f"has pixels of mode {image.mode}, not 8 bits a channel")
     return image
 
 
+def _tile_pixels(image: Image.Image) -> int:
+    """Pixels of a TIFF's tile, which is decoded as a whole however small the image is; 0 for a file without tiles."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 0
+    return int(image.tag_v2.get(_TILE_WIDTH, 0)) * int(image.tag_v2.get(_TILE_LENGTH, 0))
+
+
 def _refused(problem: str) -> DataError:
-    return DataError(f"The image {problem}", f"Send a complete PNG or JPEG of at most {MAX_PIXELS // 10**6} megapixels")
+    return DataError(f"The image {problem}", f"Send a complete file of {NAMES}, at most {MAX_PIXELS // 10**6} megapixels")

@@ -136,5 +136,5 @@ def _stack(contents: list[dict[bytes, Any]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def decode(content: bytes) -> np.ndarray:
-    """PNG or JPEG bytes -> uint8 (32, 32, 3), RGB, resized if needed. Raises DataError."""
+    """An image file's bytes -> uint8 (32, 32, 3), RGB, resized if needed. Raises DataError."""
     return decoding.decode_image(content, SIDE, SIDE)

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openmlops.core.images import decoding
+from openmlops.core.images.decoding import is_image
 from openmlops.core.types import Problem
 from openmlops.core.validation import fewer, problem
 from openmlops.errors import DataError
-from openmlops.usecases.arranging import Arranged, drawn, entries, is_image, put, split_name
+from openmlops.usecases.arranging import Arranged, drawn, entries, put, split_name
 
 SIDES = (32, 64, 96)
 """candidate sides of the square input in pixels: the smallest that is not much smaller than the images, else the last"""
@@ -95,7 +96,7 @@ def _strange(place: Path) -> list[Problem]:
         problem("subfolders of a class are not read; move the images up", str(path)) for path in entries(place) if path.is_dir()
     ]
     others = [path for path in entries(place) if path.is_file() and not is_image(path)]
-    what = "the file is not PNG, JPEG, WebP or BMP and is skipped"
+    what = f"the file is not an image ({decoding.NAMES}) and is not read"
     found += [problem(what, str(path), blocking=False) for path in others]
     if not place.name.isprintable() or len(place.name) > 100:
         found.append(problem("the class name is too long or not printable; rename the folder", str(place)))
@@ -112,7 +113,6 @@ def _looked_at(images: Sequence[_Image]) -> tuple[list[_Image], list[Problem]]:
 def _look(image: _Image) -> _Image | Problem:
     try:
         content = image.source.read_bytes()
-        content = decoding.as_png(content) or content
         digest = hashlib.sha256(decoding.decode_shrunk(content, LOOKED_AT, LOOKED_AT).tobytes()).hexdigest()
         return _Image(image.source, image.split, image.label, digest, min(decoding.image_size(content)))
     except OSError as error:

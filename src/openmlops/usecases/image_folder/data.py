@@ -2,9 +2,9 @@
 
     train/CLASS/a.jpg   val/CLASS/b.png   test/CLASS/c.jpg
 
-Images are PNG or JPEG of any size. They are turned upright and resized to squares, in training and serving
-alike. Rows are those of `train`, then `val`, then `test`, by class, then by file name. What is not here: other layouts
-(arrange.py).
+Images are of any size and of any format in core.images.decoding.FORMATS. They are turned upright and resized to squares, in
+training and serving alike. Rows are those of `train`, then `val`, then `test`, by class, then by file name. What is not here:
+other layouts (arrange.py).
 """
 
 import os
@@ -28,7 +28,6 @@ from openmlops.usecases.arranging import SPLITS, VALIDATION_SHARE, entries
 from openmlops.usecases.base import ModelInput, Rows
 from openmlops.usecases.copies import Seen, check_copies
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_FILE_BYTES = 64 * 2**20
 
 
@@ -74,7 +73,7 @@ class ImageFolder:
         return tuple(problems), dict(zip(self.classes, counts.tolist(), strict=True))
 
     def decode(self, content: bytes) -> np.ndarray:
-        """PNG or JPEG bytes -> uint8 (side, side, 3), RGB. Raises DataError."""
+        """An image file's bytes -> uint8 (side, side, 3), RGB. Raises DataError."""
         return decoding.decode_shrunk(content, self.side, self.side)
 
     def labelled(self, folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -145,10 +144,10 @@ def _images(place: Path, where: str) -> tuple[list[str], list[Problem]]:
         name = f"{where}/{path.name}"
         if path.is_dir():
             problems.append(problem("subfolders of a class are not read; move the images up", name))
-        elif path.suffix.lower() in SUFFIXES:
+        elif path.suffix.lower() in decoding.SUFFIXES:
             found.append(name)
         else:
-            problems.append(problem("the file is neither PNG nor JPEG and is not read", name, blocking=False))
+            problems.append(problem(f"the file is not an image ({decoding.NAMES}) and is not read", name, blocking=False))
     return found, fewer(problems)
 
 

@@ -7,11 +7,11 @@ here: generated scenes (sample.py).
 import shutil
 from pathlib import Path
 
+from openmlops.core.images.decoding import is_image
 from openmlops.errors import DataError
 from openmlops.files import replacing_folder
 from openmlops.usecases.drawing import Draw
 from openmlops.usecases.yolo_folder.config import CONFIG
-from openmlops.usecases.yolo_folder.folder import SUFFIXES
 from openmlops.usecases.yolo_folder.layout import SPLITS, data_yaml
 
 PERSON = "0"
@@ -53,7 +53,7 @@ def _with_people(source: Path) -> list[tuple[Path, str]]:
     found = []
     for image in sorted((source / _IMAGES).iterdir(), key=lambda path: path.name):
         label = source / _LABELS / f"{image.stem}.txt"
-        if image.suffix.lower() in SUFFIXES and label.is_file():
+        if is_image(image) and label.is_file():
             lines = [line for line in label.read_text().splitlines() if line.split()[:1] == [PERSON]]
             if lines:
                 found.append((image, "".join(f"{line}\n" for line in lines)))

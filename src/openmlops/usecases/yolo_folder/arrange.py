@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from openmlops.core.images.decoding import is_image
 from openmlops.core.types import Problem
 from openmlops.core.validation import fewer, problem
 from openmlops.errors import DataError
 from openmlops.files import sha256_of, write_bytes, write_text
-from openmlops.usecases.arranging import SPLITS, Arranged, drawn, entries, is_image, put, split_name
+from openmlops.usecases.arranging import SPLITS, Arranged, drawn, entries, put, split_name
 from openmlops.usecases.yolo_folder import config
 from openmlops.usecases.yolo_folder.config import CONFIG
 from openmlops.usecases.yolo_folder.layout import data_yaml

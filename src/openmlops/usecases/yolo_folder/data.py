@@ -18,7 +18,7 @@ from openmlops.usecases import splitting
 from openmlops.usecases.base import Rows
 from openmlops.usecases.copies import Seen, check_copies
 from openmlops.usecases.yolo_folder.config import MAX_NAMES
-from openmlops.usecases.yolo_folder.folder import SUFFIXES, Contents, contents, label_path
+from openmlops.usecases.yolo_folder.folder import Contents, contents, label_path
 from openmlops.usecases.yolo_folder.labels import parse
 
 VALIDATION_SHARE = 0.2
@@ -135,14 +135,14 @@ def labelled(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _listing(folder: Path) -> list[str]:
-    found = sorted(path.name for path in (folder / "images").glob("[!.]*") if path.suffix.lower() in SUFFIXES)
+    found = sorted(path.name for path in (folder / "images").glob("[!.]*") if path.suffix.lower() in decoding.SUFFIXES)
     if not found:
-        raise DataError(f"There is no PNG or JPEG in {folder / 'images'}", "Pass the folder that contains images/ and labels/")
+        raise DataError(f"There is no image in {folder / 'images'}", "Pass the folder that contains images/ and labels/")
     return [f"images/{name}" for name in found]
 
 
 def decode(content: bytes) -> np.ndarray:
-    """PNG or JPEG bytes -> uint8 (h, w, 3) at the file's own size. Raises DataError, also for sides below MIN_SIDE pixels."""
+    """An image file's bytes -> uint8 (h, w, 3) at its own size. Raises DataError, also for sides below MIN_SIDE pixels."""
     image = decoding.decode_native(content)
     if min(image.shape[:2]) < MIN_SIDE:
         problem = f"The image has {image.shape[1]}x{image.shape[0]} pixels, less than {MIN_SIDE} on a side"

@@ -12,15 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from openmlops.core.images import decoding
+from openmlops.core.images.decoding import is_image
 from openmlops.core.types import Problem
 from openmlops.core.validation import problem
 from openmlops.usecases.yolo_folder import config
 from openmlops.usecases.yolo_folder.config import CONFIG
 from openmlops.usecases.yolo_folder.layout import SPLITS
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
-
-_PICTURES = (".bmp", ".gif", ".heic", ".tif", ".tiff", ".webp", ".avif", ".jp2", ".dng", ".mpo")
 _NOT_LABELS = ("classes.txt", "README.txt")
 
 
@@ -124,13 +123,13 @@ def _overlap(first: str, second: str) -> bool:
 def _images(folder: Path, place: str) -> tuple[tuple[str, ...], list[Problem]]:
     """The image files of a folder, sorted; other files that may have been meant as images are problems."""
     entries = sorted(path for path in (folder / place).iterdir() if not path.name.startswith("."))
-    images = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
+    images = [path for path in entries if is_image(path)]
     problems = [problem("the folder has no images", place)] if not images else []
     for path in entries:
         if path.is_dir():
             problems.append(problem("its subfolders are not read; move the images up", f"{place}/{path.name}"))
-        elif path.suffix.lower() in _PICTURES:
-            problems.append(problem("the image is neither PNG nor JPEG; convert it", f"{place}/{path.name}"))
+        elif path.suffix.lower() in decoding.UNREAD:
+            problems.append(problem(f"the image is none of {decoding.NAMES}; convert it", f"{place}/{path.name}"))
         elif path not in images:
             problems.append(problem("the file is not an image and is not read", f"{place}/{path.name}", blocking=False))
     stems: dict[str, str] = {}
