@@ -1,11 +1,12 @@
 """Atomic files and manifests."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from openmlops.errors import DataCorrupt
-from openmlops.files import Manifest, replacing, replacing_folder, write_bytes
+from openmlops.errors import DataCorrupt, DataError
+from openmlops.files import MOST_NAME_BYTES, Manifest, copy_folder, replacing, replacing_folder, storable_name, write_bytes
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
@@ -86,3 +87,40 @@ def test_a_manifest_survives_writing(folder: Path, tmp_path: Path) -> None:
 def test_rubbish_is_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(DataCorrupt, match=r"m\.json is not a readable manifest"):
         Manifest.read(write_bytes(tmp_path / "m.json", b"{"))
+
+
+@pytest.mark.parametrize("name", ["0001.png", "été 数据 (1).jpg", "x" * MOST_NAME_BYTES])
+def test_a_name_that_every_store_takes_is_kept(name: str) -> None:
+    assert storable_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "names", [(b"caf\xe9", b"caf\xe8"), (b"x" * 255, b"x" * 254), ("数".encode() * 85, "数".encode() * 84)]
+)
+def test_another_name_becomes_one_of_our_own_that_differs_for_each(names: tuple[bytes, bytes]) -> None:
+    ours = {storable_name(os.fsdecode(name)) for name in names}
+    assert len(ours) == 2
+    assert all(len(name.encode()) <= MOST_NAME_BYTES and name.isprintable() for name in ours)
+
+
+def test_a_file_of_the_longest_name_is_written(tmp_path: Path) -> None:
+    assert write_bytes(tmp_path / ("x" * 255), b"a").read_bytes() == b"a"
+
+
+def test_copies_of_a_read_only_folder_can_be_changed_and_replaced(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    write_bytes(source / "sub" / "file", b"a").chmod(0o400)
+    (source / ".hidden").touch()
+    for folder in (source / "sub", source):
+        folder.chmod(0o500)
+    copy_folder(source, tmp_path / "copy")
+    assert sorted(path.name for path in (tmp_path / "copy").rglob("*")) == ["file", "sub"]
+    modes = [(tmp_path / "copy" / name).stat().st_mode & 0o200 for name in ("", "sub", "sub/file")]
+    assert all(modes)
+
+
+def test_a_file_that_cannot_be_copied_is_named(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "gone.png").symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"gone.png cannot be copied \(No such file or directory\). Correct it, or remove it"):
+        copy_folder(tmp_path / "source", tmp_path / "copy")

@@ -120,3 +120,27 @@ class TestZenMLsOwnConfiguration:
         (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in given.items()))
         Settings.load(dotenv=tmp_path / ".env").hand_over()
         assert {name: os.environ[name] for name in given} == given
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"A=1\nMODEL_NAME=caf\xe9\n", r"/\.env is not UTF-8: line 2 has the byte 0xe9. Save it as UTF-8"),
+        ("MODEL_NAME=x\n".encode("utf-16"), r"/\.env is UTF-16, not UTF-8. Save it as UTF-8"),
+        ("MODEL_NAME=x\n".encode("utf-16-be"), r"/\.env is UTF-16, not UTF-8. Save it as UTF-8"),
+    ],
+)
+def test_a_dotenv_file_in_another_encoding_is_named(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(content)
+    with pytest.raises(SettingsError, match=said):
+        Settings.load({}, tmp_path / ".env")
+
+
+def test_a_byte_order_mark_does_not_hide_the_first_variable(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("MODEL_NAME=données\n".encode("utf-8-sig"))
+    assert Settings.load({}, tmp_path / ".env").model_name == "données"
+
+
+def test_a_home_that_would_end_an_sqlite_url_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"OPENMLOPS_HOME is .*p\?q.*Use a folder without '\?'"):
+        _ = Settings.load({"OPENMLOPS_HOME": str(tmp_path / "p?q")}, Path("/nowhere")).database

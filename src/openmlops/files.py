@@ -9,11 +9,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from openmlops.core.types import Value
-from openmlops.errors import DataCorrupt, SettingsError
+from openmlops.errors import DataCorrupt, DataError, SettingsError
 
 MANIFEST = "manifest.json"
 MOST_NAME_BYTES = 200
@@ -39,11 +39,36 @@ def _is_writable(path: Path) -> bool:
     return str(path).isprintable() and max(names) <= MOST_NAME_BYTES and sum(names) + len(names) <= MOST_PATH_BYTES
 
 
+def storable_name(name: str) -> str:
+    """`name`, or a name of our own for one that is not UTF-8 or printable, or longer than MOST_NAME_BYTES."""
+    content = os.fsencode(name)
+    if name.isprintable() and len(content) <= MOST_NAME_BYTES:
+        return name
+    kept = "".join(character if character.isprintable() else "_" for character in name)
+    return f"{kept.encode()[: MOST_NAME_BYTES // 2].decode(errors='ignore')}-{hashlib.sha256(content).hexdigest()[:16]}"
+
+
+def copy_folder(folder: Path, out: Path) -> None:
+    """Copy the files below `folder` into `out`, hidden ones left out and links followed. The copies have modes of their own: a
+    read-only source must not make them read-only. Raises DataError that names a file that cannot be copied."""
+    out.mkdir(parents=True, exist_ok=True)
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            copy_folder(path, out / path.name)
+            continue
+        try:
+            shutil.copyfile(path, out / path.name)
+        except OSError as error:
+            raise DataError(f"{path} cannot be copied ({error.strerror or error})", "Correct it, or remove it") from error
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path next to `path`; if the block succeeds it is fsynced and renamed to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:32]}.", dir=path.parent)  # a name of 255 bytes has no room for more
     os.close(handle)
     beside = Path(name)
     beside.chmod(0o644)
@@ -66,17 +91,25 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     new, old = (folder.with_name(f".{folder.name}.{end}") for end in ("new", "old"))
     if old.is_dir() and not folder.exists():
         old.rename(folder)
-    shutil.rmtree(new, ignore_errors=True)
+    _remove(new)
     new.mkdir(parents=True)
     try:
         yield new
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
     finally:
-        shutil.rmtree(new, ignore_errors=True)
+        _remove(new)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder of ours, also one whose folders are read-only."""
+    for place, _, _ in os.walk(folder):
+        with suppress(OSError):
+            os.chmod(place, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_bytes(path: Path, content: bytes) -> Path:

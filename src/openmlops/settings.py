@@ -5,10 +5,13 @@ the current folder, else from the default; `openmlops settings` shows which. Tra
 `TrainConfig`).
 """
 
+import codecs
 import hashlib
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,8 +95,12 @@ class Settings(BaseModel):
 
     @property
     def home(self) -> Path:
-        """`OPENMLOPS_HOME`, absolute."""
-        return absolute(self.openmlops_home)
+        """`OPENMLOPS_HOME`, absolute. Raises SettingsError for a path that an SQLite URL cannot express."""
+        found = absolute(self.openmlops_home)
+        if "?" in str(found):
+            problem = f"OPENMLOPS_HOME is {found}, whose '?' would end the path in an SQLite URL"
+            raise SettingsError(problem, "Use a folder without '?', or set OPENMLOPS_HOME to one")
+        return found
 
     @property
     def database(self) -> str:
@@ -171,7 +178,23 @@ def _in_file(dotenv: Path) -> Mapping[str, str | None]:
         return {}
     from dotenv import dotenv_values
 
-    return dotenv_values(dotenv)
+    return dotenv_values(stream=StringIO(dotenv_text(dotenv)))
+
+
+def dotenv_text(path: Path) -> str:
+    """The text of a `.env` file, without a byte-order mark. Raises SettingsError that names the file and the fault."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{path.absolute()} cannot be read ({error.strerror})", "Make it readable") from error
+    try:
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
+            raise SettingsError(f"{path.absolute()} is UTF-16, not UTF-8", "Save it as UTF-8")
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        problem = f"{path.absolute()} is not UTF-8: line {line} has the byte 0x{content[error.start]:02x}"
+        raise SettingsError(problem, "Save it as UTF-8") from None
 
 
 def _is_secret(name: str) -> bool:
@@ -187,6 +210,13 @@ def _show(name: str, value: Any) -> str:
 def _kind(name: str) -> str:
     annotation = Settings.model_fields[name].annotation
     return {bool: "1 or 0", int: "a whole number", float: "a number", Path: "a folder"}.get(annotation, "a text")  # type: ignore[arg-type]
+
+
+def restart_in_utf8() -> None:
+    """Replace this process by the same in Python's UTF-8 mode, for a locale with another encoding: paths, our files and those
+    of libraries are UTF-8 then. Child processes inherit the mode."""
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def forces_terminal() -> bool:
@@ -243,7 +273,8 @@ def _connected_to_zenml_server() -> bool:
     """Whether the user's global ZenML configuration has a server (a store that is not local)."""
     base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     candidates = (base / "zenml", Path.home() / "Library/Application Support/zenml")
-    texts = [(folder / "config.yaml").read_text() for folder in candidates if (folder / "config.yaml").is_file()]
+    files = [folder / "config.yaml" for folder in candidates]
+    texts = [file.read_text("utf-8", "replace") for file in files if file.is_file()]
     return any(line.strip().startswith("url: http") for text in texts for line in text.splitlines())
 
 

@@ -5,11 +5,13 @@ names.
 """
 
 import signal
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
 from openmlops.errors import OpenMLOpsError, hide_passwords, one_line
@@ -31,6 +33,9 @@ def stderr() -> "Console":
 def exit_code(command: Callable[[], Any]) -> int:
     """Run `command` and return 0, 1 after an error (one line on standard error), or 130 after Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # what its encoding lacks is escaped: no result is cut off
+            stream.reconfigure(errors="backslashreplace")
     try:
         command()
     except OpenMLOpsError as error:
@@ -113,6 +118,8 @@ def training_progress() -> Iterator[TrainingProgress]:
 
 
 def _crash_file() -> str:
-    with tempfile.NamedTemporaryFile("w", prefix="openmlops-crash-", suffix=".txt", delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="openmlops-crash-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+    ) as file:
         file.write(hide_passwords(traceback.format_exc()))
     return file.name

@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from openmlops.adapters.data_versions import DataVersions, Remote
-from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable
+from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable, SettingsError
 from openmlops.files import Manifest
 
 NAMES = ("batches.meta", "data_batch_1", "data_batch_2", "sub/test_batch")
@@ -423,3 +423,34 @@ def test_a_wrong_key_is_one_line_without_the_key(root: Path, s3_remote: Remote) 
         DataVersions(wrong, root / "home" / "cache").add(write_set(root / "set"))
     assert "not-the-secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["données", "数据", "a{y}b", "50 %", "a'b\"c", "#a, b"])
+def test_a_project_may_lie_in_a_folder_of_any_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the `dvc` command reads the same places from the configuration that is left there."""
+    from dvc.config import Config
+
+    root = tmp_path / name
+    root.mkdir()
+    monkeypatch.chdir(root)
+    folder = write_set(root / "set")
+    manifest = embedded(root).add(folder)
+    shutil.rmtree(folder)
+    assert embedded(root).pull(folder) == manifest
+    stored = Config(str(root / ".dvc"))
+    assert (stored["cache"]["dir"], stored["remote"]["openmlops"]["url"]) == (f"{root}/home/cache", f"{root}/home/remote")
+
+
+def test_a_path_that_dvc_would_change_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "%(y)s"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    with pytest.raises(SettingsError, match=r"cannot express the path .*%\(y\)s.*set OPENMLOPS_HOME"):
+        embedded(root).add(write_set(root / "set"))
+
+
+def test_a_file_name_in_another_encoding_is_named(root: Path) -> None:
+    folder = write_set(root / "set")
+    (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(b"x")
+    with pytest.raises(DataError, match=r"The file name .*caf\\udce9.png is not UTF-8. Rename it"):
+        embedded(root).add(folder)

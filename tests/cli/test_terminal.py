@@ -74,3 +74,22 @@ def test_what_is_being_done_is_shown_in_a_terminal_only(
         with terminal.working("Evaluating the latest window"):
             pass
         assert ("Evaluating the latest window" in capsys.readouterr().err) is is_terminal
+
+
+@pytest.mark.parametrize(
+    ("locale", "shown"),
+    [
+        ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "données"),
+        ({"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "ascii"}, r"donn\xe9es"),
+    ],
+)
+def test_a_locale_without_an_accent_cuts_no_table_off(locale: dict[str, str], shown: str, tmp_path: Path) -> None:
+    """A path with an accent, in a process that would read and write ASCII."""
+    folder = tmp_path / "données"
+    folder.mkdir()
+    (folder / ".env").write_text("MODEL_NAME=m\nMLFLOW_EXPERIMENT_NAME=données\n", "utf-8")
+    done = subprocess.run([OPENMLOPS, "settings"], capture_output=True, cwd=folder, env={"PATH": os.defpath, **locale})
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.decode().splitlines()
+    assert any(line.startswith(f"MLFLOW_EXPERIMENT_NAME\t{shown}\t") for line in lines)
+    assert lines[-1].startswith("NOTIFY_ALLOWED_HOSTS")

@@ -37,6 +37,9 @@ class DataVersions:
         the version is then recorded locally only.
         """
         folder = folder.resolve()
+        if strange := [path for path in folder.rglob("*") if not _is_text(path.name)]:
+            others = f", and {len(strange) - 1} more" if len(strange) > 1 else ""
+            raise DataError(f"The file name {strange[0]} is not UTF-8{others}", "Rename it, then add the data again")
         manifest = Manifest.of(folder)
         if not manifest.files:
             raise DataError(f"{folder} contains no files", "Name the folder of a data set")
@@ -167,6 +170,11 @@ class DataVersions:
         if found is None:
             raise DataError(f"No manifest of {folder} is recorded", "Run `openmlops data pull` or `openmlops data add FOLDER`")
         return found
+
+
+def _is_text(name: str) -> bool:
+    """Whether the name was UTF-8 on the disk: other bytes are surrogates in Python, which DVC's database refuses."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _beside(folder: Path, suffix: str) -> Path:

@@ -12,6 +12,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache as once
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -66,17 +67,23 @@ def find(folder: Path) -> Path | None:
 def initialise(root: Path, remote: Remote, cache: Path) -> Path:
     """Make `root` a DVC repository like `dvc init --no-scm`, so that the `dvc` command uses the same cache and remote.
 
-    No credentials are written: for an S3 remote the `dvc` command reads them from AWS's own variables.
+    No credentials are written: for an S3 remote the `dvc` command reads them from AWS's own variables. The local configuration
+    is UTF-8, as DVC reads it; DVC itself writes ASCII and fails for other paths. Raises SettingsError for a path that its
+    format cannot express.
     """
-    from dvc.config import Config
+    from configobj import ConfigObj, ConfigObjError
 
     write_text(root / ".dvc" / ".gitignore", _GIT_IGNORED)
     write_text(root / ".dvc" / "config", "[core]\n    no_scm = True\n    analytics = false\n")
     public = {name: _public(value) for name, value in remote.options().items() if name in ("url", "endpointurl", "verify")}
-    with Config(str(root / ".dvc")).edit("local") as local:
-        local["core"]["remote"] = OURS
-        local["cache"]["dir"] = str(cache)
-        local["remote"][OURS] = public
+    sections = {"core": {"remote": OURS}, "cache": {"dir": str(cache)}, f'remote "{OURS}"': public}
+    try:
+        lines = ConfigObj(sections, interpolation=False).write()
+        ConfigObj(lines).dict()  # as DVC reads it, `%(name)s` replaced
+    except ConfigObjError:
+        problem = f"DVC's configuration cannot express the path {cache}"
+        raise SettingsError(problem, "Use a folder without '%(' and quotation marks, or set OPENMLOPS_HOME to one") from None
+    write_text(root / ".dvc" / "config.local", "\n".join(lines) + "\n")
     return root
 
 
@@ -92,6 +99,7 @@ def opened(root: Path, remote: Remote, cache: Path) -> Iterator["DvcRepository"]
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    _allow_braces_in_paths()
     cache.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="dvc-memory-", dir=cache.parent) as memory, _quiet():
         try:
@@ -126,6 +134,18 @@ def _address(url: str) -> str:
         problem = f"DVC_REMOTE has the value '{url[:80]}', which is neither a remote of the repository nor a remote URL"
         raise SettingsError(problem, "Use the name of a remote, an absolute path, or a URL such as s3://bucket/path")
     return url
+
+
+@once
+def _allow_braces_in_paths() -> None:
+    """DVC formats the text of its progress bars, which contains the cache's path, a second time: `{y}` in it is a KeyError."""
+    from dvc_data.hashfile import _progress
+
+    class Progress(_progress.QueryingProgress):
+        def __init__(self, iterable: Any = None, total: Any = None, name: str | None = None, phase: str = "Querying") -> None:
+            super().__init__(iterable, total, name and name.replace("{", "{{").replace("}", "}}"), phase)
+
+    setattr(_progress, "QueryingProgress", Progress)  # noqa: B010 (a class, which mypy lets nobody assign)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ Only the module of the requested command is imported; heavy libraries are import
 """
 
 import gc
+import locale
 import shlex
 import sys
 from functools import cache
@@ -44,6 +45,10 @@ fifth of the time of a read-only command"""
 
 def main() -> None:
     """Entry point of `openmlops`: 0, or 1 after one line on standard error."""
+    if not sys.flags.utf8_mode and locale.getencoding().lower() not in ("utf-8", "utf8"):
+        from openmlops.settings import restart_in_utf8
+
+        restart_in_utf8()
     gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
     sys.exit(exit_code(_run))
 

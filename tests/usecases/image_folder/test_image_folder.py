@@ -237,3 +237,18 @@ def test_production_images_are_added_to_train_alone(own: Path, tmp_path: Path) -
     assert after.test.sum() == before.test.sum()
     assert len(after.labels) == len(before.labels) + 3
     assert (twice / "train" / "square" / "production_2_00000.png").is_file()
+
+
+def test_a_file_name_that_is_not_utf8_or_too_long_becomes_one_that_is(own: Path, tmp_path: Path) -> None:
+    import os
+
+    place = copied(own, tmp_path)
+    names = (os.fsdecode(b"caf\xe9.png"), "x" * 251 + ".png", "y" * 251 + ".bmp")
+    for name, path in zip(names, sorted((place / "disc").iterdir()), strict=False):
+        Image.open(path).save(path.with_suffix(Path(name).suffix))
+        path.with_suffix(Path(name).suffix).rename(place / "disc" / name)
+    found = arrange(place, tmp_path / "out")
+    assert blocking(found.problems) == []
+    written = [path.name for path in (tmp_path / "out").rglob("*.png")]
+    assert len(written) == sum(1 for path in place.rglob("*") if path.is_file())
+    assert all(len(name.encode()) <= 216 for name in written)

@@ -134,3 +134,18 @@ def test_new_images_without_splits_are_read_for_traffic(tmp_path: Path) -> None:
     images, labels = labelled(tmp_path)
     assert [each.shape for each in images] == [(32, 40, 3)] * 3
     assert [each[0, 4] for each in labels] == [0, 1, 0]
+
+
+def test_an_image_keeps_its_boxes_under_a_name_of_ours(tmp_path: Path) -> None:
+    """A name that is not UTF-8, and one that leaves no room for a temporary file beside it."""
+    import os
+
+    place = tmp_path / "pets"
+    _flat(place)
+    for number, name in enumerate((os.fsdecode(b"caf\xe9"), "x" * 251)):
+        (place / "images" / f"{number:03d}.png").rename(place / "images" / f"{name}.png")
+        (place / "labels" / f"{number:03d}.txt").rename(place / "labels" / f"{name}.txt")
+    found = arrange(place, tmp_path / "out")
+    assert [str(problem) for problem in found.problems] == []
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 20
+    assert all(path.read_text() for path in (tmp_path / "out").rglob("*.txt"))

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from openmlops.core.types import DatasetRef, Problem, ValidationReport, Value
 from openmlops.errors import DataError, DataInvalid, OpenMLOpsError
-from openmlops.files import Manifest, absolute, replacing, replacing_folder
+from openmlops.files import Manifest, absolute, copy_folder, replacing, replacing_folder
 from openmlops.operations.data.download import Progress, download, unpack, verify
 from openmlops.operations.data.splits import indices_of, split
 from openmlops.operations.workspace import Workspace
@@ -154,7 +154,7 @@ def add(workspace: Workspace, folder: Path) -> DatasetRef:
     with _locked(workspace):
         if folder != workspace.data_folder:
             with replacing_folder(workspace.data_folder) as new:
-                shutil.copytree(folder, new, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
+                copy_folder(folder, new)
         if not workspace.settings.dvc_remote:
             workspace.object_store.ready()  # the embedded remote lies in its bucket
         return _ref(workspace, workspace.data_versions.add(workspace.data_folder))

@@ -10,12 +10,14 @@ import secrets
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 from dotenv import dotenv_values
 
 from openmlops.core.types import Value
 from openmlops.errors import SettingsError
+from openmlops.settings import dotenv_text
 
 SECRET_BYTES = 20
 COMPOSE_FILE = Path("deploy/compose.yml")
@@ -114,8 +116,8 @@ def _complete(path: Path) -> EnvFile:
     with os.fdopen(handle, "r+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         os.fchmod(file.fileno(), stat.S_IRUSR | stat.S_IWUSR)
-        before = file.read()
-        kept = {name for name, value in dotenv_values(path, interpolate=False).items() if value}
+        before = dotenv_text(path)
+        kept = {name for name, value in dotenv_values(stream=StringIO(before), interpolate=False).items() if value}
         added = tuple(v.name for section in COMPOSE for v in section.variables if v.name not in kept)
         if added:
             file.write(("" if not before or before.endswith("\n") else "\n") + _lines(kept))

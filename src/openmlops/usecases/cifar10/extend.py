@@ -1,17 +1,16 @@
 """Adds newly labelled images to a CIFAR-10 folder as one more batch file; existing files are copied byte for byte."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 
-from openmlops.files import write_bytes
+from openmlops.files import copy_folder, write_bytes
 from openmlops.usecases.cifar10 import batches
 
 
 def extend(folder: Path, images: np.ndarray, labels: np.ndarray, out: Path) -> Path:
     """Copy `folder` to `out` with images uint8 (n, 32, 32, 3) and labels (n,) as its next `data_batch_<number>`."""
-    shutil.copytree(folder, out, ignore=shutil.ignore_patterns(".*"))
+    copy_folder(folder, out)
     number = max(int(path.name.rpartition("_")[2]) for path in out.glob("data_batch_*")) + 1
     batch = {
         b"batch_label": f"production images, batch {number}".encode(),

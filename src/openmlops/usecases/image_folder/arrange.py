@@ -18,6 +18,7 @@ from openmlops.core.images.decoding import is_image
 from openmlops.core.types import Problem
 from openmlops.core.validation import fewer, problem
 from openmlops.errors import DataError
+from openmlops.files import storable_name
 from openmlops.usecases.arranging import Arranged, drawn, entries, put, split_name
 
 SIDES = (32, 64, 96)
@@ -151,7 +152,7 @@ def _places(images: Sequence[_Image]) -> dict[str, _Image]:
     for image in images:
         is_alone = wanted[image.split, image.label, image.source.stem.lower()] == 1
         name = image.source.stem if is_alone else image.source.name.replace(".", "_")
-        places[f"{image.split}/{image.label}/{name}"] = image
+        places[f"{image.split}/{image.label}/{storable_name(name)}"] = image
     return places
 
 

@@ -9,7 +9,6 @@ other layouts (arrange.py).
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from openmlops.core.images import decoding
 from openmlops.core.types import Preprocessing, Problem
 from openmlops.core.validation import check_balance, check_constant, content_hashes, fewer, listed, problem
 from openmlops.errors import DataError
-from openmlops.files import write_bytes
+from openmlops.files import copy_folder, write_bytes
 from openmlops.usecases import classifier, splitting
 from openmlops.usecases.arranging import SPLITS, VALIDATION_SHARE, entries
 from openmlops.usecases.base import ModelInput, Rows
@@ -93,7 +92,7 @@ class ImageFolder:
 
     def extend(self, folder: Path, images: np.ndarray, labels: np.ndarray, out: Path) -> Path:
         """Copy `folder` to `out` with images uint8 (n, side, side, 3) and labels (n,) in its train folders, as PNG."""
-        shutil.copytree(folder, out, ignore=shutil.ignore_patterns(".*"))
+        copy_folder(folder, out)
         numbers = [int(found[1]) for path in out.glob("train/*/production_*") if (found := _PRODUCTION.match(path.name))]
         batch = max(numbers, default=0) + 1
         for row, (image, label) in enumerate(zip(images, labels, strict=True)):

@@ -17,7 +17,7 @@ from openmlops.core.images.decoding import is_image
 from openmlops.core.types import Problem
 from openmlops.core.validation import fewer, problem
 from openmlops.errors import DataError
-from openmlops.files import sha256_of, write_bytes, write_text
+from openmlops.files import sha256_of, storable_name, write_bytes, write_text
 from openmlops.usecases.arranging import SPLITS, Arranged, drawn, entries, put, split_name
 from openmlops.usecases.yolo_folder import config
 from openmlops.usecases.yolo_folder.config import CONFIG
@@ -161,7 +161,7 @@ def _written(images: list[_Image], names: tuple[str, ...], out: Path) -> Arrange
     sources: dict[str, Path] = {}
     problems = []
     for image, split in _split(images):
-        where = f"{split}/{image.source.stem}"
+        where = f"{split}/{storable_name(image.source.stem)}"
         if f"labels/{where}.txt" in sources:
             problems.append(problem("another image has the same name; rename one of them", str(image.source)))
             continue

@@ -1,14 +1,13 @@
 """Adds newly labelled images to the train folder of a YOLO data set; existing files are copied byte for byte."""
 
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
 
 from openmlops.core.images.decoding import png
 from openmlops.errors import DataError
-from openmlops.files import write_bytes, write_text
+from openmlops.files import copy_folder, write_bytes, write_text
 from openmlops.usecases.yolo_folder.folder import contents, label_path
 from openmlops.usecases.yolo_folder.layout import label_text
 
@@ -22,7 +21,7 @@ def extend(folder: Path, images: np.ndarray, labels: np.ndarray, out: Path) -> P
     train = contents(folder).images.get("train", ())
     if not train:
         raise DataError(f"{folder} has no train images to add to", "See `openmlops data check` for what is wrong with it")
-    shutil.copytree(folder, out, ignore=shutil.ignore_patterns(".*"))
+    copy_folder(folder, out)
     place, batch = train[0].rpartition("/")[0], _next_batch(train)
     for row, (image, boxes) in enumerate(zip(images, labels, strict=True)):
         name = f"{place}/production_{batch}_{row:05d}.png"
