@@ -1,9 +1,12 @@
 """Settings: typed, from three sources, and secrets that stay secret."""
 
+import getpass
 import os
+import pwd
 from pathlib import Path
 
 import pytest
+import requests
 
 from openmlops.errors import SettingsError
 from openmlops.settings import Settings, embed_zenml
@@ -144,3 +147,38 @@ def test_a_byte_order_mark_does_not_hide_the_first_variable(tmp_path: Path) -> N
 def test_a_home_that_would_end_an_sqlite_url_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"OPENMLOPS_HOME is .*p\?q.*Use a folder without '\?'"):
         _ = Settings.load({"OPENMLOPS_HOME": str(tmp_path / "p?q")}, Path("/nowhere")).database
+
+
+def test_a_user_id_without_a_name_gets_one_and_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container with a user id of its own: `getpass` and `Path.home` fail there."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    names = ("USER", "LOGNAME", "LNAME", "USERNAME", "HOME")
+    monkeypatch.setattr(os, "environ", {name: value for name, value in os.environ.items() if name not in names})
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises((KeyError, OSError)):
+        getpass.getuser()
+    Settings.load({"OPENMLOPS_HOME": str(tmp_path)}, Path("/nowhere")).hand_over()
+    assert (getpass.getuser(), Path.home()) == (str(os.getuid()), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "proxied"),
+    [
+        ({}, {"intranet.example", "other.example"}),
+        ({"no_proxy": "intranet.example"}, {"other.example"}),
+        ({"NO_PROXY": "intranet.example, 127.0.0.1"}, {"other.example"}),
+        ({"NO_PROXY": "*"}, set()),
+    ],
+)
+def test_a_proxy_of_the_shell_is_not_used_for_this_machine(
+    given: dict[str, str], proxied: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    monkeypatch.setattr(os, "environ", {**others, "http_proxy": "http://192.0.2.1:3128", **given})
+    assert requests.utils.get_environ_proxies("http://127.0.0.1:8000/") or "127.0.0.1" in str(given) or "*" in str(given)
+    Settings.load({"OPENMLOPS_HOME": str(tmp_path)}, Path("/nowhere")).hand_over()
+    hosts = ("127.0.0.1", "localhost", "[::1]", "intranet.example", "other.example")
+    assert {host for host in hosts if requests.utils.get_environ_proxies(f"http://{host}:8000/")} == proxied

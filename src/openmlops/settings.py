@@ -8,6 +8,7 @@ the current folder, else from the default; `openmlops settings` shows which. Tra
 import codecs
 import hashlib
 import os
+import pwd
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -113,12 +114,17 @@ class Settings(BaseModel):
         return self.mlflow_tracking_uri.get_secret_value() or f"sqlite:///{self.home / 'mlflow.db'}"
 
     def hand_over(self) -> None:
-        """Export the server settings of `.env` to the environment, from which MLflow and ZenML read them. Caches of libraries
-        go under OPENMLOPS_HOME instead of the user's home folder, unless the user has set their place."""
+        """Export the server settings of `.env` to the environment, from which MLflow and ZenML read them.
+
+        Caches of libraries go under OPENMLOPS_HOME instead of the user's home folder, unless the user has set their place. A
+        user without a name gets the user id as one. Proxies are not used for this machine.
+        """
         for name in _OF_LIBRARIES:
             value = getattr(self, name)
             if text := value.get_secret_value() if isinstance(value, SecretStr) else value:
                 os.environ[name.upper()] = text
+        _name_the_user(self.home)
+        _reach_loopback_directly()
         for name, folder in _CACHES.items():
             os.environ.setdefault(name, str(self.home / "cache" / folder))
 
@@ -155,11 +161,34 @@ _OF_LIBRARIES = (
     "zenml_store_password",
     "zenml_store_api_key",
 )
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CACHES = {
     "MPLCONFIGDIR": "matplotlib",
     "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
     "UV_CACHE_DIR": "uv",  # with which ZenML lists the installed packages
 }
+
+
+def _name_the_user(home: Path) -> None:
+    """For a user id without an entry in the system's list of users, as containers have: MLflow, PyTorch and DVC ask for a name,
+    and several libraries for a home folder, and fail without them."""
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        os.environ.setdefault("USER", str(os.getuid()))
+        os.environ.setdefault("HOME", str(home))
+
+
+def _reach_loopback_directly() -> None:
+    """Except this machine from the proxies of the environment, which cannot reach our own processes on it."""
+    if not any(os.environ.get(name) for kind in ("http_proxy", "https_proxy", "all_proxy") for name in (kind, kind.upper())):
+        return
+    before = {name: os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")}
+    either = before["no_proxy"] or before["NO_PROXY"]
+    for name, value in before.items():
+        hosts = [host.strip() for host in (value or either).split(",") if host.strip()]
+        if "*" not in hosts:
+            os.environ[name] = ",".join([*hosts, *(host for host in _LOOPBACK if host not in hosts)])
 
 
 def _given(environment: Mapping[str, str] | None, dotenv: Path) -> dict[str, tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Who may look and who may act on the console, by itself and at / of the prediction server alike."""
 
+import asyncio
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -188,3 +189,23 @@ def test_a_door_without_tokens_and_one_with_agree_on_what_is_open() -> None:
         assert access.read_refusal("/console/static/console.css", local) is None
         assert access.read_refusal("/console/login", local) is None
         assert access.read_refusal("/health/live", local) is None
+
+
+def test_a_client_that_hangs_up_while_it_sends_is_no_error_of_the_console(home: Path) -> None:
+    sent = []
+
+    async def receive() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, object]) -> None:
+        sent.append(message)
+
+    headers = [
+        (b"host", b"127.0.0.1:8080"),
+        (b"content-length", b"100"),
+        (b"content-type", b"application/x-www-form-urlencoded"),
+    ]
+    scope = {"type": "http", "method": "POST", "path": "/console/login", "raw_path": b"/console/login", "query_string": b""}
+    address = {"scheme": "http", "server": ("127.0.0.1", 8080), "client": ("127.0.0.1", 1), "http_version": "1.1"}
+    asyncio.run(create_app(workspace(home))({**scope, **address, "headers": headers, "root_path": ""}, receive, send))
+    assert sent == []

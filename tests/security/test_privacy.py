@@ -107,6 +107,7 @@ class Tried:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_no_command_leaves_a_file_outside_its_project_or_calls_a_host(tmp_path: Path) -> None:
     """Each command of the program as a user with an empty home folder gives it, servers for some seconds each."""
     tried = Tried(tmp_path)

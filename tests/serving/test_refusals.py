@@ -271,3 +271,17 @@ def test_without_a_champion_the_server_lives_but_is_not_ready(world):
     finally:
         server.process.terminate()
         server.process.join()
+
+
+@pytest.mark.parametrize("content_type", ["image/png", "multipart/form-data; boundary=x"])
+@pytest.mark.parametrize("path", ["/predict", "/feedback", "/console/login"])
+def test_a_client_that_hangs_up_while_it_sends_leaves_no_traceback(server, path, content_type):
+    host, port = server.url.removeprefix("http://").split(":")
+    before = len(server.log.read_text())
+    for _ in range(3):
+        with socket.create_connection((host, int(port))) as client:
+            head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {content_type}\r\nContent-Length: 1000\r\n\r\n"
+            client.sendall(head.encode() + b"--x\r\n")
+            time.sleep(0.02)  # the server has begun to read
+    server.wait_until(lambda: "openmlops_in_flight 0.0" in server.client.get("/metrics").text)
+    assert server.log.read_text()[before:] == ""

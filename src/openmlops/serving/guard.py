@@ -5,11 +5,13 @@ One ASGI middleware, so that a request is refused before any work is done for it
 
 import asyncio
 import time
+from contextlib import suppress
 from functools import cache
 from http import HTTPStatus
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openmlops.serving.config import Limits
@@ -48,7 +50,8 @@ class Guard:
         self._metrics.in_flight.inc()
         started = time.perf_counter()
         try:
-            await self._app(scope, self._bounded(receive), send)
+            with suppress(ClientDisconnect):  # there is nobody left to answer
+                await self._app(scope, self._bounded(receive), send)
         finally:
             self._in_flight -= 1
             self._metrics.in_flight.dec()

@@ -1,10 +1,12 @@
 """Access control as ASGI middleware; a refused request is redirected to the login page or gets the reason."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from urllib.parse import quote
 
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -32,7 +34,9 @@ class AccessMiddleware:
         else:
             refusal = self._access.write_refusal(path, headers) or _too_large(headers)
         response = refusal_response(refusal, scope, self._error_page) if refusal else self._app
-        return await response(scope, receive, _with_nosniff(send))
+        with suppress(ClientDisconnect):  # there is nobody left to answer
+            await response(scope, receive, _with_nosniff(send))
+        return None
 
 
 def refusal_response(refusal: Refusal, scope: Scope, error_page: ErrorPage) -> Response:
