@@ -1,4 +1,4 @@
-"""Commands as a user gives them: in processes of their own, in an empty folder, with a home that is empty too."""
+"""Commands as a user gives them: in processes of their own (`warm`), in an empty folder, with a home that is empty too."""
 
 import json
 import os
@@ -8,10 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import warm
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings
 
 PROGRAM = Path(sys.executable).parent / "openmlops"
+SECONDS = 800
+"""limit of a command"""
 SEVERAL = """
 import contextlib, io, json, sys
 from openmlops.cli import main
@@ -39,9 +42,11 @@ class Folder:
         (path / "user").mkdir(parents=True)
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """One command, to its end."""
+        """One command, to its end. Python begins anew for a `program` that is not this environment's."""
+        if self.program == PROGRAM:
+            return warm.run(words, PROGRAM, self.path, self.environment, SECONDS)
         return subprocess.run(
-            [self.program, *words], cwd=self.path, env=self.environment, capture_output=True, text=True, timeout=800
+            [self.program, *words], cwd=self.path, env=self.environment, capture_output=True, text=True, timeout=SECONDS
         )
 
     def json(self, *words: str) -> dict[str, Any]:
@@ -57,7 +62,7 @@ class Folder:
         """
         given = list(commands)
         arguments = [sys.executable, "-c", SEVERAL, json.dumps(given)]
-        done = subprocess.run(arguments, cwd=self.path, env=self.environment, capture_output=True, text=True, timeout=800)
+        done = subprocess.run(arguments, cwd=self.path, env=self.environment, capture_output=True, text=True, timeout=SECONDS)
         assert done.returncode == 0, done.stderr
         said = {}
         for words, (code, out, err) in zip(given, json.loads(done.stdout), strict=True):

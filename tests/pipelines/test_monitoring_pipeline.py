@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+import warm
 from openmlops.operations.monitoring.windows import load_latest_model
 from openmlops.operations.release import listing
 from openmlops.operations.workspace import Workspace
 from small_loop import branch, fresh_images, label, send, train
-
-PROGRAM = str(Path(sys.executable).parent / "openmlops")
+from user_folder import PROGRAM, SECONDS
 
 
 def environment(loop: Workspace, **settings: str) -> dict[str, str]:
@@ -31,10 +31,9 @@ def environment(loop: Workspace, **settings: str) -> dict[str, str]:
     return {**kept, **own, **{name.upper(): value for name, value in settings.items()}}
 
 
-def run(loop: Workspace, command: list[str], **settings: str) -> subprocess.CompletedProcess:
+def run(loop: Workspace, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     loop.monitoring.mkdir(parents=True, exist_ok=True)
-    here = loop.monitoring.parent
-    return subprocess.run(command, cwd=here, env=environment(loop, **settings), capture_output=True, text=True, timeout=800)
+    return warm.run(words, PROGRAM, loop.monitoring.parent, environment(loop, **settings), SECONDS)
 
 
 @pytest.mark.slow
@@ -51,7 +50,8 @@ promotion.promote(workspace, "{second.name}/{second.version}", "to see whether m
 print(before.model.version, run_monitoring().model.version)
 """
     (tmp_path / "twice.py").write_text(script)
-    found = run(loop, [sys.executable, str(tmp_path / "twice.py")])
+    command = [sys.executable, str(tmp_path / "twice.py")]
+    found = subprocess.run(command, cwd=tmp_path, env=environment(loop), capture_output=True, text=True, timeout=SECONDS)
     assert found.returncode == 0, found.stderr
     assert found.stdout.split() == ["1", str(second.version)]
     assert listing.history(loop, second.name)[-1].champion == second.version
@@ -60,12 +60,12 @@ print(before.model.version, run_monitoring().model.version)
 
 def test_monitor_prints_one_object_and_its_exit_code_says_what_there_is_to_do(loop: Workspace):
     send(loop, load_latest_model(loop), fresh_images(120, seed=60)[0], datetime.now(UTC))
-    simulated = run(loop, [PROGRAM, "monitor", "--json", "--exit-code"], simulate_drift="1")
+    simulated = run(loop, "monitor", "--json", "--exit-code", simulate_drift="1")
     assert simulated.returncode == 3, simulated.stderr
     found = json.loads(simulated.stdout)
     assert (found["n"], found["simulated"], found["drift"]["outcome"]) == (120, True, "drift")
     assert all(Path(file).exists() for file in found["files"])
-    why = run(loop, [PROGRAM, "why", found["decision"]["id"][:6], "--json"])
+    why = run(loop, "why", found["decision"]["id"][:6], "--json")
     assert json.loads(why.stdout)["observation"]["drift"] == found["drift"]
 
 
@@ -76,13 +76,13 @@ def test_a_turn_retrains_on_labelled_traffic_and_remembers_the_verdict(loop: Wor
     images, labels = fresh_images(600, seed=61)
     ids = send(eager, load_latest_model(eager), images, datetime.now(UTC) - timedelta(minutes=20), ("brightness", 5))
     label(eager, ids, labels)
-    turned = run(eager, [PROGRAM, "cycle", "--mode", "auto", "--json"], **numbers)
+    turned = run(eager, "cycle", "--mode", "auto", "--json", **numbers)
     assert turned.returncode == 0, turned.stderr
     found = json.loads(turned.stdout)
     assert (found["act"], found["monitoring"]["decision"]["action"]) == ("retrain", "retrain")
     assert found["outcome"]["kind"] in ("promote", "reject", "inconclusive")
     assert any("On fresh" in reason for reason in found["outcome"]["reasons"])
-    again = json.loads(run(eager, [PROGRAM, "cycle", "--mode", "auto", "--json"], **numbers).stdout)
+    again = json.loads(run(eager, "cycle", "--mode", "auto", "--json", **numbers).stdout)
     assert again["act"] == "none"
-    listed = json.loads(run(eager, [PROGRAM, "decisions", "--json"]).stdout)["decisions"]
+    listed = json.loads(run(eager, "decisions", "--json").stdout)["decisions"]
     assert (listed[0]["action"], listed[0]["outcome"]) == ("retrain", found["outcome"])
