@@ -4,6 +4,7 @@ What a command imports, and what is left behind when Python begins and ends, is 
 """
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -105,8 +106,11 @@ def run(
 
 def _serve() -> None:
     """Fork a process for each line of standard input; print its name and exit code when it has ended."""
+    gc.disable()
     for module in MODULES:
         importlib.import_module(module)
+    gc.freeze()
+    gc.enable()
     running: dict[int, str] = {}
     open_input = True
     buffered = b""

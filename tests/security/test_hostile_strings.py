@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -62,11 +62,15 @@ class Place:
         return Workspace(Settings.load({**homes, **given}, Path("/nowhere")))
 
     def escapes(
-        self, use: Use, may_read: bool = False, may_call: Callable[[str], bool] = lambda text: False
+        self,
+        use: Use,
+        may_read: bool = False,
+        may_call: Callable[[str], bool] = lambda text: False,
+        strings: Sequence[str] = STRINGS,
     ) -> dict[str, object]:
         """What went wrong with each of the strings. `may_call`: whether a string is one that names somebody to call."""
         found: dict[str, object] = {}
-        for text in (filled(text, str(self.canary), 9) for text in STRINGS):
+        for text in (filled(text, str(self.canary), 9) for text in strings):
             with watched() as seen:
                 said = _outcome(use, text)
             if wrong := [*self._escaped(seen, may_read, may_call(text)), *_unfit(said)]:
@@ -169,6 +173,19 @@ COMMANDS = (
 )  # fmt: skip
 
 
+SHARE = 4
+
+
+@pytest.mark.parametrize(("first", "line"), [(number % SHARE, line) for number, line in enumerate(COMMANDS)])
+def test_no_command_is_led_astray_by_its_share_of_the_strings(
+    place: Place, command: Callable[..., str], first: int, line: str
+) -> None:
+    """Each string meets three or four commands here, and all of them in the slow test."""
+    strings = STRINGS[first::SHARE]
+    assert place.escapes(lambda text: command(*(word.replace("{}", text) for word in line.split())), strings=strings) == {}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("line", COMMANDS)
 def test_no_command_is_led_astray(place: Place, command: Callable[..., str], line: str) -> None:
     assert place.escapes(lambda text: command(*(word.replace("{}", text) for word in line.split()))) == {}

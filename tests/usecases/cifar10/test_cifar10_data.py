@@ -254,6 +254,7 @@ def test_a_subset_of_the_sample_is_clean(small_sample: Path, seed: int, tmp_path
     assert problems == ()
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_real_cifar10_is_clean_and_its_near_duplicates_are_reported(real_cifar10: Path) -> None:
     problems, counts = data.check(real_cifar10)
