@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from openmlops.cli import completion
+from openmlops.cli.options import BadLabel, OnBadLabel, Strict
 from openmlops.cli.show import Json, print_json, print_table
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import bar, say
@@ -77,12 +78,19 @@ def fetch(
 
 @app.command(epilog="Example: openmlops data add /mnt/new/cifar-10-batches-py")
 def add(
-    folder: Annotated[Path, typer.Argument(help="Folder in the layout of the use case.")], name: Name = None, json: Json = False
+    folder: Annotated[Path, typer.Argument(help="Folder in the layout of the use case.")],
+    name: Name = None,
+    on_bad_label: OnBadLabel = BadLabel.stop,
+    strict: Strict = False,
+    json: Json = False,
 ) -> None:
     """Add FOLDER as the new version of the data set, if it passes the checks."""
-    from openmlops.operations.data.datasets import add as run
+    from openmlops.operations.data.datasets import add_with_notes
 
-    _print(run(Workspace.open(name), folder), json)
+    added = add_with_notes(Workspace.open(name), folder, on_bad_label.value, strict)
+    _print(added.dataset, json)
+    for note in added.notes:
+        say(f"- {note}".replace("[", "\\["))
 
 
 @app.command(epilog="Example: openmlops data pull cifar10")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -35,6 +36,26 @@ UseCaseName = Annotated[
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any other field of the use case's TrainConfig; repeatable."),
+]
+
+
+class BadLabel(StrEnum):
+    """What happens to a label line that cannot be used."""
+
+    stop = "stop"
+    skip = "skip"
+
+
+OnBadLabel = Annotated[
+    BadLabel,
+    typer.Option(
+        "--on-bad-label",
+        help="stop: refuse label lines that cannot be used. skip: leave them out, and name them.",
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Also refuse what would not be used as it is written, such as polygons, read as boxes."),
 ]
 
 

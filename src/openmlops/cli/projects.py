@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openmlops.cli.options import BadLabel, OnBadLabel, Strict
 from openmlops.cli.show import Json, print_json, print_table
 from openmlops.errors import DataInvalid, SettingsError
 from openmlops.terminal import say, working
@@ -46,6 +47,8 @@ def init(
         StackName | None,
         typer.Option("--stack", help="Configure servers instead of creating a project; compose: those in deploy/compose.yml."),
     ] = None,
+    on_bad_label: OnBadLabel = BadLabel.stop,
+    strict: Strict = False,
     json: Json = False,
 ) -> None:
     """Create a project from your own images; or, with --stack, write the servers' .env file.
@@ -61,7 +64,7 @@ def init(
         problem = f"A project requires {' and '.join(name for name, value in given.items() if value is None)}"
         remedy = "Write it as openmlops init my-project --kind classification --data FOLDER; for servers: --stack compose"
         raise SettingsError(problem, remedy)
-    return _init_project(project, kind, data, json)
+    return _init_project(project, kind, data, on_bad_label, strict, json)
 
 
 def _refuse_beside_stack(project: Path | None, kind: KindName | None, data: Path | None) -> None:
@@ -81,12 +84,12 @@ def _init_stack(json: bool) -> None:
     return say("Next: docker compose up -d --build --wait   then: openmlops doctor")
 
 
-def _init_project(project: Path, kind: KindName, data: Path, json: bool) -> None:
+def _init_project(project: Path, kind: KindName, data: Path, on_bad_label: BadLabel, strict: bool, json: bool) -> None:
     from openmlops.operations.projects.create import create
 
     try:
         with working("Copying and validating the images"):
-            made = create(project, kind.value, data)
+            made = create(project, kind.value, data, on_bad_label.value, strict)
     except DataInvalid as error:
         for problem in error.problems[:MAX_SHOWN] if len(error.problems) > 1 else ():
             say(f"- {problem}".replace("[", "\\["))

@@ -52,13 +52,17 @@ class DatasetRef(Value):
 
 
 class Problem(Value):
-    """One problem found by validation: `what`, `where` (a file), the first five `rows` and the total `count`."""
+    """One problem found by validation: `what`, `where` (a file), the first five `rows` and the total `count`.
+
+    `altered`: something is used otherwise than it is written, or left out; such a problem blocks where `--strict` is given.
+    """
 
     what: str
     where: str
     rows: tuple[int, ...] = ()
     count: int = 1
     blocking: bool = True
+    altered: bool = False
 
     def __str__(self) -> str:
         if self.count == 1 and not self.rows:

@@ -28,24 +28,24 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _GRID = (8, 9)
 
 
-def problem(what: str, where: str, rows: Iterable[int] = (), blocking: bool = True) -> Problem:
+def problem(what: str, where: str, rows: Iterable[int] = (), blocking: bool = True, altered: bool = False) -> Problem:
     """A problem with these rows: the first five are kept, all are counted."""
     listed = [int(row) for row in rows]
-    return Problem(what=what, where=where, rows=tuple(listed[:SHOWN_ROWS]), count=max(len(listed), 1), blocking=blocking)
+    shown = tuple(listed[:SHOWN_ROWS])
+    return Problem(what=what, where=where, rows=shown, count=max(len(listed), 1), blocking=blocking, altered=altered)
 
 
 def fewer(problems: Iterable[Problem]) -> list[Problem]:
     """The first five problems of each kind, and one that counts the rest."""
-    kept, counts = [], Counter[tuple[str, bool]]()
+    kept, counts = [], Counter[tuple[str, bool, bool]]()
     for each in problems:
-        counts[each.what, each.blocking] += 1
-        if counts[each.what, each.blocking] <= SHOWN_ROWS:
+        counts[each.what, each.blocking, each.altered] += 1
+        if counts[each.what, each.blocking, each.altered] <= SHOWN_ROWS:
             kept.append(each)
-    for (what, blocking), count in counts.items():
+    for (what, blocking, altered), count in counts.items():
         if count > SHOWN_ROWS:
-            kept.append(
-                problem(f"{count - SHOWN_ROWS} more files with the same problem: {what}", "further files", blocking=blocking)
-            )
+            more = f"{count - SHOWN_ROWS} more files with the same problem: {what}"
+            kept.append(problem(more, "further files", blocking=blocking, altered=altered))
     return kept
 
 

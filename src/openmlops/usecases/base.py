@@ -133,6 +133,8 @@ class UseCase:
     labelled: Callable[[Path], tuple[np.ndarray, np.ndarray]] | None = None
     """folder of labelled images without splits -> images and labels, as a client would send them. Raises DataError. None if
     there is no such layout"""
+    leave_out_bad_labels: Callable[[Path], tuple[Problem, ...]] | None = None
+    """folder -> makes label lines that cannot be used comments, in place, and returns them; None if labels are not in files"""
     weights: "Archive | None" = None
     """published pretrained weights, if there are any; `folder` is then the file's name"""
 

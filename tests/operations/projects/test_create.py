@@ -1,7 +1,9 @@
 """`openmlops init PROJECT`: what it makes, what it refuses in one line, and that nothing is left of what cannot be made."""
 
+import shutil
 import subprocess
 import sys
+from contextlib import chdir
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -85,6 +87,39 @@ def test_bad_data_leaves_nothing_behind(tmp_path: Path) -> None:
         assert len(raised.value.problems) == 1
     assert list((tmp_path / "empty").iterdir()) == []
     assert not (tmp_path / "mine").exists()
+
+
+def test_a_bad_label_line_stops_or_is_left_out_by_name_and_strict_refuses_polygons(tmp_path: Path) -> None:
+    write(tmp_path / "own/images", tmp_path / "own/labels", 12)
+    (tmp_path / "own/classes.txt").write_text("cat\ndog\n")
+    for name, line in (("003", "7 0.5 0.5 0.1 0.1"), ("004", "0 0.1 0.1 0.3 0.1 0.3 0.3")):
+        with (tmp_path / f"own/labels/{name}.txt").open("a") as opened:
+            opened.write(f"{line}\n")
+    words = ["--kind", "detection", "--data", str(tmp_path / "own")]
+    said = refused(str(tmp_path / "stopped"), *words)
+    assert f"{tmp_path}/own/labels/003.txt: the class 7 is not one of 0..1" in said
+    assert "leave bad label lines out with --on-bad-label skip" in said
+    said = refused(str(tmp_path / "strict"), *words, "--on-bad-label", "skip", "--strict")
+    assert f"{tmp_path}/own/labels/004.txt: polygons are read as the boxes around them" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own"]
+
+    made = CliRunner().invoke(app, ["init", str(tmp_path / "skipped"), *words, "--on-bad-label", "skip"])
+    assert made.exit_code == 0, made.exception
+    for left_out in ("003.txt: left out, because the class 7 is not one of 0..1", "004.txt: polygons are read as the boxes"):
+        assert left_out in made.output
+    assert len((tmp_path / "own/labels/003.txt").read_text().splitlines()) == 2
+
+    more = shutil.copytree(tmp_path / "skipped/data/raw/skipped", tmp_path / "more")
+    label = more / "labels/train" / sorted(path.name for path in (more / "labels/train").iterdir())[0]
+    label.write_text(f"{label.read_text()}9 0.5 0.5 0.1 0.1\n")
+    with chdir(tmp_path / "skipped"):
+        stopped = CliRunner().invoke(app, ["data", "add", str(more)]).exception
+        added = CliRunner().invoke(app, ["data", "add", str(more), "--on-bad-label", "skip"])
+    assert "the class 9 is not one of 0..1" in str(stopped)
+    assert "--on-bad-label skip leaves out label lines that cannot be used" in str(stopped)
+    assert f"labels/train/{label.name}: left out, because the class 9 is not one of 0..1" in added.output
+    kept = (tmp_path / "skipped/data/raw/skipped/labels/train" / label.name).read_text().splitlines()
+    assert kept[-1] == "# left out, because the class 9 is not one of 0..1: 9 0.5 0.5 0.1 0.1"
 
 
 def test_names_with_quotes_and_line_ends_stay_names() -> None:

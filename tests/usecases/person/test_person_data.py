@@ -136,7 +136,11 @@ BAD: dict[str, tuple[Damage, str, str]] = {
         FIRST_LABEL,
         "is outside the image; use coordinates",
     ),
-    "label-a-polygon": (write(FIRST_LABEL, "0 .1 .1 .2 .1 .2 .2\n"), FIRST_LABEL, "polygons and keypoints are not supported"),
+    "label-of-keypoints": (
+        write(FIRST_LABEL, "0 .1 .1 .2 .1 .2 .2 2\n"),
+        FIRST_LABEL,
+        "neither a box nor a polygon; keypoints",
+    ),
     "nobody-in-train": (without_boxes("train"), "train", "no boxes in train"),
     "train-image-in-test": (
         copy(FIRST_IMAGE, "images/test/00000.png"),

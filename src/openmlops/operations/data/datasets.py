@@ -10,11 +10,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from filelock import FileLock, Timeout
 
 from openmlops.core.types import DatasetRef, Problem, ValidationReport, Value
-from openmlops.errors import DataError, DataInvalid, OpenMLOpsError
+from openmlops.errors import DataError, DataInvalid, OpenMLOpsError, SettingsError
 from openmlops.files import Manifest, absolute, copy_folder, replacing, replacing_folder
 from openmlops.operations.data.download import Progress, download, unpack, verify
 from openmlops.operations.data.splits import indices_of, split
@@ -22,10 +23,13 @@ from openmlops.operations.workspace import Workspace
 from openmlops.usecases.base import Archive
 
 __all__ = [
+    "Added",
     "DataStatus",
+    "OnBadLabel",
     "UploadReport",
     "Weights",
     "add",
+    "add_with_notes",
     "check",
     "fetch",
     "fetch_weights",
@@ -35,9 +39,12 @@ __all__ = [
     "make_tiny_person",
     "split",
     "status",
+    "strictly",
     "upload",
     "validate",
 ]
+
+OnBadLabel = Literal["stop", "skip"]
 
 LOCK_SECONDS = 600
 """seconds that a process waits for the download or push of another one"""
@@ -142,15 +149,65 @@ def make_sample(workspace: Workspace) -> DatasetRef:
         return add(workspace, workspace.use_case.sample(Path(folder) / workspace.use_case.folder))
 
 
+class Added(Value):
+    """A new version, and the problems of what is used otherwise than it is written, or left out."""
+
+    dataset: DatasetRef
+    notes: tuple[Problem, ...]
+
+
 def add(workspace: Workspace, folder: Path) -> DatasetRef:
     """Validate `folder`, copy it into DATA_RAW_DIR, and version and push it.
 
     Raises DataInvalid with all problems; the current version then stays in place.
     """
+    return add_with_notes(workspace, folder).dataset
+
+
+def add_with_notes(workspace: Workspace, folder: Path, on_bad_label: OnBadLabel = "stop", strict: bool = False) -> Added:
+    """`add`, which names what it altered.
+
+    `on_bad_label="skip"` leaves label lines that cannot be used out of the copy instead of refusing them. `strict` refuses
+    whatever is not used as it is written.
+
+    Raises DataInvalid, SettingsError if labels are not in files.
+    """
     folder = absolute(folder)
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}", f"Pass a folder in the layout of {workspace.use_case.name}")
-    _refuse(folder, workspace.use_case.check(folder)[0])
+    if on_bad_label == "skip":
+        with _without_bad_labels(workspace, folder) as (copy, left_out):
+            return _checked(workspace, copy, folder, strict, left_out)
+    return _checked(workspace, folder, folder, strict, ())
+
+
+@contextmanager
+def _without_bad_labels(workspace: Workspace, folder: Path) -> Iterator[tuple[Path, tuple[Problem, ...]]]:
+    """A copy of the folder without the label lines that cannot be used, and these."""
+    leave_out = workspace.use_case.leave_out_bad_labels
+    if leave_out is None:
+        raise SettingsError("--on-bad-label skip is for labels in files, as of detection", "Leave it out")
+    workspace.home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="labels-", dir=workspace.home) as place:
+        copy = Path(place) / folder.name
+        copy_folder(folder, copy)
+        yield copy, leave_out(copy)
+
+
+def _checked(workspace: Workspace, folder: Path, source: Path, strict: bool, left_out: tuple[Problem, ...]) -> Added:
+    """Add `folder`, whose problems are those of `source`."""
+    problems = workspace.use_case.check(folder)[0]
+    altered = tuple(problem for problem in problems if problem.altered)
+    _refuse(source, strictly(problems) if strict else problems)
+    return Added(dataset=_added(workspace, folder), notes=(*left_out, *altered))
+
+
+def strictly(problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
+    """The problems, of which those also block that say that something is not used as it is written."""
+    return tuple(each.model_copy(update={"blocking": each.blocking or each.altered}) for each in problems)
+
+
+def _added(workspace: Workspace, folder: Path) -> DatasetRef:
     with _locked(workspace):
         if folder != workspace.data_folder:
             with replacing_folder(workspace.data_folder) as new:
@@ -234,6 +291,8 @@ def _refuse(folder: Path, problems: tuple[Problem, ...]) -> None:
     if blocking:
         more = f", and {len(blocking) - 1} more" if len(blocking) > 1 else ""
         remedy = "Correct the files, or restore the last good version: `openmlops data pull`"
+        if any(problem.where.endswith(".txt") for problem in blocking):
+            remedy += "; --on-bad-label skip leaves out label lines that cannot be used"
         raise DataInvalid(f"{folder} did not pass the data checks: {blocking[0]}{more}", remedy, problems)
 
 

@@ -44,8 +44,12 @@ class NewProject(Value):
     notes: tuple[str, ...]
 
 
-def create(place: Path, kind: Kind, source: Path) -> NewProject:
+def create(
+    place: Path, kind: Kind, source: Path, on_bad_label: datasets.OnBadLabel = "stop", strict: bool = False
+) -> NewProject:
     """Create the project in `place`, which must be missing or empty, with the images of `source`.
+
+    `on_bad_label` and `strict` as in `datasets.add_with_notes`.
 
     Raises SettingsError for an invalid name or folder, DataError and DataInvalid for the data.
     """
@@ -55,12 +59,14 @@ def create(place: Path, kind: Kind, source: Path) -> NewProject:
     with _removed_on_failure(place):
         raw = place / "data" / "raw" / name
         arranged = _arranger(kind)(source, raw)
-        _refuse(arranged.problems)
+        _refuse(datasets.strictly(arranged.problems) if strict else arranged.problems)
         for file, text in templates.texts(name, kind, arranged.names, arranged.side).items():
             write_text(place / file, text)
         is_repository = _is_in_repository(place) or _init_repository(place)
         with chdir(place):
-            return _add_data(Workspace.open(f"{name}:USE_CASE"), kind, arranged, raw, is_repository)
+            workspace = Workspace.open(f"{name}:USE_CASE")
+            added = _add_data(workspace, arranged, raw, on_bad_label, strict)
+            return _described(workspace, kind, arranged, added, is_repository)
 
 
 def module_name(project: str) -> str:
@@ -118,18 +124,27 @@ def _refuse(problems: tuple[Problem, ...]) -> None:
     blocking = tuple(problem for problem in problems if problem.blocking)
     if blocking:
         more = f", and {len(blocking) - 1} more" if len(blocking) > 1 else ""
-        remedy = "Then run the command again: nothing was created"
+        skip = (
+            ", or leave bad label lines out with --on-bad-label skip" if any(p.where.endswith(".txt") for p in blocking) else ""
+        )
+        remedy = f"Correct it{skip}; then run the command again: nothing was created"
         raise DataInvalid(f"The data cannot be used: {blocking[0]}{more}", remedy, blocking)
 
 
-def _add_data(workspace: Workspace, kind: Kind, arranged: Arranged, raw: Path, is_repository: bool) -> NewProject:
-    """Add the data as a version and describe the project. Raises DataInvalid, which names the user's original files."""
+def _add_data(
+    workspace: Workspace, arranged: Arranged, raw: Path, on_bad_label: datasets.OnBadLabel, strict: bool
+) -> datasets.Added:
+    """Add the data as a version. Problems and notes name the user's original files. Raises DataInvalid."""
     try:
-        dataset = datasets.add(workspace, raw)
+        added = datasets.add_with_notes(workspace, raw, on_bad_label, strict)
     except DataInvalid as error:
         _refuse(tuple(arranged.with_source_paths(problem) for problem in error.problems))
         raise
-    sizes = datasets.split(workspace, dataset, seed=0)
+    return added.model_copy(update={"notes": tuple(map(arranged.with_source_paths, added.notes))})
+
+
+def _described(workspace: Workspace, kind: Kind, arranged: Arranged, added: datasets.Added, is_repository: bool) -> NewProject:
+    sizes = datasets.split(workspace, added.dataset, seed=0)
     return NewProject(
         path=str(Path.cwd()),
         name=workspace.use_case.name,
@@ -139,9 +154,9 @@ def _add_data(workspace: Workspace, kind: Kind, arranged: Arranged, raw: Path, i
         validation=sizes.validation,
         test=sizes.test,
         side=arranged.side or None,
-        fingerprint=dataset.fingerprint,
+        fingerprint=added.dataset.fingerprint,
         is_repository=is_repository,
-        notes=(*map(str, arranged.problems), *_notes(sizes.validation, kind)),
+        notes=(*map(str, arranged.problems), *map(str, added.notes), *_notes(sizes.validation, kind)),
     )
 
 

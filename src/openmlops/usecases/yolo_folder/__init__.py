@@ -42,4 +42,5 @@ def yolo_folder(name: str, config: type[TrainConfig] = TrainConfig, about: str =
         sample=no_sample,
         extend=extend,
         labelled=data.labelled,
+        leave_out_bad_labels=data.leave_out_bad_labels,
     )

@@ -14,12 +14,13 @@ from openmlops.core.images.boxes import objects
 from openmlops.core.types import Preprocessing, Problem
 from openmlops.core.validation import fewer, listed, problem
 from openmlops.errors import DataError
+from openmlops.files import write_text
 from openmlops.usecases import splitting
 from openmlops.usecases.base import Rows
 from openmlops.usecases.copies import Seen, check_copies
-from openmlops.usecases.yolo_folder.config import MAX_NAMES
+from openmlops.usecases.yolo_folder.config import MAX_NAMES, read_text
 from openmlops.usecases.yolo_folder.folder import Contents, contents, label_path
-from openmlops.usecases.yolo_folder.labels import parse
+from openmlops.usecases.yolo_folder.labels import MAX_BYTES, bad_lines, parse, without
 
 VALIDATION_SHARE = 0.2
 """Share of the training images held out for validation if the data set has no validation split."""
@@ -120,6 +121,24 @@ def _check_boxes(images: list[_Image], found: Contents) -> list[Problem]:
         elif absent := [name for name, count in counts.items() if count == 0]:
             problems.append(problem(f"there are no boxes of {', '.join(absent[:20])}", split, blocking=False))
     return problems
+
+
+def leave_out_bad_labels(folder: Path) -> tuple[Problem, ...]:
+    """Make the lines of label files that are no boxes comments, which keep their text, and return them. Never raises for bad
+    data."""
+    found = contents(folder)
+    problems = []
+    for where in (label_path(path) for paths in found.images.values() for path in paths):
+        try:
+            text, wrong = read_text(folder / where, MAX_BYTES)
+        except FileNotFoundError:
+            continue
+        if bad := {} if wrong else bad_lines(text, len(found.names)):
+            write_text(folder / where, without(text, bad))
+        for reason in dict.fromkeys(bad.values()):
+            rows = [number for number in bad if bad[number] == reason]
+            problems.append(problem(f"left out, because {reason}", where, rows, blocking=False, altered=True))
+    return tuple(fewer(problems))
 
 
 def labelled(folder: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,102 @@
+"""Label lines as tools write them: what is read as a box, with which note, and what is refused or left out."""
+
+from pathlib import Path
+
+import pytest
+
+from openmlops.usecases.yolo_folder.data import check, leave_out_bad_labels, read
+from openmlops.usecases.yolo_folder.labels import CONFIDENCE, OVER, POLYGON, parse
+from usecases.yolo_folder.test_yolo_arrange import image
+
+BOX = [30, 20, 70, 60, 1]
+"""in an image of 200x100 pixels, as `1 0.25 0.4 0.2 0.4`"""
+
+
+def parsed(path: Path, content: str | bytes) -> tuple[list[list[float]], list[str]]:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    boxes, problems = parse(path, "a.txt", 2, (100, 200))
+    return boxes.astype(float).round(3).tolist(), [problem.what for problem in problems]
+
+
+@pytest.mark.parametrize(
+    ("content", "notes"),
+    [
+        ("1 0.25 0.4 0.2 0.4", []),
+        ("# made by a tool\n1 0.25 0.4 0.2 0.4 # sure\n#\n", []),
+        ("\ufeff1\t0.25\t0.4 0.2  0.4\r\n\r\n", []),
+        ("1 0.25 0.4 0.2 0.4\n".encode("utf-16"), []),
+        ("1.0 2.5e-1 .4 0.2 0.4", []),
+        ("1 0.25 0.4 0.2 0.4 0.91", [CONFIDENCE]),
+        ("1 0.25 0.4 0.2 0.4 17", [CONFIDENCE]),
+        ("1 0.15 0.2 0.35 0.2 0.35 0.6 0.15 0.6", [POLYGON]),
+        ("1 0.15 0.6 0.3 0.2 0.35 0.5", [POLYGON]),
+        ("1 0.35 0.4 0.25 0.2 0.15 0.4 0.25 0.6 0.3 0.5", [POLYGON]),
+    ],
+)
+def test_what_tools_write_is_read_as_the_box_that_is_meant(tmp_path: Path, content: str | bytes, notes: list[str]) -> None:
+    assert parsed(tmp_path / "a.txt", content) == ([BOX], notes)
+
+
+@pytest.mark.parametrize(
+    ("line", "box", "notes"),
+    [
+        ("0 0.0495 0.5 0.1 0.2", [0, 40, 19.9, 60, 0], []),
+        ("0 0.045 0.5 0.1 0.2", [0, 40, 19, 60, 0], [OVER]),
+        ("0 0.01 0.5 0.04 0.2", [0, 40, 6, 60, 0], [OVER]),
+        ("0 0.5 0.957 0.2 0.1", [80, 90.7, 120, 100, 0], [OVER]),
+        ("0 -0.005 0.1 0.2 0.1 0.2 1.005", [0, 10, 40, 100, 0], [POLYGON]),
+    ],
+)
+def test_a_box_that_reaches_over_the_edge_a_little_is_cut(
+    tmp_path: Path, line: str, box: list[float], notes: list[str]
+) -> None:
+    assert parsed(tmp_path / "a.txt", line) == ([box], notes)
+
+
+BAD = {
+    "0 0.039 0.5 0.1 0.2": "a box is outside the image",
+    "0 0.5 0.5 0.2 1.03": "a box is outside the image",
+    "0 30 40 20 20": "a box is outside the image",
+    "0 0.1 0.1 0.2 0.1 0.2 1.2": "a box is outside the image",
+    "0 0.1 0.1 0.2 0.1 0.3 0.1": "a box has no area",
+    "0 0.5 0.5 0 0.2": "a box has no area",
+    "2 0.5 0.5 0.1 0.2": "the class 2 is not one of 0..1",
+    "-1 0.5 0.5 0.1 0.2": "the class -1 is not one of 0..1",
+    "0 0.1 0.1 0.2 0.1 0.2 0.2 0.3": "a line has 8 numbers, neither a box nor a polygon",
+    "0 0.5 0.5 0.1": "a line is not five numbers",
+    "0 0.5 0.5 0.1 nan": "a line is not five numbers",
+    "0 0,5 0,5 0,1 0,2": "a line is not five numbers",
+    "cat 0.5 0.5 0.1 0.2": "a line is not five numbers",
+}
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_what_could_be_meant_otherwise_is_refused(tmp_path: Path, line: str) -> None:
+    boxes, (wrong,) = parsed(tmp_path / "a.txt", f"1 0.25 0.4 0.2 0.4\n{line}\n")
+    assert boxes == [BOX]
+    assert wrong.startswith(BAD[line])
+
+
+def test_bad_lines_are_left_out_by_name_and_stay_as_comments(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for kind in ("images", "labels"):
+            (tmp_path / kind / split).mkdir(parents=True)
+        for number in range(2):
+            (tmp_path / "images" / split / f"{number}.png").write_bytes(image(hash((split, number)) % 1000))
+            (tmp_path / "labels" / split / f"{number}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "data.yaml").write_text("train: images/train\ntest: images/test\nnames: [cat, dog]\n")
+    labels = tmp_path / "labels" / "train" / "1.txt"
+    labels.write_text("".join(f"{line}\n" for line in ("# by hand", "1 0.25 0.4 0.2 0.4", *BAD)), encoding="utf-16")
+    untouched = (tmp_path / "labels" / "train" / "0.txt").read_bytes()
+    assert any(problem.blocking for problem in check(tmp_path)[0])
+
+    left_out = leave_out_bad_labels(tmp_path)
+    assert sum(problem.count for problem in left_out) == len(BAD)
+    assert all(problem.altered and not problem.blocking and problem.where == "labels/train/1.txt" for problem in left_out)
+    assert str(left_out[2]).endswith("left out, because the class 2 is not one of 0..1 (1 in all, rows 9)")
+    text = labels.read_text()
+    assert all(line in text for line in BAD)
+    assert not any(problem.blocking for problem in check(tmp_path)[0])
+    assert [len(boxes) for boxes in read(tmp_path).labels] == [1, 1, 1, 1]
+    assert (tmp_path / "labels" / "train" / "0.txt").read_bytes() == untouched
+    assert leave_out_bad_labels(tmp_path) == ()
