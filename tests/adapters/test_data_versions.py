@@ -442,11 +442,14 @@ def test_a_project_may_lie_in_a_folder_of_any_name(name: str, tmp_path: Path, mo
 
 
 def test_a_path_that_dvc_would_change_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = tmp_path / "%(y)s"
+    """Inside the project it is relative, so that only a home elsewhere can have one."""
+    root, home = tmp_path / "%(x)s", tmp_path / "%(y)s"
     root.mkdir()
     monkeypatch.chdir(root)
+    outside = DataVersions(Remote(url=str(home / "remote"), is_default=True), home / "cache")
     with pytest.raises(SettingsError, match=r"cannot express the path .*%\(y\)s.*set OPENMLOPS_HOME"):
-        embedded(root).add(write_set(root / "set"))
+        outside.add(write_set(root / "set"))
+    embedded(root).add(root / "set")
 
 
 def test_a_file_name_in_another_encoding_is_named(root: Path) -> None:

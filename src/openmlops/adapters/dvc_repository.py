@@ -8,9 +8,10 @@ modification time, indexes of remotes), which is deleted at the end. What is not
 import hashlib
 import json
 import logging
+import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache as once
 from functools import cached_property
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 OURS = "openmlops"
 """Name of the remote that openmlops adds to a repository."""
+_SECTION = f'remote "{OURS}"'
 
 _OBJECT = re.compile(r"[0-9a-f]{32}")
 _SCHEME = re.compile(r"(s3|gs|azure|oss|gdrive|ssh|https?|webdavs?|hdfs|webhdfs)://[^/\\@]")
@@ -67,24 +69,56 @@ def find(folder: Path) -> Path | None:
 def initialise(root: Path, remote: Remote, cache: Path) -> Path:
     """Make `root` a DVC repository like `dvc init --no-scm`, so that the `dvc` command uses the same cache and remote.
 
-    No credentials are written: for an S3 remote the `dvc` command reads them from AWS's own variables. The local configuration
-    is UTF-8, as DVC reads it; DVC itself writes ASCII and fails for other paths. Raises SettingsError for a path that its
-    format cannot express.
+    No credentials are written: for an S3 remote the `dvc` command reads them from AWS's own variables. Raises SettingsError for
+    a path that the format of DVC's configuration cannot express.
     """
-    from configobj import ConfigObj, ConfigObjError
-
     write_text(root / ".dvc" / ".gitignore", _GIT_IGNORED)
     write_text(root / ".dvc" / "config", "[core]\n    no_scm = True\n    analytics = false\n")
     public = {name: _public(value) for name, value in remote.options().items() if name in ("url", "endpointurl", "verify")}
-    sections = {"core": {"remote": OURS}, "cache": {"dir": str(cache)}, f'remote "{OURS}"': public}
+    if public["url"].startswith("/"):
+        public["url"] = _stored(Path(public["url"]), root)
+    _write_local(root, {"core": {"remote": OURS}, "cache": {"dir": _stored(cache, root)}, _SECTION: public})
+    return root
+
+
+def relocate(folder: Path, old: Path, home: Path) -> bool:
+    """Make the repository that contains `folder` use the cache and the remote of openmlops below `home` instead of `old`.
+
+    Returns whether it did. A repository that stayed beside an `old` that is still there belongs to the origin of a copy.
+    """
+    from configobj import ConfigObj
+
+    root = find(folder)
+    config = root / ".dvc" / "config.local" if root else None
+    if not (root and config and config.is_file()) or (old.is_relative_to(root) and old.exists()):
+        return False
+    local = ConfigObj(config.read_text(encoding="utf-8").splitlines(), interpolation=False)
+    places = [(local.get("cache", {}), "dir"), (local.get(_SECTION, {}), "url")]
+    stale = [(part, name) for part, name in places if Path(part.get(name, "")).is_relative_to(old)]
+    for part, name in stale:
+        part[name] = _stored(home / Path(part[name]).relative_to(old), root)
+    if stale:
+        _write_local(root, local)
+    return bool(stale)
+
+
+def _write_local(root: Path, sections: Mapping[str, Any]) -> None:
+    """Write the local configuration as UTF-8, as DVC reads it; DVC itself writes ASCII and fails for other paths."""
+    from configobj import ConfigObj, ConfigObjError
+
     try:
-        lines = ConfigObj(sections, interpolation=False).write()
+        lines = ConfigObj(dict(sections), interpolation=False).write()
         ConfigObj(lines).dict()  # as DVC reads it, `%(name)s` replaced
     except ConfigObjError:
-        problem = f"DVC's configuration cannot express the path {cache}"
+        places = f"{sections['cache']['dir']} or {sections[_SECTION]['url']}"
+        problem = f"DVC's configuration cannot express the path {places}"
         raise SettingsError(problem, "Use a folder without '%(' and quotation marks, or set OPENMLOPS_HOME to one") from None
     write_text(root / ".dvc" / "config.local", "\n".join(lines) + "\n")
-    return root
+
+
+def _stored(path: Path, root: Path) -> str:
+    """A path for DVC's configuration: relative to it if it is inside the repository, so that both can be moved."""
+    return os.path.relpath(path, root / ".dvc") if path.is_relative_to(root) else str(path)
 
 
 def _public(url: str) -> str:

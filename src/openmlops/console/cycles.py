@@ -71,7 +71,8 @@ class CycleRuns:
         is_held = self._is_held(model)  # before reading the file: the follower writes the exit code, then releases the lock
         cycle_run = CycleRun.model_validate_json(self._state(model).read_bytes())
         is_running = cycle_run.code is None and is_held
-        return cycle_run.model_copy(update={"is_running": is_running, "lines": _last_lines(Path(cycle_run.log))})
+        log = self._folder / Path(cycle_run.log).name  # where the home is now, wherever it was then
+        return cycle_run.model_copy(update={"log": str(log), "is_running": is_running, "lines": _last_lines(log)})
 
     def _follow(self, cycle_run: CycleRun, child: subprocess.Popen, alone: FileLock) -> None:
         try:

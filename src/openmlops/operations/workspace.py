@@ -35,12 +35,13 @@ class Workspace:
     @classmethod
     def open(cls, use_case: str | None = None) -> "Workspace":
         """The workspace of this process, with settings from the environment that are also passed to MLflow and ZenML. Raises
-        SettingsError."""
+        SettingsError. Stores of a home that was moved or copied are made to point to it, with one line on standard error."""
         from openmlops.settings import Settings, quiet_libraries
 
         quiet_libraries()
         settings = Settings.load()
         settings.hand_over()
+        _follow(settings)
         return cls(settings.model_copy(update={"use_case": use_case}) if use_case else settings)
 
     @cached_property
@@ -189,3 +190,16 @@ def _absolute(folder: Path) -> Path:
     from openmlops.files import absolute
 
     return absolute(folder)
+
+
+def _follow(settings: "Settings") -> None:
+    from openmlops.adapters.moved_home import repair
+
+    home, embedded = settings.home, "sqlite:///"
+    database = settings.tracking_uri.removeprefix(embedded)
+    beside = Path(database).absolute() if settings.tracking_uri.startswith(embedded) and not database.startswith("/") else None
+    if left := repair(home, beside, (Path.cwd(), _absolute(settings.data_raw_dir))):
+        from openmlops.terminal import say
+
+        origin = ", ".join(map(str, left)).replace("[", "\\[")
+        say(f"This project was moved or copied from {origin}: the paths in its stores were updated.")

@@ -67,6 +67,11 @@ def run_all(waiting: "list[GridJob]", folder: Path, parent: str, jobs: int) -> l
     return [done.result() for done in futures]
 
 
+def predictions_file(result: Path) -> Path:
+    """The file of a run's validation predictions, beside its result."""
+    return result.with_suffix(".answers")
+
+
 class GridJob:
     """One run of the grid, identified by its training key."""
 
@@ -86,9 +91,13 @@ class GridJob:
         """The result of this run, if it completed before."""
         path = self.result_file(folder)
         try:
-            return RunResult.model_validate_json(path.read_bytes()) if path.exists() else None
+            found = RunResult.model_validate_json(path.read_bytes()) if path.exists() else None
         except ValidationError:  # written by another version of this package
             return None
+        if found is None or found.trained is None:
+            return found
+        trained = train.located(self.workspace, found.trained, self.splits)
+        return found.model_copy(update={"trained": trained, "predictions": str(predictions_file(path))})
 
     def run(self, folder: Path, parent: str, jobs: int, number: str) -> RunResult:
         """Train in a subprocess. A failure becomes the result's reason, except for an unavailable service: that raises

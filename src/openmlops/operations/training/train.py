@@ -49,7 +49,7 @@ def train(
     key = training_key(workspace, splits, preprocessing, chosen)
     folder = workspace.home / "trainings" / key[:16]
     run = _Run(workspace, folder, tags)
-    if ended := retry(run.ended, workspace):
+    if ended := retry(run.ended, workspace, splits):
         return ended
     rows = workspace.use_case.read(Path(splits.dataset.path))
     indices = indices_of(splits)
@@ -98,6 +98,15 @@ def code_fingerprint(workspace: Workspace) -> str:
     return digest.hexdigest()
 
 
+def located(workspace: Workspace, trained: TrainedRef, splits: SplitsRef) -> TrainedRef:
+    """A stored `trained` of these splits with the paths that its files have now: the home may have moved since."""
+    return trained.model_copy(update={"path": str(_weights(workspace.home, trained.run_id)), "splits": splits})
+
+
+def _weights(home: Path, run_id: str) -> Path:
+    return home / "weights" / f"{run_id}.safetensors"
+
+
 class _Run:
     """The MLflow run of one training folder. The start id that finds it again is on disk before the run is created."""
 
@@ -106,13 +115,13 @@ class _Run:
         self.epochs = EpochLog(workspace.tracking, folder)
         self._open = ExitStack()
 
-    def ended(self, workspace: Workspace) -> TrainedRef | None:
+    def ended(self, workspace: Workspace, splits: SplitsRef) -> TrainedRef | None:
         """The completed training of this folder, if the process was killed before the run was closed."""
         done = self.folder / "trained.json"
         if not done.exists():
             return None
         try:
-            trained = TrainedRef.model_validate_json(done.read_text())
+            trained = located(workspace, TrainedRef.model_validate_json(done.read_text()), splits)
         except ValidationError:  # written by another version of this package: resume from the checkpoint
             return None
         if not (Path(trained.path).exists() and workspace.tracking.can_go_on(trained.run_id)):
@@ -174,7 +183,7 @@ class _Run:
 
         for metrics in result.history:
             self.epochs.add(metrics)
-        path = self.home / "weights" / f"{self.id}.safetensors"
+        path = _weights(self.home, self.id)
         with replacing(path) as beside:
             save_file(model.state_dict(), beside)
         trained = TrainedRef(
