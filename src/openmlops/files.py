@@ -192,6 +192,17 @@ class Manifest(Value):
         return tuple(found)
 
 
+def damage(folder: Path, sha256: str) -> str:
+    """How a folder differs from its manifest, whose SHA-256 must be this one; empty if it does not."""
+    try:
+        manifest = Manifest.read(folder / MANIFEST)
+    except DataCorrupt:
+        return f"{MANIFEST} is missing or unreadable"
+    if manifest.fingerprint != sha256:
+        return f"{MANIFEST} differs from the registered one"
+    return "; ".join(manifest.differences(folder))
+
+
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)

@@ -10,11 +10,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from pydantic import SecretStr
 
-from openmlops.adapters.mlflow_client import hide_password
+from openmlops.adapters.mlflow_client import connect, hide_password
 from openmlops.adapters.mlflow_values import valid_name
 from openmlops.adapters.tracking import Epoch, Tracking
 from openmlops.core.quality import ClassifierEpoch
-from openmlops.errors import ServiceUnavailable, TrainingError
+from openmlops.errors import ServiceRefused, ServiceUnavailable, TrainingError
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -134,6 +134,20 @@ def test_a_deleted_experiment_is_named_with_the_remedy(tracking: Tracking, mlflo
     MlflowClient(tracking_uri=mlflow_uri).delete_experiment(run_of(mlflow_uri, run_id).info.experiment_id)
     with pytest.raises(ServiceUnavailable, match=r"The MLflow experiment 'openmlops' was deleted.*restore"):
         tracking.start("cifar10", {}, {})
+
+
+def test_a_deleted_run_is_named_and_no_outage(tracking: Tracking, mlflow_uri: str):
+    """A training goes on from its checkpoint in a new run; orphans of a deleted experiment are nobody's."""
+    run_id = tracking.start("net", {}, {}, once="a" * 32)
+    connect(mlflow_uri).delete_run(run_id)
+    for use in (lambda: tracking.finish(run_id), lambda: tracking.log_metrics(run_id, {"loss": 1.0}, datetime.now(UTC))):
+        with pytest.raises(ServiceRefused, match=f"The MLflow run {run_id} was deleted. Restore it, or run the same command again"):
+            use()
+    assert not tracking.can_go_on(run_id)
+    assert tracking.start("net", {}, {}, once="a" * 32) != run_id
+    connect(mlflow_uri).delete_experiment(connect(mlflow_uri).get_run(run_id).info.experiment_id)
+    assert tracking.abandon("a" * 32, "its process ended") == ()
+    tracking.responds()
 
 
 def test_a_server_that_is_not_there_is_named_without_its_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
@@ -76,6 +77,24 @@ def test_where_mlflow_does_not_answer_the_page_says_so_and_shows_what_the_gate_m
     found = words(registered_late.text)
     assert "The metrics from MLflow are missing; the gate's scores are shown." in found
     assert f"60.0 % against version {CHAMPION}, 2,000 images" in found
+
+
+def test_what_was_deleted_from_mlflow_is_told_and_not_offered(client: TestClient, toys: Workspace, tmp_path: Path) -> None:
+    """In a copy of MLflow's tables: the champion and a run are gone."""
+    with sqlite3.connect(toys.home / "mlflow.db") as old, sqlite3.connect(tmp_path / "mlflow.db") as new:
+        old.backup(new)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    away = workspace(toys.home, mlflow_tracking_uri=uri, database_url=toys.settings.database)
+    away.registry._client.delete_model_version(NAME, str(CHAMPION))
+    away.registry._client.delete_run(away.registry.version(NAME, BAD).run_id)
+    with TestClient(create_app(away), base_url="http://127.0.0.1") as opened:
+        found, now = part(opened, "versions"), part(opened, "now")
+        page = opened.get(f"{PAGE}/parts/versions").text
+    assert "champion deleted from MLflow, its files are kept here" in found
+    assert "rejected its run was deleted from MLflow" in found
+    assert "accuracy 80.0 % [78.0, 82.0]" in found
+    assert "Deleted from MLflow, its files are kept here." in now
+    assert f'id="promote-{CHAMPION}"' not in page
 
 
 def test_charts_have_their_points_in_a_table_too(client: TestClient) -> None:

@@ -98,7 +98,9 @@ def test_a_dotenv_file_that_others_can_read_is_a_warning(folder: Folder) -> None
 
 def test_for_people_it_is_one_line_a_service(folder: Folder) -> None:
     lines = folder.run("doctor").stdout.splitlines()
-    assert [line.split()[1] for line in lines] == ["settings", "home", "database", "mlflow", "object", "zenml", "server"]
+    assert [line.split()[1] for line in lines] == [
+        *("settings", "home", "database", "mlflow", "champion", "object", "zenml", "server")
+    ]
 
 
 def test_without_servers_it_needs_none(tmp_path: Path) -> None:

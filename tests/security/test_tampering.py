@@ -163,7 +163,6 @@ EDITS = (
     another_source,
     a_source_of_his_own,
     another_sha256,
-    no_sha256,
     another_run,
     another_data_set,
     another_version_altogether,
@@ -211,7 +210,7 @@ def test_the_bar_is_not_lowered_by_changing_a_former_champion(workspace: Workspa
     assert workspace.ledger.champion(toy.NAME) == CHAMPION
 
 
-@pytest.mark.parametrize("change_it", [another_sha256, no_sha256, another_data_set, another_version_altogether])
+@pytest.mark.parametrize("change_it", [another_sha256, another_data_set, another_version_altogether])
 def test_nobody_is_rolled_back_to_what_somebody_changed(workspace: Workspace, change_it) -> None:
     change_it(workspace, FORMER)
     refuses(lambda: promotion.rollback(workspace, toy.NAME))
@@ -226,6 +225,14 @@ def test_a_challenger_that_contradicts_itself_is_not_judged(workspace: Workspace
     change_it(workspace, CHALLENGER)
     refuses(lambda: promote(workspace, CHALLENGER, "it is urgent"))
     assert workspace.ledger.champion(toy.NAME) == CHAMPION
+
+
+def test_a_deleted_sha256_is_the_ledgers_and_the_files_are_verified_against_it(workspace: Workspace) -> None:
+    expected = windows.load_latest_model(workspace)
+    no_sha256(workspace, CHAMPION)
+    assert windows.load_latest_model(workspace) == expected
+    other_files(workspace, CHAMPION)
+    refuses(lambda: workspace.registry.fetch(windows.load_latest_model(workspace)))
 
 
 def test_unchanged_everything_is_used(workspace: Workspace) -> None:

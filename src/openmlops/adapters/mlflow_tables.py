@@ -34,6 +34,7 @@ _VERSIONS = """
 _TAGS = "SELECT version, key, value FROM model_version_tags WHERE workspace = 'default' AND name = ?"
 _ALIAS = "SELECT version FROM registered_model_aliases WHERE workspace = 'default' AND name = ? AND alias = ?"
 _RUN = "SELECT 1 FROM runs WHERE run_uuid = ?"
+_ACTIVE_RUN = "SELECT 1 FROM runs WHERE run_uuid = ? AND lifecycle_stage = 'active'"
 _METRICS = "SELECT key, CASE WHEN is_nan THEN 'nan' ELSE value END FROM latest_metrics WHERE run_uuid = ?"
 _EXPERIMENT = "SELECT 1 FROM experiments WHERE workspace = 'default' AND name = ? AND lifecycle_stage = 'active'"
 
@@ -70,6 +71,10 @@ class Tables:
         if not self._rows(_RUN, run_id):
             raise RegistryError(f"There is no MLflow run '{run_id}'", "Train first")
         return {name: float(value) for name, value in self._rows(_METRICS, run_id)}
+
+    def has_run(self, run_id: str) -> bool:
+        """Is there a run with this id that was not deleted?"""
+        return bool(self._rows(_ACTIVE_RUN, run_id))
 
     def has_experiment(self, name: str) -> bool:
         """Is there an experiment of this name that was not deleted?"""

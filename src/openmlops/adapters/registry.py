@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import mlflow.artifacts
 from filelock import FileLock
@@ -22,8 +23,8 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_ALREA
 from openmlops.adapters.mlflow_client import connect, translating_errors
 from openmlops.adapters.mlflow_tables import DATASET_TAG, SHA256_TAG, no_version
 from openmlops.core.types import ModelRef, Value
-from openmlops.errors import DataCorrupt, ModelCorrupt, ModelNotFound, RegistryError
-from openmlops.files import MANIFEST, Manifest
+from openmlops.errors import DataCorrupt, ModelCorrupt, ModelNotFound, OpenMLOpsError, RegistryError
+from openmlops.files import MANIFEST, Manifest, damage
 
 TEST_METRIC = "test_"
 
@@ -57,28 +58,40 @@ class Registry:
     # Versions
 
     def register(
-        self, name: str, run_id: str, folder: Path, tags: Mapping[str, str], about: str = "", about_all: str = ""
+        self,
+        name: str,
+        run_id: str,
+        folder: Path,
+        tags: Mapping[str, str],
+        about: str = "",
+        about_all: str = "",
+        taken: Mapping[int, str] = MappingProxyType({}),
     ) -> ModelRef:
         """Register the sealed MLflow model in `folder` as a version of `name`, with its run. Idempotent per run.
 
         `tags` must contain the data set's fingerprint under DATASET_TAG; `about` (Markdown) describes the version in MLflow's
         UI, `about_all` the model if it is new. The version is created last, after the uploaded files were read back and
-        verified, so that a killed registration leaves no version. Raises RegistryError for a run without a metric of the test
-        split, ModelCorrupt for a folder that does not match its manifest.
+        verified, so that a killed registration leaves no version. It gets no number that another model had, by `taken` (number
+        -> SHA-256): MLflow counts from 1 again if the model was deleted and made anew. Raises RegistryError for a run without a
+        metric of the test split, ModelCorrupt for a folder that does not match its manifest.
         """
         sha256 = _sealed(folder)
         self._require_test_metrics(run_id)
         with translating_errors(self._uri):
             _create_model(self._client, name, about_all)
-            if registered := self._only_version(name, run_id):
+            if registered := self._only_version(name, run_id, sha256, taken):
                 return _ref(registered)
             self._client.log_artifacts(run_id, str(folder), _folder(sha256))
         self._copy(_files(run_id, sha256), sha256)
-        source = self._source(run_id, sha256)
+        source = self._source(run_id, sha256, _no_run(run_id))
         with translating_errors(self._uri):
             labels = {**tags, SHA256_TAG: sha256}
-            made = self._client.create_model_version(name, source, run_id, tags=labels, description=about)
-            return _ref(self._only_version(name, run_id) or made)
+            while True:
+                made = self._client.create_model_version(name, source, run_id, tags=labels, description=about)
+                if found := self._only_version(name, run_id, sha256, taken):
+                    return _ref(found)
+                if taken.get(int(made.version), sha256) == sha256:
+                    raise RegistryError(f"{name}/{made.version} was deleted from MLflow while it was registered", "Train again")
 
     def version(self, name: str, version: int) -> ModelRef:
         """One version by number. Raises ModelNotFound."""
@@ -118,12 +131,20 @@ class Registry:
 
     def run_metrics(self, run_id: str) -> dict[str, float]:
         """Last value of each metric of a run. Raises RegistryError if there is no such run."""
-        with translating_errors(self._uri), _absent_as(RegistryError(f"There is no MLflow run '{run_id}'", "Train first")):
+        with translating_errors(self._uri), _absent_as(_no_run(run_id)):
             return dict(self._client.get_run(run_id).data.metrics)
+
+    def has_run(self, run_id: str) -> bool:
+        """Is there a run with this id that was not deleted?"""
+        try:
+            with translating_errors(self._uri), _absent_as(_no_run(run_id)):
+                return bool(self._client.get_run(run_id).info.lifecycle_stage == "active")
+        except RegistryError:
+            return False
 
     def experiment_of(self, run_id: str) -> str:
         """The id of the MLflow experiment that a run belongs to. Raises RegistryError if there is no such run."""
-        with translating_errors(self._uri), _absent_as(RegistryError(f"There is no MLflow run '{run_id}'", "Train first")):
+        with translating_errors(self._uri), _absent_as(_no_run(run_id)):
             return str(self._client.get_run(run_id).info.experiment_id)
 
     # Files
@@ -131,41 +152,59 @@ class Registry:
     def fetch(self, ref: ModelRef) -> Path:
         """A local copy of the version's files, each verified against the registered manifest.
 
-        A corrupt copy is downloaded again. Raises ModelCorrupt that names the file if the stored files are corrupt,
+        A corrupt copy is downloaded again. An intact one is enough if the version was deleted from MLflow, or its run or files;
+        without one, raises ModelNotFound. Raises ModelCorrupt that names the file if the stored files are corrupt,
         RegistryError if the registry's source is not the folder that the run registered.
         """
         if not ref.sha256:
             raise ModelCorrupt(
                 f"{ref.uri} has no tag {SHA256_TAG}, so its files cannot be verified", "Register it with openmlops"
             )
+        try:
+            return self._copy(self._stored(ref), ref.sha256)
+        except ModelNotFound as gone:
+            copy = self._cache / ref.sha256
+            if damage(copy, ref.sha256):
+                remedy = (
+                    f"Run `openmlops rollback {ref.name}`, or promote another version with `openmlops promote` and --reason"
+                )
+                raise ModelNotFound(f"{gone.problem}, and there is no intact local copy of its files", remedy) from None
+            return copy
+
+    def _stored(self, ref: ModelRef) -> str:
+        """The location of the version's files. Raises ModelNotFound, RegistryError if the registry's entry names another."""
         source = str(self._version(ref.name, ref.version).source)
         files = _files(ref.run_id, ref.sha256)
-        if source != files and source != self._source(ref.run_id, ref.sha256):
+        if source != files and source != self._source(ref.run_id, ref.sha256, _no_files(files)):
             problem = f"The registry entry of {ref.uri} points to {source[-200:]}, not to the files of run {ref.run_id}"
             raise RegistryError(problem, "Restore MLflow's database from a backup; until then this version is not used")
-        return self._copy(files, ref.sha256)
+        return files
 
     def _copy(self, source: str, sha256: str) -> Path:
         copy = self._cache / sha256
         self._cache.mkdir(parents=True, exist_ok=True)
         with FileLock(self._cache / f".{sha256}.lock"):
-            if not _damage(copy, sha256):
+            if not damage(copy, sha256):
                 return copy
             with _beside(copy) as fresh:
                 self._download(source, fresh)
-                if damage := _damage(fresh, sha256):
-                    raise ModelCorrupt(f"{source} is damaged in the artifact store: {damage}", "Restore it, or train again")
+                if found := damage(fresh, sha256):
+                    raise ModelCorrupt(f"{source} is damaged in the artifact store: {found}", "Restore it, or train again")
         return copy
 
-    def _source(self, run_id: str, sha256: str) -> str:
+    def _source(self, run_id: str, sha256: str, no_run: OpenMLOpsError) -> str:
         """The source as MLflow's UI needs it: a server that proxies artifacts does not resolve `runs:/` itself."""
-        with translating_errors(self._uri), _absent_as(RegistryError(f"There is no MLflow run '{run_id}'", "Train first")):
+        with translating_errors(self._uri), _absent_as(no_run):
             root = str(self._client.get_run(run_id).info.artifact_uri)
         return f"{root}/{_folder(sha256)}" if root.startswith(_PASSED_ON) else _files(run_id, sha256)
 
     def _download(self, source: str, folder: Path) -> None:
         with translating_errors(self._uri), tempfile.TemporaryDirectory(dir=self._cache, prefix=".download.") as scratch:
             place = {"tracking_uri": self._uri, "registry_uri": self._uri}
+            with _absent_as(_no_files(source)):
+                _, run_id, files = source.split("/")
+                if not self._client.list_artifacts(run_id, files):
+                    raise _no_files(source)
             found = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=scratch, **place)
             for path in Path(found).iterdir():
                 os.replace(path, folder / path.name)
@@ -197,13 +236,17 @@ class Registry:
         with translating_errors(self._uri), _absent_as(no_version(name, version)):
             return self._client.get_model_version(name, str(version))
 
-    def _only_version(self, name: str, run_id: str) -> ModelVersion | None:
-        """The first version of a run: MLflow's client retries a request whose response was lost, which creates duplicates."""
+    def _only_version(self, name: str, run_id: str, sha256: str, taken: Mapping[int, str]) -> ModelVersion | None:
+        """The first version of a run whose number is free. The others are deleted: those with a number that another model had,
+        and duplicates, which MLflow's client creates when it retries a request whose response was lost.
+        """
         found = self._client.search_model_versions(f"{_named(name)} and run_id='{run_id}'")
         versions = sorted(found, key=lambda version: int(version.version))
-        for twin in versions[1:]:
-            self._client.delete_model_version(name, twin.version)
-        return versions[0] if versions else None
+        first = next((version for version in versions if taken.get(int(version.version), sha256) == sha256), None)
+        for other in versions:
+            if other is not first:
+                self._client.delete_model_version(name, other.version)
+        return first
 
     def _require_test_metrics(self, run_id: str) -> None:
         if not any(metric.startswith(TEST_METRIC) for metric in self.run_metrics(run_id)):
@@ -218,6 +261,14 @@ def _files(run_id: str, sha256: str) -> str:
 
 def _folder(sha256: str) -> str:
     return f"model-{sha256[:12]}"
+
+
+def _no_files(source: str) -> ModelNotFound:
+    return ModelNotFound(f"The files {source} were deleted from MLflow", "Restore them, or train again")
+
+
+def _no_run(run_id: str) -> RegistryError:
+    return RegistryError(f"There is no MLflow run '{run_id}'", "Train first")
 
 
 def _named(name: str) -> str:
@@ -267,20 +318,9 @@ def _sealed(folder: Path) -> str:
         sha256 = Manifest.read(folder / MANIFEST).fingerprint
     except DataCorrupt as error:
         raise ModelCorrupt(error.problem, "Export the model again") from error
-    if damage := _damage(folder, sha256):
-        raise ModelCorrupt(f"{folder} does not match its manifest: {damage}", "Export the model again")
+    if found := damage(folder, sha256):
+        raise ModelCorrupt(f"{folder} does not match its manifest: {found}", "Export the model again")
     return sha256
-
-
-def _damage(folder: Path, sha256: str) -> str:
-    """How a folder differs from its manifest, which must have this SHA-256; empty if it does not."""
-    try:
-        manifest = Manifest.read(folder / MANIFEST)
-    except DataCorrupt:
-        return f"{MANIFEST} is missing or unreadable"
-    if manifest.fingerprint != sha256:
-        return f"{MANIFEST} differs from the registered one"
-    return "; ".join(manifest.differences(folder))
 
 
 @contextmanager

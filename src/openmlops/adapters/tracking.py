@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH, MAX_TAG_VAL_LENGTH
 
-from openmlops.adapters.mlflow_client import EMBEDDED, connect, translating_errors
+from openmlops.adapters.mlflow_client import EMBEDDED, connect, hide_password, translating_errors
 from openmlops.adapters.mlflow_values import ABANDONED_TAG, FAILURE_TAG, START_TAG, Epoch, cut, finite, flat, valid_name
 from openmlops.adapters.provenance import environment, provenance
 from openmlops.errors import ServiceRefused, ServiceUnavailable, SettingsError
@@ -50,6 +50,11 @@ class Tracking:
         """Ensure that MLflow responds and that the experiment exists. Raises ServiceUnavailable."""
         with translating_errors(self._uri):
             self._experiment_id()
+
+    def responds(self) -> None:
+        """Ensure that MLflow responds. Raises ServiceUnavailable."""
+        with translating_errors(self._uri):
+            self._client.search_experiments(max_results=1)
 
     def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], once: str = "") -> str:
         """Start a run and return its id. `params` may be nested; values whose names look secret are not sent.
@@ -82,7 +87,7 @@ class Tracking:
 
     def logged_epochs(self, run_id: str) -> frozenset[int]:
         """The epochs whose metrics are logged in the run."""
-        with translating_errors(self._uri):
+        with self._using(run_id):
             return frozenset(point.step for point in self._client.get_metric_history(run_id, EVERY_EPOCH))
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], at: datetime) -> None:
@@ -95,12 +100,12 @@ class Tracking:
     def log_files(self, run_id: str, source: Path, path: str = "") -> None:
         """Log a file, or all files of a folder, below `path` in the run's artifacts."""
         log = self._client.log_artifacts if source.is_dir() else self._client.log_artifact
-        with translating_errors(self._uri):
+        with self._using(run_id):
             log(run_id, str(source), path or None)
 
     def log_text(self, run_id: str, text: str, path: str) -> None:
         """Log a text as the artifact `path`."""
-        with translating_errors(self._uri):
+        with self._using(run_id):
             self._client.log_text(run_id, text, path)
 
     def read_files(self, run_id: str, folder: str) -> dict[str, bytes]:
@@ -113,18 +118,18 @@ class Tracking:
 
     def tags(self, run_id: str) -> dict[str, str]:
         """The tags of a run, its provenance among them."""
-        with translating_errors(self._uri):
+        with self._using(run_id):
             return dict(self._client.get_run(run_id).data.tags)
 
     def finish(self, run_id: str) -> None:
         """End the run as finished."""
-        with translating_errors(self._uri):
+        with self._using(run_id):
             self._client.set_terminated(run_id, _FINISHED)
             self._forget_abandonment(self._client.get_run(run_id))
 
     def fail(self, run_id: str, reason: str) -> None:
         """End the run as failed, with the reason as a tag."""
-        with translating_errors(self._uri):
+        with self._using(run_id):
             self._client.log_batch(run_id, tags=[RunTag(FAILURE_TAG, reason[:MAX_TAG_VAL_LENGTH])])
             self._client.set_terminated(run_id, _FAILED)
 
@@ -162,7 +167,7 @@ class Tracking:
 
     def resume(self, run_id: str) -> None:
         """Reopen the run if it was abandoned."""
-        with translating_errors(self._uri):
+        with self._using(run_id):
             run = self._client.get_run(run_id)
             if ABANDONED_TAG in run.data.tags:
                 self._client.update_run(run_id, _RUNNING)
@@ -182,6 +187,20 @@ class Tracking:
                 if twin.info.run_id != run_id:
                     self._client.delete_run(twin.info.run_id)
 
+    @contextmanager
+    def _using(self, run_id: str) -> Iterator[None]:
+        """Translate errors of the block; says so if the run was deleted."""
+        try:
+            with translating_errors(self._uri):
+                yield
+        except ServiceRefused:
+            with translating_errors(self._uri):
+                is_there = self._found(run_id) is not None
+            if is_there:
+                raise
+            remedy = "Restore it, or run the same command again: it resumes from the last checkpoint, in a new run"
+            raise ServiceRefused(f"The MLflow run {run_id} was deleted", remedy) from None
+
     def _create(self, name: str, tags: dict[str, str], once: str) -> str:
         """The run of this start, created if there is none."""
         if not (found := self._started(once)):
@@ -195,7 +214,10 @@ class Tracking:
 
     def _started(self, once: str) -> list[Run]:
         """The runs of a start that can be resumed, oldest first."""
-        runs = self._client.search_runs([self._experiment_id()], f"tags.`{START_TAG}` = '{once}'")
+        experiment = self._client.get_experiment_by_name(self._experiment)
+        if experiment is None:
+            return []
+        runs = self._client.search_runs([experiment.experiment_id], f"tags.`{START_TAG}` = '{once}'")
         return sorted(filter(_can_go_on, runs), key=lambda run: (run.info.start_time, run.info.run_id))
 
     def _found(self, run_id: str) -> Run | None:
@@ -219,7 +241,7 @@ class Tracking:
     def _log(self, run_id: str, metrics: Mapping[str, float], at: datetime, step: int) -> None:
         stamp = int(at.timestamp() * 1000)
         entries = [Metric(name, value, stamp, step) for name, value in finite(metrics).items()]
-        with translating_errors(self._uri):
+        with self._using(run_id):
             self._client.log_batch(run_id, metrics=entries)
 
     def _experiment_id(self) -> str:
@@ -228,7 +250,10 @@ class Tracking:
             return self._create_experiment()
         if found.lifecycle_stage != "active":
             problem = f"The MLflow experiment '{self._experiment}' was deleted"
-            raise ServiceRefused(problem, "Restore it (`mlflow experiments restore`) or set MLFLOW_EXPERIMENT_NAME")
+            restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
+            where = hide_password(self._uri, self._uri)
+            remedy = f"Run: MLFLOW_TRACKING_URI={where} {restore}; or set MLFLOW_EXPERIMENT_NAME to another name"
+            raise ServiceRefused(problem, remedy)
         return str(found.experiment_id)
 
     def _create_experiment(self) -> str:

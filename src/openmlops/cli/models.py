@@ -13,6 +13,7 @@ from openmlops.terminal import say, working
 
 if TYPE_CHECKING:
     from openmlops.core.types import LedgerEntry
+    from openmlops.operations.release.listing import ModelRow
 
 Model = Annotated[
     str,
@@ -63,7 +64,7 @@ def models(json: Json = False) -> None:
     if json:
         return print_json({"models": [row.model_dump(mode="json") for row in found]})
     rows = [
-        (f"{r.name}/{r.version}", r.stands_as, percent(r.score) if r.score is not None else "", r.dataset[:12], r.run_id)
+        (f"{r.name}/{r.version}", _status(r), percent(r.score) if r.score is not None else "", r.dataset[:12], r.run_id)
         for r in found
     ]
     return print_table("Registered versions", ("version", "status", "test score", "data", "run"), rows)
@@ -73,7 +74,7 @@ def history(model: Model, json: Json = False) -> None:
     """Show which version was in production, when and why: the ledger, with its hash chain verified."""
     from openmlops.operations.release.listing import history as read
 
-    entries = read(_opened(), model)
+    entries = read(Workspace.open(), model)
     if json:
         return print_json({"model": model, "entries": [entry.model_dump(mode="json") for entry in entries]})
     return print_table(f"Ledger of {model}", ("#", "time", "event", "version", "champion", "by", "reasons"), map(_row, entries))
@@ -106,6 +107,10 @@ def settings(json: Json = False) -> None:
         (name, value, sources[name.lower()], Settings.model_fields[name.lower()].description) for name, value in values.items()
     ]
     return print_table("Settings", ("variable", "value", "source", "description"), rows)
+
+
+def _status(row: "ModelRow") -> str:
+    return f"{row.stands_as} ({row.gone})".strip() if row.gone else row.stands_as
 
 
 def _opened() -> Workspace:

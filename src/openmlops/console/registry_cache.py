@@ -8,6 +8,7 @@ from urllib.parse import quote, urlsplit
 
 from openmlops.core.types import Interval, ModelRef, Value
 from openmlops.errors import OpenMLOpsError
+from openmlops.operations.release.aliases import recorded_only, what_is_gone
 from openmlops.operations.release.listing import scores
 from openmlops.operations.workspace import Workspace
 
@@ -20,7 +21,8 @@ MAX_VERSIONS = 50
 
 
 class Figures(Value):
-    """One registered version: its score on the test split, and its MLflow URLs (empty without a server)."""
+    """One registered version: its score on the test split, and its MLflow URLs (empty without a server). `gone` says what was
+    deleted of it in MLflow; empty if nothing."""
 
     version: int
     dataset: str
@@ -28,6 +30,7 @@ class Figures(Value):
     score: Interval | None = None
     version_page: str = ""
     run_page: str = ""
+    gone: str = ""
 
 
 class Listing(Value):
@@ -48,7 +51,7 @@ class RegistryCache:
         self._alone = threading.Lock()
         self._queried: dict[str, tuple[float, Future[Listing]]] = {}
         self._known: dict[str, Listing] = {}
-        self._figures: dict[str, Figures] = {}
+        self._figures: dict[ModelRef, Figures] = {}
 
     def look(self, model: str) -> Listing:
         """The listing of a model; the first call waits up to WAIT_SECONDS for it."""
@@ -73,19 +76,24 @@ class RegistryCache:
 
     def _read(self, model: str) -> Listing:
         try:
-            refs = self._workspace.registry.versions(model)[-MAX_VERSIONS:]
-            return Listing(versions=tuple(self._of(ref) for ref in refs))
+            refs = {entry.version: recorded_only(entry) for entry in self._workspace.ledger.history(model)}
+            refs |= {ref.version: ref for ref in self._workspace.registry.versions(model)}
+            newest = sorted(refs)[-MAX_VERSIONS:]
+            return Listing(versions=tuple(self._of(refs[version]) for version in newest))
         except OpenMLOpsError as error:
             state = self._known.get(model, Listing())
             return Listing(versions=state.versions, problem=str(error))
 
     def _of(self, ref: ModelRef) -> Figures:
-        """Cached per run: test metrics do not change."""
-        if ref.run_id not in self._figures:
-            self._figures[ref.run_id] = self._measured(ref)
-        return self._figures[ref.run_id]
+        """Figures of a version that nothing was deleted of are cached: test metrics do not change."""
+        gone = what_is_gone(self._workspace, ref)
+        if gone or ref not in self._figures:
+            self._figures[ref] = self._measured(ref, gone)
+        return self._figures[ref]
 
-    def _measured(self, ref: ModelRef) -> Figures:
+    def _measured(self, ref: ModelRef, gone: str) -> Figures:
+        if gone:
+            return Figures(version=ref.version, dataset=ref.dataset, gone=gone)
         metrics = self._workspace.registry.run_metrics(ref.run_id) if ref.run_id else {}
         name = next((name for name in scores() if name in metrics), "")
         ends = (name, f"{name}_low", f"{name}_high")

@@ -31,6 +31,7 @@ def overview(console: Console, model: str) -> dict[str, Any]:
     return {
         "state": state,
         "test": _test_score(console, state),
+        "gone": next((f.gone for f in console.registry_cache.look(model).versions if f.version == state.champion), ""),
         "is_late": console.registry_cache.look(model).is_late,
         "answered": logged,
         "recent": traffic.since(logged, at, RECENT),

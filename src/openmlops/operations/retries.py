@@ -52,14 +52,17 @@ def retry(
             return result
 
 
-def require_services(workspace: Workspace) -> None:
-    """Check that database, MLflow and object store are reachable, so that a mistyped address fails immediately.
+def require_services(workspace: Workspace, experiment: bool = True) -> None:
+    """Check that database, MLflow and object store are reachable, so that a mistyped address fails immediately. `experiment`:
+    also make MLflow's experiment if there is none.
 
-    Raises ServiceUnavailable.
+    Raises ServiceUnavailable, also for an experiment that was deleted.
     """
     with workspace.engine.connect():
         pass
-    if not _is_there(workspace):
+    if not experiment:
+        workspace.tracking.responds()
+    elif not _is_there(workspace):
         workspace.tracking.ready()
     workspace.object_store.ready()
 

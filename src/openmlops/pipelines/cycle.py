@@ -45,7 +45,8 @@ def run_cycle(
     by = f"cycle {uuid.uuid4().hex[:12]}"
     with cycle.cycle_lease(workspace) as check, cycle.failing_started_acts(workspace):
         chosen = config or retry(cycle.training_config, workspace)
-        output = outputs_of(cycle_pipeline, window=window, source=source, by=by, mode=mode, config=chosen)
+        values = {"window": window, "source": source, "by": by, "mode": mode, "config": chosen}
+        output = outputs_of(cycle_pipeline, trains=mode == "auto", **values)
         check()
     plan: Plan = output("plan_act")
     return retry(cycle.outcome_of, workspace, plan, mode)

@@ -31,7 +31,7 @@ def monitoring_pipeline(window: int, source: str, by: str) -> None:
 
 def run_monitoring(window: int = WINDOW, source: Source = "log", by: str = "a person") -> MonitoringOutcome:
     """Run the pipeline on the active stack and return its outcome. Raises the error of a failed step."""
-    output = outputs_of(monitoring_pipeline, window=window, source=source, by=by)
+    output = outputs_of(monitoring_pipeline, trains=False, window=window, source=source, by=by)
     outcome: MonitoringOutcome = output("store_monitoring_artifacts")
     return outcome
 

@@ -14,6 +14,7 @@ from typing import Any
 from zenml.integrations.registry import integration_registry
 from zenml.utils import source_utils
 
+from openmlops.operations.release.gate import check_champion
 from openmlops.operations.retries import require_services
 from openmlops.operations.run_leases import close_orphans
 from openmlops.pipelines.stack import open_workspace
@@ -23,15 +24,18 @@ NOT_RETURNED = ("numpy", "pandas", "pillow", "polars", "pytorch", "scipy", "skle
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def outputs_of(pipeline: Callable[..., Any], **arguments: Any) -> Callable[[str], Any]:
+def outputs_of(pipeline: Callable[..., Any], trains: bool = True, **arguments: Any) -> Callable[[str], Any]:
     """Run a pipeline on the active stack. Returns a function: step name -> value of that step's only output. Raises the
     error of a failed step.
 
-    Services must be reachable at the start; during the run, steps wait for them.
+    Services must be reachable at the start; during the run, steps wait for them. What would fail after a training is checked
+    before it, if the pipeline `trains`.
     """
     workspace = open_workspace()
-    require_services(workspace)
+    require_services(workspace, experiment=trains)
     close_orphans(workspace)
+    if trains:
+        check_champion(workspace)
     main = getattr(sys.modules["__main__"], "__file__", None)
     if main is None or PACKAGE in Path(main).resolve().parents:
         source_utils.set_custom_source_root(str(PACKAGE.parent))

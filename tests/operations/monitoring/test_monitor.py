@@ -1,5 +1,6 @@
 """From a window of answers to a stored decision: what is measured is what arrived, and what cannot be measured is said."""
 
+import sqlite3
 from datetime import timedelta
 from pathlib import Path
 
@@ -186,6 +187,23 @@ def test_the_page_the_files_and_the_figures_are_kept_under_the_monitored_version
     assert [point.timestamp for point in points].count(int(decided.at.timestamp() * 1000)) == 1
     metrics = client.get_run(model.run_id).data.metrics
     assert metrics["monitoring_drift_statistic"] == pytest.approx(outcome.drift.statistic)
+
+
+def test_without_the_version_in_mlflow_a_window_is_judged_and_the_outcome_says_what_is_missing(loop: Workspace, tmp_path: Path):
+    """Its MLflow is a copy, so that the version is deleted for this test alone."""
+    with sqlite3.connect(loop.home / "mlflow.db") as old, sqlite3.connect(tmp_path / "mlflow.db") as new:
+        old.backup(new)
+    alone = branch(loop, tmp_path / "alone", mlflow_tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    model = load_latest_model(alone)
+    send(alone, model, fresh_images(100, seed=11)[0])
+    alone.registry._client.delete_model_version(model.name, str(model.version))
+    alone.registry._client.delete_run(model.run_id)
+    collected = collect(alone)
+    decided = monitor.trigger_decision(alone, collected, NO_REPORT, NOON + timedelta(days=400), "test")
+    outcome = monitor.store_monitoring_artifacts(alone, collected, NO_REPORT, decided)
+    assert (outcome.decision.action, outcome.n) == ("nothing", 100)
+    assert outcome.problems[0] == f"Not logged to MLflow, from which the run of version {model.version} was deleted"
+    assert MonitoringOutcome.model_validate_json((alone.monitoring / "monitoring.json").read_text()) == outcome
 
 
 def test_a_decision_that_is_made_again_after_an_outage_is_the_one_that_was_kept(loop: Workspace):

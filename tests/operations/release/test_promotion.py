@@ -122,6 +122,8 @@ def test_a_former_champion_that_is_gone_is_named(workspace):
     decide(workspace, POOR)
     decide(workspace, GOOD)
     workspace.registry._client.delete_model_version(toy.NAME, str(POOR))
+    for kept in ("models", "answers"):
+        shutil.rmtree(workspace.home / kept)
     assert f"Version {POOR} was champion and could not be compared" in decide(workspace, EQUAL).reasons[-1]
 
 

@@ -163,21 +163,29 @@ def _to_label(task: Task, window: WindowRef, frame: "pd.DataFrame", k: int) -> W
 def store_monitoring_artifacts(
     workspace: Workspace, window: WindowRef, report: EvidentlyReport, decided: DecisionRecord
 ) -> MonitoringOutcome:
-    """Write the outcome to MONITORING_DIR, and log it with all files and metrics to the monitored version's MLflow run."""
+    """Write the outcome to MONITORING_DIR, and log it with all files and metrics to the monitored version's MLflow run, unless
+    somebody deleted it."""
+    is_logged = workspace.registered.has_run(window.model.run_id)
     path = workspace.monitoring / OUTCOME_FILE
     files = [found for found in (window.path, report.html, report.json_, str(path)) if found]
-    outcome = _outcome(window, report, decided, tuple(files))
+    outcome = _outcome(window, report, decided, tuple(files), is_logged)
     write_text(path, outcome.model_dump_json(indent=2))
+    if not is_logged:
+        return outcome
     for file in files:
         workspace.tracking.log_files(window.model.run_id, Path(file), f"monitoring/{decided.id}")
     workspace.tracking.log_metrics(window.model.run_id, _metrics(outcome), decided.at)
     return outcome
 
 
-def _outcome(window: WindowRef, report: EvidentlyReport, decided: DecisionRecord, files: tuple[str, ...]) -> MonitoringOutcome:
+def _outcome(
+    window: WindowRef, report: EvidentlyReport, decided: DecisionRecord, files: tuple[str, ...], is_logged: bool
+) -> MonitoringOutcome:
     seen = decided.observation
     assert seen is not None
     left_out = (f"{window.left_out} predictions were excluded: their input is no longer stored",) if window.left_out else ()
+    version = f"version {window.model.version}"
+    unlogged = () if is_logged else (f"Not logged to MLflow, from which the run of {version} was deleted",)
     return MonitoringOutcome(
         model=window.model,
         source=window.source,
@@ -194,7 +202,7 @@ def _outcome(window: WindowRef, report: EvidentlyReport, decided: DecisionRecord
             labels=decided.labels,
         ),
         files=files,
-        problems=(*left_out, *_first(report.problems)),
+        problems=(*left_out, *unlogged, *_first(report.problems)),
     )
 
 

@@ -1,7 +1,7 @@
 """Checks that every configured service is available: one finding per service, with its remedy. Read-only.
 
-Here: home folder, database, MLflow, object store, ZenML, prediction server. Not here: the stack registered in ZenML
-(`pipelines.zenml_stack`), and the data (`openmlops data status`).
+Here: home folder, database, MLflow, the champion in it, object store, ZenML, prediction server. Not here: the stack registered
+in ZenML (`pipelines.zenml_stack`), and the data (`openmlops data status`).
 """
 
 import shutil
@@ -16,7 +16,8 @@ import requests
 from openmlops.adapters import database, zenml_server
 from openmlops.adapters.schema import HEAD
 from openmlops.core.types import Value
-from openmlops.errors import OpenMLOpsError
+from openmlops.errors import ModelNotFound, OpenMLOpsError
+from openmlops.operations.release.aliases import is_kept, version_of, what_is_gone
 from openmlops.operations.workspace import Workspace
 
 FREE_BYTES = 2 * 1024**3
@@ -55,6 +56,7 @@ def examine(workspace: Workspace, server: str) -> Iterator[Finding]:
         "home": lambda: _home(workspace),
         "database": lambda: _database(workspace),
         "mlflow": lambda: _mlflow(workspace),
+        "champion": lambda: _champion(workspace),
         "object store": lambda: _object_store(workspace),
         "zenml": lambda: _zenml(workspace),
         "server": lambda: _server(workspace, server),
@@ -124,6 +126,25 @@ def _mlflow(workspace: Workspace) -> Finding:
         remedy = f"Use MLflow {version('mlflow')} on the server, the version tested with this release"
         return Finding(service="mlflow", status="warning", says=says, remedy=remedy)
     return Finding(service="mlflow", status="ok", says=says)
+
+
+def _champion(workspace: Workspace) -> Finding:
+    name = workspace.model_name
+    remedy = f"Run `openmlops rollback {name}`, or put another version into production with `openmlops promote`"
+    if database.describe(workspace.settings.database).revision != HEAD:
+        return Finding(service="champion", status="ok", says=f"no version of {name} in a ledger of schema {HEAD}")
+    number = workspace.ledger.champion(name)
+    if number is None:
+        return Finding(service="champion", status="ok", says=f"no version of {name} is champion yet")
+    champion = version_of(workspace, name, number)
+    try:
+        if not is_kept(workspace, champion):
+            workspace.registry.fetch(champion)
+    except ModelNotFound as error:
+        return Finding(service="champion", status="failed", says=f"{name}/{number}: {error.problem}", remedy=remedy)
+    if gone := what_is_gone(workspace, champion):
+        return Finding(service="champion", status="warning", says=f"{name}/{number}, {gone}", remedy=remedy)
+    return Finding(service="champion", status="ok", says=f"{name}/{number}")
 
 
 def _object_store(workspace: Workspace) -> Finding:

@@ -15,6 +15,7 @@ from openmlops.operations.data.production_labels import held_out
 from openmlops.operations.release.aliases import version_of
 from openmlops.operations.release.cached_predictions import cached_predictions
 from openmlops.operations.workspace import Workspace
+from openmlops.terminal import say
 
 HOLDOUT = "holdout"
 
@@ -22,8 +23,9 @@ HOLDOUT = "holdout"
 def run_gate(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> Verdict:
     """The gate's verdict on a version, from predictions of its exported model, the champion's and the best former champion's.
 
-    Raises GateError if the challenger is the champion, or if there are no test images; ModelNotFound or ModelCorrupt if one of
-    the two cannot be loaded; RegistryError if the registry's entry of a champion differs from the ledger.
+    If the champion's files are gone, the verdict is `inconclusive`. Raises GateError if the challenger is the champion, or if
+    there are no test images; ModelNotFound if the challenger's files are gone; ModelCorrupt if files are damaged; RegistryError
+    if the registry's entry of a champion differs from the ledger.
     """
     holdout = _Holdout(workspace, splits)
     number = workspace.ledger.champion(challenger.name)
@@ -33,6 +35,11 @@ def run_gate(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> V
     champion = version_of(workspace, challenger.name, number)
     if challenger.version != champion.version and challenger.sha256 == champion.sha256:
         return _identical_model(challenger, champion)
+    contender = holdout.contender(challenger)
+    try:
+        holdout.contender(champion)
+    except ModelNotFound as error:
+        return _without_champion(contender, number, error)
     best, notes = _best_former_champion(holdout, challenger, champion)
     comparisons = [holdout.compare(challenger, opponent) for opponent in (champion, *best)]
     if fresh := held_out(workspace, challenger.name, holdout.rows):
@@ -41,8 +48,24 @@ def run_gate(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> V
             comparisons.append(evaluation_set.compare(challenger, champion))
         except EvaluationError as error:  # the labels contain no box
             notes = (*notes, f"The fresh images could not be evaluated: {error}")
-    verdict = decide(holdout.contender(challenger), holdout.contender(champion), comparisons, holdout.floor)
+    verdict = decide(contender, holdout.contender(champion), comparisons, holdout.floor)
     return verdict.model_copy(update={"reasons": (*verdict.reasons, *notes)})
+
+
+def check_champion(workspace: Workspace) -> None:
+    """Before a training: can the gate run the champion? If its files are gone, says on standard error what that means.
+
+    Raises ModelCorrupt, RegistryError and ServiceUnavailable.
+    """
+    name = workspace.model_name
+    champion = workspace.ledger.champion(name)
+    if champion is None:
+        return
+    try:
+        workspace.registry.fetch(version_of(workspace, name, champion))
+    except ModelNotFound as error:
+        told = f"Warning: {error.problem}. The gate can compare no version with it: promote the new one with --reason."
+        say(told.replace("[", "\\["))
 
 
 def _identical_model(challenger: ModelRef, champion: ModelRef) -> Verdict:
@@ -50,6 +73,16 @@ def _identical_model(challenger: ModelRef, champion: ModelRef) -> Verdict:
     reason = f"Version {challenger.version} has exactly the same files as the champion, version {champion.version}"
     why = (f"{reason}. Train on other data, with another seed or for longer.",)
     return Verdict(outcome="reject", reasons=why, challenger=challenger.version, champion=champion.version)
+
+
+def _without_champion(challenger: Contender, champion: int, error: ModelNotFound) -> Verdict:
+    """The verdict on a challenger whose champion cannot be run any more."""
+    score = f"Version {challenger.version} scores {100 * challenger.score.value:.2f} % on holdout"
+    reasons = (
+        f"The champion, version {champion}, could not be compared: {error.problem}.",
+        f"{score}; `openmlops promote` with --reason puts it into production.",
+    )
+    return Verdict(outcome="inconclusive", reasons=reasons, challenger=challenger.version, champion=champion)
 
 
 class _EvaluationSet:

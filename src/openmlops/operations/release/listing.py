@@ -5,12 +5,15 @@ The ledger is in our own database, so MLflow is not imported to read it. Not her
 
 from openmlops.core.types import LedgerEntry, ModelRef, Value, model_name
 from openmlops.errors import ModelNotFound, RegistryError
-from openmlops.operations.release.aliases import CHAMPION, STAGING, repair
+from openmlops.operations.release.aliases import CHAMPION, STAGING, recorded_only, repair, what_is_gone
 from openmlops.operations.workspace import Workspace
 
 
 class ModelRow(Value):
-    """One version in a listing. `score` is the recorded one; `stands_as` is champion, staging, former champion or empty."""
+    """One version in a listing. `score` is the recorded one; `stands_as` is champion, staging, former champion or empty.
+
+    `gone` says what was deleted of it in MLflow, and whether it can be used further; empty if nothing was.
+    """
 
     name: str
     version: int
@@ -18,6 +21,7 @@ class ModelRow(Value):
     score: float | None
     dataset: str
     run_id: str
+    gone: str = ""
 
 
 def history(workspace: Workspace, model: str) -> tuple[LedgerEntry, ...]:
@@ -29,15 +33,18 @@ def history(workspace: Workspace, model: str) -> tuple[LedgerEntry, ...]:
 
 
 def overview(workspace: Workspace) -> tuple[ModelRow, ...]:
-    """All registered versions of all models, after repairing aliases."""
-    return tuple(row for name in workspace.registered.models() for row in _rows(workspace, name))
+    """All versions of all models, those in MLflow and those that only the ledger knows any more, after repairing aliases."""
+    names = sorted({*workspace.registered.models(), *workspace.ledger.models()})
+    return tuple(row for name in names for row in _rows(workspace, name))
 
 
 def _rows(workspace: Workspace, name: str) -> list[ModelRow]:
     repair(workspace, name)
-    registered = workspace.registered
+    registered, entries = workspace.registered, workspace.ledger.history(name)
     roles = dict.fromkeys(workspace.ledger.champions(name), "former champion")
     roles |= {version: role for role in (STAGING, CHAMPION) if (version := registered.alias(name, role)) is not None}
+    roles |= {entries[-1].champion: CHAMPION} if entries and entries[-1].champion else {}
+    versions = {entry.version: recorded_only(entry) for entry in entries} | {r.version: r for r in registered.versions(name)}
     return [
         ModelRow(
             name=name,
@@ -46,8 +53,9 @@ def _rows(workspace: Workspace, name: str) -> list[ModelRow]:
             score=_recorded_score(workspace, ref),
             dataset=ref.dataset,
             run_id=ref.run_id,
+            gone=what_is_gone(workspace, ref),
         )
-        for ref in registered.versions(name)
+        for _, ref in sorted(versions.items())
     ]
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from openmlops.core.types import LedgerEntry, ModelRef, SplitsRef, Verdict, model_name
 from openmlops.errors import GateError, LedgerConflict, ModelNotFound, one_line
 from openmlops.operations.data import datasets
-from openmlops.operations.release.aliases import STAGING, find_version, repair, version_of
+from openmlops.operations.release.aliases import STAGING, as_recorded, find_version, repair
 from openmlops.operations.release.gate import run_gate
 from openmlops.operations.workspace import Workspace
 
@@ -71,7 +71,7 @@ def promote(workspace: Workspace, version: str, reason: str | None = None, split
     records that, the reason and the verdict.
     """
     model = find_version(workspace, version)
-    repair(workspace, model.name)
+    workspace.registered.version(model.name, model.version)  # one that only the ledger knows cannot go into production
     seen = _sequence(workspace, model.name)
     verdict = run_gate(workspace, model, splits or _current_splits(workspace))
     entry = apply(workspace, model, verdict, seen, one_line(reason or ""))
@@ -84,21 +84,24 @@ def promote(workspace: Workspace, version: str, reason: str | None = None, split
 def rollback(workspace: Workspace, model: str, reason: str | None = None) -> LedgerEntry:
     """Restore the previous champion by a new ledger entry. Repeated rollbacks go further back.
 
-    Raises ModelNotFound if there is no champion before this one.
+    Champions that were deleted from MLflow are passed over. Raises ModelNotFound if there is none to go back to.
     """
     entries = workspace.ledger.history(model_name(model))
     champions = _champions(entries)
-    if len(champions) < 2:
+    previous, deleted = _to_restore(workspace, model, champions)
+    if previous is None:
         who = f"version {champions[0]} was the first champion" if champions else "it has no champion"
+        who = f"{_versions(deleted)} deleted from MLflow" if deleted else who
         raise ModelNotFound(f"The model '{model}' has nothing to roll back to: {who}", "Promote another version instead")
-    previous, why = version_of(workspace, model, champions[-2]), one_line(reason or "") or "no reason given"
+    why = one_line(reason or "") or "no reason given"
+    skipped = (f"Passed over: {_versions(deleted)} deleted from MLflow",) if deleted else ()
     entry = workspace.ledger.append(
         model=model,
         expected_sequence=entries[-1].sequence,
         kind="rollback",
         version=previous.version,
         actor=_actor(),
-        reasons=(f"Rolled back from version {champions[-1]} to version {previous.version}: {why}",),
+        reasons=(f"Rolled back from version {champions[-1]} to version {previous.version}: {why}", *skipped),
         dataset=previous.dataset,
         model_sha256=previous.sha256,
         verdict=None,
@@ -110,8 +113,24 @@ def rollback(workspace: Workspace, model: str, reason: str | None = None) -> Led
 
 def previous_champion(workspace: Workspace, model: str) -> int | None:
     """The version that a rollback would restore; None if there is none."""
-    champions = _champions(workspace.ledger.history(model))
-    return champions[-2] if len(champions) > 1 else None
+    found, _ = _to_restore(workspace, model, _champions(workspace.ledger.history(model)))
+    return found.version if found else None
+
+
+def _to_restore(workspace: Workspace, model: str, champions: list[int]) -> tuple[ModelRef | None, list[int]]:
+    """The last champion before the current one that MLflow still has, and the later ones, which were deleted there."""
+    deleted: list[int] = []
+    for version in dict.fromkeys(reversed(champions[:-1])):
+        try:
+            if version != champions[-1]:
+                return as_recorded(workspace, workspace.registered.version(model, version)), deleted
+        except ModelNotFound:
+            deleted.append(version)
+    return None, deleted
+
+
+def _versions(numbers: list[int]) -> str:
+    return f"version {numbers[0]} was" if len(numbers) == 1 else f"versions {', '.join(map(str, numbers))} were"
 
 
 def _current_splits(workspace: Workspace) -> SplitsRef:
@@ -127,6 +146,8 @@ def _champions(entries: tuple[LedgerEntry, ...]) -> list[int]:
             champions.append(entry.version)
         elif entry.kind == "rollback":
             champions.pop()
+            while champions[-1] != entry.version:  # passed over, deleted from MLflow
+                champions.pop()
     return champions
 
 

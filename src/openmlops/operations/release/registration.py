@@ -32,6 +32,7 @@ def register(workspace: Workspace, exported: ExportRef, trained: TrainedRef, eva
         f"({rows} images). Classes, limits and lineage: `{CARD_FILE}` among the files of its run."
     )
     place = (workspace.model_name, trained.run_id, Path(exported.path))
-    model = workspace.registry.register(*place, tags, about, ABOUT_ALL.format(workspace.use_case.name))
+    taken = {entry.version: entry.model_sha256 for entry in workspace.ledger.history(workspace.model_name)}
+    model = workspace.registry.register(*place, tags, about, ABOUT_ALL.format(workspace.use_case.name), taken)
     workspace.tracking.finish(trained.run_id)
     return model

@@ -145,9 +145,10 @@ def _parent_run(workspace: Workspace, folder: Path, grid: Grid, splits: SplitsRe
     """The parent MLflow run of the grid: that of an earlier call, unless all of its runs failed."""
     note = folder / "parent"
     if note.exists():
-        found = workspace.tracking.tags(note.read_text())
+        parent = note.read_text()
+        found = workspace.tracking.tags(parent) if workspace.registered.has_run(parent) else {FAILURE_TAG: "deleted"}
         if FAILURE_TAG not in found or ABANDONED_TAG in found:
-            return note.read_text()
+            return parent
     axes = {name: ",".join(map(str, values)) for name, values in grid.axes.items()}
     tags = {"openmlops.use_case": workspace.use_case.name, "openmlops.splits": splits.fingerprint, "openmlops.kind": "grid"}
     with next_start(folder) as start_id, run_lease(workspace, start_id):
