@@ -141,7 +141,7 @@ def test_a_deleted_run_is_named_and_no_outage(tracking: Tracking, mlflow_uri: st
     run_id = tracking.start("net", {}, {}, once="a" * 32)
     connect(mlflow_uri).delete_run(run_id)
     for use in (lambda: tracking.finish(run_id), lambda: tracking.log_metrics(run_id, {"loss": 1.0}, datetime.now(UTC))):
-        with pytest.raises(ServiceRefused, match=f"The MLflow run {run_id} was deleted. Restore it, or run the same command again"):
+        with pytest.raises(ServiceRefused, match=f"The MLflow run {run_id} was deleted. Restore it, or run the same command"):
             use()
     assert not tracking.can_go_on(run_id)
     assert tracking.start("net", {}, {}, once="a" * 32) != run_id

@@ -179,7 +179,7 @@ def store_monitoring_artifacts(
 
 
 def _outcome(
-    window: WindowRef, report: EvidentlyReport, decided: DecisionRecord, files: tuple[str, ...], is_logged: bool
+    window: WindowRef, report: EvidentlyReport, decided: DecisionRecord, files: tuple[str, ...], is_logged: bool = True
 ) -> MonitoringOutcome:
     seen = decided.observation
     assert seen is not None
