@@ -17,6 +17,7 @@ from openmlops.errors import DataCorrupt, DataError, SettingsError
 
 MANIFEST = "manifest.json"
 MOST_NAME_BYTES = 200
+LONGEST_SUFFIX = ".jpeg"
 MOST_PATH_BYTES = 3000
 """limit of path lengths in file systems, less the room for temporary names and suffixes"""
 
@@ -33,18 +34,27 @@ def absolute(path: Path) -> Path:
     return found
 
 
+def why_not_storable(name: str) -> str:
+    """Why a file or folder of this name cannot be stored everywhere, in one word or two; empty if it can."""
+    if not name.isprintable():
+        return "characters that cannot be printed"
+    if "\\" in name:
+        return "a backslash"
+    return f"more than {MOST_NAME_BYTES} bytes" if len(name.encode()) > MOST_NAME_BYTES else ""
+
+
 def _is_writable(path: Path) -> bool:
     """Whether it can be encoded, and is short enough for file systems."""
     names = [len(os.fsencode(part)) for part in path.parts]
     return str(path).isprintable() and max(names) <= MOST_NAME_BYTES and sum(names) + len(names) <= MOST_PATH_BYTES
 
 
-def storable_name(name: str) -> str:
-    """`name`, or a name of our own for one that is not UTF-8 or printable, or longer than MOST_NAME_BYTES."""
-    content = os.fsencode(name)
-    if name.isprintable() and len(content) <= MOST_NAME_BYTES:
-        return name
-    kept = "".join(character if character.isprintable() else "_" for character in name)
+def storable_name(stem: str) -> str:
+    """`stem`, or a name of our own for one that is not UTF-8, that with a suffix is too long, or that `why_not_storable`."""
+    content = os.fsencode(stem)
+    if not why_not_storable(stem + LONGEST_SUFFIX):
+        return stem
+    kept = "".join(character if character.isprintable() and character != "\\" else "_" for character in stem)
     return f"{kept.encode()[: MOST_NAME_BYTES // 2].decode(errors='ignore')}-{hashlib.sha256(content).hexdigest()[:16]}"
 
 

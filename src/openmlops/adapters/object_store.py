@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from pydantic import SecretStr
 
 from openmlops.errors import DataCorrupt, DataError, ServiceRefused, ServiceUnavailable, SettingsError
-from openmlops.files import replacing, sha256_of
+from openmlops.files import MOST_NAME_BYTES, replacing, sha256_of, why_not_storable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -25,7 +25,6 @@ MULTIPART_BYTES = 32 * 2**20
 _SEAL = ".sha256"
 MOST_KEY_CHARACTERS = 800
 """S3's limit is 1024 bytes"""
-_KEY = re.compile(r"[^/\\\x00-\x1f]+(/[^/\\\x00-\x1f]+)*")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -67,11 +66,10 @@ class ObjectStore(Protocol):
 
 def _checked(key: str) -> str:
     parts = key.split("/")
-    too_long = len(key) > MOST_KEY_CHARACTERS or any(len(part) > MOST_KEY_CHARACTERS // 4 for part in parts)
-    if not _KEY.fullmatch(key) or not key.isprintable() or {".", ".."} & set(parts) or too_long:
-        remedy = "Use relative names separated by '/', without '..', each of at most 200 characters"
-        raise DataError(f"The object key '{key[:80]}' is not allowed", remedy)
-    return key
+    if not {"", ".", ".."} & set(parts) and len(key) <= MOST_KEY_CHARACTERS and not any(map(why_not_storable, parts)):
+        return key
+    remedy = f"Use relative names separated by '/', without '..', each of at most {MOST_NAME_BYTES} bytes"
+    raise DataError(f"The object key '{key[:MOST_KEY_CHARACTERS]}' is not allowed", remedy)
 
 
 def _seal(path: Path, sha256: str) -> None:

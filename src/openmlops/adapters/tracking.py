@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
-from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH, MAX_TAG_VAL_LENGTH
+from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH, MAX_TAG_VAL_LENGTH
 
 from openmlops.adapters.mlflow_client import EMBEDDED, connect, hide_password, translating_errors
 from openmlops.adapters.mlflow_values import ABANDONED_TAG, FAILURE_TAG, START_TAG, Epoch, cut, finite, flat, valid_name
@@ -93,7 +93,7 @@ class Tracking:
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], at: datetime) -> None:
         """Log metrics of the whole run at `at` (timezone-aware): logged again with the same time, they are stored once.
 
-        Characters that MLflow rejects in a name become `_`. Raises TrainingError.
+        Their names become valid and distinct (`mlflow_values.distinct_names`). Raises TrainingError.
         """
         self._log(run_id, metrics, at, step=0)
 
@@ -242,7 +242,8 @@ class Tracking:
         stamp = int(at.timestamp() * 1000)
         entries = [Metric(name, value, stamp, step) for name, value in finite(metrics).items()]
         with self._using(run_id):
-            self._client.log_batch(run_id, metrics=entries)
+            for start in range(0, len(entries), MAX_METRICS_PER_BATCH):
+                self._client.log_batch(run_id, metrics=entries[start : start + MAX_METRICS_PER_BATCH])
 
     def _experiment_id(self) -> str:
         found = self._client.get_experiment_by_name(self._experiment)

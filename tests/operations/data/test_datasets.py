@@ -156,6 +156,20 @@ def test_without_a_data_set_the_error_says_what_to_run(workspace: Workspace, act
         act(workspace)
 
 
+def test_names_that_cannot_be_stored_are_refused_when_they_are_added(workspace: Workspace, tmp_path: Path) -> None:
+    """All of them are named, in full: the upload, before a training, would be too late."""
+    long = "é" * 101
+    folder = write_set(tmp_path / "mine")
+    for name in (long, "back\\slash", "line\nbreak"):
+        (folder / name).touch()
+    with pytest.raises(DataInvalid) as caught:
+        datasets.add(workspace, folder)
+    said = [str(problem) for problem in caught.value.problems]
+    assert f"{long}: the name has more than 200 bytes; rename it" in said
+    assert "back\\slash: the name has a backslash; rename it" in said
+    assert any("the name has characters that cannot be printed" in each for each in said)
+
+
 def test_validate_stops_what_blocks_and_reports_the_rest(workspace: Workspace, added: DatasetRef) -> None:
     assert datasets.validate(workspace, added).class_counts == {f"c{number}": 24 for number in range(10)}
     (Path(added.path) / "data_batch_5").unlink()

@@ -1,6 +1,7 @@
 """Images in a folder for each class: what is read, what is refused, and how folders as people have them are arranged."""
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from openmlops.core.images.decoding import png
 from openmlops.core.types import Problem
+from openmlops.files import why_not_storable
 from openmlops.usecases.image_folder.arrange import arrange
 from openmlops.usecases.image_folder.data import ImageFolder, preprocess, split, to_model_input
 from shapes import NAMES, folders, pictures
@@ -23,8 +25,6 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def copied(own: Path, place: Path) -> Path:
-    import shutil
-
     return shutil.copytree(own, place / "pictures")
 
 
@@ -67,6 +67,46 @@ def test_splits_that_are_given_stay_and_the_missing_one_is_drawn_from_train(tmp_
     assert (rows.validation.sum(), rows.test.sum(), len(rows.labels)) == (9, 6, 39)
     given = {path.read_bytes() for path in (tmp_path / "own" / validation).rglob("*.png")}
     assert given == {path.read_bytes() for path in (tmp_path / "out" / "val").rglob("*.png")}
+
+
+@pytest.mark.parametrize("split", ["", "train"])
+def test_a_class_may_be_called_train_or_test(own: Path, tmp_path: Path, split: str) -> None:
+    """Folders of that name are splits only where they hold folders of classes."""
+    for name, cls in zip(NAMES, ("bus", "train", "test"), strict=True):
+        shutil.copytree(own / name, tmp_path / "own" / split / cls)
+    found = arrange(tmp_path / "own", tmp_path / "out")
+    assert (found.names, found.problems) == (("bus", "test", "train"), ())
+    assert len(list((tmp_path / "out").glob("*/train/*"))) == 10
+
+
+@pytest.mark.parametrize(("name", "said"), [("a\\b", "a backslash"), ("a\nb", "cannot be printed"), ("é" * 101, "200 bytes")])
+def test_a_class_whose_name_cannot_be_stored_is_named(own: Path, tmp_path: Path, name: str, said: str) -> None:
+    place = copied(own, tmp_path)
+    (place / "disc").rename(place / name)
+    assert any(said in each for each in blocking(arrange(place, tmp_path / "out").problems))
+
+
+def test_an_image_whose_name_cannot_be_stored_is_imported_under_another(own: Path, tmp_path: Path) -> None:
+    place = copied(own, tmp_path)
+    first, second, third = sorted((place / "disc").iterdir())[:3]
+    first.rename(place / "disc" / "back\\slash.png")
+    second.rename(place / "disc" / f"{'é' * 120}.png")
+    third.rename(place / "disc" / "line\nbreak.png")
+    found = arrange(place, tmp_path / "out")
+    assert (found.problems, len(found.sources)) == ((), 30)
+    assert not any(why_not_storable(part) for name in found.sources for part in name.split("/"))
+
+
+def test_images_in_train_and_val_alone_are_no_classes(own: Path, tmp_path: Path) -> None:
+    for name, place in zip(NAMES, ("train", "val", "test"), strict=True):
+        shutil.copytree(own / name, tmp_path / "own" / place)
+    assert "the image is not in a class folder" in blocking(arrange(tmp_path / "own", tmp_path / "out").problems)[0]
+
+
+def test_classes_called_by_numbers_are_in_the_order_of_the_numbers(own: Path, tmp_path: Path) -> None:
+    for name, cls in zip(NAMES, ("10", "9", "1"), strict=True):
+        shutil.copytree(own / name, tmp_path / "own" / cls)
+    assert arrange(tmp_path / "own", tmp_path / "out").names == ("1", "9", "10")
 
 
 def test_three_hundred_images_give_a_hundred_to_watch_with(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from openmlops.core.types import DatasetRef, Problem, ValidationReport, Value
+from openmlops.core.validation import fewer, problem
 from openmlops.errors import DataError, DataInvalid, OpenMLOpsError, SettingsError
-from openmlops.files import Manifest, absolute, copy_folder, replacing, replacing_folder
+from openmlops.files import Manifest, absolute, copy_folder, replacing, replacing_folder, why_not_storable
 from openmlops.operations.data.download import Progress, download, unpack, verify
 from openmlops.operations.data.splits import indices_of, split
 from openmlops.operations.workspace import Workspace
@@ -46,6 +47,8 @@ __all__ = [
 
 OnBadLabel = Literal["stop", "skip"]
 
+MOST_PATH_CHARACTERS = 500
+"""of a file within the data set: the keys of objects begin with its folder and version"""
 LOCK_SECONDS = 600
 """seconds that a process waits for the download or push of another one"""
 
@@ -196,7 +199,7 @@ def _without_bad_labels(workspace: Workspace, folder: Path) -> Iterator[tuple[Pa
 
 def _checked(workspace: Workspace, folder: Path, source: Path, strict: bool, left_out: tuple[Problem, ...]) -> Added:
     """Add `folder`, whose problems are those of `source`."""
-    problems = workspace.use_case.check(folder)[0]
+    problems = (*_unstorable(folder), *workspace.use_case.check(folder)[0])
     altered = tuple(problem for problem in problems if problem.altered)
     _refuse(source, strictly(problems) if strict else problems)
     return Added(dataset=_added(workspace, folder), notes=(*left_out, *altered))
@@ -284,6 +287,18 @@ def upload(workspace: Workspace, ref: DatasetRef) -> UploadReport:
         for (key, entry), name in zip(sent.items(), manifest.files, strict=True)
     ]
     return UploadReport(uri=store.uri(prefix), keys=tuple(sent), sent=sum(new), skipped=len(new) - sum(new))
+
+
+def _unstorable(folder: Path) -> list[Problem]:
+    """Names that the object store would refuse later, before the training."""
+    found = []
+    for path in sorted(folder.rglob("[!.]*")):
+        name = path.relative_to(folder).as_posix().encode(errors="backslashreplace").decode()
+        if why := why_not_storable(path.name):
+            found.append(problem(f"the name has {why}; rename it", name))
+        elif len(name) > MOST_PATH_CHARACTERS:
+            found.append(problem(f"the path has more than {MOST_PATH_CHARACTERS} characters; shorten it", name))
+    return fewer(found)
 
 
 def _refuse(folder: Path, problems: tuple[Problem, ...]) -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 
 from openmlops.core.images import decoding
 from openmlops.core.images.decoding import is_image
+from openmlops.core.tasks import by_number
 from openmlops.core.types import Problem
 from openmlops.core.validation import fewer, problem
 from openmlops.errors import DataError
-from openmlops.files import storable_name
+from openmlops.files import storable_name, why_not_storable
 from openmlops.usecases.arranging import Arranged, drawn, entries, put, split_name
 
 SIDES = (32, 64, 96)
@@ -43,10 +44,10 @@ class _Image:
 def arrange(folder: Path, out: Path) -> Arranged:
     """Write the images of `folder` into `out`, unless a problem is blocking. Bad data is returned as problems and never raises.
 
-    The class names are the folder names, sorted.
+    The class names are the folder names, sorted, numbers as numbers.
     """
     images, problems = _named(folder)
-    names = tuple(sorted({image.label for image in images}))
+    names = tuple(sorted({image.label for image in images}, key=by_number))
     if not problems and len(names) < 2:
         what = f"there is only one class, {names[0]}" if names else "there are no class folders"
         problems.append(problem(f"{what}; create at least two folders, each with the images of one class", str(folder)))
@@ -62,7 +63,7 @@ def arrange(folder: Path, out: Path) -> Arranged:
 def _named(folder: Path) -> tuple[list[_Image], list[Problem]]:
     """Every image with its class, and its split if it has one."""
     places = [path for path in entries(folder) if path.is_dir()]
-    splits = {path: split for path in places if (split := split_name(path.name))}
+    splits = _splits(places)
     if "train" not in splits.values():
         return _of_classes(folder, None)
     images: list[_Image] = []
@@ -74,6 +75,13 @@ def _named(folder: Path) -> tuple[list[_Image], list[Problem]]:
         found, wrong = _of_classes(path, splits[path])
         images, problems = images + found, problems + wrong
     return images, problems
+
+
+def _splits(places: Sequence[Path]) -> dict[Path, str]:
+    """The folders that are splits. A class may be called `train`: then no folder of that kind holds class folders."""
+    named = {path: split for path in places if (split := split_name(path.name))}
+    is_class = len(named) < len(places) and not any(below.is_dir() for path in named for below in entries(path))
+    return {} if is_class else named
 
 
 def _of_classes(folder: Path, split: str | None) -> tuple[list[_Image], list[Problem]]:
@@ -99,8 +107,8 @@ def _strange(place: Path) -> list[Problem]:
     others = [path for path in entries(place) if path.is_file() and not is_image(path)]
     what = f"the file is not an image ({decoding.NAMES}) and is not read"
     found += [problem(what, str(path), blocking=False) for path in others]
-    if not place.name.isprintable() or len(place.name) > 100:
-        found.append(problem("the class name is too long or not printable; rename the folder", str(place)))
+    if why := why_not_storable(place.name) or ("more than 100 characters" if len(place.name) > 100 else ""):
+        found.append(problem(f"the class name has {why}; rename the folder", str(place)))
     return found
 
 
