@@ -121,7 +121,7 @@ def test_a_label_joins_once_by_index_or_name(log):
     log.write([entries(["a", "b"])])
     assert join(log, "a", "frog", START)
     assert not join(log, "a", 2, START)
-    with pytest.raises(LabelConflict, match="already has the label 2, not 1"):
+    with pytest.raises(LabelConflict, match="already has the label 'frog', not 'dog'"):
         join(log, "a", "dog", START)
     assert log.window("pets", 1).labels == ("2", None)
     assert log.unlabelled("pets", 1) == ("b",)

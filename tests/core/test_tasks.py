@@ -8,7 +8,7 @@ import pytest
 from openmlops.core.classification.task import CLASSIFICATION
 from openmlops.core.detection.task import DETECTION, MOST_BOXES
 from openmlops.core.images.boxes import objects
-from openmlops.core.tasks import Task
+from openmlops.core.tasks import Task, by_number
 from openmlops.errors import DataError
 
 NAMES = ("person", "dog", "kite")
@@ -62,7 +62,7 @@ def test_labels_come_back_from_json(task, labels, predictions):
 
 @BOTH
 def test_what_a_client_is_told_to_send_is_read_as_the_same_label(task, labels, predictions):
-    sent = [json.loads(json.dumps(task.as_feedback(label))) for label in labels]
+    sent = [json.loads(json.dumps(task.as_feedback(label, NAMES))) for label in labels]
     assert [task.read_label(told, NAMES) for told in sent] == as_json(task, labels)
 
 
@@ -163,6 +163,36 @@ def test_a_class_is_within_any_image():
 @pytest.mark.parametrize(("told", "label"), [(0, "0"), (2, "2"), ("kite", "2"), ("person", "0")])
 def test_a_class_is_told_by_index_or_name(told, label):
     assert CLASSIFICATION.read_label(told, NAMES) == label
+
+
+NUMBERS = ("1", "2", "3", "007")
+
+
+@pytest.mark.parametrize(("told", "index"), [(0, 0), ("2", 1), ("3", 2), (7, 3), ("007", 3)])
+def test_classes_called_by_numbers_are_told_by_name_and_by_a_number_that_means_one(told, index):
+    assert CLASSIFICATION.read_label(told, NUMBERS) == str(index)
+    assert DETECTION.read_label([box(1, 2, 3, 4, name=told)], NUMBERS) == f"[[1.0, 2.0, 3.0, 4.0, {index}]]"
+
+
+def test_a_number_that_is_the_index_of_one_class_and_the_name_of_another_is_refused_with_both():
+    for told in (2, [box(1, 2, 3, 4, name=2)]):
+        with pytest.raises(DataError) as caught:
+            (CLASSIFICATION if told == 2 else DETECTION).read_label(told, NUMBERS)
+        said = "The class 2 can be the class called \"2\", or the one with the index 2, which is called '3'."
+        assert str(caught.value) == f'{said} Send the name as text: "2", in quotes.'
+    assert CLASSIFICATION.read_label(2, ("0", "1", "2")) == "2"
+
+
+def test_what_traffic_sends_is_read_back_whatever_classes_are_called():
+    assert [CLASSIFICATION.read_label(CLASSIFICATION.as_feedback(k, NUMBERS), NUMBERS) for k in range(4)] == list("0123")
+    boxes = np.array([[1, 2, 3, 4, k] for k in range(4)], np.float32)
+    assert (
+        DETECTION.labels([DETECTION.read_label(DETECTION.as_feedback(boxes, NUMBERS), NUMBERS)])[0].tolist() == boxes.tolist()
+    )
+
+
+def test_numbers_sort_as_numbers_before_names():
+    assert sorted(["b", "10", "9", "-1", "2.5", "a1", "010"], key=by_number) == ["-1", "2.5", "9", "010", "10", "a1", "b"]
 
 
 def box(*corners: object, name: object = "dog") -> dict[str, object]:
@@ -279,7 +309,7 @@ def test_labels_without_any_box_give_a_detector_no_score():
 
 
 def test_a_detector_is_scored_on_labels_that_came_as_json():
-    truths = DETECTION.labels([DETECTION.read_label(DETECTION.as_feedback(label), NAMES) for label in BOXES])
+    truths = DETECTION.labels([DETECTION.read_label(DETECTION.as_feedback(label, NAMES), NAMES) for label in BOXES])
     scored = DETECTION.labelled(FOUND, truths, len(NAMES), None)
     assert scored is not None
     assert (scored.n, scored.metric) == (3, "mAP@50")

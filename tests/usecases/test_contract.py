@@ -136,7 +136,7 @@ def test_answers_and_labels_come_back_from_the_log_and_from_a_table_as_they_were
     labels, predictions = made.rows.labels[rows], inference.predict(made.use_case, made.onnx, made.rows.images[rows])
     logged = task.unpack(task.pack(predictions), len(made.rows.names))
     tabled = task.from_columns(task.columns(predictions, made.rows.names), made.rows.names)
-    told = [task.read_label(task.as_feedback(label), made.rows.names) for label in labels]
+    told = [task.read_label(task.as_feedback(label, made.rows.names), made.rows.names) for label in labels]
     for index in range(len(rows)):
         np.testing.assert_array_equal(logged[index], predictions[index])
         np.testing.assert_allclose(tabled[index], predictions[index], atol=1e-3)

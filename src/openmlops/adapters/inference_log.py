@@ -131,12 +131,13 @@ class InferenceLog:
 
         Raises PredictionNotFound, whatever `read` raises, and LabelConflict if the prediction already has another label.
         """
-        truth = read(reported, self._classes(prediction))
+        classes = self._classes(prediction)
+        truth = read(reported, classes)
         try:
             with writing(self._engine) as connection:
                 connection.execute(insert(LABEL), {"inference": prediction, "truth": truth, "at": at})
         except IntegrityError:
-            self._require_equal(prediction, truth)
+            self._require_equal(prediction, truth, classes)
             return False
         return True
 
@@ -159,11 +160,12 @@ class InferenceLog:
             raise PredictionNotFound(f"The log has no prediction '{prediction}'", "Use a prediction_id returned by /predict")
         return list(json.loads(classes))
 
-    def _require_equal(self, prediction: str, truth: str) -> None:
+    def _require_equal(self, prediction: str, truth: str, classes: Sequence[str]) -> None:
         with self._engine.connect() as connection:
             present = str(connection.scalar(select(LABEL.c.truth).where(LABEL.c.inference == prediction)))
         if present != truth:
-            problem = f"The prediction '{prediction}' already has the label {present[:80]}, not {truth[:80]}"
+            labels = f"{_named(present, classes)}, not {_named(truth, classes)}"
+            problem = f"The prediction '{prediction}' already has the label {labels}"
             raise LabelConflict(problem, "A label can be set only once")
 
     def _present(self, ids: Sequence[str]) -> set[str]:
@@ -281,3 +283,12 @@ def _read_layout(row: Sequence[str]) -> Layout:
 
 def _matrix(rows: list[bytes], width: int) -> np.ndarray:
     return np.frombuffer(b"".join(rows), STORED).reshape(len(rows), width).astype(np.float32)
+
+
+def _named(truth: str, classes: Sequence[str]) -> str:
+    """A label as JSON, a class index or boxes [x1, y1, x2, y2, class index], with the class names."""
+    label = json.loads(truth)
+    if isinstance(label, int):
+        return repr(classes[label])
+    boxes = ", ".join(f"{classes[int(kind)]!r} at {corners}" for *corners, kind in label)
+    return f"[{boxes[:200]}]"

@@ -104,13 +104,21 @@ def _label_of(workspace: Workspace, found: PredictionRecord, form: FormData) -> 
     """The label of the form, in the format that the task parses. Raises DataError."""
     try:
         if not is_detector(workspace.use_case.task):
-            return int(str(form.get("label", "")))
+            return _class_name(found, int(str(form.get("label", ""))))
         drawn = [DrawnBox.model_validate_json(str(text)) for text in form.getlist("drawn")]
         accepted = [int(str(row)) for row in form.getlist("box")]
     except ValueError as error:
         kind = "has no class" if not isinstance(error, ValidationError) else "has a box without four numbers and a class"
         raise DataError(f"The label {kind}", "Reload the page") from error
-    return queue.label_from_boxes(found, accepted, [{"class": box.kind, "box": list(box.box)} for box in drawn])
+    boxes = [{"class": _class_name(found, box.kind), "box": list(box.box)} for box in drawn]
+    return queue.label_from_boxes(found, accepted, boxes)
+
+
+def _class_name(found: PredictionRecord, index: int) -> str:
+    """The form sends an index, which is no name. Raises DataError."""
+    if not 0 <= index < len(found.classes):
+        raise DataError(f"The model has no class with the index {index}", "Reload the page")
+    return found.classes[index]
 
 
 def _panel(request: Request, image: str, last: str, status: int = HTTPStatus.OK, refused: str = "", note: str = "") -> Response:

@@ -5,6 +5,8 @@ are arrays of n images: dense, or object arrays where the images' rows differ in
 What is not here: images and models (a use case), and predictions as HTTP responses (`serving.responses`).
 """
 
+import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +16,12 @@ import numpy as np
 from openmlops.core.monitoring.accuracy_estimate import AccuracyEstimate, ConfidenceTable, LabelledAccuracy
 from openmlops.core.quality import Evaluation
 from openmlops.core.types import Comparison, Interval
+from openmlops.errors import DataError
+
+MOST_LISTED = 100
+"""class names that an error lists"""
+
+_NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
 
 Labels = np.ndarray
 Predictions = np.ndarray
@@ -69,11 +77,44 @@ class Task:
     """labels as JSON -> labels"""
     as_json: Callable[[Any], str]
     """one label -> JSON"""
-    as_feedback: Callable[[Any], Any]
-    """one label -> what a client sends to report it, which `read_label` reads"""
+    as_feedback: Callable[[Any, Sequence[str]], Any]
+    """one label, class names -> what a client sends, which `read_label` reads; by index if there are no names"""
     within: Callable[[Any, np.ndarray], Any]
     """one reported label, its image -> the label clipped to the image; None if it does not fit the image"""
     moved: Callable[[Labels, np.ndarray, str, int, int], Labels]
     """labels, images, corruption, severity, seed -> the labels that fit `corrupt(images, ...)`"""
     renamed: Callable[[str, Sequence[str], Sequence[str]], str | None]
     """a label as JSON, its class names, other class names -> the label in terms of those; None if a class is not among them"""
+
+
+def class_index(reported: Any, names: Sequence[str], how: str = "") -> int:
+    """The index of a class that somebody reported by its name, by its index, or by the number that it is called.
+
+    Raises DataError if it is no class, and if a number can mean two: the index of one class, and the name of another. `how` is
+    a sentence about the format, for the error.
+    """
+    if isinstance(reported, str) and reported in names:
+        return names.index(reported)
+    if type(reported) is int:
+        by_index = [reported] if 0 <= reported < len(names) else []
+        called = [index for index, name in enumerate(names) if number_of(name) == reported]
+        if len(meant := sorted({*by_index, *called})) == 1:
+            return meant[0]
+        if by_index and called:
+            as_name = " or ".join(json.dumps(names[index], ensure_ascii=False) for index in called)
+            problem = f"The class {reported} can be the class called {as_name}, or the one with the index {reported}"
+            raise DataError(f"{problem}, which is called '{names[reported]}'", f"Send the name as text: {as_name}, in quotes")
+    listed = ", ".join(names[:MOST_LISTED]) + (", ..." if len(names) > MOST_LISTED else "")
+    remedy = f"Use one of the names {listed}, or an index from 0 to {len(names) - 1}{f'. {how}' if how else ''}"
+    raise DataError(f"The class {str(reported)[:80]!r} is not a class of the model", remedy)
+
+
+def number_of(name: str) -> float | None:
+    """The number that a class is called, such as 7 for `007`; None for any other name."""
+    return float(name) if _NUMBER.fullmatch(name) else None
+
+
+def by_number(name: str) -> tuple[bool, float, str]:
+    """Sort key of class names: numbers first, as numbers, then texts."""
+    number = number_of(name)
+    return number is None, number or 0.0, name

@@ -109,7 +109,7 @@ def test_the_window_is_a_table_that_a_person_can_read_and_that_gives_back_the_bo
 
 
 def _labels(loop: Workspace, labels: np.ndarray) -> "Told":
-    return Told([DETECTION.as_feedback(boxes) for boxes in labels])
+    return Told([DETECTION.as_feedback(boxes, ()) for boxes in labels])
 
 
 class Told(list):

@@ -10,9 +10,8 @@ from openmlops.core.classification.metrics import evaluate_classification
 from openmlops.core.gate import rules
 from openmlops.core.intervals import wilson
 from openmlops.core.monitoring.accuracy_estimate import AccuracyEstimate, LabelledAccuracy, check_against_labels, fit_confidence
-from openmlops.core.tasks import Task
+from openmlops.core.tasks import Task, class_index
 from openmlops.core.types import Comparison, Interval
-from openmlops.errors import DataError
 
 STORED = np.dtype("<f4")
 
@@ -70,13 +69,8 @@ def from_columns(table: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
 
 
 def read_label(reported: Any, names: Sequence[str]) -> str:
-    """A class index or name, as a client reports it -> the index as JSON. Raises DataError."""
-    if isinstance(reported, str) and reported in names:
-        return json.dumps(names.index(reported))
-    if type(reported) is int and 0 <= reported < len(names):
-        return json.dumps(reported)
-    problem = f"The label {str(reported)[:80]!r} is not a class of the model"
-    raise DataError(problem, f"Use 0 to {len(names) - 1}, or one of {', '.join(names)}")
+    """A class as a client reports it (`class_index`) -> its index as JSON. Raises DataError."""
+    return json.dumps(class_index(reported, names))
 
 
 def labels_of(texts: Sequence[str]) -> np.ndarray:
@@ -113,7 +107,7 @@ CLASSIFICATION = Task(
     from_label_column=lambda found: np.asarray(found, np.int64),
     labels=labels_of,
     as_json=lambda label: json.dumps(int(label)),
-    as_feedback=int,
+    as_feedback=lambda label, names: names[int(label)] if names else int(label),
     within=lambda label, image: label,
     moved=lambda labels, images, kind, severity, seed: labels,
     renamed=renamed,

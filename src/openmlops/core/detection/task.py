@@ -11,7 +11,7 @@ from openmlops.core.detection import evaluation
 from openmlops.core.images.boxes import objects
 from openmlops.core.images.corruptions import all_moved
 from openmlops.core.monitoring.accuracy_estimate import AccuracyEstimate, ConfidenceTable, LabelledAccuracy
-from openmlops.core.tasks import Task
+from openmlops.core.tasks import Task, class_index
 from openmlops.errors import DataError, EvaluationError
 
 SCORE = "mAP@50"
@@ -48,7 +48,7 @@ def from_columns(table: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
 
 
 def read_label(reported: Any, names: Sequence[str]) -> str:
-    """A list of boxes, each an object with `class` (index or name) and `box` -> the label as JSON. Raises DataError."""
+    """A list of boxes, each an object with `class` (`class_index`) and `box` -> the label as JSON. Raises DataError."""
     if not isinstance(reported, list) or len(reported) > MOST_BOXES:
         raise DataError(f"The label {str(reported)[:80]!r} is not a list of at most {MOST_BOXES} boxes", _REMEDY)
     return json.dumps([_read_box(box, names) for box in reported])
@@ -61,20 +61,12 @@ def _read_box(reported: Any, names: Sequence[str]) -> list[float]:
     x1, y1, x2, y2 = (float(value) for value in box)
     if not (min(x1, y1) >= 0 and np.float32(x1) < np.float32(x2) and np.float32(y1) < np.float32(y2)):
         raise DataError(f"The box {str(box)[:80]} has no area inside the image", _REMEDY)
-    return [x1, y1, x2, y2, _class_index(reported.get("class"), names)]
+    return [x1, y1, x2, y2, class_index(reported.get("class"), names, _REMEDY)]
 
 
 def _is_number(value: Any) -> bool:
     """Finite and plausible for an image: neither NaN nor an integer too large for a float."""
     return type(value) in (int, float) and abs(value) < 1e6
-
-
-def _class_index(reported: Any, names: Sequence[str]) -> int:
-    if isinstance(reported, str) and reported in names:
-        return names.index(reported)
-    if type(reported) is int and 0 <= reported < len(names):
-        return reported
-    raise DataError(f"The class {str(reported)[:80]!r} is not one of the model's classes ({', '.join(names)})", _REMEDY)
 
 
 def labels_of(texts: Sequence[str]) -> np.ndarray:
@@ -88,9 +80,11 @@ def as_json(boxes: np.ndarray) -> str:
     return json.dumps([[*corners, int(kind)] for *corners, kind in rows])
 
 
-def as_feedback(boxes: np.ndarray) -> list[dict[str, Any]]:
+def as_feedback(boxes: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
     """float32 (m, 5) -> the list of boxes that `read_label` reads."""
-    return [{"class": int(box[4]), "box": box[:4].astype(np.float64).round(3).tolist()} for box in boxes]
+    classes = [names[int(box[4])] if names else int(box[4]) for box in boxes]
+    corners = boxes[:, :4].astype(np.float64).round(3).tolist()
+    return [{"class": name, "box": box} for name, box in zip(classes, corners, strict=True)]
 
 
 def within(boxes: np.ndarray, image: np.ndarray) -> np.ndarray | None:

@@ -140,7 +140,10 @@ def label_from_boxes(found: PredictionRecord, accepted: Sequence[int], drawn: Se
     boxes = predicted_boxes(found.predicted)
     if bad := [row for row in accepted if not 0 <= row < len(boxes)]:
         raise DataError(f"The prediction has {len(boxes)} boxes, and none in row {bad[0]}", "Reload the page")
-    kept = [{"class": int(box[5]), "box": box[:4].astype(np.float64).tolist()} for box in boxes[sorted(set(accepted))]]
+    kept = [
+        {"class": found.classes[int(box[5])], "box": box[:4].astype(np.float64).tolist()}
+        for box in boxes[sorted(set(accepted))]
+    ]
     return [*kept, *drawn]
 
 

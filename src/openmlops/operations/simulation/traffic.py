@@ -50,20 +50,24 @@ class TrafficReport(Value):
 
 @dataclass(frozen=True)
 class Stream:
-    """n images to send, cyclically, with their true labels and the task that defines labels."""
+    """n images to send, cyclically, with their true labels and the task that defines labels.
+
+    Labels are sent with class names; without `names`, as a classifier's response names the classes, else by index.
+    """
 
     images: np.ndarray
     labels: np.ndarray
     task: Task
+    names: tuple[str, ...] = ()
 
     def part(self, rows: slice) -> "Stream":
         """A slice of the stream."""
-        return Stream(self.images[rows], self.labels[rows], self.task)
+        return Stream(self.images[rows], self.labels[rows], self.task, self.names)
 
     def corrupted(self, kind: str, severity: int, seed: int) -> "Stream":
         """The stream with corrupted images, severity 1 to 5, and labels moved accordingly."""
         labels = self.task.moved(self.labels, self.images, kind, severity, seed)
-        return Stream(corrupt(self.images, kind, severity, seed), labels, self.task)
+        return Stream(corrupt(self.images, kind, severity, seed), labels, self.task, self.names)
 
 
 def stream_of_test_images(workspace: Workspace, corruption: str | None = None, seed: int = 0) -> Stream:
@@ -71,7 +75,7 @@ def stream_of_test_images(workspace: Workspace, corruption: str | None = None, s
     splits = datasets.split(workspace, datasets.ingest(workspace), seed=0)
     rows = workspace.use_case.read(Path(splits.dataset.path))
     test = datasets.indices_of(splits)["test"]
-    return _shuffled(workspace, rows.images[test], rows.labels[test], corruption, seed)
+    return _shuffled(workspace, rows.images[test], rows.labels[test], rows.names, corruption, seed)
 
 
 def stream_of_folder(workspace: Workspace, folder: Path, corruption: str | None = None, seed: int = 0) -> Stream:
@@ -80,12 +84,16 @@ def stream_of_folder(workspace: Workspace, folder: Path, corruption: str | None 
     use_case = workspace.use_case
     if use_case.labelled is None:
         raise SettingsError(f"The use case '{use_case.name}' does not read folders of labelled images", "Remove --images")
-    return _shuffled(workspace, *use_case.labelled(absolute(folder)), corruption, seed)
+    is_detector, data = use_case.task.kind == "detection", workspace.data_folder
+    names = use_case.read(data).names if is_detector and data.is_dir() else ()
+    return _shuffled(workspace, *use_case.labelled(absolute(folder)), names, corruption, seed)
 
 
-def _shuffled(workspace: Workspace, images: np.ndarray, labels: np.ndarray, corruption: str | None, seed: int) -> Stream:
+def _shuffled(
+    workspace: Workspace, images: np.ndarray, labels: np.ndarray, names: tuple[str, ...], corruption: str | None, seed: int
+) -> Stream:
     order = np.random.default_rng(seed).permutation(len(labels))
-    stream = Stream(images[order], labels[order], workspace.use_case.task)
+    stream = Stream(images[order], labels[order], workspace.use_case.task, names)
     return stream.corrupted(*parse_corruption(corruption), seed) if corruption else stream
 
 
@@ -203,7 +211,8 @@ class _Client:
             response = self._post("/predict", data=png, headers={"Content-Type": "image/png"})
             taken = time.perf_counter() - start
             if self.labels:
-                label = self.tally.stream.task.as_feedback(self.tally.stream.labels[row])
+                names = self.tally.stream.names or tuple(response.get("probabilities", ()))
+                label = self.tally.stream.task.as_feedback(self.tally.stream.labels[row], names)
                 self._post("/feedback", json={"prediction_id": response["prediction_id"], "label": label})
         except (requests.RequestException, ValueError, KeyError) as error:
             failure = one_line(f"{type(error).__name__}: {error}")[:300]
