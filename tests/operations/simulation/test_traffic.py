@@ -45,7 +45,7 @@ class Handler(BaseHTTPRequestHandler):
         if label == 9:
             return self._answer(503, {"title": "busy"})
         identity = f"p{len(self.server.bodies)}"
-        probabilities = {str(index): float(index == label) for index in range(10)}
+        probabilities = {str(index + 1): float(index == label) for index in range(10)}  # classes called 1 to 10
         told = {"prediction_id": identity, "label": label, "probabilities": probabilities, "model": {"name": "m", "version": 4}}
         return self._answer(200, told)
 
@@ -90,11 +90,11 @@ def test_what_is_sent_is_the_image_to_the_pixel(server: Server) -> None:
     assert np.array_equal(decode(server.bodies[0]), image[0])
 
 
-def test_the_label_follows_its_own_prediction(server: Server) -> None:
+def test_the_label_follows_its_own_prediction_by_the_name_of_the_class(server: Server) -> None:
     report = send(server.url, stream([5, 6], [7, 7]), count=2, rate=500, labels=True)
     assert report.labelled == 2
     assert {found["prediction_id"] for found in server.feedback} == set(report.ids)
-    assert {found["label"] for found in server.feedback} == {7}
+    assert {found["label"] for found in server.feedback} == {"8"}
 
 
 def test_the_rate_is_kept(server: Server) -> None:
