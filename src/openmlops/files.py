@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -58,15 +58,18 @@ def storable_name(stem: str) -> str:
     return f"{kept.encode()[: MOST_NAME_BYTES // 2].decode(errors='ignore')}-{hashlib.sha256(content).hexdigest()[:16]}"
 
 
-def copy_folder(folder: Path, out: Path) -> None:
-    """Copy the files below `folder` into `out`, hidden ones left out and links followed. The copies have modes of their own: a
-    read-only source must not make them read-only. Raises DataError that names a file that cannot be copied."""
+def copy_folder(folder: Path, out: Path, wanted: Callable[[Path], bool] = lambda path: True) -> None:
+    """Copy the files below `folder` into `out`, links followed, without hidden ones and files or folders that are not `wanted`.
+
+    The copies have modes of their own: a read-only source must not make them read-only. Raises DataError that names a file that
+    cannot be copied.
+    """
     out.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
+        if path.name.startswith(".") or not wanted(path):
             continue
         if path.is_dir():
-            copy_folder(path, out / path.name)
+            copy_folder(path, out / path.name, wanted)
             continue
         try:
             shutil.copyfile(path, out / path.name)

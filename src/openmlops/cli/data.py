@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from openmlops.cli import completion
-from openmlops.cli.options import BadLabel, OnBadLabel, Strict
-from openmlops.cli.show import Json, print_json, print_table
+from openmlops.cli.options import BadLabel, LeftOut, OnBadLabel, OnLeftOut, Strict, skips
+from openmlops.cli.show import Json, print_json, print_table, say_account
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import bar, say
 
@@ -81,14 +81,19 @@ def add(
     folder: Annotated[Path, typer.Argument(help="Folder in the layout of the use case.")],
     name: Name = None,
     on_bad_label: OnBadLabel = BadLabel.stop,
+    on_left_out: OnLeftOut = LeftOut.stop,
     strict: Strict = False,
     json: Json = False,
 ) -> None:
     """Add FOLDER as the new version of the data set, if it passes the checks."""
     from openmlops.operations.data.datasets import add_with_notes
 
-    added = add_with_notes(Workspace.open(name), folder, on_bad_label.value, strict)
-    _print(added.dataset, json)
+    added = add_with_notes(Workspace.open(name), folder, on_bad_label.value, strict, skips(on_left_out, strict))
+    if json:
+        print_json({**added.dataset.model_dump(mode="json"), "account": added.account.model_dump(mode="json")})
+    else:
+        _print(added.dataset, json)
+    say_account(added.account)
     for note in added.notes:
         say(f"- {note}".replace("[", "\\["))
 
@@ -110,11 +115,11 @@ def status(name: Name = None, json: Json = False) -> None:
 
 
 @app.command(epilog="Example: openmlops data check cifar10")
-def check(name: Name = None, json: Json = False) -> None:
+def check(name: Name = None, on_left_out: OnLeftOut = LeftOut.stop, strict: Strict = False, json: Json = False) -> None:
     """Check the data set for problems; exit code 1 if one blocks training."""
     from openmlops.operations.data.datasets import check as run
 
-    report = run(Workspace.open(name))
+    report = run(Workspace.open(name), strict, skips(on_left_out, strict))
     if json:
         print_json(report)
     else:
@@ -123,6 +128,8 @@ def check(name: Name = None, json: Json = False) -> None:
         ]
         print_table("Problems", ("severity", "where", "problem", "count", "first rows"), rows)
         say("The data set passed the checks." if report.passed else "The data set did not pass: training is blocked.")
+    if report.account is not None:
+        say_account(report.account)
     if not report.passed:
         raise typer.Exit(1)
 

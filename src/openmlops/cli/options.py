@@ -55,8 +55,34 @@ OnBadLabel = Annotated[
 ]
 Strict = Annotated[
     bool,
-    typer.Option("--strict", help="Also refuse what would not be used as it is written, such as polygons, read as boxes."),
+    typer.Option(
+        "--strict",
+        help="Also refuse what would not be used as it is written, such as polygons, read as boxes, or a file left out.",
+    ),
 ]
+
+
+class LeftOut(StrEnum):
+    """What happens to files that cannot be used, if they are more than a handful."""
+
+    stop = "stop"
+    skip = "skip"
+
+
+OnLeftOut = Annotated[
+    LeftOut,
+    typer.Option(
+        "--on-left-out",
+        help="Images that cannot be used are left out if they are at most 2 %. If they are more, stop: refuse; skip: go on.",
+    ),
+]
+
+
+def skips(on_left_out: LeftOut, strict: bool) -> bool:
+    """Whether any file may be left out. Raises SettingsError with `strict`, which refuses every one."""
+    if strict and on_left_out is LeftOut.skip:
+        raise SettingsError("--strict refuses what --on-left-out skip leaves out", "Pass one of them")
+    return on_left_out is LeftOut.skip
 
 
 def seconds(text: str) -> float:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openmlops.cli.options import BadLabel, OnBadLabel, Strict
-from openmlops.cli.show import Json, print_json, print_table
+from openmlops.cli.options import BadLabel, LeftOut, OnBadLabel, OnLeftOut, Strict, skips
+from openmlops.cli.show import Json, print_json, print_table, say_account
 from openmlops.errors import DataInvalid, SettingsError
 from openmlops.terminal import say, working
 
@@ -48,6 +48,7 @@ def init(
         typer.Option("--stack", help="Configure servers instead of creating a project; compose: those in deploy/compose.yml."),
     ] = None,
     on_bad_label: OnBadLabel = BadLabel.stop,
+    on_left_out: OnLeftOut = LeftOut.stop,
     strict: Strict = False,
     json: Json = False,
 ) -> None:
@@ -64,7 +65,7 @@ def init(
         problem = f"A project requires {' and '.join(name for name, value in given.items() if value is None)}"
         remedy = "Write it as openmlops init my-project --kind classification --data FOLDER; for servers: --stack compose"
         raise SettingsError(problem, remedy)
-    return _init_project(project, kind, data, on_bad_label, strict, json)
+    return _init_project(project, kind, data, on_bad_label, strict, skips(on_left_out, strict), json)
 
 
 def _refuse_beside_stack(project: Path | None, kind: KindName | None, data: Path | None) -> None:
@@ -84,12 +85,14 @@ def _init_stack(json: bool) -> None:
     return say("Next: docker compose up -d --build --wait   then: openmlops doctor")
 
 
-def _init_project(project: Path, kind: KindName, data: Path, on_bad_label: BadLabel, strict: bool, json: bool) -> None:
+def _init_project(
+    project: Path, kind: KindName, data: Path, on_bad_label: BadLabel, strict: bool, skip: bool, json: bool
+) -> None:
     from openmlops.operations.projects.create import create
 
     try:
         with working("Copying and validating the images"):
-            made = create(project, kind.value, data, on_bad_label.value, strict)
+            made = create(project, kind.value, data, on_bad_label.value, strict, skip)
     except DataInvalid as error:
         for problem in error.problems[:MAX_SHOWN] if len(error.problems) > 1 else ():
             say(f"- {problem}".replace("[", "\\["))
@@ -106,6 +109,7 @@ def _print(made: "NewProject", project: Path) -> None:
         ("data version", made.fingerprint[:12]),
     ]
     print_table(f"Project {made.name}", ("what", "value"), rows)
+    say_account(made.account)
     for note in made.notes:
         say(f"- {note}".replace("[", "\\["))
     say(f"Next: cd {project} && openmlops train")

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from openmlops.cli.models import Spec
-from openmlops.cli.options import UseCaseName
+from openmlops.cli.options import LeftOut, OnLeftOut, Strict, UseCaseName, skips
 from openmlops.cli.options import seconds as parse_seconds
-from openmlops.cli.show import Json, percent, print_json, print_table
+from openmlops.cli.show import Json, percent, print_json, print_table, say_account
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import bar, say
 
@@ -63,6 +63,8 @@ def traffic(
         Path | None,
         typer.Option(help="Folder of new labelled images to send instead of the test images: one subfolder per class."),
     ] = None,
+    on_left_out: OnLeftOut = LeftOut.stop,
+    strict: Strict = False,
     labels: Annotated[bool, typer.Option("--labels", help="Also send the true label of each image.")] = False,
     url: Annotated[str, typer.Option(help="URL of the server.")] = "http://127.0.0.1:8000",
     seed: Annotated[int, typer.Option(min=0, help="Seed for the order and the corruption.")] = 0,
@@ -73,7 +75,12 @@ def traffic(
     from openmlops.operations.simulation.traffic import send, stream_of_folder, stream_of_test_images
 
     workspace = Workspace.open()
-    stream = stream_of_folder(workspace, images, corrupt, seed) if images else stream_of_test_images(workspace, corrupt, seed)
+    skip = skips(on_left_out, strict)
+    stream = (
+        stream_of_folder(workspace, images, corrupt, seed, strict, skip)
+        if images
+        else stream_of_test_images(workspace, corrupt, seed)
+    )
     token = workspace.settings.api_token.get_secret_value()
     length = parse_seconds(seconds)
     with bar("Sending") as show:
@@ -86,6 +93,8 @@ def traffic(
             token=token,
             show=lambda sent: show(sent, rate * length, f"{sent} images"),
         )
+    if stream.account is not None:
+        say_account(stream.account)
     if json:
         return print_json(report)
     left_out = {"ids", "accuracy", "metric"}

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from openmlops.terminal import say
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.text import Text
+
+    from openmlops.core.types import Account
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
@@ -26,6 +30,12 @@ def print_json(value: "BaseModel | dict[str, Any]") -> None:
     """Print one JSON object to standard output."""
     content = value if isinstance(value, dict) else value.model_dump(mode="json")
     print(json.dumps(content, indent=2, default=str))
+
+
+def say_account(account: "Account") -> None:
+    """Say what became of the files of a folder, on standard error."""
+    for line in account.lines():
+        say(line.replace("[", "\\["))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -5,6 +5,7 @@ stay in files, which the references name (`DatasetRef`, `SplitsRef`, `TrainedRef
 """
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -55,6 +56,8 @@ class Problem(Value):
     """One problem found by validation: `what`, `where` (a file), the first five `rows` and the total `count`.
 
     `altered`: something is used otherwise than it is written, or left out; such a problem blocks where `--strict` is given.
+    `unused`: the files are left out of the data set for it, or ignored because they are no images. `files` are all of them,
+    relative to the folder; they are not part of the JSON.
     """
 
     what: str
@@ -63,6 +66,8 @@ class Problem(Value):
     count: int = 1
     blocking: bool = True
     altered: bool = False
+    unused: Literal["", "left out", "ignored"] = ""
+    files: tuple[str, ...] = Field((), exclude=True, repr=False)
 
     def __str__(self) -> str:
         if self.count == 1 and not self.rows:
@@ -71,12 +76,44 @@ class Problem(Value):
         return f"{self.where}: {self.what} ({self.count} in all{f', rows {listed}' if self.rows else ''})"
 
 
+class Account(Value):
+    """What became of the files of a folder: images `used`, images and other files `left_out`, files `ignored` because they are
+    no images. `reasons` are sentences with the first five files and the number of all."""
+
+    used: int
+    left_out: int = 0
+    ignored: int = 0
+    reasons: tuple[str, ...] = ()
+    kept_in: str = ""
+    """the folder to which the files left out were moved, if they were in the data set's own folder"""
+
+    @classmethod
+    def of(cls, used: int, problems: Sequence[Problem], kept_in: str = "") -> "Account":
+        """The account of `used` images and of the problems that leave files out."""
+        found = [each for each in problems if each.unused]
+        return cls(
+            used=used,
+            left_out=sum(each.count for each in found if each.unused == "left out"),
+            ignored=sum(each.count for each in found if each.unused == "ignored"),
+            reasons=tuple(map(str, found)),
+            kept_in=kept_in,
+        )
+
+    def lines(self) -> list[str]:
+        """The account as text, a line for each reason."""
+        others = [f"{self.left_out} left out"] if self.left_out else []
+        others += [f"{self.ignored} other files not read"] if self.ignored else []
+        moved = [f"The files left out are now in {self.kept_in}"] if self.kept_in else []
+        return [", ".join([f"{self.used} images used", *others]), *(f"- {reason}" for reason in self.reasons), *moved]
+
+
 class ValidationReport(Value):
     """The result of validation. `passed` is False if any problem is blocking."""
 
     dataset: DatasetRef
     problems: tuple[Problem, ...] = ()
     class_counts: dict[str, int] = Field(default_factory=dict)
+    account: Account | None = None
 
     @property
     def passed(self) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openmlops.core.types import Problem
+from openmlops.usecases.leftovers import is_system
 
 SPLITS = ("train", "val", "test")
 TEST_SHARE = 0.2
@@ -37,8 +38,10 @@ class Arranged:
 
     def with_source_paths(self, problem: Problem) -> Problem:
         """A problem of the imported files, with the paths of their sources."""
-        words = re.split(r"(\s|; )", problem.what)
-        what = "".join(self._source(word) for word in words)
+        what = problem.what
+        for name in sorted(problem.files, key=len, reverse=True):  # names with spaces are no words
+            what = what.replace(name, self._source(name))
+        what = "".join(self._source(word) for word in re.split(r"(\s|; )", what))
         return problem.model_copy(update={"where": self._source(problem.where), "what": what})
 
     def _source(self, name: str) -> str:
@@ -80,5 +83,5 @@ def put(source: Path, folder: Path, place: str) -> str:
 
 
 def entries(folder: Path) -> list[Path]:
-    """The entries of a folder without hidden files, sorted by name."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    """The entries of a folder without hidden files and those of operating systems, sorted by name."""
+    return sorted(path for path in folder.iterdir() if not is_system(path))

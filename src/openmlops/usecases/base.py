@@ -43,6 +43,15 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Labelled:
+    """Labelled images of a folder: images and labels as in `Rows`, and the problems of files that were left out."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
 class ModelInput:
     """A batch of images as the model takes them."""
 
@@ -130,11 +139,13 @@ class UseCase:
     extend: Callable[[Path, np.ndarray, np.ndarray, Path], Path] | None = None
     """folder, images, labels, new folder -> writes the data set with these images added to its training images into the new
     folder, and returns that; None if production images cannot be used for training"""
-    labelled: Callable[[Path], tuple[np.ndarray, np.ndarray]] | None = None
+    labelled: "Callable[[Path], Labelled | tuple[np.ndarray, np.ndarray]] | None" = None
     """folder of labelled images without splits -> images and labels, as a client would send them. Raises DataError. None if
     there is no such layout"""
     leave_out_bad_labels: Callable[[Path], tuple[Problem, ...]] | None = None
     """folder -> makes label lines that cannot be used comments, in place, and returns them; None if labels are not in files"""
+    files: Callable[[Path], tuple[str, ...]] | None = None
+    """folder -> the paths of its images, of which `check` says which are left out; None if images are no files"""
     weights: "Archive | None" = None
     """published pretrained weights, if there are any; `folder` is then the file's name"""
 

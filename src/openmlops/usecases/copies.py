@@ -11,6 +11,9 @@ import numpy as np
 from openmlops.core.images.boxes import objects
 from openmlops.core.types import Problem
 from openmlops.core.validation import content_hashes, listed, near_duplicates
+from openmlops.usecases.leftovers import Beside, left_out, no_others, with_beside
+
+_ORDER = ("test", "val", "train")
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,24 +25,32 @@ class Seen:
     pixels: np.ndarray
 
 
-def check_copies(images: Sequence[Seen]) -> list[Problem]:
-    """Find images of one split that are, pixel by pixel, in another. Repeats and near duplicates are warnings."""
+def check_copies(images: Sequence[Seen], beside: Beside = no_others) -> list[Problem]:
+    """Find images that are, pixel by pixel, in a later split too (train, val, test), and are left out of the earlier one.
+
+    Repeats in a split and near duplicates across splits are warnings. `beside`: files that go with an image.
+    """
+    ordered = sorted(images, key=lambda image: _ORDER.index(image.split))
     first: dict[bytes, Seen] = {}
-    copies: dict[tuple[str, str], list[str]] = {}
-    for image, digest in zip(images, content_hashes(objects([image.pixels for image in images])), strict=True):
+    copies: dict[tuple[str, str], list[tuple[Seen, Seen]]] = {}
+    for image, digest in zip(ordered, content_hashes(objects([image.pixels for image in ordered])), strict=True):
         other = first.setdefault(digest, image)
         if other is not image:
-            copies.setdefault((image.split, other.split), []).append(f"{image.path} is {other.path}")
-    found = []
-    for (where, other_split), pairs in copies.items():
-        within = where == other_split
-        found.append(
-            listed("images are duplicates" if within else f"images are also in {other_split}", where, pairs, not within)
-        )
+            copies.setdefault((image.split, other.split), []).append((image, other))
+    found = [_copies(where, split, pairs, beside) for (where, split), pairs in copies.items()]
     near = _near_train(images, set(first.values()))
     return found + (
         [listed("images are near-duplicates of train images (perceptual hash)", "test", near, False)] if near else []
     )
+
+
+def _copies(where: str, split: str, pairs: list[tuple[Seen, Seen]], beside: Beside) -> Problem:
+    """The problem of images in `where` that are in `split` too."""
+    examples = [f"{image.path} is {other.path}" for image, other in pairs]
+    if where == split:
+        return listed("images are duplicates", where, examples, blocking=False)
+    files = with_beside([image.path for image, _ in pairs], beside)
+    return left_out(f"images are also in {split}", where, files, examples)
 
 
 def _near_train(images: Sequence[Seen], unique: set[Seen]) -> list[str]:

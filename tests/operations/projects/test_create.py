@@ -15,6 +15,7 @@ from openmlops.cli import app
 from openmlops.errors import DataInvalid, OpenMLOpsError, SettingsError
 from openmlops.operations.projects.create import create, module_name
 from openmlops.operations.projects.templates import texts
+from openmlops.operations.simulation.traffic import stream_of_folder
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings
 from openmlops.usecases.base import UseCase
@@ -184,3 +185,64 @@ def test_a_detector_of_ones_own_classes_is_trained_and_answers(pets: Path, monke
     assert rows.names == ("cat", "dog")
     assert len(predictions) == len(splits["test"])
     assert set(np.concatenate(list(predictions))[:, 5].tolist()) <= {0.0, 1.0}
+
+
+def spoiled(place: Path, number: int) -> Path:
+    """`number` images of each class, and three files that cannot be used."""
+    own = folders(place, number)
+    (own / "disc" / "0000.png").write_bytes(b"no image")
+    (own / "square" / "photo.avif").write_bytes(b"")
+    (own / "triangle" / "copy of 1.png").write_bytes((own / "disc" / "0001.png").read_bytes())
+    (own / "README.txt").write_text("x")
+    return own
+
+
+def told(*words: str) -> str:
+    done = CliRunner().invoke(app, [*words])
+    assert done.exit_code == 0, done.exception
+    return done.output
+
+
+def test_init_add_check_and_traffic_end_with_an_account_of_all_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, place = spoiled(tmp_path / "own", 80), tmp_path / "mine"
+    (place / ".git").mkdir(parents=True)
+    words = ["init", str(place), "--kind", "classification", "--data", str(own)]
+    with pytest.raises(DataInvalid, match=r"photo\.avif"):
+        raise CliRunner().invoke(app, [*words, "--strict"]).exception or AssertionError
+    assert [path.name for path in place.iterdir()] == [".git"]
+
+    said = told(*words)
+    assert "238 images used, 4 left out, 1 other files not read" in said
+    for name in ("disc/0000.png", "square/photo.avif", "disc/0001.png", "triangle/copy of 1.png", "README.txt"):
+        assert f"{own}/{name}" in said
+
+    monkeypatch.chdir(place)
+    raw = place / "data/raw/mine"
+    (raw / "train/disc/new.png").write_bytes(b"no image")
+    checked = CliRunner().invoke(app, ["data", "check"]).output
+    assert "238 images used, 1 left out\n- train/disc/new.png: The image is none of" in checked
+    with pytest.raises(DataInvalid):
+        raise CliRunner().invoke(app, ["data", "add", str(raw), "--strict"]).exception or AssertionError
+    assert (raw / "train/disc/new.png").is_file()
+    said = told("data", "add", str(raw))
+    assert f"The files left out are now in {place}/.openmlops/left-out/mine" in said
+    assert (place / ".openmlops/left-out/mine/train/disc/new.png").read_bytes() == b"no image"
+    assert "238 images used" in told("data", "check")
+
+    workspace = Workspace(Settings.load({}, place / ".env"))
+    account = stream_of_folder(workspace, own).account
+    assert account is not None
+    assert (account.used, account.left_out, account.ignored) == (240, 2, 1)
+    with pytest.raises(DataInvalid, match="--on-left-out skip goes on without"):
+        stream_of_folder(workspace, own, strict=True)
+
+
+def test_more_than_a_handful_stops_init_and_the_option_goes_on(tmp_path: Path) -> None:
+    own, place = spoiled(tmp_path / "own", 8), tmp_path / "skipping"
+    words = [str(place), "--kind", "classification", "--data", str(own)]
+    said = refused(*words)
+    assert "photo.avif" in said
+    assert "or leave the files out with --on-left-out skip; then run the command again: nothing was created" in said
+    assert "--strict refuses what --on-left-out skip leaves out" in refused(*words, "--on-left-out", "skip", "--strict")
+    assert not place.exists()
+    assert "22 images used, 4 left out" in told("init", *words, "--on-left-out", "skip")

@@ -10,6 +10,7 @@ from PIL import Image
 
 from openmlops.core.images.decoding import png
 from openmlops.core.types import Problem
+from openmlops.errors import DataError
 from openmlops.files import why_not_storable
 from openmlops.usecases.image_folder.arrange import arrange
 from openmlops.usecases.image_folder.data import ImageFolder, preprocess, split, to_model_input
@@ -209,6 +210,7 @@ def _outside(place: Path) -> None:
 
 def _nested(place: Path) -> None:
     (place / "disc" / "more").mkdir()
+    (place / "disc" / "0003.png").rename(place / "disc" / "more" / "0003.png")
 
 
 def _beside_train(place: Path) -> None:
@@ -218,7 +220,7 @@ def _beside_train(place: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "named", "remedy"),
     [
-        (_empty, "pictures/star: the class is empty", "add images, or remove the folder"),
+        (_empty, "pictures/star: the class has no images", "add some, or remove the folder"),
         (_one_class, "pictures: there is only one class, disc", "create at least two folders"),
         (_few, "too few images of disc (4)", "at least 5 images: one for test, one for validation"),
         (
@@ -226,8 +228,8 @@ def _beside_train(place: Path) -> None:
             "disc/0003.png: The image is a broken PNG file|disc/0003.png: The image is none of JPEG, PNG, WebP",
             "replace or remove the file",
         ),
-        (_outside, "pictures/0003.png: the image is not in a class folder", "move it into one"),
-        (_nested, "disc/more: subfolders of a class are not read", "move the images up"),
+        (_outside, "pictures/0003.png: images are not in a class folder", "move them into one"),
+        (_nested, "disc/more/0003.png: images are in subfolders of a class, which are not read", "move them up"),
         (_beside_train, "pictures/disc: the folder is not one of train, val and test", "move it into one of them"),
     ],
 )
@@ -245,20 +247,87 @@ def test_many_unreadable_images_are_counted(own: Path, tmp_path: Path) -> None:
     place = copied(own, tmp_path)
     for path in (place / "disc").iterdir():
         path.write_bytes(b"")
-    found = blocking(arrange(place, tmp_path / "out").problems)
-    assert len(found) == 6
-    assert "5 more files with the same problem" in found[-1]
+    (found,) = blocking(arrange(place, tmp_path / "out").problems)
+    assert f"replace or remove the file: {place}/disc/0000.png; {place}/disc/0001.png; " in found
+    assert found.endswith("; ... (10 in all)")
 
 
 def test_the_checks_find_copies_across_splits_contradictions_and_unknown_classes_by_name(own: Path, tmp_path: Path) -> None:
     arrange(own, tmp_path / "out")
     first = next((tmp_path / "out" / "train" / "disc").iterdir())
     (tmp_path / "out" / "test" / "square" / "copy.png").write_bytes(first.read_bytes())
+    second = next((tmp_path / "out" / "train" / "square").iterdir())
+    (tmp_path / "out" / "test" / "square" / "same.png").write_bytes(second.read_bytes())
     (tmp_path / "out" / "train" / "star").mkdir()
     found = " ".join(blocking(SHAPES.check(tmp_path / "out")[0]))
-    assert f"test: images are also in train: test/square/copy.png is train/disc/{first.name}" in found
-    assert "images are in two classes: test/square/copy.png" in found
+    assert f"train: images are also in test: train/square/{second.name} is test/square/same.png" in found
+    assert f"images are in two classes: train/disc/{first.name}; test/square/copy.png is train/disc/{first.name}" in found
     assert "train/star: the folder is not one of the classes disc, square, triangle" in found
+
+
+def _spoiled(place: Path, number: int) -> None:
+    """Seven files that cannot be used, in folders of `number` images each."""
+    (place / "disc" / "0000.png").write_bytes(b"no image")
+    Image.new("RGB", (32, 32), "black").save(place / "square" / "black.png")
+    (place / "triangle" / "copy.png").write_bytes((place / "disc" / "0001.png").read_bytes())
+    (place / "triangle" / "deep").mkdir()
+    (place / "triangle" / "0002.png").rename(place / "triangle" / "deep" / "0002.png")
+    (place / "square" / "gone.png").symlink_to("/nowhere/gone.png")
+    (place / "square" / "photo.avif").write_bytes(b"")
+    for name in ("__MACOSX/disc", "@eaDir"):
+        (place / name).mkdir(parents=True)
+        (place / name / "a.png").write_bytes(b"")
+    assert len(list((place / "disc").iterdir())) == number
+
+
+def test_a_handful_that_cannot_be_used_is_left_out_by_name_and_never_stops_hundreds(tmp_path: Path) -> None:
+    place = folders(tmp_path / "own", 130)
+    _spoiled(place, 130)
+    found = arrange(place, tmp_path / "out")
+    assert found.names == NAMES
+    problems, counts = SHAPES.check(tmp_path / "out")
+    assert blocking((*found.problems, *problems)) == []
+    assert counts == {"disc": 128, "square": 130, "triangle": 129}
+    told = [str(each) for each in (*found.problems, *map(found.with_source_paths, problems)) if each.unused]
+    names = ("0000.png", "square/black.png", "triangle/copy.png", "disc/0001.png", "deep/0002.png", "gone.png", "photo.avif")
+    for name in names:
+        assert any(f"{place}/" in text and name in text for text in told), name
+
+
+def test_more_than_a_handful_stops_with_what_to_do_and_goes_on_where_that_is_asked_for(own: Path, tmp_path: Path) -> None:
+    place = copied(own, tmp_path)
+    _spoiled(place, 10)
+    assert len(blocking(arrange(place, tmp_path / "out").problems)) == 3  # files out of place; no image is read yet
+    assert not (tmp_path / "out").exists()
+    found = arrange(place, tmp_path / "out", skip=True)
+    assert blocking(found.problems) == []
+    assert "disc/0000.png" in " ".join(map(str, found.problems))
+    assert "every pixel has the same value" in " ".join(map(str, found.problems))
+    assert f"in two classes: {place}/disc/0001.png; {place}/triangle/copy.png is" in " ".join(map(str, found.problems))
+    problems, counts = SHAPES.check(tmp_path / "out")
+    assert (blocking(problems), counts) == ([], {"disc": 8, "square": 10, "triangle": 9})
+
+
+def test_a_folder_of_tiffs_is_not_empty(own: Path, tmp_path: Path) -> None:
+    place = copied(own, tmp_path)
+    for path in place.rglob("*.png"):
+        Image.open(path).save(path.with_suffix(".tiff"))
+        path.unlink()
+    assert arrange(place, tmp_path / "out").problems == ()
+    assert len(SHAPES.read(tmp_path / "out").labels) == 30
+
+
+def test_new_images_for_traffic_are_read_and_the_others_told(own: Path, tmp_path: Path) -> None:
+    place = copied(own, tmp_path)
+    (place / "disc" / "0000.png").write_bytes(b"no image")
+    found = SHAPES.labelled(place)
+    assert len(found.labels) == len(found.images) == 29
+    (told,) = found.problems
+    assert (told.files, told.unused, told.blocking) == (("disc/0000.png",), "left out", True)
+    for path in place.rglob("*.png"):
+        path.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"There is no image in .*pictures \(images: The image is none of JPEG"):
+        SHAPES.labelled(place)
 
 
 def test_a_model_of_another_size_is_still_shown_what_it_takes() -> None:

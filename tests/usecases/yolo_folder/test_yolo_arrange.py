@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from openmlops.core.images.decoding import png
 from openmlops.usecases.yolo_folder.arrange import arrange
@@ -96,7 +97,7 @@ def _few(place: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (_orphan, "labels/003.txt: the label file has no image; add the image or delete the file"),
+        (_orphan, "labels/003.txt: label files have no image; add the images, or delete the files"),
         (_no_labels, "no image has a label file"),
         (_no_names, "there are no class names; write them as names into data.yaml"),
         (_few, "there are 9 images with labels; at least 10 are required"),
@@ -118,6 +119,70 @@ def test_a_broken_image_is_told_by_the_name_that_the_user_knows(tmp_path: Path) 
     assert str(found.with_source_paths(wrong)).startswith(f"{tmp_path}/own/images/003.png: The image is none of JPEG, PNG")
 
 
+def _label(place: Path, name: str) -> Path:
+    return place / "labels" / f"{name}.txt"
+
+
+@pytest.mark.parametrize("suffix", [".TXT", ".Txt"])
+def test_a_label_file_with_its_suffix_in_capitals_is_read(tmp_path: Path, suffix: str) -> None:
+    _flat(tmp_path / "own")
+    _label(tmp_path / "own", "003").rename(tmp_path / "own" / "labels" / f"003{suffix}")
+    assert arrange(tmp_path / "own", tmp_path / "out").problems == ()
+    (written,) = (tmp_path / "out").rglob("003.txt")
+    assert written.read_bytes() == (tmp_path / "own" / "labels" / f"003{suffix}").read_bytes()
+
+
+def _as_xml(place: Path) -> None:
+    _label(place, "003").rename(place / "labels" / "003.xml")
+
+
+def _link_to_nothing(place: Path) -> None:
+    _label(place, "003").unlink()
+    _label(place, "003").symlink_to("/nowhere/003.txt")
+
+
+def _a_folder(place: Path) -> None:
+    _label(place, "003").unlink()
+    _label(place, "003").mkdir()
+
+
+@pytest.mark.parametrize("spoil", [_as_xml, _link_to_nothing, _a_folder])
+def test_an_image_whose_label_cannot_be_read_is_never_background(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    _flat(tmp_path / "own")
+    spoil(tmp_path / "own")
+    (stops,) = [str(each) for each in arrange(tmp_path / "own", tmp_path / "out").problems if each.blocking]
+    assert stops.startswith(f"{tmp_path}/own/images/003.png: images have a label file")
+    found = arrange(tmp_path / "own", tmp_path / "out", skip=True)
+    assert not any(each.blocking for each in found.problems)
+    assert not list((tmp_path / "out").rglob("003.*"))
+
+
+def test_an_image_without_a_label_file_is_background_and_told(tmp_path: Path) -> None:
+    _flat(tmp_path / "own")
+    _label(tmp_path / "own", "003").unlink()
+    (note,) = arrange(tmp_path / "own", tmp_path / "out").problems
+    assert "images have no label file and are used as background" in str(note)
+    assert (note.blocking, note.unused) == (False, "")
+
+
+def test_a_broken_image_is_left_out_with_its_label_and_blank_and_contradictory_ones_too(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    write(own / "images", own / "labels", 200)
+    (own / "classes.txt").write_text("cat\ndog\n")
+    _broken(own)
+    Image.new("RGB", (40, 32), "black").save(own / "images" / "004.png")
+    (own / "images" / "006.png").write_bytes((own / "images" / "005.png").read_bytes())  # with other boxes
+    found = arrange(own, tmp_path / "out")
+    problems = [found.with_source_paths(each) for each in check(tmp_path / "out")[0]]
+    assert not any(each.blocking for each in (*found.problems, *problems))
+    told = {each.what.partition(":")[0]: sorted(Path(file).stem for file in each.files) for each in problems if each.unused}
+    assert told == {
+        "The image is none of JPEG, PNG, WebP, BMP, TIFF, GIF": ["003", "003"],
+        "every pixel has the same value, and there are boxes": ["004", "004"],
+        "equal images have different boxes": ["005", "005", "006", "006"],
+    }
+
+
 def test_a_label_out_of_range_is_told_by_the_name_that_the_user_knows(tmp_path: Path) -> None:
     _flat(tmp_path / "own")
     (tmp_path / "own" / "labels" / "003.txt").write_text("7 0.5 0.5 0.4 0.3\n")
@@ -131,7 +196,8 @@ def test_a_label_out_of_range_is_told_by_the_name_that_the_user_knows(tmp_path: 
 
 def test_new_images_without_splits_are_read_for_traffic(tmp_path: Path) -> None:
     write(tmp_path / "images", tmp_path / "labels", 3)
-    images, labels = labelled(tmp_path)
+    found = labelled(tmp_path)
+    images, labels = found.images, found.labels
     assert [each.shape for each in images] == [(32, 40, 3)] * 3
     assert [each[0, 4] for each in labels] == [0, 1, 0]
 

@@ -5,6 +5,7 @@ processes are safe. Not here: the format of the files (the use case), and storag
 (adapters/data_versions.py).
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import Literal
 
 from filelock import FileLock, Timeout
 
-from openmlops.core.types import DatasetRef, Problem, ValidationReport, Value
+from openmlops.core.types import Account, DatasetRef, Problem, ValidationReport, Value
 from openmlops.core.validation import fewer, problem
 from openmlops.errors import DataError, DataInvalid, OpenMLOpsError, SettingsError
 from openmlops.files import Manifest, absolute, copy_folder, replacing, replacing_folder, why_not_storable
@@ -22,6 +23,7 @@ from openmlops.operations.data.download import Progress, download, unpack, verif
 from openmlops.operations.data.splits import indices_of, split
 from openmlops.operations.workspace import Workspace
 from openmlops.usecases.base import Archive
+from openmlops.usecases.leftovers import is_system
 
 __all__ = [
     "Added",
@@ -36,8 +38,10 @@ __all__ = [
     "fetch_weights",
     "indices_of",
     "ingest",
+    "judged",
     "make_sample",
     "make_tiny_person",
+    "refuse",
     "split",
     "status",
     "strictly",
@@ -153,10 +157,18 @@ def make_sample(workspace: Workspace) -> DatasetRef:
 
 
 class Added(Value):
-    """A new version, and the problems of what is used otherwise than it is written, or left out."""
+    """A new version, the problems of what is used otherwise than it is written, and those of files that are not used."""
 
     dataset: DatasetRef
     notes: tuple[Problem, ...]
+    unused: tuple[Problem, ...]
+    kept_in: str
+    """the folder to which the files left out were moved, if they were in the data set's own folder"""
+
+    @property
+    def account(self) -> Account:
+        """What became of the files."""
+        return Account.of(self.dataset.rows, self.unused, self.kept_in)
 
 
 def add(workspace: Workspace, folder: Path) -> DatasetRef:
@@ -167,8 +179,13 @@ def add(workspace: Workspace, folder: Path) -> DatasetRef:
     return add_with_notes(workspace, folder).dataset
 
 
-def add_with_notes(workspace: Workspace, folder: Path, on_bad_label: OnBadLabel = "stop", strict: bool = False) -> Added:
-    """`add`, which names what it altered.
+def add_with_notes(
+    workspace: Workspace, folder: Path, on_bad_label: OnBadLabel = "stop", strict: bool = False, skip: bool = False
+) -> Added:
+    """`add`, which names what it altered or left out.
+
+    Files that cannot be used are left out, if they are a handful or with `skip`. Those in the data set's own folder are moved
+    to OPENMLOPS_HOME/left-out.
 
     `on_bad_label="skip"` leaves label lines that cannot be used out of the copy instead of refusing them. `strict` refuses
     whatever is not used as it is written.
@@ -180,8 +197,8 @@ def add_with_notes(workspace: Workspace, folder: Path, on_bad_label: OnBadLabel 
         raise DataError(f"There is no folder {folder}", f"Pass a folder in the layout of {workspace.use_case.name}")
     if on_bad_label == "skip":
         with _without_bad_labels(workspace, folder) as (copy, left_out):
-            return _checked(workspace, copy, folder, strict, left_out)
-    return _checked(workspace, folder, folder, strict, ())
+            return _checked(workspace, copy, folder, strict, skip, left_out)
+    return _checked(workspace, folder, folder, strict, skip, ())
 
 
 @contextmanager
@@ -197,12 +214,26 @@ def _without_bad_labels(workspace: Workspace, folder: Path) -> Iterator[tuple[Pa
         yield copy, leave_out(copy)
 
 
-def _checked(workspace: Workspace, folder: Path, source: Path, strict: bool, left_out: tuple[Problem, ...]) -> Added:
+def _checked(
+    workspace: Workspace, folder: Path, source: Path, strict: bool, skip: bool, left_out: tuple[Problem, ...]
+) -> Added:
     """Add `folder`, whose problems are those of `source`."""
-    problems = (*_unstorable(folder), *workspace.use_case.check(folder)[0])
-    altered = tuple(problem for problem in problems if problem.altered)
-    _refuse(source, strictly(problems) if strict else problems)
-    return Added(dataset=_added(workspace, folder), notes=(*left_out, *altered))
+    problems = judged((*_unstorable(folder), *workspace.use_case.check(folder)[0]), strict, skip)
+    refuse(source, problems)
+    altered = tuple(problem for problem in problems if problem.altered and not problem.unused)
+    unused = tuple(problem for problem in problems if problem.unused)
+    dataset, kept_in = _added(workspace, folder, _left_out(unused))
+    return Added(dataset=dataset, notes=(*left_out, *altered), unused=unused, kept_in=kept_in)
+
+
+def judged(problems: tuple[Problem, ...], strict: bool, skip: bool) -> tuple[Problem, ...]:
+    """The problems, of which those that leave files out do not block with `skip`; and as `strictly` says with `strict`."""
+    passed = tuple(each.model_copy(update={"blocking": False}) if each.unused and skip else each for each in problems)
+    return strictly(passed) if strict else passed
+
+
+def _left_out(problems: tuple[Problem, ...]) -> set[str]:
+    return {path for problem in problems if problem.unused == "left out" for path in problem.files}
 
 
 def strictly(problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
@@ -210,14 +241,29 @@ def strictly(problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
     return tuple(each.model_copy(update={"blocking": each.blocking or each.altered}) for each in problems)
 
 
-def _added(workspace: Workspace, folder: Path) -> DatasetRef:
+def _added(workspace: Workspace, folder: Path, unused: set[str]) -> tuple[DatasetRef, str]:
+    """The version of the folder without the `unused` files, and where these are now, if they were moved."""
+    kept_in = ""
     with _locked(workspace):
         if folder != workspace.data_folder:
             with replacing_folder(workspace.data_folder) as new:
-                copy_folder(folder, new)
+                gone = {folder / path for path in unused}
+                copy_folder(folder, new, lambda path: path not in gone and not is_system(path))
+        elif unused:
+            kept_in = str(_set_aside(workspace, folder, unused))
         if not workspace.settings.dvc_remote:
             workspace.object_store.ready()  # the embedded remote lies in its bucket
-        return _ref(workspace, workspace.data_versions.add(workspace.data_folder))
+        return _ref(workspace, workspace.data_versions.add(workspace.data_folder)), kept_in
+
+
+def _set_aside(workspace: Workspace, folder: Path, unused: set[str]) -> Path:
+    """Move files out of the data set's folder, because a version is the whole folder."""
+    place = workspace.home / "left-out" / folder.name
+    for path in sorted(unused):
+        if os.path.lexists(folder / path):
+            (place / path).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(folder / path, place / path)
+    return place
 
 
 def ingest(workspace: Workspace) -> DatasetRef:
@@ -251,25 +297,30 @@ def status(workspace: Workspace) -> DataStatus:
     )
 
 
-def check(workspace: Workspace) -> ValidationReport:
-    """Validate the folder: data that must not be trained on, and differences from the recorded version. Raises DataError
-    if there is no folder."""
+def check(workspace: Workspace, strict: bool = False, skip: bool = False) -> ValidationReport:
+    """Validate the folder: data that must not be trained on, and differences from the recorded version. `strict` and `skip` as
+    in `add_with_notes`. Raises DataError if there is no folder."""
     folder = workspace.data_folder
     if not folder.is_dir():
         raise DataError(f"There is no data set in {folder}", "Run `openmlops data fetch` or `openmlops data sample`")
     found, counts = workspace.use_case.check(folder)
+    found = judged(found, strict, skip)
     try:
         changed = workspace.data_versions.check(folder)
     except DataError as error:
         changed = (f"{error.problem}",)
     problems = (*found, *(Problem(what=what, where=folder.name) for what in changed))
-    return ValidationReport(dataset=_folder_ref(workspace, sum(counts.values())), problems=problems, class_counts=counts)
+    files = workspace.use_case.files
+    used = sum(counts.values()) if files is None else len(set(files(folder)) - _left_out(found))
+    return ValidationReport(
+        dataset=_folder_ref(workspace, used), problems=problems, class_counts=counts, account=Account.of(used, found)
+    )
 
 
 def validate(workspace: Workspace, ref: DatasetRef) -> ValidationReport:
     """Validate a version. Raises DataInvalid with all problems if any of them is blocking."""
     problems, counts = workspace.use_case.check(Path(ref.path))
-    _refuse(Path(ref.path), problems)
+    refuse(Path(ref.path), problems)
     return ValidationReport(dataset=ref, problems=problems, class_counts=counts)
 
 
@@ -301,13 +352,18 @@ def _unstorable(folder: Path) -> list[Problem]:
     return fewer(found)
 
 
-def _refuse(folder: Path, problems: tuple[Problem, ...]) -> None:
+RESTORE = "Correct the files, or restore the last good version: `openmlops data pull`"
+
+
+def refuse(folder: Path, problems: tuple[Problem, ...], remedy: str = RESTORE) -> None:
+    """Raises DataInvalid with all problems if any of them blocks."""
     blocking = [problem for problem in problems if problem.blocking]
     if blocking:
         more = f", and {len(blocking) - 1} more" if len(blocking) > 1 else ""
-        remedy = "Correct the files, or restore the last good version: `openmlops data pull`"
         if any(problem.where.endswith(".txt") for problem in blocking):
             remedy += "; --on-bad-label skip leaves out label lines that cannot be used"
+        if any(problem.unused for problem in blocking):
+            remedy += "; --on-left-out skip goes on without the files that cannot be used"
         raise DataInvalid(f"{folder} did not pass the data checks: {blocking[0]}{more}", remedy, problems)
 
 

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from openmlops.core.types import Problem, Value
+from openmlops.core.types import Account, Problem, Value
 from openmlops.errors import DataError, DataInvalid, SettingsError
 from openmlops.files import absolute, write_text
 from openmlops.operations.data import datasets
@@ -26,6 +26,8 @@ from openmlops.usecases.arranging import ENOUGH, MONITORABLE, Arranged
 Kind = Literal["classification", "detection"]
 
 MAX_NAME_LENGTH = 50
+MAY_BE_THERE = (".git", ".DS_Store", "Thumbs.db", "desktop.ini")
+"""what a folder may hold in which a project is created"""
 
 
 class NewProject(Value):
@@ -42,14 +44,20 @@ class NewProject(Value):
     fingerprint: str
     is_repository: bool
     notes: tuple[str, ...]
+    account: Account
 
 
 def create(
-    place: Path, kind: Kind, source: Path, on_bad_label: datasets.OnBadLabel = "stop", strict: bool = False
+    place: Path,
+    kind: Kind,
+    source: Path,
+    on_bad_label: datasets.OnBadLabel = "stop",
+    strict: bool = False,
+    skip: bool = False,
 ) -> NewProject:
-    """Create the project in `place`, which must be missing or empty, with the images of `source`.
+    """Create the project in `place`, which must be missing or empty but for `.git`, with the images of `source`.
 
-    `on_bad_label` and `strict` as in `datasets.add_with_notes`.
+    `on_bad_label`, `strict` and `skip` as in `datasets.add_with_notes`.
 
     Raises SettingsError for an invalid name or folder, DataError and DataInvalid for the data.
     """
@@ -58,14 +66,14 @@ def create(
     _require_separate(place, source)
     with _removed_on_failure(place):
         raw = place / "data" / "raw" / name
-        arranged = _arranger(kind)(source, raw)
-        _refuse(datasets.strictly(arranged.problems) if strict else arranged.problems)
+        arranged = _arranger(kind)(source, raw, skip)
+        _refuse(datasets.judged(arranged.problems, strict, skip))
         for file, text in templates.texts(name, kind, arranged.names, arranged.side).items():
             write_text(place / file, text)
         is_repository = _is_in_repository(place) or _init_repository(place)
         with chdir(place):
             workspace = Workspace.open(f"{name}:USE_CASE")
-            added = _add_data(workspace, arranged, raw, on_bad_label, strict)
+            added = _add_data(workspace, arranged, raw, on_bad_label, strict, skip)
             return _described(workspace, kind, arranged, added, is_repository)
 
 
@@ -90,14 +98,14 @@ def _require_separate(place: Path, source: Path) -> None:
     if place == source or place.is_relative_to(source) or source.is_relative_to(place):
         problem = f"Either the project {place} is inside the data {source}, or the data inside the project"
         raise SettingsError(problem, "Create the project elsewhere; the data is copied into it")
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+    if place.exists() and (not place.is_dir() or any(path.name not in MAY_BE_THERE for path in place.iterdir())):
         raise SettingsError(f"{place} already exists and is not empty", "Choose another name, or remove it")
 
 
 @contextmanager
 def _removed_on_failure(place: Path) -> Iterator[None]:
     """Create the folder; if the block raises, remove what was created."""
-    was_there = place.exists()
+    was_there = {path.name for path in place.iterdir()} if place.exists() else None
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -106,13 +114,14 @@ def _removed_on_failure(place: Path) -> Iterator[None]:
         yield
     except BaseException:
         for path in place.iterdir():
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        if not was_there:
+            if path.name not in (was_there or ()):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        if was_there is None:
             place.rmdir()
         raise
 
 
-def _arranger(kind: Kind) -> Callable[[Path, Path], Arranged]:
+def _arranger(kind: Kind) -> Callable[[Path, Path, bool], Arranged]:
     if kind == "classification":
         from openmlops.usecases.image_folder.arrange import arrange
     else:
@@ -124,27 +133,32 @@ def _refuse(problems: tuple[Problem, ...]) -> None:
     blocking = tuple(problem for problem in problems if problem.blocking)
     if blocking:
         more = f", and {len(blocking) - 1} more" if len(blocking) > 1 else ""
-        skip = (
-            ", or leave bad label lines out with --on-bad-label skip" if any(p.where.endswith(".txt") for p in blocking) else ""
-        )
-        remedy = f"Correct it{skip}; then run the command again: nothing was created"
+        lines = any(each.where.endswith(".txt") for each in blocking)
+        ways = [
+            *((", or leave bad label lines out with --on-bad-label skip",) if lines else ()),
+            *((", or leave the files out with --on-left-out skip",) if any(each.unused for each in blocking) else ()),
+        ]
+        remedy = f"Correct it{''.join(ways)}; then run the command again: nothing was created"
         raise DataInvalid(f"The data cannot be used: {blocking[0]}{more}", remedy, blocking)
 
 
 def _add_data(
-    workspace: Workspace, arranged: Arranged, raw: Path, on_bad_label: datasets.OnBadLabel, strict: bool
+    workspace: Workspace, arranged: Arranged, raw: Path, on_bad_label: datasets.OnBadLabel, strict: bool, skip: bool
 ) -> datasets.Added:
     """Add the data as a version. Problems and notes name the user's original files. Raises DataInvalid."""
     try:
-        added = datasets.add_with_notes(workspace, raw, on_bad_label, strict)
+        added = datasets.add_with_notes(workspace, raw, on_bad_label, strict, skip)
     except DataInvalid as error:
         _refuse(tuple(arranged.with_source_paths(problem) for problem in error.problems))
         raise
-    return added.model_copy(update={"notes": tuple(map(arranged.with_source_paths, added.notes))})
+    shutil.rmtree(workspace.home / "left-out", ignore_errors=True)  # copies; the originals are where they were
+    named = {field: tuple(map(arranged.with_source_paths, getattr(added, field))) for field in ("notes", "unused")}
+    return added.model_copy(update=named)
 
 
 def _described(workspace: Workspace, kind: Kind, arranged: Arranged, added: datasets.Added, is_repository: bool) -> NewProject:
     sizes = datasets.split(workspace, added.dataset, seed=0)
+    altered = [each for each in arranged.problems if not each.unused]
     return NewProject(
         path=str(Path.cwd()),
         name=workspace.use_case.name,
@@ -156,7 +170,8 @@ def _described(workspace: Workspace, kind: Kind, arranged: Arranged, added: data
         side=arranged.side or None,
         fingerprint=added.dataset.fingerprint,
         is_repository=is_repository,
-        notes=(*map(str, arranged.problems), *map(str, added.notes), *_notes(sizes.validation, kind)),
+        notes=(*map(str, (*altered, *added.notes)), *_notes(sizes.validation, kind)),
+        account=Account.of(added.dataset.rows, (*arranged.problems, *added.unused)),
     )
 
 

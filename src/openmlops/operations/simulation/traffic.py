@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from openmlops.core.images.boxes import objects
 from openmlops.core.images.corruptions import CORRUPTIONS, corrupt
 from openmlops.core.images.decoding import png
 from openmlops.core.tasks import Task
-from openmlops.core.types import Value
+from openmlops.core.types import Account, Value
 from openmlops.errors import EvaluationError, ServiceUnavailable, SettingsError, one_line
 from openmlops.files import absolute
 from openmlops.operations.data import datasets
 from openmlops.operations.workspace import Workspace
+from openmlops.usecases.base import Labelled
 
 CLIENTS = 4
 TIMEOUT_SECONDS = 30
@@ -46,6 +47,8 @@ class TrafficReport(Value):
     p99_ms: float | None
     first_failure: str = ""
     ids: tuple[str, ...] = ()
+    account: Account | None = None
+    """what became of the files of the folder, if the images came from one"""
 
 
 @dataclass(frozen=True)
@@ -59,15 +62,16 @@ class Stream:
     labels: np.ndarray
     task: Task
     names: tuple[str, ...] = ()
+    account: Account | None = None
 
     def part(self, rows: slice) -> "Stream":
         """A slice of the stream."""
-        return Stream(self.images[rows], self.labels[rows], self.task, self.names)
+        return replace(self, images=self.images[rows], labels=self.labels[rows])
 
     def corrupted(self, kind: str, severity: int, seed: int) -> "Stream":
         """The stream with corrupted images, severity 1 to 5, and labels moved accordingly."""
         labels = self.task.moved(self.labels, self.images, kind, severity, seed)
-        return Stream(corrupt(self.images, kind, severity, seed), labels, self.task, self.names)
+        return replace(self, images=corrupt(self.images, kind, severity, seed), labels=labels)
 
 
 def stream_of_test_images(workspace: Workspace, corruption: str | None = None, seed: int = 0) -> Stream:
@@ -78,15 +82,27 @@ def stream_of_test_images(workspace: Workspace, corruption: str | None = None, s
     return _shuffled(workspace, rows.images[test], rows.labels[test], rows.names, corruption, seed)
 
 
-def stream_of_folder(workspace: Workspace, folder: Path, corruption: str | None = None, seed: int = 0) -> Stream:
-    """Labelled images of a folder outside the splits, in random order, corrupted by `kind:strength`. Raises SettingsError and
-    DataError."""
+def stream_of_folder(
+    workspace: Workspace,
+    folder: Path,
+    corruption: str | None = None,
+    seed: int = 0,
+    strict: bool = False,
+    skip: bool = False,
+) -> Stream:
+    """Labelled images of a folder outside the splits, in random order, corrupted by `kind:strength`. `strict` and `skip` as in
+    `datasets.add_with_notes`. Raises SettingsError, DataError and DataInvalid."""
     use_case = workspace.use_case
     if use_case.labelled is None:
         raise SettingsError(f"The use case '{use_case.name}' does not read folders of labelled images", "Remove --images")
-    is_detector, data = use_case.task.kind == "detection", workspace.data_folder
-    names = use_case.read(data).names if is_detector and data.is_dir() else ()
-    return _shuffled(workspace, *use_case.labelled(absolute(folder)), names, corruption, seed)
+    place, data = absolute(folder), workspace.data_folder
+    read = use_case.labelled(place)
+    found = read if isinstance(read, Labelled) else Labelled(*read)
+    problems = datasets.judged(found.problems, strict, skip)
+    datasets.refuse(place, problems, "Correct the files")
+    names = use_case.read(data).names if use_case.task.kind == "detection" and data.is_dir() else ()
+    stream = _shuffled(workspace, found.images, found.labels, names, corruption, seed)
+    return replace(stream, account=Account.of(len(found.labels), problems))
 
 
 def _shuffled(
@@ -180,6 +196,7 @@ class _TrafficCounts:
             p99_ms=p99,
             first_failure=self.failure,
             ids=tuple(self.ids),
+            account=self.stream.account,
         )
 
     def _score(self) -> float | None:

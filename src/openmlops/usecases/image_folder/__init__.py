@@ -46,4 +46,5 @@ def image_folder(
         sample=no_sample,
         extend=layout.extend,
         labelled=layout.labelled,
+        files=layout.files,
     )

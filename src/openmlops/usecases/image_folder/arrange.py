@@ -10,7 +10,7 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from openmlops.core.images import decoding
@@ -21,6 +21,8 @@ from openmlops.core.validation import fewer, problem
 from openmlops.errors import DataError
 from openmlops.files import storable_name, why_not_storable
 from openmlops.usecases.arranging import Arranged, drawn, entries, put, split_name
+from openmlops.usecases.image_folder.data import ONE_COLOUR, TWO_CLASSES
+from openmlops.usecases.leftovers import left_out, tolerated, unreadable, unused
 
 SIDES = (32, 64, 96)
 """candidate sides of the square input in pixels: the smallest that is not much smaller than the images, else the last"""
@@ -28,6 +30,7 @@ MUCH = 1.25
 """largest factor by which the median side may exceed the chosen square"""
 FEWEST = 5
 """fewest images of a class: one for test, one for validation, three for training"""
+EMPTY = "the class has no images; add some, or remove the folder"
 LOOKED_AT = 64
 """side in pixels at which images are compared to find copies"""
 
@@ -39,21 +42,28 @@ class _Image:
     label: str
     digest: str = ""
     side: int = 0
+    is_blank: bool = False
 
 
-def arrange(folder: Path, out: Path) -> Arranged:
+def arrange(folder: Path, out: Path, skip: bool = False) -> Arranged:
     """Write the images of `folder` into `out`, unless a problem is blocking. Bad data is returned as problems and never raises.
 
-    The class names are the folder names, sorted, numbers as numbers.
+    The class names are the folder names, sorted, numbers as numbers. A handful of files that cannot be used is left out; with
+    `skip`, any number.
     """
     images, problems = _named(folder)
     names = tuple(sorted({image.label for image in images}, key=by_number))
-    if not problems and len(names) < 2:
+    rest = unused(folder, {image.source for image in images}, _misplaced, absolute=True)
+    problems = sorted([*problems, *tolerated(rest, len(images), skip)], key=lambda each: each.what == EMPTY)
+    if not any(each.blocking for each in problems) and len(names) < 2:
         what = f"there is only one class, {names[0]}" if names else "there are no class folders"
         problems.append(problem(f"{what}; create at least two folders, each with the images of one class", str(folder)))
     if not any(each.blocking for each in problems):
-        images, unreadable = _looked_at(images)
-        problems += fewer(unreadable) or _too_few(images, folder)
+        found, broken = _looked_at(images)
+        found, wrong = _clear(found)
+        problems = tolerated([*problems, *broken, *wrong], len(found), skip)
+        images = found
+        problems += _too_few(images, names, folder) if not any(each.blocking for each in problems) else []
     if any(each.blocking for each in problems):
         return Arranged(names, {}, tuple(problems))
     sources = {put(image.source, out, place): image.source for place, image in _places(_split(images)).items()}
@@ -87,52 +97,68 @@ def _splits(places: Sequence[Path]) -> dict[Path, str]:
 def _of_classes(folder: Path, split: str | None) -> tuple[list[_Image], list[Problem]]:
     images, problems = [], []
     for place in entries(folder):
-        if is_image(place):
-            problems.append(problem("the image is not in a class folder; move it into one", str(place)))
         if not place.is_dir():
             continue
         found = [path for path in entries(place) if is_image(path)]
-        problems += _strange(place)
+        if why := why_not_storable(place.name) or ("more than 100 characters" if len(place.name) > 100 else ""):
+            problems.append(problem(f"the class name has {why}; rename the folder", str(place)))
         if not found and split in (None, "train"):
-            problems.append(problem("the class is empty; add images, or remove the folder", str(place)))
+            problems.append(problem(EMPTY, str(place)))
         images += [_Image(path, split, place.name) for path in found]
     return images, fewer(problems)
 
 
-def _strange(place: Path) -> list[Problem]:
-    """Entries of a class folder that are not images."""
-    found = [
-        problem("subfolders of a class are not read; move the images up", str(path)) for path in entries(place) if path.is_dir()
-    ]
-    others = [path for path in entries(place) if path.is_file() and not is_image(path)]
-    what = f"the file is not an image ({decoding.NAMES}) and is not read"
-    found += [problem(what, str(path), blocking=False) for path in others]
-    if why := why_not_storable(place.name) or ("more than 100 characters" if len(place.name) > 100 else ""):
-        found.append(problem(f"the class name has {why}; rename the folder", str(place)))
-    return found
+def _misplaced(path: Path) -> str:
+    """Why an image, by its path in the folder, is not read."""
+    is_deep = len(path.parts) > (3 if split_name(path.parts[0]) else 2)
+    if is_deep:
+        return "images are in subfolders of a class, which are not read; move them up"
+    return "images are not in a class folder; move them into one"
 
 
 def _looked_at(images: Sequence[_Image]) -> tuple[list[_Image], list[Problem]]:
-    """The images with their content digests, and problems for those that cannot be read."""
+    """The images with their content digests, and problems for those that cannot be read, grouped by reason."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         found = list(threads.map(_look, images))
-    return [each for each in found if isinstance(each, _Image)], [each for each in found if isinstance(each, Problem)]
+    reasons = {str(image.source): each for image, each in zip(images, found, strict=True) if isinstance(each, str)}
+    return [each for each in found if isinstance(each, _Image)], unreadable(reasons, "images")
 
 
-def _look(image: _Image) -> _Image | Problem:
+def _look(image: _Image) -> _Image | str:
+    """The image with its digest, or why it cannot be read."""
     try:
         content = image.source.read_bytes()
-        digest = hashlib.sha256(decoding.decode_shrunk(content, LOOKED_AT, LOOKED_AT).tobytes()).hexdigest()
-        return _Image(image.source, image.split, image.label, digest, min(decoding.image_size(content)))
+        pixels = decoding.decode_shrunk(content, LOOKED_AT, LOOKED_AT)
+        digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+        side, is_blank = min(decoding.image_size(content)), bool((pixels == pixels[:1, :1]).all())
+        return replace(image, digest=digest, side=side, is_blank=is_blank)
     except OSError as error:
-        return problem(f"the file cannot be read ({error.strerror}); restore or remove it", str(image.source))
+        return f"the file cannot be read ({error.strerror}); restore or remove it"
     except DataError as error:
-        return problem(f"{error.problem}; replace or remove the file", str(image.source))
+        return f"{error.problem}; replace or remove the file"
 
 
-def _too_few(images: Sequence[_Image], folder: Path) -> list[Problem]:
+def _clear(images: Sequence[_Image]) -> tuple[list[_Image], list[Problem]]:
+    """The images without those of one colour and without equal ones in two classes, before splits are drawn."""
+    labels: dict[str, set[str]] = {}
+    first: dict[str, Path] = {}
+    for image in images:
+        labels.setdefault(image.digest, set()).add(image.label)
+        first.setdefault(image.digest, image.source)
+    blank = [str(image.source) for image in images if image.is_blank]
+    pairs = [image for image in images if len(labels[image.digest]) > 1 and not image.is_blank]
+    problems = [left_out(ONE_COLOUR, "images", blank)] if blank else []
+    if pairs:
+        files = [str(image.source) for image in pairs]
+        others = [str(first[image.digest]) for image in pairs]
+        examples = [path if path == other else f"{path} is {other}" for path, other in zip(files, others, strict=True)]
+        problems.append(left_out(TWO_CLASSES, "images", files, examples))
+    return [image for image in images if not image.is_blank and len(labels[image.digest]) == 1], problems
+
+
+def _too_few(images: Sequence[_Image], names: Sequence[str], folder: Path) -> list[Problem]:
     counts = Counter(image.label for image in images)
-    few = [f"{label} ({count})" for label, count in sorted(counts.items()) if count < FEWEST]
+    few = [f"{label} ({counts[label]})" for label in names if counts[label] < FEWEST]
     if not few:
         return []
     why = f"a class needs at least {FEWEST} images: one for test, one for validation, three for training"

@@ -42,5 +42,6 @@ def yolo_folder(name: str, config: type[TrainConfig] = TrainConfig, about: str =
         sample=no_sample,
         extend=extend,
         labelled=data.labelled,
+        files=data.files,
         leave_out_bad_labels=data.leave_out_bad_labels,
     )

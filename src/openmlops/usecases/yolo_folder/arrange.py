@@ -6,27 +6,33 @@ What is not here: validation of the imported images and labels (data.py).
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from openmlops.core.validation import fewer, problem
-from openmlops.errors import DataError
 from openmlops.files import sha256_of, storable_name, write_bytes, write_text
 from openmlops.usecases.arranging import Arranged, drawn, put
+from openmlops.usecases.leftovers import tolerated
 from openmlops.usecases.yolo_folder.config import CONFIG
 from openmlops.usecases.yolo_folder.exports import Export, Found, find
 from openmlops.usecases.yolo_folder.layout import data_yaml
+from openmlops.usecases.yolo_folder.remaining import remaining, with_labels
 
 FEWEST = 10
 """fewest images: two for test, two for validation, six for training"""
 
 
-def arrange(folder: Path, out: Path) -> Arranged:
+def arrange(folder: Path, out: Path, skip: bool = False) -> Arranged:
     """Write the images of `folder` with their labels and a data.yaml into `out`, unless a problem is blocking.
 
-    Bad data is returned as problems and never raises.
+    Bad data is returned as problems and never raises. A handful of files that cannot be used is left out; with `skip`, any
+    number.
     """
     found = find(folder)
-    problems = list(found.problems)
+    images, wrong = with_labels(found.images, folder)
+    rest = remaining(folder, found, images)
+    problems = tolerated([*found.problems, *wrong, *rest], len(images), skip)
+    found = replace(found, images=tuple(images), problems=tuple(problems))
     if not any(each.blocking for each in problems) and len(found.images) < FEWEST:
         why = f"at least {FEWEST} are required: two for test, two for validation, six for training"
         problems.append(problem(f"there are {len(found.images)} images with labels; {why}", str(folder)))
@@ -48,8 +54,6 @@ def _written(found: Export, out: Path) -> Arranged:
             write_bytes(out / f"labels/{where}.txt", image.label.read_bytes() if image.label.is_file() else b"")
         except OSError as error:
             problems.append(problem(f"the file cannot be read ({error.strerror}); restore it", str(image.source)))
-        except DataError as error:
-            problems.append(problem(f"{error.problem}; replace or remove the file", str(image.source)))
     write_text(out / CONFIG, data_yaml(found.names))
     return Arranged(found.names, sources, tuple(fewer(problems)))
 

@@ -12,15 +12,18 @@ import numpy as np
 from openmlops.core.images import decoding
 from openmlops.core.images.boxes import objects
 from openmlops.core.types import Preprocessing, Problem
-from openmlops.core.validation import fewer, listed, problem
+from openmlops.core.validation import content_hashes, fewer, listed, problem
 from openmlops.errors import DataError
 from openmlops.files import write_text
 from openmlops.usecases import splitting
-from openmlops.usecases.base import Rows
+from openmlops.usecases.base import Labelled, Rows
 from openmlops.usecases.copies import Seen, check_copies
-from openmlops.usecases.yolo_folder.config import MAX_NAMES, read_text
-from openmlops.usecases.yolo_folder.folder import Contents, contents, label_path
+from openmlops.usecases.leftovers import left_out, tolerated, unreadable, unused, with_beside
+from openmlops.usecases.yolo_folder.config import CONFIG, MAX_NAMES, read_text
+from openmlops.usecases.yolo_folder.exports import NO_IMAGE
+from openmlops.usecases.yolo_folder.folder import Contents, contents, label_files, label_path
 from openmlops.usecases.yolo_folder.labels import MAX_BYTES, bad_lines, parse, without
+from openmlops.usecases.yolo_folder.remaining import misplaced
 
 VALIDATION_SHARE = 0.2
 """Share of the training images held out for validation if the data set has no validation split."""
@@ -58,16 +61,69 @@ def read(folder: Path) -> Rows:
     )
 
 
+def files(folder: Path) -> tuple[str, ...]:
+    """The images of the folder, by their paths in it."""
+    return tuple(path for paths in contents(folder).images.values() for path in paths)
+
+
 def check(folder: Path) -> tuple[tuple[Problem, ...], dict[str, int]]:
-    """All problems of the folder, and boxes per class. Never raises for bad data."""
+    """All problems of the folder, and boxes per class. Never raises for bad data.
+
+    Images that cannot be used are left out of what is counted and checked further; a handful of them does not block.
+    """
     found, images, problems = _load(folder)
-    problems = fewer(problems) + _check_boxes(images, found)
-    if images:
-        problems += check_copies([Seen(image.path, image.split, image.pixels) for image in images])
+    problems = fewer([*(_unused(folder, found) if found.usable and found.complete else ()), *problems])
+    for find in (_blank, _contradictions):
+        wrong = find(images)
+        images = _without(images, wrong)
+        problems += wrong
+    copies = check_copies([Seen(image.path, image.split, image.pixels) for image in images], _beside) if images else []
+    images = _without(images, copies)
+    problems = tolerated([*problems, *copies], len(images)) + _check_boxes(images, found)
     if turned := [image.path for image in images if image.turned]:
         what = "images are turned as their EXIF orientation says, and their boxes must fit the upright ones"
         problems.append(listed(what, "images", turned, blocking=False))
     return tuple(problems), _count(images, found.names)
+
+
+def _beside(path: str) -> tuple[str, ...]:
+    """The label file of an image is left out with it."""
+    return (label_path(path),)
+
+
+def _unused(folder: Path, found: Contents) -> list[Problem]:
+    """Label files without an image, and files that nothing uses."""
+    images = [path for paths in found.images.values() for path in paths]
+    labels = [label_path(path) for path in images]
+    orphans = sorted(orphan for orphan in found.labels if orphan not in set(labels))
+    used = {folder / path for path in (*images, *labels, *orphans, CONFIG)}
+    wrong = [left_out(NO_IMAGE, "labels", orphans)] if orphans else []
+    return [*wrong, *unused(folder, used, misplaced, absolute=False)]
+
+
+def _without(images: list[_Image], problems: list[Problem]) -> list[_Image]:
+    """The images that no problem leaves out."""
+    gone = {path for each in problems if each.unused == "left out" for path in each.files}
+    return [image for image in images if image.path not in gone]
+
+
+def _blank(images: list[_Image]) -> list[Problem]:
+    """A problem for images of one colour that have boxes."""
+    blank = [image.path for image in images if len(image.labels) and (image.pixels == image.pixels[:1, :1]).all()]
+    what = "every pixel has the same value, and there are boxes"
+    return [left_out(what, "images", with_beside(blank, _beside), blank)] if blank else []
+
+
+def _contradictions(images: list[_Image]) -> list[Problem]:
+    """A problem for equal images with different boxes: none of them is used, because nobody knows which are right."""
+    equal: dict[bytes, list[_Image]] = {}
+    for image, digest in zip(images, content_hashes(objects([image.pixels for image in images])), strict=True):
+        equal.setdefault(digest, []).append(image)
+    groups = [group for group in equal.values() if len({image.labels.tobytes() for image in group}) > 1]
+    paths = [image.path for group in groups for image in group]
+    firsts = [group[0].path for group in groups for _ in group]
+    examples = [path if path == first else f"{path} is {first}" for path, first in zip(paths, firsts, strict=True)]
+    return [left_out("equal images have different boxes", "images", with_beside(paths, _beside), examples)] if groups else []
 
 
 def _load(folder: Path) -> tuple[Contents, list[_Image], list[Problem]]:
@@ -78,32 +134,33 @@ def _load(folder: Path) -> tuple[Contents, list[_Image], list[Problem]]:
 
 
 def _opened(folder: Path, found: Contents) -> tuple[list[_Image], list[Problem]]:
-    images, problems = [], []
+    images, problems, broken = [], [], {}
     for split, path in ((split, path) for split, paths in found.images.items() for path in paths):
-        pixels, turned, wrong = _pixels(folder, path)
+        opened = _pixels(folder, path)
+        if isinstance(opened, str):
+            broken[path] = opened
+            continue
+        pixels, turned = opened
+        where = label_path(path)
+        labels, wrong = parse(folder / where, where, len(found.names), pixels.shape[:2])
         problems += wrong
-        if pixels is not None:
-            where = label_path(path)
-            labels, wrong = parse(folder / where, where, len(found.names), pixels.shape[:2])
-            problems += wrong
-            images.append(_Image(path, split, pixels, labels, turned))
-    return images, problems
+        images.append(_Image(path, split, pixels, labels, turned))
+    return images, [*unreadable(broken, "images", _beside), *problems]
 
 
-def _pixels(folder: Path, path: str) -> tuple[np.ndarray | None, bool, list[Problem]]:
-    """uint8 (h, w, 3), or None with the reason; and whether the EXIF orientation was applied."""
+def _pixels(folder: Path, path: str) -> tuple[np.ndarray, bool] | str:
+    """uint8 (h, w, 3), and whether the EXIF orientation was applied; or why it cannot be used."""
     try:
         if (folder / path).stat().st_size > MAX_FILE_BYTES:
-            return None, False, [problem(f"the file has more than {MAX_FILE_BYTES} bytes", path)]
+            return f"the file has more than {MAX_FILE_BYTES} bytes"
         pixels, turned = decoding.decode_turned((folder / path).read_bytes())
     except OSError as error:
-        return None, False, [problem(f"the file cannot be read ({error.strerror})", path)]
+        return f"the file cannot be read ({error.strerror})"
     except DataError as error:
-        return None, False, [problem(error.problem, path)]
+        return error.problem
     if min(pixels.shape[:2]) < MIN_SIDE:
-        what = f"the image has {pixels.shape[1]}x{pixels.shape[0]} pixels, less than {MIN_SIDE} on a side"
-        return None, False, [problem(what, path)]
-    return pixels, turned, []
+        return f"the image has {pixels.shape[1]}x{pixels.shape[0]} pixels, less than {MIN_SIDE} on a side"
+    return pixels, turned
 
 
 def _count(images: list[_Image], names: tuple[str, ...]) -> dict[str, int]:
@@ -141,16 +198,20 @@ def leave_out_bad_labels(folder: Path) -> tuple[Problem, ...]:
     return tuple(fewer(problems))
 
 
-def labelled(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def labelled(folder: Path) -> Labelled:
     """Images and boxes of a folder with images/ and labels/ and no splits, for simulated traffic. Raises DataError.
 
     Class indices are not checked: a label file does not give the number of classes.
     """
-    names = Contents(names=tuple(map(str, range(MAX_NAMES))), images={"train": tuple(_listing(folder))})
-    images, problems = _opened(folder, names)
-    if problems := [problem for problem in problems if problem.blocking]:
-        raise DataError(f"{folder} cannot be used: {problems[0]}", "Correct or remove the file")
-    return objects([image.pixels for image in images]), objects([image.labels for image in images])
+    found = Contents(tuple(map(str, range(MAX_NAMES))), {"train": tuple(_listing(folder))}, label_files(folder, "images"))
+    images, problems = _opened(folder, found)
+    problems = tolerated([*_unused(folder, found), *problems], len(images))
+    if wrong := [each for each in problems if each.blocking and each.unused != "left out"]:
+        raise DataError(f"{folder} cannot be used: {wrong[0]}", "Correct or remove the file")
+    if not images:
+        raise DataError(f"There is no image in {folder / 'images'} that can be used: {problems[0]}", "Replace the files")
+    pixels, labels = objects([image.pixels for image in images]), objects([image.labels for image in images])
+    return Labelled(pixels, labels, tuple(problems))
 
 
 def _listing(folder: Path) -> list[str]:

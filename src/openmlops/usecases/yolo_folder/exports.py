@@ -20,10 +20,12 @@ from openmlops.core.images.decoding import SUFFIXES, is_image
 from openmlops.core.types import Problem
 from openmlops.core.validation import fewer, problem
 from openmlops.usecases.arranging import entries, split_name
+from openmlops.usecases.leftovers import left_out
 from openmlops.usecases.yolo_folder import config
 from openmlops.usecases.yolo_folder.config import CONFIG
 
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels")
+NO_IMAGE = "label files have no image; add the images, or delete the files"
 NO_LABELS = (*NAME_FILES, "README.txt", "notes.txt")
 MAX_LIST_BYTES = 2**26
 
@@ -39,12 +41,13 @@ class Found:
 
 @dataclass(frozen=True)
 class Export:
-    """What a folder holds. `config` is the file that names the classes."""
+    """What a folder holds. `config` is the file that names the classes, `read` are all files that say what there is."""
 
     names: tuple[str, ...]
     config: Path
     images: tuple[Found, ...]
     problems: tuple[Problem, ...]
+    read: tuple[Path, ...] = ()
 
 
 def find(folder: Path) -> Export:
@@ -55,8 +58,8 @@ def find(folder: Path) -> Export:
     images, problems = _images(folder, content)
     names, source, wrong = _names(folder, content, chosen, images)
     orphans = [] if _lists(folder, content) else _orphans(folder, images)
-    problems += [*wrong, *fewer(orphans), *fewer(_shared(images)), *_unlabelled(folder, images)]
-    return Export(names, source, tuple(images), tuple(problems))
+    problems += [*wrong, *orphans, *fewer(_shared(images)), *_unlabelled(folder, images)]
+    return Export(names, source, tuple(images), tuple(problems), (chosen, source, *_lists_of(folder, content)))
 
 
 def label_of(image: Path) -> Path:
@@ -160,6 +163,13 @@ def is_image_name(line: str) -> bool:
 def _lists(folder: Path, content: dict[str, Any]) -> bool:
     """Whether lists name the images, so that a folder may hold labels of others."""
     return any(place.endswith(".txt") for places in _named(folder, content).values() for place in places)
+
+
+def _lists_of(folder: Path, content: dict[str, Any]) -> list[Path]:
+    """The lists of images, and obj.data."""
+    texts = [place for places in _named(folder, content).values() for place in places if place.endswith(".txt")]
+    found = [_resolved(folder, content, text, folder) for text in texts]
+    return [folder / "obj.data", *(path for path in found if path is not None)]
 
 
 def _of_named(
@@ -287,7 +297,7 @@ def _orphans(folder: Path, images: Iterable[Found]) -> list[Problem]:
     files = [path for place in sorted(places) if place.is_dir() for path in entries(place) if path.suffix == ".txt"]
     found = [path for path in files if path not in known and path.name not in NO_LABELS]
     meant = [path for path in found if path.parent not in beside or _has_boxes(path)]
-    return [problem("the label file has no image; add the image or delete the file", str(path)) for path in meant]
+    return [left_out(NO_IMAGE, str(folder), [str(path) for path in meant])] if meant else []
 
 
 def _without_images(folder: Path) -> Iterator[Path]:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from openmlops.core.images import decoding
 from openmlops.core.images.decoding import is_image
 from openmlops.core.types import Problem
 from openmlops.core.validation import problem
+from openmlops.usecases.arranging import entries
 from openmlops.usecases.yolo_folder import config
 from openmlops.usecases.yolo_folder.config import CONFIG
 from openmlops.usecases.yolo_folder.layout import SPLITS
@@ -25,11 +25,14 @@ _NOT_LABELS = ("classes.txt", "README.txt")
 
 @dataclass(frozen=True)
 class Contents:
-    """Class names and, for each split in `data.yaml`, its image files by path relative to the folder."""
+    """Class names and, for each split in `data.yaml`, its image files by path relative to the folder; and the label files."""
 
     names: tuple[str, ...] = ()
     images: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    complete: bool = True
+    """whether the images of every split in `data.yaml` are known"""
 
     @property
     def usable(self) -> bool:
@@ -44,13 +47,14 @@ def contents(folder: Path) -> Contents:
         return Contents(problems=tuple(problems))
     names, wrong = config.class_names(content)
     problems += [problem(wrong, CONFIG)] if wrong else []
-    places, found = _places(content, folder)
-    problems += found
+    places, misplaced = _places(content, folder)
+    problems += misplaced
     images: dict[str, tuple[str, ...]] = {}
     for split, place in places.items():
         images[split], found = _images(folder, place)
-        problems += found + _orphans(folder, place, images[split])
-    return Contents(names, images, tuple(problems))
+        problems += found
+    labels = tuple(path for place in places.values() for path in label_files(folder, place))
+    return Contents(names, images, labels, tuple(problems), complete=not misplaced)
 
 
 def label_path(image: str) -> str:
@@ -121,17 +125,9 @@ def _overlap(first: str, second: str) -> bool:
 
 
 def _images(folder: Path, place: str) -> tuple[tuple[str, ...], list[Problem]]:
-    """The image files of a folder, sorted; other files that may have been meant as images are problems."""
-    entries = sorted(path for path in (folder / place).iterdir() if not path.name.startswith("."))
-    images = [path for path in entries if is_image(path)]
+    """The image files of a folder, sorted."""
+    images = [path for path in entries(folder / place) if is_image(path)]
     problems = [problem("the folder has no images", place)] if not images else []
-    for path in entries:
-        if path.is_dir():
-            problems.append(problem("its subfolders are not read; move the images up", f"{place}/{path.name}"))
-        elif path.suffix.lower() in decoding.UNREAD:
-            problems.append(problem(f"the image is none of {decoding.NAMES}; convert it", f"{place}/{path.name}"))
-        elif path not in images:
-            problems.append(problem("the file is not an image and is not read", f"{place}/{path.name}", blocking=False))
     stems: dict[str, str] = {}
     for path in images:
         if path.stem in stems:
@@ -141,12 +137,10 @@ def _images(folder: Path, place: str) -> tuple[tuple[str, ...], list[Problem]]:
     return tuple(f"{place}/{path.name}" for path in images), problems
 
 
-def _orphans(folder: Path, place: str, images: tuple[str, ...]) -> list[Problem]:
-    """Label files without an image."""
-    known = {label_path(image) for image in images}
+def label_files(folder: Path, place: str) -> tuple[str, ...]:
+    """The label files for the images of a folder, sorted, whether the images are there or not."""
     labels = label_path(f"{place}/x.txt").removesuffix("/x.txt")
     if not (folder / labels).is_dir():
-        return []
-    names = sorted(path.name for path in (folder / labels).glob("*.txt") if not path.name.startswith("."))
-    orphans = [f"{labels}/{name}" for name in names if name not in _NOT_LABELS and f"{labels}/{name}" not in known]
-    return [problem("the label file has no image; add the image or delete the file", orphan) for orphan in orphans]
+        return ()
+    names = [path.name for path in entries(folder / labels) if path.suffix == ".txt" and path.name not in _NOT_LABELS]
+    return tuple(f"{labels}/{name}" for name in names)

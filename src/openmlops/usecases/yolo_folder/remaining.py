@@ -1,0 +1,67 @@
+"""Images of a YOLO export whose labels cannot be used, and the files that nothing uses.
+
+What is not here: the images and labels that are used (exports.py).
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from openmlops.core.images.decoding import SUFFIXES
+from openmlops.core.types import Problem
+from openmlops.core.validation import listed
+from openmlops.usecases.leftovers import left_out, unused
+from openmlops.usecases.yolo_folder.exports import NAME_FILES, Export, Found
+
+MISPLACED = "images are in no folder of images that is read; move them into one, or name their folder in data.yaml"
+OTHER_LABELS = "images have a label file, but not as .txt in YOLO's format; export the labels in it"
+NO_LABEL_THERE = "images have a label file that cannot be read; restore it"
+BACKGROUND = "images have no label file and are used as background"
+
+
+def misplaced(path: Path) -> str:
+    """Why an image is not read."""
+    return MISPLACED
+
+
+def with_labels(images: Sequence[Found], folder: Path) -> tuple[list[Found], list[Problem]]:
+    """The images whose labels can be read; `.TXT` counts as `.txt`. An image without any label file is background, and told."""
+    places = {place: _stems(place) for place in {image.label.parent for image in images}}
+    kept: list[Found] = []
+    background: list[Found] = []
+    wrong: dict[str, list[Found]] = {}
+    for image in images:
+        others = [path for path in places[image.label.parent].get(image.label.stem, ()) if path.suffix.lower() not in SUFFIXES]
+        texts = [path for path in others if path.suffix.lower() == ".txt"]
+        label = image.label if image.label in texts or not texts else texts[0]
+        if label in texts and not (label.is_file() and os.access(label, os.R_OK)):
+            wrong.setdefault(NO_LABEL_THERE, []).append(image)
+        elif others and not texts:
+            wrong.setdefault(OTHER_LABELS, []).append(image)
+        else:
+            kept.append(replace(image, label=label))
+            background += [] if texts else [image]
+    problems = [left_out(why, str(folder), [str(image.source) for image in found]) for why, found in wrong.items()]
+    if background and len(background) < len(kept):
+        problems.append(listed(BACKGROUND, str(folder), [str(image.source) for image in background], blocking=False))
+    return kept, problems
+
+
+def remaining(folder: Path, found: Export, images: Sequence[Found]) -> list[Problem]:
+    """The files of the folder that nothing uses; `images` are those that are used. None if it is not known what is used."""
+    if not found.images and found.problems:
+        return []
+    used = {path for image in images for path in (image.source, image.label)}
+    used |= {image.label.with_name(name) for image in images for name in NAME_FILES}
+    told = {Path(name) for each in found.problems for name in each.files}
+    others = {path for image in set(found.images) - set(images) for path in (image.source, image.label)}
+    return unused(folder, used | told | others | set(found.read), misplaced, absolute=True)
+
+
+def _stems(place: Path) -> dict[str, list[Path]]:
+    """Stem -> the files of it in a folder."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(place.iterdir()) if place.is_dir() else ():
+        found.setdefault(path.stem, []).append(path)
+    return found
