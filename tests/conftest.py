@@ -78,15 +78,18 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def reigning(tmp_path_factory: pytest.TempPathFactory) -> "Workspace":
     """A workspace with sample data and its first champion, everything real; do not write to it.
 
-    Trained once a run; each worker has databases and files of its own, but for MLflow's artifacts, which nobody changes.
+    Trained once a run; each worker has databases and files of its own, repaired here, not by the first command of a test.
     """
+    from openmlops.adapters.moved_home import repair
     from small_loop import champion, workspace
 
     home = tmp_path_factory.mktemp("reigning")
     shutil.copytree(
         once(tmp_path_factory, "reigning", lambda made: champion(workspace(made))), home, symlinks=True, dirs_exist_ok=True
     )
-    return workspace(home)
+    found = workspace(home)
+    repair(found.home, None, (home / "raw",))
+    return found
 
 
 @pytest.fixture

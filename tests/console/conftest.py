@@ -7,6 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from once import once
+from openmlops.adapters.moved_home import repair
 from openmlops.console.app import create_app
 from openmlops.operations.workspace import Workspace
 
@@ -18,7 +19,9 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
     home = tmp_path_factory.mktemp("toys") / "home"
     shutil.copytree(once(tmp_path_factory, "toys", make), home)
-    return workspace(home)
+    found = workspace(home)
+    repair(found.home, None, ())
+    return found
 
 
 @pytest.fixture
