@@ -206,8 +206,14 @@ def _in_file(dotenv: Path) -> Mapping[str, str | None]:
     if not dotenv.is_file():
         return {}
     from dotenv import dotenv_values
+    from dotenv.parser import parse_stream
 
-    return dotenv_values(stream=StringIO(dotenv_text(dotenv)))
+    text = dotenv_text(dotenv)
+    for found in parse_stream(StringIO(text)):
+        if found.error:  # dotenv would leave it out, and what follows an open quotation mark
+            problem = f"{dotenv.absolute()} is not readable from line {found.original.line} on"
+            raise SettingsError(problem, "Write NAME=value there, with matching quotation marks, or remove it")
+    return dotenv_values(stream=StringIO(text))
 
 
 def dotenv_text(path: Path) -> str:

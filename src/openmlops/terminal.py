@@ -4,6 +4,8 @@ An OpenMLOpsError is printed as one line. Any other exception is a bug: its trac
 names.
 """
 
+import errno
+import os
 import signal
 import sys
 import tempfile
@@ -20,6 +22,23 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from openmlops.core.quality import EpochMetrics
+
+_PERMISSION = "Give yourself the permission to read and write it, or use another place"
+_SPACE = "Free some space, or use another disk"
+_IN_THE_WAY = "Move it away, or use another place"
+_REMEDIES = {
+    errno.EACCES: _PERMISSION,
+    errno.EPERM: _PERMISSION,
+    errno.EROFS: "Use a place that can be written to",
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EEXIST: _IN_THE_WAY,
+    errno.ENOTDIR: _IN_THE_WAY,
+    errno.EISDIR: _IN_THE_WAY,
+    errno.ELOOP: "Correct or remove the link",
+    errno.ENAMETOOLONG: "Use a shorter name",
+}
+"""what to do about a path that the system refuses"""
 
 
 @cache
@@ -45,10 +64,21 @@ def exit_code(command: Callable[[], Any]) -> int:
         fail("Interrupted. Completed work is kept; run the same command to resume.")
         return 130
     except Exception as error:  # noqa: BLE001 (the outermost handler: a bug becomes one line and a file)
+        if refused := _refused_by_system(error):
+            fail(str(refused))
+            return 1
         what = f"{type(error).__name__}: {error}"[:300]
         fail(f"{what}. This is a bug in openmlops; details are in {_crash_file()}.")
         return 1
     return 0
+
+
+def _refused_by_system(error: Exception) -> OpenMLOpsError | None:
+    """What a file, a folder or a disk of the user's refuses, in our words; None for any other error, which is a bug."""
+    if not isinstance(error, OSError) or error.errno not in _REMEDIES or error.filename is None:
+        return None
+    path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+    return OpenMLOpsError(f"{path} cannot be used ({error.strerror})", _REMEDIES[error.errno])
 
 
 def fail(message: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openmlops.core.types import Problem
+from openmlops.errors import DataError
 from openmlops.usecases.leftovers import is_system
 
 SPLITS = ("train", "val", "test")
@@ -83,5 +84,8 @@ def put(source: Path, folder: Path, place: str) -> str:
 
 
 def entries(folder: Path) -> list[Path]:
-    """The entries of a folder without hidden files and those of operating systems, sorted by name."""
-    return sorted(path for path in folder.iterdir() if not is_system(path))
+    """The entries of a folder without hidden files and those of operating systems, sorted by name. Raises DataError if it cannot be listed."""
+    try:
+        return sorted(path for path in folder.iterdir() if not is_system(path))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error.strerror})", "Make it readable, or remove it") from error

@@ -103,8 +103,11 @@ def decode_shrunk(content: bytes, height: int, width: int) -> np.ndarray:
 
 
 def is_image(path: Path) -> bool:
-    """Whether it is a file whose suffix is that of one of FORMATS."""
-    return path.suffix.lower() in SUFFIXES and path.is_file()
+    """Whether it is a file whose suffix is that of one of FORMATS. One that cannot be looked at is: reading it says why."""
+    try:
+        return path.suffix.lower() in SUFFIXES and path.is_file()
+    except OSError:
+        return True
 
 
 def png(image: np.ndarray) -> bytes:

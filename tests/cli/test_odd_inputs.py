@@ -1,0 +1,178 @@
+"""Whatever is in folders, `.env` files, variables and arguments: a command succeeds, or says one line with what to do."""
+
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
+
+import odd_inputs as odd
+from unprivileged import User, removable, user
+
+SHORT = settings(
+    max_examples=6,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=list(HealthCheck),
+)
+LONG = settings(SHORT, max_examples=int(os.environ.get("ODD", 150)), derandomize=False, phases=(Phase.generate, Phase.shrink))
+Faults = list[tuple[int, tuple[str, bytes | int | None]]]
+DATA = {"classification": odd.classes, "detection": odd.boxes}
+READING = (("settings",), ("data", "check"), ("data", "status"), ("doctor",))
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
+    """A user."""
+    with user(tmp_path_factory.mktemp("user") / "log") as found:
+        yield found
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Callable[[], Path]]:
+    """Makes empty folders, which are removed even if their modes are odd."""
+    numbers = itertools.count()
+
+    def empty() -> Path:
+        if os.path.lexists(before := tmp_path / f"{next(numbers) - 1}"):
+            removable(before)
+            shutil.rmtree(os.fsencode(before))
+        made = tmp_path / f"{next(numbers)}"
+        made.mkdir()
+        return made
+
+    yield empty
+    removable(tmp_path)
+
+
+def spoiled_data(one: User, place: Path, kind: str, faults: Faults) -> None:
+    """`init` with a folder with these faults."""
+    data = DATA[kind](place / "own")
+    for number, (fault, value) in faults:
+        odd.spoil(data, number, fault, value)
+    one.run(place, ("init", "mine", "--kind", kind, "--data", "own")).require_clear()
+
+
+@SHORT
+@given(st.sampled_from(sorted(DATA)), odd.faults)
+@example(kind="classification", faults=[(0, ("mode", 0o000))])
+@example(kind="classification", faults=[(0, ("mode", 0o444))])
+@example(kind="detection", faults=[(1, ("mode", 0o000))])
+@example(kind="detection", faults=[(2, ("mode", 0o444))])
+@example(kind="classification", faults=[(57, ("link", b"x" * 300))])
+@example(kind="detection", faults=[(57, ("link", b"x" * 300))])
+@example(kind="classification", faults=[(57, ("pipe", None))])
+def test_a_project_of_any_folder(one: User, place: Callable[[], Path], kind: str, faults: Faults) -> None:
+    spoiled_data(one, place(), kind, faults)
+
+
+@pytest.mark.slow
+@LONG
+@given(st.sampled_from(sorted(DATA)), odd.faults)
+def test_a_project_of_any_folder_at_length(one: User, place: Callable[[], Path], kind: str, faults: Faults) -> None:
+    spoiled_data(one, place(), kind, faults)
+
+
+VERSION = (("data", "check"), ("data", "status"), ("data", "add", "../more"), ("data", "pull"), ("doctor",), ("settings",))
+_made: dict[str, Path] = {}
+
+
+def spoiled_version(one: User, place: Path, kind: str, faults: Faults, words: tuple[str, ...]) -> None:
+    """A command in a project with these faults; `data add` of a folder with these faults into one without."""
+    if kind not in _made:
+        made = place.with_name(f"made-{kind}")
+        DATA[kind](made / "own")
+        assert one.run(made, ("init", "mine", "--kind", kind, "--data", "own")).code == 0
+        _made[kind] = made
+    shutil.copytree(_made[kind] / "mine", place / "mine", symlinks=True)
+    shutil.copytree(place / "mine" / "data" / "raw" / "mine", place / "more")
+    for number, (fault, value) in faults:
+        odd.spoil(place / ("more" if words[1:2] == ("add",) else "mine"), number, fault, value)
+    if (place / "mine").is_dir() and os.access(place / "mine", os.X_OK):
+        one.run(place / "mine", words).require_clear()
+
+
+@SHORT
+@given(st.sampled_from(sorted(DATA)), odd.faults, st.sampled_from(VERSION))
+def test_any_version(one: User, place: Callable[[], Path], kind: str, faults: Faults, words: tuple[str, ...]) -> None:
+    spoiled_version(one, place(), kind, faults, words)
+
+
+@pytest.mark.slow
+@LONG
+@given(st.sampled_from(sorted(DATA)), odd.faults, st.sampled_from(VERSION))
+def test_any_version_at_length(one: User, place: Callable[[], Path], kind: str, faults: Faults, words: tuple[str, ...]) -> None:
+    spoiled_version(one, place(), kind, faults, words)
+
+
+def odd_texts(one: User, place: Path, config: bytes, labels: bytes) -> None:
+    """`init` with these bytes as data.yaml and as one label file."""
+    data = odd.boxes(place / "own")
+    (data / "data.yaml").write_bytes(config)
+    (data / "labels" / "3.txt").write_bytes(labels)
+    one.run(place, ("init", "mine", "--kind", "detection", "--data", "own")).require_clear()
+
+
+@SHORT
+@given(odd.yaml, odd.labels)
+def test_a_project_of_any_yaml_and_labels(one: User, place: Callable[[], Path], config: bytes, labels: bytes) -> None:
+    odd_texts(one, place(), config, labels)
+
+
+@pytest.mark.slow
+@LONG
+@given(odd.yaml, odd.labels)
+def test_a_project_of_any_yaml_and_labels_at_length(one: User, place: Callable[[], Path], config: bytes, labels: bytes) -> None:
+    odd_texts(one, place(), config, labels)
+
+
+def odd_variables(one: User, place: Path, dotenv: bytes, variables: dict[str, str], words: tuple[str, ...]) -> None:
+    """A command with these bytes as `.env` and these variables."""
+    (place / ".env").write_bytes(dotenv)
+    one.run(place, words, variables).require_clear()
+
+
+@SHORT
+@given(odd.dotenv, odd.variables, st.sampled_from(READING))
+@example(dotenv=b"A$ B", variables={}, words=("settings",))
+@example(dotenv=b"API_TOKEN='open\nUSE_CASE=person", variables={}, words=("settings",))
+@example(dotenv=b"", variables={"OPENMLOPS_HOME": ".env"}, words=("data", "check"))
+def test_any_variables(
+    one: User, place: Callable[[], Path], dotenv: bytes, variables: dict[str, str], words: tuple[str, ...]
+) -> None:
+    odd_variables(one, place(), dotenv, variables, words)
+
+
+@pytest.mark.slow
+@LONG
+@given(odd.dotenv, odd.variables, st.sampled_from((*READING, ("history", "m"))))
+def test_any_variables_at_length(
+    one: User, place: Callable[[], Path], dotenv: bytes, variables: dict[str, str], words: tuple[str, ...]
+) -> None:
+    odd_variables(one, place(), dotenv, variables, words)
+
+
+COMMANDS = (
+    *(("init",), ("init", "mine", "--kind"), ("init", "mine", "--kind", "detection", "--data"), ("init", "--stack", "compose")),
+    *(("data", "add"), ("data", "check"), ("data", "status"), ("settings",), ("doctor",), ("history",), ("data", "pull")),
+)
+arguments = st.lists(st.sampled_from(("--json", "--help", "--kind", "--data", "--stack")) | odd.text, max_size=3)
+
+
+@SHORT
+@given(st.sampled_from(COMMANDS), arguments)
+def test_any_arguments(one: User, place: Callable[[], Path], words: tuple[str, ...], more: list[str]) -> None:
+    one.run(place(), (*words, *more)).require_clear()
+
+
+@pytest.mark.slow
+@LONG
+@given(st.sampled_from(COMMANDS), arguments)
+def test_any_arguments_at_length(one: User, place: Callable[[], Path], words: tuple[str, ...], more: list[str]) -> None:
+    one.run(place(), (*words, *more)).require_clear()
