@@ -84,7 +84,8 @@ def put(source: Path, folder: Path, place: str) -> str:
 
 
 def entries(folder: Path) -> list[Path]:
-    """The entries of a folder without hidden files and those of operating systems, sorted by name. Raises DataError if it cannot be listed."""
+    """The entries of a folder without hidden files and those of operating systems, sorted by name. Raises DataError if it
+    cannot be listed."""
     try:
         return sorted(path for path in folder.iterdir() if not is_system(path))
     except OSError as error:
