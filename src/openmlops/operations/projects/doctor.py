@@ -50,7 +50,8 @@ class Examination(Value):
 
 
 def examine(workspace: Workspace, server: str) -> Iterator[Finding]:
-    """Check each service, the prediction server at the URL `server` last."""
+    """Check each service, the prediction server at the URL `server` last. What the champion is cannot be said without the
+    database and MLflow."""
     checks: dict[str, Callable[[], Finding]] = {
         "settings": lambda: _settings(workspace),
         "home": lambda: _home(workspace),
@@ -61,11 +62,17 @@ def examine(workspace: Workspace, server: str) -> Iterator[Finding]:
         "zenml": lambda: _zenml(workspace),
         "server": lambda: _server(workspace, server),
     }
+    failed: set[str] = set()
     for service, check in checks.items():
+        if service == "champion" and failed & {"database", "mlflow"}:
+            continue
         try:
-            yield check()
+            finding = check()
         except OpenMLOpsError as error:
-            yield Finding(service=service, status="failed", says=error.problem, remedy=error.remedy)
+            finding = Finding(service=service, status="failed", says=error.problem, remedy=error.remedy)
+        if finding.status == "failed":
+            failed.add(service)
+        yield finding
 
 
 def _settings(workspace: Workspace) -> Finding:
