@@ -101,7 +101,7 @@ def test_an_image_whose_name_cannot_be_stored_is_imported_under_another(own: Pat
 def test_images_in_train_and_val_alone_are_no_classes(own: Path, tmp_path: Path) -> None:
     for name, place in zip(NAMES, ("train", "val", "test"), strict=True):
         shutil.copytree(own / name, tmp_path / "own" / place)
-    assert "the image is not in a class folder" in blocking(arrange(tmp_path / "own", tmp_path / "out").problems)[0]
+    assert "images are not in a class folder" in blocking(arrange(tmp_path / "own", tmp_path / "out").problems)[0]
 
 
 def test_classes_called_by_numbers_are_in_the_order_of_the_numbers(own: Path, tmp_path: Path) -> None:
