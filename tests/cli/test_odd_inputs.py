@@ -87,8 +87,10 @@ def spoiled_version(one: User, place: Path, kind: str, faults: Faults, words: tu
     """A command in a project with these faults; `data add` of a folder with these faults into one without."""
     if kind not in _made:
         made = place.with_name(f"made-{kind}")
+        shutil.rmtree(made, ignore_errors=True)
         DATA[kind](made / "own")
-        assert one.run(made, ("init", "mine", "--kind", kind, "--data", "own")).code == 0
+        done = one.run(made, ("init", "mine", "--kind", kind, "--data", "own"))
+        assert done.code == 0, done
         _made[kind] = made
     shutil.copytree(_made[kind] / "mine", place / "mine", symlinks=True)
     shutil.copytree(place / "mine" / "data" / "raw" / "mine", place / "more")
