@@ -182,3 +182,10 @@ def test_a_proxy_of_the_shell_is_not_used_for_this_machine(
     Settings.load({"OPENMLOPS_HOME": str(tmp_path)}, Path("/nowhere")).hand_over()
     hosts = ("127.0.0.1", "localhost", "[::1]", "intranet.example", "other.example")
     assert {host for host in hosts if requests.utils.get_environ_proxies(f"http://{host}:8000/")} == proxied
+
+
+@pytest.mark.parametrize("text", ["USE_CASE=person\nnot a setting\n", "USE_CASE=person\nAPI_TOKEN='open\nMODEL_NAME=mine\n"])
+def test_a_line_of_the_env_file_that_is_no_setting_is_refused_with_its_number(tmp_path: Path, text: str) -> None:
+    (tmp_path / ".env").write_text(text)
+    with pytest.raises(SettingsError, match=r"\.env is not readable from line 2 on\. Write NAME=value there"):
+        Settings.load({}, tmp_path / ".env")

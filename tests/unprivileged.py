@@ -47,7 +47,9 @@ class Outcome:
         A list of all problems of a data set, one on each line, may come before.
         """
         said = self.err.strip().splitlines()
-        assert not any(words in self.err for words in ("Traceback", "Warning", "is a bug in openmlops")), self
+        assert not any(words in self.err for words in ("Traceback", "Warning", "is a bug in openmlops", "could not parse")), (
+            self
+        )
         if self.code == 0:
             assert not any(line.startswith("error:") for line in said), self
             return

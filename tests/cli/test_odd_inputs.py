@@ -142,8 +142,8 @@ def odd_variables(one: User, place: Path, dotenv: bytes, variables: dict[str, st
 
 @SHORT
 @given(odd.dotenv, odd.variables, st.sampled_from(READING))
-@example(dotenv=b"A$ B", variables={}, words=("settings",))
-@example(dotenv=b"API_TOKEN='open\nUSE_CASE=person", variables={}, words=("settings",))
+@example(dotenv=b"A$ B", variables={}, words=("data", "check"))
+@example(dotenv=b"API_TOKEN='open\nUSE_CASE=person", variables={}, words=("data", "check"))
 @example(dotenv=b"", variables={"OPENMLOPS_HOME": ".env"}, words=("data", "check"))
 def test_any_variables(
     one: User, place: Callable[[], Path], dotenv: bytes, variables: dict[str, str], words: tuple[str, ...]
