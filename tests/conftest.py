@@ -80,6 +80,8 @@ def reigning(tmp_path_factory: pytest.TempPathFactory) -> "Workspace":
 
     Trained once a run; each worker has databases and files of its own, repaired here, not by the first command of a test.
     """
+    from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
+
     from openmlops.adapters.moved_home import repair
     from small_loop import champion, workspace
 
@@ -89,6 +91,7 @@ def reigning(tmp_path_factory: pytest.TempPathFactory) -> "Workspace":
     )
     found = workspace(home)
     repair(found.home, None, (home / "raw",))
+    _artifact_repos_cache.clear()  # MLflow would go on writing the files of the run to where it was made
     return found
 
 
