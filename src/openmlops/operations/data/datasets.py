@@ -218,8 +218,9 @@ def _checked(
     workspace: Workspace, folder: Path, source: Path, strict: bool, skip: bool, left_out: tuple[Problem, ...]
 ) -> Added:
     """Add `folder`, whose problems are those of `source`."""
-    problems = judged((*_unstorable(folder), *workspace.use_case.check(folder)[0]), strict, skip)
+    problems = judged(workspace.use_case.check(folder)[0], strict, skip)
     refuse(source, problems)
+    refuse(source, tuple(_unstorable(folder)))  # last: it goes through the whole folder, which may be no data set at all
     altered = tuple(problem for problem in problems if problem.altered and not problem.unused)
     unused = tuple(problem for problem in problems if problem.unused)
     dataset, kept_in = _added(workspace, folder, _left_out(unused))
