@@ -20,7 +20,7 @@ FURTHER_SYSTEM = ("lost+found", "@eaDir", "#recycle", "__pycache__")
 """Files and folders that operating systems, archives and network drives leave among others' files."""
 ELSEWHERE = "the links lead to nothing; restore the files that they name"
 NO_SUFFIX = "files hold images but have no image's suffix; rename them, as in .jpg"
-UNREAD_FORMAT = f"pictures are in none of the formats {NAMES}; convert them"
+UNREAD_FORMAT = f"pictures are in none of the formats {NAMES}; convert them, or for HEIC: pip install pillow-heif"
 NO_IMAGES = "files are not images"
 HIDDEN = "hidden files and files of the system"
 
