@@ -56,7 +56,7 @@ def spoiled_data(one: User, place: Path, kind: str, faults: Faults) -> None:
     data = DATA[kind](place / "own")
     for number, (fault, value) in faults:
         odd.spoil(data, number, fault, value)
-    one.run(place, ("init", "mine", "--kind", kind, "--data", "own")).require_clear()
+    one.run(place, ("init", "odds", "--kind", kind, "--data", "own")).require_clear()
 
 
 @SHORT
@@ -89,15 +89,15 @@ def spoiled_version(one: User, place: Path, kind: str, faults: Faults, words: tu
         made = place.with_name(f"made-{kind}")
         shutil.rmtree(made, ignore_errors=True)
         DATA[kind](made / "own")
-        done = one.run(made, ("init", "mine", "--kind", kind, "--data", "own"))
+        done = one.run(made, ("init", "odds", "--kind", kind, "--data", "own"))
         assert done.code == 0, done
         _made[kind] = made
-    shutil.copytree(_made[kind] / "mine", place / "mine", symlinks=True)
-    shutil.copytree(place / "mine" / "data" / "raw" / "mine", place / "more")
+    shutil.copytree(_made[kind] / "odds", place / "odds", symlinks=True)
+    shutil.copytree(place / "odds" / "data" / "raw" / "odds", place / "more")
     for number, (fault, value) in faults:
-        odd.spoil(place / ("more" if words[1:2] == ("add",) else "mine"), number, fault, value)
-    if (place / "mine").is_dir() and os.access(place / "mine", os.X_OK):
-        one.run(place / "mine", words).require_clear()
+        odd.spoil(place / ("more" if words[1:2] == ("add",) else "odds"), number, fault, value)
+    if (place / "odds").is_dir() and os.access(place / "odds", os.X_OK):
+        one.run(place / "odds", words).require_clear()
 
 
 @SHORT
@@ -118,7 +118,7 @@ def odd_texts(one: User, place: Path, config: bytes, labels: bytes) -> None:
     data = odd.boxes(place / "own")
     (data / "data.yaml").write_bytes(config)
     (data / "labels" / "3.txt").write_bytes(labels)
-    one.run(place, ("init", "mine", "--kind", "detection", "--data", "own")).require_clear()
+    one.run(place, ("init", "odds", "--kind", "detection", "--data", "own")).require_clear()
 
 
 @SHORT
@@ -161,7 +161,7 @@ def test_any_variables_at_length(
 
 
 COMMANDS = (
-    *(("init",), ("init", "mine", "--kind"), ("init", "mine", "--kind", "detection", "--data"), ("init", "--stack", "compose")),
+    *(("init",), ("init", "odds", "--kind"), ("init", "odds", "--kind", "detection", "--data"), ("init", "--stack", "compose")),
     *(("data", "add"), ("data", "check"), ("data", "status"), ("settings",), ("doctor",), ("history",), ("data", "pull")),
 )
 arguments = st.lists(st.sampled_from(("--json", "--help", "--kind", "--data", "--stack")) | odd.text, max_size=3)
