@@ -16,6 +16,7 @@ from openmlops.serving import protocol, schemas
 from openmlops.serving.batching import Prediction
 from openmlops.serving.predictor import Predictor
 from openmlops.serving.problems import unavailable
+from openmlops.serving.reading import SMALL_BYTES
 from openmlops.serving.responses import RESPONSE_FORMATS
 from openmlops.serving.services import Services, services
 from openmlops.usecases.base import ModelInput
@@ -94,8 +95,11 @@ async def _read(request: Request, served: Predictor, most: int) -> protocol.Infe
         )
     length = request.headers.get(protocol.LENGTH_HEADER)
     try:
-        names = tuple(protocol.output_shapes(served))
-        return protocol.read(await request.body(), length, served.image_shape, most, names)
+        body, names = await request.body(), tuple(protocol.output_shapes(served))
+        arguments = (body, length, served.image_shape, most, names)
+        if len(body) <= SMALL_BYTES:
+            return protocol.read(*arguments)
+        return await asyncio.to_thread(protocol.read, *arguments)  # JSON and base64 of megabytes would hold up all requests
     except protocol.ProtocolError as error:
         raise HTTPException(HTTPStatus.BAD_REQUEST, str(error)) from error
 
