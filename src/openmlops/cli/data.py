@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from openmlops.cli import completion
-from openmlops.cli.options import BadLabel, LeftOut, OnBadLabel, OnLeftOut, Strict, skips
+from openmlops.cli.options import OnBadLabel, OnLeftOut, StopOrSkip, Strict, skips
 from openmlops.cli.show import Json, print_json, print_table, say_account
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import bar, say
@@ -80,8 +80,8 @@ def fetch(
 def add(
     folder: Annotated[Path, typer.Argument(help="Folder in the layout of the use case.")],
     name: Name = None,
-    on_bad_label: OnBadLabel = BadLabel.stop,
-    on_left_out: OnLeftOut = LeftOut.stop,
+    on_bad_label: OnBadLabel = StopOrSkip.stop,
+    on_left_out: OnLeftOut = StopOrSkip.stop,
     strict: Strict = False,
     json: Json = False,
 ) -> None:
@@ -115,7 +115,7 @@ def status(name: Name = None, json: Json = False) -> None:
 
 
 @app.command(epilog="Example: openmlops data check cifar10")
-def check(name: Name = None, on_left_out: OnLeftOut = LeftOut.stop, strict: Strict = False, json: Json = False) -> None:
+def check(name: Name = None, on_left_out: OnLeftOut = StopOrSkip.stop, strict: Strict = False, json: Json = False) -> None:
     """Check the data set for problems; exit code 1 if one blocks training."""
     from openmlops.operations.data.datasets import check as run
 

@@ -39,15 +39,15 @@ Sets = Annotated[
 ]
 
 
-class BadLabel(StrEnum):
-    """What happens to a label line that cannot be used."""
+class StopOrSkip(StrEnum):
+    """What happens to data that cannot be used."""
 
     stop = "stop"
     skip = "skip"
 
 
 OnBadLabel = Annotated[
-    BadLabel,
+    StopOrSkip,
     typer.Option(
         "--on-bad-label",
         help="stop: refuse label lines that cannot be used. skip: leave them out, and name them.",
@@ -62,15 +62,8 @@ Strict = Annotated[
 ]
 
 
-class LeftOut(StrEnum):
-    """What happens to files that cannot be used, if they are more than a handful."""
-
-    stop = "stop"
-    skip = "skip"
-
-
 OnLeftOut = Annotated[
-    LeftOut,
+    StopOrSkip,
     typer.Option(
         "--on-left-out",
         help="Images that cannot be used are left out if they are at most 2 %. If they are more, stop: refuse; skip: go on.",
@@ -78,11 +71,11 @@ OnLeftOut = Annotated[
 ]
 
 
-def skips(on_left_out: LeftOut, strict: bool) -> bool:
+def skips(on_left_out: StopOrSkip, strict: bool) -> bool:
     """Whether any file may be left out. Raises SettingsError with `strict`, which refuses every one."""
-    if strict and on_left_out is LeftOut.skip:
+    if strict and on_left_out is StopOrSkip.skip:
         raise SettingsError("--strict refuses what --on-left-out skip leaves out", "Pass one of them")
-    return on_left_out is LeftOut.skip
+    return on_left_out is StopOrSkip.skip
 
 
 def seconds(text: str) -> float:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openmlops.cli.options import BadLabel, LeftOut, OnBadLabel, OnLeftOut, Strict, skips
+from openmlops.cli.options import OnBadLabel, OnLeftOut, StopOrSkip, Strict, skips
 from openmlops.cli.show import Json, print_json, print_table, say_account
 from openmlops.errors import DataInvalid, SettingsError
 from openmlops.terminal import say, working
@@ -47,8 +47,8 @@ def init(
         StackName | None,
         typer.Option("--stack", help="Configure servers instead of creating a project; compose: those in deploy/compose.yml."),
     ] = None,
-    on_bad_label: OnBadLabel = BadLabel.stop,
-    on_left_out: OnLeftOut = LeftOut.stop,
+    on_bad_label: OnBadLabel = StopOrSkip.stop,
+    on_left_out: OnLeftOut = StopOrSkip.stop,
     strict: Strict = False,
     json: Json = False,
 ) -> None:
@@ -86,7 +86,7 @@ def _init_stack(json: bool) -> None:
 
 
 def _init_project(
-    project: Path, kind: KindName, data: Path, on_bad_label: BadLabel, strict: bool, skip: bool, json: bool
+    project: Path, kind: KindName, data: Path, on_bad_label: StopOrSkip, strict: bool, skip: bool, json: bool
 ) -> None:
     from openmlops.operations.projects.create import create
 

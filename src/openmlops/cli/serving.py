@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from openmlops.cli.models import Spec
-from openmlops.cli.options import LeftOut, OnLeftOut, Strict, UseCaseName, skips
+from openmlops.cli.options import OnLeftOut, StopOrSkip, Strict, UseCaseName, skips
 from openmlops.cli.options import seconds as parse_seconds
 from openmlops.cli.show import Json, percent, print_json, print_table, say_account
 from openmlops.operations.workspace import Workspace
@@ -63,7 +63,7 @@ def traffic(
         Path | None,
         typer.Option(help="Folder of new labelled images to send instead of the test images: one subfolder per class."),
     ] = None,
-    on_left_out: OnLeftOut = LeftOut.stop,
+    on_left_out: OnLeftOut = StopOrSkip.stop,
     strict: Strict = False,
     labels: Annotated[bool, typer.Option("--labels", help="Also send the true label of each image.")] = False,
     url: Annotated[str, typer.Option(help="URL of the server.")] = "http://127.0.0.1:8000",
