@@ -72,9 +72,15 @@ def busiest(server) -> psutil.Process:
 
 
 def workers(server) -> list[psutil.Process]:
-    children = psutil.Process(server.process.pid).children()
-    alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
-    return [child for child in alive if "spawn_main" in " ".join(child.cmdline())]
+    return [child for child in psutil.Process(server.process.pid).children() if serves(child)]
+
+
+def serves(child: psutil.Process) -> bool:
+    """Whether it is a worker that lives; one that was killed may be reaped between two looks."""
+    try:
+        return child.status() != psutil.STATUS_ZOMBIE and "spawn_main" in " ".join(child.cmdline())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_what_cannot_be_logged_is_not_answered(world):
