@@ -20,6 +20,7 @@ from openmlops.errors import OpenMLOpsError, hide_passwords, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import TextColumn
 
     from openmlops.core.quality import EpochMetrics
 
@@ -43,10 +44,10 @@ _REMEDIES = {
 
 @cache
 def stderr() -> "Console":
-    """Standard error, as rich writes to it."""
+    """Standard error, as rich writes to it: a text is printed as it is, because it may hold a user's names."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def exit_code(command: Callable[[], Any]) -> int:
@@ -88,17 +89,19 @@ def fail(message: str) -> None:
     stderr().print(Text.assemble(("error:", "bold red"), " ", one_line(message)))
 
 
-def say(message: str) -> None:
-    """Print a message on standard error, because standard output is for results only."""
-    stderr().print(message)
+def say(*parts: str | tuple[str, str]) -> None:
+    """Print a message on standard error, for standard output is for results only. (text, style): a part with a style."""
+    from rich.text import Text
+
+    stderr().print(Text.assemble(*parts))
 
 
 @contextmanager
 def bar(description: str) -> Iterator[Callable[[float, float, str], None]]:
     """Yield `show(done, total, text)`, which updates a progress bar in a terminal and does nothing elsewhere."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
+    columns = (_column("{task.description}"), BarColumn(), _column("{task.fields[text]}"), TimeElapsedColumn())
     with Progress(*columns, console=stderr(), transient=True, disable=not stderr().is_terminal) as progress:
         task = progress.add_task(description, total=None, text="")
         yield lambda done, total, text: progress.update(task, completed=done, total=total, text=text)
@@ -110,17 +113,24 @@ def working(text: str) -> Iterator[None]:
     if not stderr().is_terminal:
         yield
         return
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), _column("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=stderr(), transient=True) as progress:
         progress.add_task(text, total=None)
         yield
 
 
+def _column(template: str) -> "TextColumn":
+    """A column of a progress bar with this text as it is."""
+    from rich.progress import TextColumn
+
+    return TextColumn(template, markup=False)
+
+
 def chapter(title: str) -> None:
     """Print a heading on standard error."""
-    stderr().print(f"\n[bold cyan]{title}[/]" if stderr().is_terminal else title)
+    say(*(("\n", (title, "bold cyan")) if stderr().is_terminal else (title,)))
 
 
 class TrainingProgress:

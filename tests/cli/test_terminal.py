@@ -4,6 +4,7 @@ import os
 import pty
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,27 @@ def test_a_table_is_drawn_in_a_terminal_only(capsys: pytest.CaptureFixture[str],
     drawn = capsys.readouterr().out
     assert f"{ESCAPE}32mchampion" in drawn
     assert "[odd]" in drawn
+
+
+@pytest.mark.parametrize("name", ["/data/[bold]x[/]", "[/", "a[0].png", "\\[", "[link=x]", ":smile:"])
+def test_a_name_is_shown_as_it_is_written(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever prints it, in a pipe and in a terminal."""
+    open_stderr = terminal.stderr.__wrapped__
+    for variable in ("NO_COLOR", "FORCE_COLOR"):  # the second makes a terminal of what follows
+        monkeypatch.setenv(variable, "1")
+        monkeypatch.setattr(terminal, "stderr", cache(open_stderr))
+        terminal.say(name)
+        terminal.say(("styled", "bold"), f" {name}")
+        terminal.chapter(name)
+        terminal.fail(name)
+        assert capsys.readouterr().err.count(name) == 4
+        with terminal.working(name), terminal.bar(name) as show:
+            show(1, 2, name)
+        assert (name in capsys.readouterr().err) is (variable == "FORCE_COLOR")
+        print_table(name, (name,), [(name,)])
+        assert capsys.readouterr().out.count(name) >= 2
 
 
 def test_only_what_says_how_something_stands_is_coloured() -> None:

@@ -95,7 +95,7 @@ def add(
         _print(added.dataset, json)
     say_account(added.account)
     for note in added.notes:
-        say(f"- {note}".replace("[", "\\["))
+        say(f"- {note}")
 
 
 @app.command(epilog="Example: openmlops data pull cifar10")

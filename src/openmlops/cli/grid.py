@@ -58,9 +58,9 @@ def _print(found: Any, use_case: str | None = None) -> None:
         f"{found.model.name}: {len(found.runs)} runs, {found.trained} trained in this call", columns(found.axes), cells(found)
     )
     for note in (*found.notes, f"Gate: {found.verdict.outcome}. {' '.join(found.verdict.reasons)}"):
-        say(f"- {note}".replace("[", "\\["))
+        say(f"- {note}")
     for run in found.runs:
         if run.reason:
-            say(f"- failed: {run.reason}".replace("[", "\\["))
+            say(f"- failed: {run.reason}")
     say(f"Table: {found.table}, and MLflow run {found.parent}.")
     say(f"Next: openmlops evaluate {found.model.name}@staging{repeated(use_case)}")

@@ -95,7 +95,7 @@ def _init_project(
             made = create(project, kind.value, data, on_bad_label.value, strict, skip)
     except DataInvalid as error:
         for problem in error.problems[:MAX_SHOWN] if len(error.problems) > 1 else ():
-            say(f"- {problem}".replace("[", "\\["))
+            say(f"- {problem}")
         raise
     print_json(made) if json else _print(made, project)
 
@@ -111,5 +111,5 @@ def _print(made: "NewProject", project: Path) -> None:
     print_table(f"Project {made.name}", ("what", "value"), rows)
     say_account(made.account)
     for note in made.notes:
-        say(f"- {note}".replace("[", "\\["))
+        say(f"- {note}")
     say(f"Next: cd {project} && openmlops train")

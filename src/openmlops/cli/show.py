@@ -35,7 +35,7 @@ def print_json(value: "BaseModel | dict[str, Any]") -> None:
 def say_account(account: "Account") -> None:
     """Say what became of the files of a folder, on standard error."""
     for line in account.lines():
-        say(line.replace("[", "\\["))
+        say(line)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -52,7 +52,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(styled(str(cell)) for cell in row))
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False, emoji=False).print(table)
 
 
 def _is_terminal() -> bool:

@@ -67,8 +67,8 @@ def demo(
     chapter("Accuracy seen by clients")
     for part, value in outcome.accuracy:
         full = round(BAR * value)
-        say(f"{part:>10} {outcome.metric} {value:.3f} [cyan]{'█' * full}[/][dim]{'░' * (BAR - full)}[/]")
-    say(f"\n[bold]Done in {outcome.seconds:.0f} s.[/] Report with plots: [bold]{folder / 'report.html'}[/]")
+        say(f"{part:>10} {outcome.metric} {value:.3f} ", ("█" * full, "cyan"), ("░" * (BAR - full), "dim"))
+    say((f"\nDone in {outcome.seconds:.0f} s.", "bold"), " Report with plots: ", (str(folder / "report.html"), "bold"))
     say("Explore the result (after 'source .venv/bin/activate'):")
     for command, what in (
         (f"{inside} console", "everything in a browser: champion, versions, decisions, drift, images"),
@@ -77,7 +77,7 @@ def demo(
         (f"{inside} evaluate {name}@champion", "metrics of the champion per class"),
         (f"cd {folder} && mlflow ui --backend-store-uri sqlite:///.openmlops/mlflow.db", "runs, learning curves, versions"),
     ):
-        say(f"  {command}    [dim]# {what}[/]")
+        say(f"  {command}    ", (f"# {what}", "dim"))
     return None
 
 

@@ -92,7 +92,7 @@ class Story:
                 f"The demo did not produce the expected result: {topic}: {text}", "Please report this as a bug"
             )
         self.lines.append(Line(topic=topic, text=text))
-        say(f"[green]ok[/] {topic:<9} {text}")
+        say(("ok", "green"), f" {topic:<9} {text}")
 
 
 def now() -> datetime:

@@ -41,7 +41,7 @@ def retry(
             if not until:
                 until = now + patience
                 if patience:
-                    say(f"{error.problem}. Waiting up to {patience:.0f} s for it.".replace("[", "\\["))
+                    say(f"{error.problem}. Waiting up to {patience:.0f} s for it.")
             if now >= until:
                 raise
             time.sleep(min(pause, until - now))

@@ -201,5 +201,5 @@ def _follow(settings: "Settings") -> None:
     if left := repair(home, beside, (Path.cwd(), _absolute(settings.data_raw_dir))):
         from openmlops.terminal import say
 
-        origin = ", ".join(map(str, left)).replace("[", "\\[")
+        origin = ", ".join(map(str, left))
         say(f"This project was moved or copied from {origin}: the paths in its stores were updated.")

@@ -64,8 +64,7 @@ def check_champion(workspace: Workspace) -> None:
     try:
         workspace.registry.fetch(version_of(workspace, name, champion))
     except ModelNotFound as error:
-        told = f"Warning: {error.problem}. The gate can compare no version with it: promote the new one with --reason."
-        say(told.replace("[", "\\["))
+        say(f"Warning: {error.problem}. The gate can compare no version with it: promote the new one with --reason.")
 
 
 def _identical_model(challenger: ModelRef, champion: ModelRef) -> Verdict:

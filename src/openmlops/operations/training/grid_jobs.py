@@ -132,7 +132,7 @@ class GridJob:
         if code == EXIT_UNAVAILABLE:
             raise ServiceUnavailable(reason, "Run the same command again to resume")
         reason = reason or f"its process ended with exit code {code}"
-        say(f"failed  {self.shown}: {reason}".replace("[", "\\["))
+        say(f"failed  {self.shown}: {reason}")
         return RunResult(config=self.config, reason=reason)
 
     @property
@@ -173,7 +173,7 @@ def _forward_output(lines: IO[str], prefix: str) -> str:
         if line.startswith("error: "):
             reason = line.removeprefix("error: ")
         elif line:
-            say(f"{prefix}  {line}".replace("[", "\\["))
+            say(f"{prefix}  {line}")
     return reason
 
 
