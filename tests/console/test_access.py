@@ -1,6 +1,8 @@
 """Who may look and who may act on the console, by itself and at / of the prediction server alike."""
 
 import asyncio
+import signal
+import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +12,7 @@ from console_world import NAME, fresh, workspace
 from starlette.datastructures import Headers
 from starlette.testclient import TestClient
 
+from openmlops.console import cycles
 from openmlops.console.app import create_app
 from openmlops.console.cycles import CycleRun, CycleRuns
 from openmlops.errors import LeaseTaken, SettingsError
@@ -149,14 +152,24 @@ def test_a_model_that_this_console_does_not_act_for_is_named_with_the_remedy(cli
 
 
 def test_one_cycle_at_a_time_and_its_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A real child of the real script, which ends at once for a setting that is not allowed."""
+    """A real child of the real script, which ends at once for a setting that is not allowed, once it is let go on."""
     monkeypatch.setenv("POLICY_BREAKER", "0")
+    children = []
+
+    def stopped(log: Path, mode: cycles.Mode) -> subprocess.Popen:
+        children.append(start_process(log, mode))
+        children[-1].send_signal(signal.SIGSTOP)
+        return children[-1]
+
+    start_process = cycles._start_process
+    monkeypatch.setattr(cycles, "_start_process", stopped)
     cycle_runs = CycleRuns(tmp_path)
     assert cycle_runs.last(NAME) is None
     assert cycle_runs.start(NAME, "suggest").is_running
     with pytest.raises(LeaseTaken, match="A cycle of toy is already running"):
         CycleRuns(tmp_path).start(NAME, "auto")
     assert CycleRuns(tmp_path).last(NAME).is_running
+    children[0].send_signal(signal.SIGCONT)
     deadline = time.monotonic() + 240
     while (found := CycleRuns(tmp_path).last(NAME)).is_running:
         assert time.monotonic() < deadline
