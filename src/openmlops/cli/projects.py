@@ -36,6 +36,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def init(
+    context: typer.Context,
     project: Annotated[
         Path | None, typer.Argument(metavar="[PROJECT]", help="Folder of the new project, such as my-project.")
     ] = None,
@@ -58,7 +59,7 @@ def init(
     work in it. The .env of a stack gets an address for each server and a secret for each lock; what it holds already stays.
     """
     if servers is not None:
-        _refuse_beside_stack(project, kind, data)
+        _refuse_beside_stack(context)
         return _init_stack(json)
     if project is None or kind is None or data is None:
         given = {"PROJECT": project, "--kind": kind, "--data": data}
@@ -68,9 +69,11 @@ def init(
     return _init_project(project, kind, data, on_bad_label, strict, skips(on_left_out, strict), json)
 
 
-def _refuse_beside_stack(project: Path | None, kind: KindName | None, data: Path | None) -> None:
-    given = {"PROJECT": project, "--kind": kind, "--data": data}
-    if names := [name for name, value in given.items() if value is not None]:
+def _refuse_beside_stack(context: typer.Context) -> None:
+    """Raises SettingsError if anything else but --json is given with --stack."""
+    others = {each.name or "": each for each in context.command.params if each.name not in ("servers", "json")}
+    given = [each for name, each in others.items() if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
+    if names := ["PROJECT" if each.param_type_name == "argument" else each.opts[0] for each in given]:
         problem = f"--stack creates no project, and {' and '.join(names)} {'is' if len(names) == 1 else 'are'} for a project"
         raise SettingsError(problem, "Run two commands: one for the project, one with --stack alone")
 

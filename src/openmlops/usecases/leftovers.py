@@ -42,11 +42,13 @@ def is_system(path: Path) -> bool:
 _SYSTEM = {name.casefold() for name in (*SYSTEM, *FURTHER_SYSTEM)}
 
 
-def unused(folder: Path, used: Collection[Path], misplaced: Callable[[Path], str], absolute: bool) -> list[Problem]:
+def unused(
+    folder: Path, used: Collection[Path], misplaced: Callable[[Path], str], absolute: bool, beside: Beside = no_others
+) -> list[Problem]:
     """Every file below `folder` that is not among `used`, grouped by reason: left out, or ignored if no image.
 
     `misplaced` says of an image, by its path relative to `folder`, why it is not read. Files are named by that path, or by the
-    `absolute` one.
+    `absolute` one. What is `beside` an image that is left out goes with it, and is not counted.
     """
     known, groups = {_key(path) for path in used}, dict[str, list[Path]]()
     for path in _below(folder):
@@ -54,7 +56,11 @@ def unused(folder: Path, used: Collection[Path], misplaced: Callable[[Path], str
             groups.setdefault(_reason(path, folder, misplaced), []).append(path)
     where = str(folder) if absolute else "files"
     named = {why: [str(path if absolute else path.relative_to(folder)) for path in paths] for why, paths in groups.items()}
-    return [left_out(why, where, files, ignored=why in (NO_IMAGES, HIDDEN)) for why, files in sorted(named.items())]
+    ignored = {why for why in named if why in (NO_IMAGES, HIDDEN)}
+    return [
+        left_out(why, where, files if why in ignored else with_beside(files, beside), files, ignored=why in ignored)
+        for why, files in sorted(named.items())
+    ]
 
 
 def left_out(why: str, where: str, files: Sequence[str], examples: Sequence[str] = (), ignored: bool = False) -> Problem:

@@ -40,6 +40,11 @@ def refused(*words: str) -> str:
         (["--data", "."], "A project requires PROJECT and --kind."),
         (["mine", "--stack", "compose"], "--stack creates no project, and PROJECT is for a project. Run two commands"),
         (["--stack", "compose", "--kind", "detection", "--data", "."], "and --kind and --data are for a project."),
+        (["--stack", "compose", "--strict"], "and --strict is for a project."),
+        (
+            ["--on-left-out", "stop", "--on-bad-label", "skip", "--stack", "compose"],
+            "and --on-bad-label and --on-left-out are for",
+        ),
         (["mine", "--kind", "detection", "--data", "/nowhere/at/all"], "There is no folder /nowhere/at/all."),
     ],
 )
@@ -99,9 +104,10 @@ def test_a_bad_label_line_stops_or_is_left_out_by_name_and_strict_refuses_polygo
     words = ["--kind", "detection", "--data", str(tmp_path / "own")]
     said = refused(str(tmp_path / "stopped"), *words)
     assert f"{tmp_path}/own/labels/003.txt: the class 7 is not one of 0..1" in said
-    assert "leave bad label lines out with --on-bad-label skip" in said
+    assert "nothing was created; --on-bad-label skip leaves out label lines that cannot be used." in said
     said = refused(str(tmp_path / "strict"), *words, "--on-bad-label", "skip", "--strict")
     assert f"{tmp_path}/own/labels/004.txt: polygons are read as the boxes around them" in said
+    assert "--on-bad-label" not in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["own"]
 
     made = CliRunner().invoke(app, ["init", str(tmp_path / "skipped"), *words, "--on-bad-label", "skip"])
@@ -233,8 +239,9 @@ def test_init_add_check_and_traffic_end_with_an_account_of_all_files(tmp_path: P
     account = stream_of_folder(workspace, own).account
     assert account is not None
     assert (account.used, account.left_out, account.ignored) == (240, 2, 1)
-    with pytest.raises(DataInvalid, match="--on-left-out skip goes on without"):
+    with pytest.raises(DataInvalid, match="without --strict a handful of files may be left out") as raised:
         stream_of_folder(workspace, own, strict=True)
+    assert "--on-left-out" not in str(raised.value)
 
 
 def test_more_than_a_handful_stops_init_and_the_option_goes_on(tmp_path: Path) -> None:
@@ -242,7 +249,10 @@ def test_more_than_a_handful_stops_init_and_the_option_goes_on(tmp_path: Path) -
     words = [str(place), "--kind", "classification", "--data", str(own)]
     said = refused(*words)
     assert "photo.avif" in said
-    assert "or leave the files out with --on-left-out skip; then run the command again: nothing was created" in said
+    assert "nothing was created; --on-left-out skip goes on without the files that cannot be used." in said
+    strict = refused(*words, "--strict")
+    assert "--on-left-out" not in strict
+    assert "; without --strict a handful of files may be left out" in strict
     assert "--strict refuses what --on-left-out skip leaves out" in refused(*words, "--on-left-out", "skip", "--strict")
     assert not place.exists()
     assert "22 images used, 4 left out" in told("init", *words, "--on-left-out", "skip")

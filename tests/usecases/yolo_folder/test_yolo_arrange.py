@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from openmlops.core.images.decoding import png
+from openmlops.core.types import Account
 from openmlops.usecases.yolo_folder.arrange import arrange
 from openmlops.usecases.yolo_folder.data import check, labelled, read
 
@@ -163,6 +164,41 @@ def test_an_image_without_a_label_file_is_background_and_told(tmp_path: Path) ->
     (note,) = arrange(tmp_path / "own", tmp_path / "out").problems
     assert "images have no label file and are used as background" in str(note)
     assert (note.blocking, note.unused) == (False, "")
+
+
+def _dangling(image: Path) -> None:
+    image.unlink()
+    image.symlink_to("/nowhere/003.png")
+
+
+def _heic(image: Path) -> None:
+    image.rename(image.with_suffix(".avif"))
+
+
+def _without_suffix(image: Path) -> None:
+    image.rename(image.with_suffix(""))
+
+
+@pytest.mark.parametrize("spoil", [_dangling, _heic, _without_suffix])
+@pytest.mark.parametrize("is_ours", [False, True])
+def test_an_image_that_is_not_read_is_counted_once_with_its_label(
+    tmp_path: Path, spoil: Callable[[Path], None], is_ours: bool
+) -> None:
+    own = tmp_path / "own"
+    write(own / "images", own / "labels", 20)
+    (own / "classes.txt").write_text("cat\ndog\n")
+    if is_ours:
+        arrange(own, tmp_path / "out")
+        own = tmp_path / "out"
+    (own / "labels/train/lonely.txt" if is_ours else own / "labels/lonely.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    spoiled = next(own.rglob("003.png")) if not is_ours else next((own / "images/train").iterdir())
+    spoil(spoiled)
+    problems = check(own)[0] if is_ours else arrange(own, tmp_path / "again", skip=True).problems
+    files = {Path(name).stem for each in problems if each.unused == "left out" for name in each.files}
+    assert files == {spoiled.stem, "lonely"}
+    assert Account.of(19, problems).left_out == 2
+    (gone,) = [each.files for each in problems if each.unused == "left out" and len(each.files) > 1]
+    assert sorted(Path(name).suffix for name in gone)[-1] == ".txt"
 
 
 def test_a_broken_image_is_left_out_with_its_label_and_blank_and_contradictory_ones_too(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ processes are safe. Not here: the format of the files (the use case), and storag
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -47,6 +47,7 @@ __all__ = [
     "strictly",
     "upload",
     "validate",
+    "ways_on",
 ]
 
 OnBadLabel = Literal["stop", "skip"]
@@ -219,7 +220,7 @@ def _checked(
 ) -> Added:
     """Add `folder`, whose problems are those of `source`."""
     problems = judged(workspace.use_case.check(folder)[0], strict, skip)
-    refuse(source, problems)
+    refuse(source, problems, strict=strict)
     refuse(source, tuple(_unstorable(folder)))  # last: it goes through the whole folder, which may be no data set at all
     altered = tuple(problem for problem in problems if problem.altered and not problem.unused)
     unused = tuple(problem for problem in problems if problem.unused)
@@ -356,16 +357,30 @@ def _unstorable(folder: Path) -> list[Problem]:
 RESTORE = "Correct the files, or restore the last good version: `openmlops data pull`"
 
 
-def refuse(folder: Path, problems: tuple[Problem, ...], remedy: str = RESTORE) -> None:
-    """Raises DataInvalid with all problems if any of them blocks."""
+def refuse(
+    folder: Path, problems: tuple[Problem, ...], remedy: str = RESTORE, strict: bool = False, lines: bool = True
+) -> None:
+    """Raises DataInvalid with all problems if any of them blocks; `strict` and `lines` as in `ways_on`."""
     blocking = [problem for problem in problems if problem.blocking]
     if blocking:
         more = f", and {len(blocking) - 1} more" if len(blocking) > 1 else ""
-        if any(problem.where.endswith(".txt") for problem in blocking):
-            remedy += "; --on-bad-label skip leaves out label lines that cannot be used"
-        if any(problem.unused for problem in blocking):
-            remedy += "; --on-left-out skip goes on without the files that cannot be used"
+        remedy = "; ".join((remedy, *ways_on(blocking, strict, lines)))
         raise DataInvalid(f"{folder} did not pass the data checks: {blocking[0]}{more}", remedy, problems)
+
+
+def ways_on(blocking: Sequence[Problem], strict: bool, lines: bool) -> list[str]:
+    """What the options of the command do about these problems: none that would not help is named.
+
+    `strict`: whether it was given, which refuses also what is left out; `lines`: whether the command can leave out lines.
+    """
+    ways = []
+    if lines and any(each.where.endswith(".txt") and each.rows and not each.altered for each in blocking):
+        ways.append("--on-bad-label skip leaves out label lines that cannot be used")
+    if strict and any(each.altered for each in blocking):
+        ways.append("without --strict a handful of files may be left out, and labels read otherwise than they are written")
+    elif any(each.unused == "left out" for each in blocking):
+        ways.append("--on-left-out skip goes on without the files that cannot be used")
+    return ways
 
 
 def _ref(workspace: Workspace, manifest: Manifest) -> DatasetRef:

@@ -67,7 +67,7 @@ def create(
     with _removed_on_failure(place):
         raw = place / "data" / "raw" / name
         arranged = _arranger(kind)(source, raw, skip)
-        _refuse(datasets.judged(arranged.problems, strict, skip))
+        _refuse(datasets.judged(arranged.problems, strict, skip), strict, lines=False)
         for file, text in templates.texts(name, kind, arranged.names, arranged.side).items():
             write_text(place / file, text)
         is_repository = _is_in_repository(place) or _init_repository(place)
@@ -129,16 +129,13 @@ def _arranger(kind: Kind) -> Callable[[Path, Path, bool], Arranged]:
     return arrange
 
 
-def _refuse(problems: tuple[Problem, ...]) -> None:
+def _refuse(problems: tuple[Problem, ...], strict: bool, lines: bool) -> None:
+    """Raises DataInvalid if any of the problems blocks; `strict` and `lines` as in `datasets.ways_on`."""
     blocking = tuple(problem for problem in problems if problem.blocking)
     if blocking:
         more = f", and {len(blocking) - 1} more" if len(blocking) > 1 else ""
-        lines = any(each.where.endswith(".txt") for each in blocking)
-        ways = [
-            *((", or leave bad label lines out with --on-bad-label skip",) if lines else ()),
-            *((", or leave the files out with --on-left-out skip",) if any(each.unused for each in blocking) else ()),
-        ]
-        remedy = f"Correct it{''.join(ways)}; then run the command again: nothing was created"
+        ways = ["Correct it, then run the command again: nothing was created", *datasets.ways_on(blocking, strict, lines)]
+        remedy = "; ".join(ways)
         raise DataInvalid(f"The data cannot be used: {blocking[0]}{more}", remedy, blocking)
 
 
@@ -149,7 +146,7 @@ def _add_data(
     try:
         added = datasets.add_with_notes(workspace, raw, on_bad_label, strict, skip)
     except DataInvalid as error:
-        _refuse(tuple(arranged.with_source_paths(problem) for problem in error.problems))
+        _refuse(tuple(map(arranged.with_source_paths, error.problems)), strict, lines=True)
         raise
     shutil.rmtree(workspace.home / "left-out", ignore_errors=True)  # copies; the originals are where they were
     named = {field: tuple(map(arranged.with_source_paths, getattr(added, field))) for field in ("notes", "unused")}

@@ -99,7 +99,7 @@ def stream_of_folder(
     read = use_case.labelled(place)
     found = read if isinstance(read, Labelled) else Labelled(*read)
     problems = datasets.judged(found.problems, strict, skip)
-    datasets.refuse(place, problems, "Correct the files")
+    datasets.refuse(place, problems, "Correct the files", strict, lines=False)
     names = use_case.read(data).names if use_case.task.kind == "detection" and data.is_dir() else ()
     stream = _shuffled(workspace, found.images, found.labels, names, corruption, seed)
     return replace(stream, account=Account.of(len(found.labels), problems))

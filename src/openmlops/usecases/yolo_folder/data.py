@@ -5,7 +5,7 @@ show it: the EXIF orientation is applied. What is not here: `data.yaml` and file
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -20,10 +20,9 @@ from openmlops.usecases.base import Labelled, Rows
 from openmlops.usecases.copies import Seen, check_copies
 from openmlops.usecases.leftovers import left_out, tolerated, unreadable, unused, with_beside
 from openmlops.usecases.yolo_folder.config import CONFIG, MAX_NAMES, read_text
-from openmlops.usecases.yolo_folder.exports import NO_IMAGE
 from openmlops.usecases.yolo_folder.folder import Contents, contents, label_files, label_path
 from openmlops.usecases.yolo_folder.labels import MAX_BYTES, bad_lines, parse, without
-from openmlops.usecases.yolo_folder.remaining import misplaced
+from openmlops.usecases.yolo_folder.remaining import NO_IMAGE, misplaced
 
 VALIDATION_SHARE = 0.2
 """Share of the training images held out for validation if the data set has no validation split."""
@@ -95,10 +94,17 @@ def _unused(folder: Path, found: Contents) -> list[Problem]:
     """Label files without an image, and files that nothing uses."""
     images = [path for paths in found.images.values() for path in paths]
     labels = [label_path(path) for path in images]
-    orphans = sorted(orphan for orphan in found.labels if orphan not in set(labels))
+    orphans = sorted(set(found.labels) - set(labels))
     used = {folder / path for path in (*images, *labels, *orphans, CONFIG)}
-    wrong = [left_out(NO_IMAGE, "labels", orphans)] if orphans else []
-    return [*wrong, *unused(folder, used, misplaced, absolute=False)]
+    rest = unused(folder, used, misplaced, absolute=False, beside=lambda path: _orphan_of(path, set(orphans)))
+    gone = {path for each in rest for path in each.files}
+    alone = [orphan for orphan in orphans if orphan not in gone]
+    return [*([left_out(NO_IMAGE, "labels", alone)] if alone else []), *rest]
+
+
+def _orphan_of(path: str, orphans: set[str]) -> tuple[str, ...]:
+    """The label file, among these, of an image that is left out."""
+    return tuple({label_path(path)} & orphans) if "images" in PurePosixPath(path).parts[:-1] else ()
 
 
 def _without(images: list[_Image], problems: list[Problem]) -> list[_Image]:

@@ -20,12 +20,10 @@ from openmlops.core.images.decoding import SUFFIXES, is_image
 from openmlops.core.types import Problem
 from openmlops.core.validation import fewer, problem
 from openmlops.usecases.arranging import entries, split_name
-from openmlops.usecases.leftovers import left_out
 from openmlops.usecases.yolo_folder import config
 from openmlops.usecases.yolo_folder.config import CONFIG
 
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels")
-NO_IMAGE = "label files have no image; add the images, or delete the files"
 NO_LABELS = (*NAME_FILES, "README.txt", "notes.txt")
 MAX_LIST_BYTES = 2**26
 
@@ -41,13 +39,15 @@ class Found:
 
 @dataclass(frozen=True)
 class Export:
-    """What a folder holds. `config` is the file that names the classes, `read` are all files that say what there is."""
+    """What a folder holds. `config` is the file that names the classes, `read` are all files that say what there is, `orphans`
+    are label files without an image."""
 
     names: tuple[str, ...]
     config: Path
     images: tuple[Found, ...]
     problems: tuple[Problem, ...]
     read: tuple[Path, ...] = ()
+    orphans: tuple[Path, ...] = ()
 
 
 def find(folder: Path) -> Export:
@@ -58,8 +58,9 @@ def find(folder: Path) -> Export:
     images, problems = _images(folder, content)
     names, source, wrong = _names(folder, content, chosen, images)
     orphans = [] if _lists(folder, content) else _orphans(folder, images)
-    problems += [*wrong, *orphans, *fewer(_shared(images)), *_unlabelled(folder, images)]
-    return Export(names, source, tuple(images), tuple(problems), (chosen, source, *_lists_of(folder, content)))
+    problems += [*wrong, *fewer(_shared(images)), *_unlabelled(folder, images)]
+    read = (chosen, source, *_lists_of(folder, content))
+    return Export(names, source, tuple(images), tuple(problems), read, tuple(orphans))
 
 
 def label_of(image: Path) -> Path:
@@ -186,7 +187,7 @@ def _of_named(
             images, wrong = (list(_below(place)), []) if place.is_dir() else _listed(folder, content, place)
             problems += wrong
             for path in images:
-                splits.setdefault(_canonical(path), split)  # some files name one folder as train and val
+                splits.setdefault(canonical(path), split)  # some files name one folder as train and val
     return splits, problems + _absent(folder, absent, splits)
 
 
@@ -195,7 +196,7 @@ def _absent(folder: Path, absent: list[tuple[str, str]], splits: Mapping[Path, s
     no other images that could be meant."""
     problems = []
     for split, text in absent:
-        others = [] if split == "train" else [path for path in _below(folder) if _canonical(path) not in splits]
+        others = [] if split == "train" else [path for path in _below(folder) if canonical(path) not in splits]
         if split == "train" or split in splits.values() or others:
             more = f", and {len(others)} images belong to no split, such as {others[0]}" if others else ""
             problems.append(problem(f"{split} names {text}, which is not there{more}; correct it", str(folder)))
@@ -249,7 +250,7 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _canonical(path: Path) -> Path:
+def canonical(path: Path) -> Path:
     """The path of a file in its real folder; a link to a file stays, because its label has its name."""
     return path.parent.resolve() / path.name
 
@@ -271,7 +272,7 @@ def _of_layout(folder: Path) -> tuple[dict[Path, str | None], list[Problem]]:
 
 
 def _all(places: Iterable[tuple[Path, str | None]]) -> dict[Path, str | None]:
-    return {_canonical(image): split for place, split in places for image in _below(place)}
+    return {canonical(image): split for place, split in places for image in _below(place)}
 
 
 def _beside(folder: Path, places: Iterable[tuple[Path, str | None]]) -> list[Problem]:
@@ -290,14 +291,13 @@ def _below(folder: Path) -> Iterator[Path]:
             yield from _below(path)
 
 
-def _orphans(folder: Path, images: Iterable[Found]) -> list[Problem]:
+def _orphans(folder: Path, images: Iterable[Found]) -> list[Path]:
     """Label files without an image."""
     known, beside = {image.label for image in images}, {image.source.parent for image in images}
     places = {image.label.parent for image in images} | set(_without_images(folder))
     files = [path for place in sorted(places) if place.is_dir() for path in entries(place) if path.suffix == ".txt"]
     found = [path for path in files if path not in known and path.name not in NO_LABELS]
-    meant = [path for path in found if path.parent not in beside or _has_boxes(path)]
-    return [left_out(NO_IMAGE, str(folder), [str(path) for path in meant])] if meant else []
+    return [path for path in found if path.parent not in beside or _has_boxes(path)]
 
 
 def _without_images(folder: Path) -> Iterator[Path]:

@@ -12,10 +12,11 @@ from openmlops.core.images.decoding import SUFFIXES
 from openmlops.core.types import Problem
 from openmlops.core.validation import listed
 from openmlops.usecases.leftovers import left_out, unused
-from openmlops.usecases.yolo_folder.exports import NAME_FILES, Export, Found
+from openmlops.usecases.yolo_folder.exports import NAME_FILES, Export, Found, canonical, label_of
 
 MISPLACED = "images are in no folder of images that is read; move them into one, or name their folder in data.yaml"
 OTHER_LABELS = "images have a label file, but not as .txt in YOLO's format; export the labels in it"
+NO_IMAGE = "label files have no image; add the images, or delete the files"
 NO_LABEL_THERE = "images have a label file that cannot be read; restore it"
 BACKGROUND = "images have no label file and are used as background"
 
@@ -49,14 +50,29 @@ def with_labels(images: Sequence[Found], folder: Path) -> tuple[list[Found], lis
 
 
 def remaining(folder: Path, found: Export, images: Sequence[Found]) -> list[Problem]:
-    """The files of the folder that nothing uses; `images` are those that are used. None if it is not known what is used."""
-    if not found.images and found.problems:
-        return []
+    """The files of the folder that nothing uses; `images` are those that are used. Only the label files without an image if it
+    is not known what is used. A label file is left out with its image, if that is left out."""
+    if not found.images and (found.problems or found.orphans):
+        return _alone(folder, found.orphans)
     used = {path for image in images for path in (image.source, image.label)}
     used |= {image.label.with_name(name) for image in images for name in NAME_FILES}
     told = {Path(name) for each in found.problems for name in each.files}
     others = {path for image in set(found.images) - set(images) for path in (image.source, image.label)}
-    return unused(folder, used | told | others | set(found.read), misplaced, absolute=True)
+    known = used | told | others | set(found.read) | set(found.orphans)
+    orphans = set(found.orphans)
+    rest = unused(folder, known, misplaced, True, lambda path: _orphan_of(path, orphans))
+    gone = {name for each in rest for name in each.files}
+    return [*_alone(folder, [path for path in found.orphans if str(path) not in gone]), *rest]
+
+
+def _orphan_of(image: str, orphans: set[Path]) -> list[str]:
+    """The label file, among these, of an image that is left out."""
+    return [str(path) for path in {label_of(canonical(Path(image)))} & orphans]
+
+
+def _alone(folder: Path, orphans: Sequence[Path]) -> list[Problem]:
+    """A problem for label files without an image."""
+    return [left_out(NO_IMAGE, str(folder), [str(path) for path in orphans])] if orphans else []
 
 
 def _stems(place: Path) -> dict[str, list[Path]]:
