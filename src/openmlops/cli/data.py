@@ -78,7 +78,7 @@ def fetch(
 
 @app.command(epilog="Example: openmlops data add /mnt/new/cifar-10-batches-py")
 def add(
-    folder: Annotated[Path, typer.Argument(help="Folder in the layout of the use case.")],
+    folder: Annotated[Path, typer.Argument(help="Folder in the layout of the use case, or in one that init reads.")],
     name: Name = None,
     on_bad_label: OnBadLabel = StopOrSkip.stop,
     on_left_out: OnLeftOut = StopOrSkip.stop,
@@ -90,7 +90,9 @@ def add(
 
     added = add_with_notes(Workspace.open(name), folder, on_bad_label.value, strict, skips(on_left_out, strict))
     if json:
-        print_json({**added.dataset.model_dump(mode="json"), "account": added.account.model_dump(mode="json")})
+        notes = [note.model_dump(mode="json") for note in added.notes]
+        more = {"account": added.account.model_dump(mode="json"), "notes": notes}
+        print_json(added.dataset.model_dump(mode="json") | more)
     else:
         _print(added.dataset, json)
     say_account(added.account)

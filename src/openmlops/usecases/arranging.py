@@ -43,7 +43,13 @@ class Arranged:
         for name in sorted(problem.files, key=len, reverse=True):  # names with spaces are no words
             what = what.replace(name, self._source(name))
         what = "".join(self._source(word) for word in re.split(r"(\s|; )", what))
-        return problem.model_copy(update={"where": self._source(problem.where), "what": what})
+        where = self._folder(problem.where) or self._source(problem.where)
+        return problem.model_copy(update={"where": where, "what": what})
+
+    def _folder(self, name: str) -> str:
+        """The one folder that the files below `name` come from; empty if there is none, or more than one."""
+        found = {source.parent for place, source in self.sources.items() if place.startswith(f"{name}/")}
+        return str(found.pop()) if len(found) == 1 else ""
 
     def _source(self, name: str) -> str:
         return str(self.sources[name]) if name in self.sources else name

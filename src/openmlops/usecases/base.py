@@ -22,6 +22,7 @@ from openmlops.core.types import Preprocessing, Problem, Value
 from openmlops.errors import DataError, SettingsError
 from openmlops.renamed import fields, names
 from openmlops.usecases import BUILT_IN
+from openmlops.usecases.arranging import Arranged
 
 __getattr__ = names(__name__, Shown="ModelInput", OnCall="LazyFunction", on_call="lazy")
 
@@ -146,6 +147,11 @@ class UseCase:
     """folder -> makes label lines that cannot be used comments, in place, and returns them; None if labels are not in files"""
     files: Callable[[Path], tuple[str, ...]] | None = None
     """folder -> the paths of its images, of which `check` says which are left out; None if images are no files"""
+    arrange: Callable[[Path, Path, bool], Arranged] | None = None
+    """folder in another layout, new folder, whether to skip any number of unusable files -> writes the data set into it in
+    `read`'s layout; None if no other layout is read"""
+    in_layout: Callable[[Path], bool] = lambda folder: True
+    """folder -> whether it is in `read`'s layout: others are arranged first"""
     weights: "Archive | None" = None
     """published pretrained weights, if there are any; `folder` is then the file's name"""
 

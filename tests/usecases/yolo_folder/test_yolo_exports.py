@@ -132,6 +132,19 @@ def _names_file(place: Path) -> None:
     (place / "data.yaml").write_text("train: images\nnames: coco.names\n")
 
 
+def _one_yaml_file_with_names(place: Path) -> None:
+    write(place / "images", place / "labels", 20)
+    (place / "hyp.yaml").write_text("lr0: 0.01\n")
+    (place / "compose.yml").write_text("services: {}\n")
+    (place / "pets.yaml").write_text("names: [cat, dog]\n")
+
+
+def _yaml_files_without_names(place: Path) -> None:
+    _labelimg(place)
+    (place / "hyp.yaml").write_text("lr0: 0.01\n")
+    (place / "compose.yml").write_text("services: {}\n")
+
+
 def _below_a_folder_images(place: Path) -> None:
     _labelimg(place / "images" / "set")
     shutil.copytree(place / "images" / "set", place, dirs_exist_ok=True)
@@ -139,8 +152,12 @@ def _below_a_folder_images(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "layout", [_labelimg, _labelimg_with_a_save_folder, _label_studio, _nested, _names_file, _below_a_folder_images]
-)
+    "layout",
+    [
+        _labelimg, _labelimg_with_a_save_folder, _label_studio, _nested, _names_file, _below_a_folder_images,
+        _one_yaml_file_with_names, _yaml_files_without_names,
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("above", ["own", "images/own"])
 def test_images_without_splits_are_found_with_their_labels(tmp_path: Path, layout: Callable[[Path], None], above: str) -> None:
     layout(tmp_path / above)
@@ -214,6 +231,23 @@ def _keypoints(place: Path) -> None:
     (place / "data.yaml").write_text("train: images/train\nkpt_shape: [4, 2]\nnames: [cat, dog]\n")
 
 
+def _two_yaml_files(place: Path) -> None:
+    _colab(place)
+    (place / "data.yaml").rename(place / "pets.yaml")
+    (place / "people.yml").write_text("names: [person]\n")
+
+
+def _broken_yaml_file(place: Path) -> None:
+    _label_studio(place)
+    (place / "a.yaml").write_text("names: [")
+    (place / "b.yaml").write_text("lr: 0.1\n")
+
+
+def _another_count(place: Path) -> None:
+    _cvat_yolo11(place)
+    (place / "obj.data").write_text((place / "obj.data").read_text().replace("classes = 2", "classes = 80"))
+
+
 def _beside_splits(place: Path) -> None:
     _roboflow_darknet(place)
     (place / "new.png").write_bytes(image(99))
@@ -234,6 +268,9 @@ def _one_label_for_two(place: Path) -> None:
         (_orphan_beside, "own/003.txt: label files have no image"),
         (_two_lists_of_names, "own/classes.txt: the class names differ from those in "),
         (_keypoints, "own/data.yaml: kpt_shape says that labels have keypoints"),
+        (_two_yaml_files, "own: people.yml and pets.yaml all have class names; rename the right one to data.yaml"),
+        (_broken_yaml_file, "own/a.yaml: the file is not YAML"),
+        (_another_count, "own/obj.data: classes is 80, but the number of class names is 2"),
         (_beside_splits, "own: 1 images are beside the folders train, valid"),
         (_one_label_for_two, "own/images/003.png: the image has the label file of 003.jpg"),
     ],

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from openmlops.usecases.yolo_folder.data import check, leave_out_bad_labels, read
-from openmlops.usecases.yolo_folder.labels import CONFIDENCE, OVER, POLYGON, parse
-from usecases.yolo_folder.test_yolo_arrange import image
+from openmlops.errors import DataError
+from openmlops.usecases.yolo_folder.arrange import arrange
+from openmlops.usecases.yolo_folder.data import check, labelled, leave_out_bad_labels, read
+from openmlops.usecases.yolo_folder.labels import CONFIDENCE, OVER, POLYGON, have_keypoints, parse
+from usecases.yolo_folder.test_yolo_arrange import image, write
 
 BOX = [30, 20, 70, 60, 1]
 """in an image of 200x100 pixels, as `1 0.25 0.4 0.2 0.4`"""
@@ -100,3 +103,57 @@ def test_bad_lines_are_left_out_by_name_and_stay_as_comments(tmp_path: Path) -> 
     assert [len(boxes) for boxes in read(tmp_path).labels] == [1, 1, 1, 1]
     assert (tmp_path / "labels" / "train" / "0.txt").read_bytes() == untouched
     assert leave_out_bad_labels(tmp_path) == ()
+
+
+def _line(values: np.ndarray) -> str:
+    return " ".join(["0", *(f"{value:.5f}" for value in values.ravel())])
+
+
+def poses(count: int, points: int, seed: int, marked: bool) -> list[str]:
+    """Lines of boxes with so many points; some of them were not seen."""
+    draw, lines = np.random.default_rng(seed), []
+    for _ in range(count):
+        size = draw.uniform(0.05, 0.9, 2)
+        centre = draw.uniform(size / 2, 1 - size / 2)
+        found = centre + size * draw.uniform(-0.5, 0.5, (points, 2))
+        seen = draw.random((points, 1)) < 0.9
+        rest = np.hstack([found * seen, 2 * seen]) if marked else found * seen
+        lines.append(_line(np.concatenate([centre, size, rest.ravel()])))
+    return lines
+
+
+def polygons(count: int, corners: int, seed: int, small: bool) -> list[str]:
+    """Lines of so many corners around a centre, `small` ones all in the half of the image where they may be read as boxes."""
+    draw, lines = np.random.default_rng(seed), []
+    for _ in range(count):
+        size = draw.uniform(0.02, 0.1 if small else 0.3)
+        centre = draw.uniform(0.3, 0.55 if small else 0.7, 2)
+        angles = np.sort(draw.uniform(0, 2 * np.pi, corners) if corners > 4 else draw.uniform(0, 6) + np.arange(corners) * 1.5)
+        lines.append(_line(centre + size * np.stack([np.cos(angles), np.sin(angles)], axis=1)))
+    return lines
+
+
+@pytest.mark.parametrize("count", [10, 30])
+def test_lines_of_poses_are_told_from_polygons(count: int) -> None:
+    for seed in range(20):
+        for corners in (3, 4, 5, 9):
+            for small in (False, True):
+                assert not have_keypoints(["\n".join(polygons(count, corners, seed, small))])
+        for points in (1, 2, 4, 17):
+            assert have_keypoints(poses(count, points, seed, marked=False))
+            if points % 2 == 0:  # the number of others is even, which is no polygon
+                assert have_keypoints(poses(count, points, seed, marked=True))
+    assert not have_keypoints([*poses(count, 4, 0, marked=False), *polygons(count, 5, 0, small=True)])
+    assert not have_keypoints(["0 0.5 0.5 0.2 0.2", "x", ""])
+
+
+def test_poses_without_kpt_shape_are_refused_and_not_read_as_polygons(tmp_path: Path) -> None:
+    write(tmp_path / "own/images", tmp_path / "own/labels", 12)
+    (tmp_path / "own/classes.txt").write_text("cat\n")
+    for number, line in enumerate(poses(12, 4, 1, marked=False)):
+        (tmp_path / f"own/labels/{number:03d}.txt").write_text(f"{line}\n")
+    arrange(tmp_path / "own", tmp_path / "out")
+    (wrong,) = [each for each in check(tmp_path / "out")[0] if each.blocking]
+    assert wrong.what.startswith("the lines are boxes with keypoints, which are not supported; export boxes")
+    with pytest.raises(DataError, match="boxes with keypoints"):
+        labelled(tmp_path / "own")

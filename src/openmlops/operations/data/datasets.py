@@ -185,6 +185,8 @@ def add_with_notes(
 ) -> Added:
     """`add`, which names what it altered or left out.
 
+    A folder in another layout that the use case reads, such as the export of a label tool, is arranged first, as `init` does.
+
     Files that cannot be used are left out, if they are a handful or with `skip`. Those in the data set's own folder are moved
     to OPENMLOPS_HOME/left-out.
 
@@ -196,6 +198,31 @@ def add_with_notes(
     folder = absolute(folder)
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}", f"Pass a folder in the layout of {workspace.use_case.name}")
+    use_case = workspace.use_case
+    if use_case.arrange is None or folder == workspace.data_folder or use_case.in_layout(folder):
+        return _add_in_layout(workspace, folder, on_bad_label, strict, skip)
+    workspace.home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="arranged-", dir=workspace.home) as place:
+        out = Path(place) / workspace.data_folder.name
+        arranged = use_case.arrange(folder, out, skip)
+        refuse(folder, judged(arranged.problems, strict, skip), strict=strict, lines=False)
+        try:
+            added = _add_in_layout(workspace, out, on_bad_label, strict, skip)
+        except DataInvalid as error:
+            refuse(folder, tuple(map(arranged.with_source_paths, error.problems)), strict=strict)
+            raise
+        noted = tuple(each for each in arranged.problems if not each.unused)
+        unused = tuple(each for each in arranged.problems if each.unused)
+        return added.model_copy(
+            update={
+                "notes": (*noted, *map(arranged.with_source_paths, added.notes)),
+                "unused": (*unused, *map(arranged.with_source_paths, added.unused)),
+            }
+        )
+
+
+def _add_in_layout(workspace: Workspace, folder: Path, on_bad_label: OnBadLabel, strict: bool, skip: bool) -> Added:
+    """`add_with_notes` for a folder in the layout of the use case."""
     if on_bad_label == "skip":
         with _without_bad_labels(workspace, folder) as (copy, left_out):
             return _checked(workspace, copy, folder, strict, skip, left_out)

@@ -7,6 +7,7 @@ from openmlops.core.classification.task import CLASSIFICATION
 from openmlops.usecases import classifier
 from openmlops.usecases.base import UseCase, lazy, no_sample
 from openmlops.usecases.image_folder import data
+from openmlops.usecases.image_folder.arrange import arrange
 from openmlops.usecases.image_folder.recipe import TrainConfig
 
 __all__ = ["TrainConfig", "image_folder"]
@@ -47,4 +48,6 @@ def image_folder(
         extend=layout.extend,
         labelled=layout.labelled,
         files=layout.files,
+        arrange=arrange,
+        in_layout=data.in_layout,
     )

@@ -119,6 +119,11 @@ class ImageFolder:
 _PRODUCTION = re.compile(r"production_(\d+)_\d+\.png$")
 
 
+def in_layout(folder: Path) -> bool:
+    """Whether it has a folder for each split."""
+    return all((folder / split).is_dir() for split in SPLITS)
+
+
 def _files(folder: Path, classes: Sequence[str]) -> tuple[list[File], list[Problem]]:
     """The images of all splits in order, and problems for files out of place."""
     files: list[File] = []

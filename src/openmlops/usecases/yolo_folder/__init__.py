@@ -7,6 +7,7 @@ not. Functions that need torch or ultralytics are lazy, because the server loads
 from openmlops.core.detection.task import DETECTION
 from openmlops.usecases.base import UseCase, lazy, no_sample
 from openmlops.usecases.yolo_folder import data, features, inference
+from openmlops.usecases.yolo_folder.arrange import arrange
 from openmlops.usecases.yolo_folder.extend import extend
 from openmlops.usecases.yolo_folder.recipe import TrainConfig
 
@@ -43,5 +44,7 @@ def yolo_folder(name: str, config: type[TrainConfig] = TrainConfig, about: str =
         extend=extend,
         labelled=data.labelled,
         files=data.files,
+        arrange=arrange,
+        in_layout=data.in_layout,
         leave_out_bad_labels=data.leave_out_bad_labels,
     )

@@ -5,7 +5,7 @@ quotes and a number is the text of its digits. What is not here: the folders tha
 """
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def read(path: Path) -> tuple[dict[str, Any], str]:
     return content, ""
 
 
-def value(config: dict[str, Any], key: str) -> Any:
+def value(config: Mapping[str, Any], key: str) -> Any:
     """The value of a key, None if it is absent, empty or `null`."""
     found = config.get(key)
     return None if isinstance(found, str) and found in _ABSENT else found
@@ -76,13 +76,13 @@ def class_names(config: dict[str, Any]) -> tuple[tuple[str, ...], str]:
     return names, wrong_count(config, names)
 
 
-def wrong_count(config: dict[str, Any], names: Sequence[str]) -> str:
-    """What is wrong with `nc`, the number of names; empty if it is right or absent."""
-    count = value(config, "nc")
+def wrong_count(config: Mapping[str, Any], names: Sequence[str], key: str = "nc") -> str:
+    """What is wrong with the number of names, which `key` is; empty if it is right or absent."""
+    count = value(config, key)
     if count is None or (_is_number(count) and int(count) == len(names)):
         return ""
     told = count if isinstance(count, str) else _short(count)
-    return f"nc is {told[:20]}, but the number of class names is {len(names)}; correct one of them"
+    return f"{key} is {told[:20]}, but the number of class names is {len(names)}; correct one of them"
 
 
 def listed_names(text: str) -> tuple[tuple[str, ...], str]:

@@ -21,7 +21,7 @@ from openmlops.usecases.copies import Seen, check_copies
 from openmlops.usecases.leftovers import left_out, tolerated, unreadable, unused, with_beside
 from openmlops.usecases.yolo_folder.config import CONFIG, MAX_NAMES, read_text
 from openmlops.usecases.yolo_folder.folder import Contents, contents, label_files, label_path
-from openmlops.usecases.yolo_folder.labels import MAX_BYTES, bad_lines, parse, without
+from openmlops.usecases.yolo_folder.labels import MAX_BYTES, OUTSIDE, POLYGON, bad_lines, have_keypoints, parse, without
 from openmlops.usecases.yolo_folder.remaining import NO_IMAGE, misplaced
 
 VALIDATION_SHARE = 0.2
@@ -58,6 +58,12 @@ def read(folder: Path) -> Rows:
         test=splits == "test",
         validation=splits == "val" if "val" in found.images else None,
     )
+
+
+def in_layout(folder: Path) -> bool:
+    """Whether its structure is that of folder.py, whatever its images and labels hold."""
+    found = contents(folder)
+    return found.usable and not found.problems
 
 
 def files(folder: Path) -> tuple[str, ...]:
@@ -151,7 +157,16 @@ def _opened(folder: Path, found: Contents) -> tuple[list[_Image], list[Problem]]
         labels, wrong = parse(folder / where, where, len(found.names), pixels.shape[:2])
         problems += wrong
         images.append(_Image(path, split, pixels, labels, turned))
-    return images, [*unreadable(broken, "images", _beside), *problems]
+    return images, [*unreadable(broken, "images", _beside), *_keypoints(folder, problems)]
+
+
+def _keypoints(folder: Path, problems: list[Problem]) -> list[Problem]:
+    """The problems, with one instead of what is said of lines as polygons if they are boxes with keypoints."""
+    files = list(dict.fromkeys(each.where for each in problems if each.what in (POLYGON, OUTSIDE)))
+    if not have_keypoints(read_text(folder / where, MAX_BYTES)[0] for where in files):
+        return problems
+    what = "the lines are boxes with keypoints, which are not supported; export boxes, or polygons, without keypoints"
+    return [problem(what, files[0]), *(each for each in problems if each.what not in (POLYGON, OUTSIDE))]
 
 
 def _pixels(folder: Path, path: str) -> tuple[np.ndarray, bool] | str:

@@ -58,6 +58,8 @@ def find(folder: Path) -> Export:
     images, problems = _images(folder, content)
     names, source, wrong = _names(folder, content, chosen, images)
     orphans = [] if _lists(folder, content) else _orphans(folder, images)
+    if names and (count := config.wrong_count(_darknet(folder), names, "classes")):
+        wrong.append(problem(count, str(folder / "obj.data")))
     problems += [*wrong, *fewer(_shared(images)), *_unlabelled(folder, images)]
     read = (chosen, source, *_lists_of(folder, content))
     return Export(names, source, tuple(images), tuple(problems), read, tuple(orphans))
@@ -74,13 +76,17 @@ def label_of(image: Path) -> Path:
 
 
 def _config(folder: Path) -> tuple[dict[str, Any], Path, list[Problem]]:
-    """The content and path of the folder's .yaml file; empty if there is none."""
-    found = [path for path in entries(folder) if path.suffix.lower() in (".yaml", ".yml")]
-    chosen = folder / CONFIG if folder / CONFIG in found else found[0] if len(found) == 1 else None
-    if chosen is None:
-        several = [problem(f"there are {len(found)} .yaml files; rename the right one to {CONFIG}", str(folder))]
-        return {}, folder, several if found else []
-    content, wrong = config.read(chosen)
+    """The content and path of data.yaml, or of the one .yaml file that has names or is alone; empty if there is none."""
+    files = [path for path in entries(folder) if path.suffix.lower() in (".yaml", ".yml")]
+    read = {path: config.read(path) for path in ([folder / CONFIG] if folder / CONFIG in files else files)}
+    found = [path for path, (content, _) in read.items() if config.value(content, "names") is not None]
+    if len(found) > 1:
+        several = f"{' and '.join(path.name for path in found[:5])} all have class names; rename the right one to {CONFIG}"
+        return {}, folder, [problem(several, str(folder))]
+    found = found or [path for path, (_, wrong) in read.items() if wrong or len(read) == 1]
+    if not found:
+        return {}, folder, []
+    content, wrong = read[chosen := found[0]]
     if not wrong and config.value(content, "kpt_shape") is not None:
         wrong = "kpt_shape says that labels have keypoints, which are not supported; export boxes"
     return content, chosen, [problem(wrong, str(chosen))] if wrong else []

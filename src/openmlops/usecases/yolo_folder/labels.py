@@ -6,7 +6,7 @@ What is not here: which image it belongs to (folder.py).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,9 @@ MAX_BYTES = 2**22
 POLYGON = "polygons are read as the boxes around them"
 CONFIDENCE = "a sixth column is ignored"
 OVER = f"boxes reach over the edge of the image by up to {TOLERANCE:.0%} and are cut"
+OUTSIDE = "a box is outside the image; use coordinates relative to its width and height, not pixels"
 
+_Side = tuple[tuple[float, float], tuple[float, float]]
 _FIELDS = 5
 _NOT_FIVE = "a line is not five numbers: class, centre x, centre y, width, height"
 
@@ -65,6 +67,74 @@ def bad_lines(text: str, classes: int) -> dict[int, str]:
     return {number: reason for number, reason in read if reason}
 
 
+def have_keypoints(texts: Iterable[str]) -> bool:
+    """Whether the lines that are read as polygons are boxes with keypoints, as pose labels have them: `class cx cy w h`, then
+    x, y or x, y, visibility of each point.
+
+    One line does not tell: the first points of a small polygon may be a box that holds the others. All lines of a data set of
+    poses have as many numbers, and a box around the points; and many of them are no outline: read as a point, the size of the
+    box lies far from the others, or the lines from point to point cross each other.
+    """
+    rows = [row[1:] for text in texts for _, words in _lines(text) if len(row := _floats(words)) > _FIELDS + 1]
+    if not rows or len({len(row) for row in rows}) > 1:
+        return False
+    return all(map(_visible, rows)) or (
+        all(map(_flat, rows)) and sum(_far(row) or _crosses(row) for row in rows) > len(rows) / 4
+    )
+
+
+def _visible(row: Sequence[float]) -> bool:
+    """Whether it is a box with points x, y, visibility."""
+    marks = row[6::3]
+    points = [(x, y) for x, y, mark in zip(row[4::3], row[5::3], marks, strict=False) if mark]
+    return (len(row) - 4) % 3 == 0 and set(marks) <= {0, 1, 2} and _holds(row, points)
+
+
+def _flat(row: Sequence[float]) -> bool:
+    """Whether it is a box with points x, y."""
+    return len(row) % 2 == 0 and _holds(row, _seen(row))
+
+
+def _seen(row: Sequence[float]) -> list[tuple[float, float]]:
+    """The points after a box; those that were not seen are 0, 0."""
+    return [point for point in zip(row[4::2], row[5::2], strict=True) if any(point)]
+
+
+def _holds(row: Sequence[float], points: Sequence[tuple[float, float]]) -> bool:
+    """Whether the row begins with a box inside the image that holds all points."""
+    centre_x, centre_y, width, height = row[:4]
+    left, top, right, bottom = _sides(centre_x, centre_y, width, height)
+    edge = -TOLERANCE, 1 + TOLERANCE
+    inside = min(width, height) > 0 and min(left, top) >= edge[0] and max(right, bottom) <= edge[1]
+    more = TOLERANCE
+    return inside and all(left - more <= x <= right + more and top - more <= y <= bottom + more for x, y in points)
+
+
+def _far(row: Sequence[float]) -> bool:
+    """Whether width and height, read as a point, lie far from the other points, by the size of all these."""
+    across, down = zip((row[0], row[1]), *_seen(row), strict=True)
+    size = max(max(across) - min(across), max(down) - min(down))
+    x, y = row[2:4]
+    return not (min(across) - size <= x <= max(across) + size and min(down) - size <= y <= max(down) + size)
+
+
+def _crosses(row: Sequence[float]) -> bool:
+    """Whether two sides of the polygon cross each other."""
+    points = list(zip(row[::2], row[1::2], strict=True))
+    sides = list(zip(points, (*points[1:], points[0]), strict=True))
+    return any(_cross(first, second) for number, first in enumerate(sides) for second in sides[number + 2 :])
+
+
+def _cross(first: _Side, second: _Side) -> bool:
+    """Whether each side has the ends of the other one on different sides of it."""
+
+    def turns(side: _Side, point: tuple[float, float]) -> float:
+        (x1, y1), (x2, y2) = side
+        return (x2 - x1) * (point[1] - y1) - (y2 - y1) * (point[0] - x1)
+
+    return all(turns(one, other[0]) * turns(one, other[1]) < 0 for one, other in ((first, second), (second, first)))
+
+
 def without(text: str, bad: Mapping[int, str]) -> str:
     """The text with these lines made comments that give the reason, so that nothing is lost."""
     lines = text.splitlines()
@@ -89,11 +159,8 @@ def _text(path: Path, where: str) -> tuple[str, list[Problem]]:
 
 def _numbers(words: Sequence[str], classes: int) -> tuple[tuple[float, ...], str, str]:
     """(class, cx, cy, w, h), what is wrong, and what is not as written; the last two are empty if there is nothing."""
-    try:
-        values = tuple(float(word) for word in words)
-    except ValueError:
-        return (), _NOT_FIVE, ""
-    if len(values) < _FIELDS or not all(map(math.isfinite, values)):
+    values = _floats(words)
+    if len(values) < _FIELDS:
         return (), _NOT_FIVE, ""
     label, *rest = values
     if len(values) > _FIELDS + 1:
@@ -107,14 +174,27 @@ def _numbers(words: Sequence[str], classes: int) -> tuple[tuple[float, ...], str
     centre_x, centre_y, width, height = rest
     if width <= 0 or height <= 0:
         return (), "a box has no area", ""
-    sides = [centre - half for centre, half in ((centre_x, width / 2), (centre_y, height / 2))]
-    ends = [centre + half for centre, half in ((centre_x, width / 2), (centre_y, height / 2))]
-    over = max(-min(sides), max(ends) - 1)
+    left, top, right, bottom = _sides(centre_x, centre_y, width, height)
+    over = max(-min(left, top), max(right, bottom) - 1)
     if over > TOLERANCE:
-        return (), "a box is outside the image; use coordinates relative to its width and height, not pixels", ""
-    if min(ends) <= 0 or max(sides) >= 1:
+        return (), OUTSIDE, ""
+    if min(right, bottom) <= 0 or max(left, top) >= 1:
         return (), "a box has no area", ""
     return (label, *rest), "", note or (OVER if over > ROUNDING else "")
+
+
+def _floats(words: Sequence[str]) -> tuple[float, ...]:
+    """The words as numbers; empty if one is no finite number."""
+    try:
+        values = tuple(float(word) for word in words)
+    except ValueError:
+        return ()
+    return values if all(map(math.isfinite, values)) else ()
+
+
+def _sides(centre_x: float, centre_y: float, width: float, height: float) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a box."""
+    return centre_x - width / 2, centre_y - height / 2, centre_x + width / 2, centre_y + height / 2
 
 
 def _around(points: Sequence[float]) -> list[float]:
