@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from openmlops.core.images.decoding import NAMES
 from openmlops.core.types import Account, Problem
 from openmlops.usecases.leftovers import is_system, left_out, tolerated, unused
 
@@ -33,7 +34,7 @@ def test_every_file_that_is_not_used_is_named_with_its_reason(tmp_path: Path) ->
     assert found == {
         "misplaced in cat/more": ("cat/more/b.TIF",),
         "files hold images but have no image's suffix": ("cat/c.png.bak", "cat/photo"),
-        "pictures are in none of the formats JPEG, PNG, WebP, BMP, TIFF, GIF": ("cat/d.heif.avif",),
+        f"pictures are in none of the formats {NAMES}": ("cat/d.heif.avif",),
         "files are not images": ("README.md", "cat/no.bin"),
         "hidden files and files of the system": (".git", "__MACOSX", "cat/Thumbs.db"),
         "the links lead to nothing": ("cat/gone.png",),

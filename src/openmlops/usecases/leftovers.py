@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from openmlops.core.images.decoding import NAMES, SUFFIXES, UNREAD
+from openmlops.core.images.decoding import HEIF, NAMES, SUFFIXES, UNREAD
 from openmlops.core.types import Problem
 from openmlops.core.validation import listed, problem
 
@@ -20,7 +20,9 @@ FURTHER_SYSTEM = ("lost+found", "@eaDir", "#recycle", "__pycache__")
 """Files and folders that operating systems, archives and network drives leave among others' files."""
 ELSEWHERE = "the links lead to nothing; restore the files that they name"
 NO_SUFFIX = "files hold images but have no image's suffix; rename them, as in .jpg"
-UNREAD_FORMAT = f"pictures are in none of the formats {NAMES}; convert them, or for HEIC: pip install pillow-heif"
+UNREAD_FORMAT = f"pictures are in none of the formats {NAMES}; convert them" + (
+    "" if HEIF else ", or for HEIC: pip install pillow-heif"
+)
 NO_IMAGES = "files are not images"
 HIDDEN = "hidden files and files of the system"
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from openmlops.core.images.decoding import NAMES as FORMATS
 from openmlops.core.images.decoding import png
 from openmlops.core.types import Account
 from openmlops.usecases.yolo_folder.arrange import arrange
@@ -213,7 +214,7 @@ def test_a_broken_image_is_left_out_with_its_label_and_blank_and_contradictory_o
     assert not any(each.blocking for each in (*found.problems, *problems))
     told = {each.what.partition(":")[0]: sorted(Path(file).stem for file in each.files) for each in problems if each.unused}
     assert told == {
-        "The image is none of JPEG, PNG, WebP, BMP, TIFF, GIF": ["003", "003"],
+        f"The image is none of {FORMATS}": ["003", "003"],
         "every pixel has the same value, and there are boxes": ["004", "004"],
         "equal images have different boxes": ["005", "005", "006", "006"],
     }
