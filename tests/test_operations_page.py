@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from openmlops.operations.projects.env_file import COMPOSE
-from openmlops.serving.config import Limits, Retention
+from openmlops.operations.retention.predictions import LONG_SECONDS, WINDOW
+from openmlops.serving.config import Limits
 from openmlops.settings import Settings
 from user_folder import Folder
 
@@ -161,11 +162,20 @@ def test_the_limits_on_the_page_are_those_of_the_server_and_of_the_services() ->
     said, limits = section("Capacity and limits"), Limits()
     assert f"takes {limits.in_flight} requests at once" in said
     assert f"{limits.connections} connections, bodies of {limits.body_bytes // 1024**2} MiB, {limits.images} images" in said
-    assert f"for {Retention().days:.0f} days, at most {Retention().bytes // 1024**3} GiB" in said
     first, both = (
         sum(_gibibytes(service) for service in SERVICES.values() if _stays(service, second)) for second in (False, True)
     )
     assert f"may take {first:g} GiB, with the second stack {both:g} GiB" in said
+
+
+def test_the_retention_on_the_page_is_that_of_the_settings() -> None:
+    said = section("Retention")
+    for name, field in Settings.model_fields.items():
+        if name.startswith("retention_"):
+            unit = {"gib": " GiB", "days": " days"}.get(name.rpartition("_")[2], "")
+            assert f"`{name.upper()}`: {field.default:g}{unit}" in said
+    assert f"the latest {WINDOW:,} of the champion" in said
+    assert f"at most {LONG_SECONDS} s" in said
 
 
 def _stays(service: dict, second: bool) -> bool:

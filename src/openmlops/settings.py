@@ -91,6 +91,15 @@ class Settings(BaseModel):
     watch_mode: Literal["manual", "suggest", "auto"] = Field(
         "suggest", description="`manual` only reports, `suggest` also notifies, `auto` acts"
     )
+    retention_predictions_days: float = Field(
+        90.0, ge=0, description="days after which single predictions become hourly totals; 0: never"
+    )
+    retention_inputs_days: float = Field(
+        30.0, ge=0, description="days after which images sent for prediction are deleted; 0: never"
+    )
+    retention_inputs_gib: float = Field(
+        2.0, ge=0, description="GiB of such images above which the oldest are deleted; 0: no limit"
+    )
     notify_webhook_url: SecretStr = Field(SecretStr(""), description="webhook URL for decisions; empty: log only")
     notify_allowed_hosts: str = Field("", description="comma-separated hosts allowed in NOTIFY_WEBHOOK_URL")
 

@@ -121,6 +121,20 @@ def describe(url: str) -> DatabaseInfo:
         engine.dispose()
 
 
+def size(engine: Engine) -> int:
+    """Bytes that the database takes on the disk: of SQLite the file and its log, of a server what it says of our database."""
+    name = engine.dialect.name
+    if name == "sqlite":
+        files = (Path(f"{engine.url.database}{end}") for end in ("", "-wal"))
+        return sum(path.stat().st_size for path in files if path.exists())
+    query = {
+        "postgresql": "SELECT pg_database_size(current_database())",
+        "mysql": "SELECT SUM(data_length + index_length) FROM information_schema.tables WHERE table_schema = DATABASE()",
+    }["postgresql" if name == "postgresql" else "mysql"]
+    with engine.connect() as connection:
+        return int(connection.scalar(text(query)) or 0)
+
+
 def writing(engine: Engine) -> AbstractContextManager[Connection]:
     """A write transaction: it takes the lock at its start, so that it never fails half-way because it has read first."""
     return engine.execution_options(writes=True).begin()

@@ -20,6 +20,9 @@ from openmlops.core.monitoring.observed import Action, Observation, WorthLabelli
 from openmlops.core.types import Value
 from openmlops.errors import DecisionNotFound, one_line
 
+REQUEST_ACTIONS = ("collect_labels", "retrain", "roll_back")
+"""the latest decision with one of these actions tells whether a label request is open"""
+
 
 class Span(Value):
     """The position of a window. Windows with the same `anchor` overlap by more than half and count as one observation."""
@@ -108,6 +111,11 @@ class Decisions:
         with self._engine.connect() as connection:
             row = connection.execute(found.order_by(DECISION.c.sequence.desc()).limit(1)).first()
         return _record(row) if row else None
+
+    def open_request(self, model: str) -> DecisionRecord | None:
+        """The open label request of a model, or None."""
+        latest = self.latest(model, REQUEST_ACTIONS)
+        return latest if latest and latest.action == "collect_labels" else None
 
     def list(self, model: str, last: int = 100) -> tuple[DecisionRecord, ...]:
         """The `last` records of a model, oldest first."""

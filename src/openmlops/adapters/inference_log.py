@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Engine, RowMapping, Select, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Select, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from openmlops.adapters.database import writing
@@ -157,12 +157,14 @@ class InferenceLog:
         with self._engine.connect() as connection:
             classes = connection.scalar(found)
         if classes is None:
-            raise PredictionNotFound(f"The log has no prediction '{prediction}'", "Use a prediction_id returned by /predict")
+            raise _not_found(prediction)
         return list(json.loads(classes))
 
     def _require_equal(self, prediction: str, truth: str, classes: Sequence[str]) -> None:
         with self._engine.connect() as connection:
-            present = str(connection.scalar(select(LABEL.c.truth).where(LABEL.c.inference == prediction)))
+            present = connection.scalar(select(LABEL.c.truth).where(LABEL.c.inference == prediction))
+        if present is None:  # the prediction was deleted meanwhile, after its retention
+            raise _not_found(prediction)
         if present != truth:
             labels = f"{_named(present, classes)}, not {_named(truth, classes)}"
             problem = f"The prediction '{prediction}' already has the label {labels}"
@@ -192,10 +194,48 @@ class InferenceLog:
         return [_entries(list(rows)) for _, rows in alike]
 
     def count(self, model: str, version: int) -> int:
-        """Number of predictions of a version in the log."""
+        """Number of predictions of a version in the log; takes seconds for tens of millions."""
         counting = select(func.count()).where(INFERENCE.c.model == model, INFERENCE.c.version == version)
         with self._engine.connect() as connection:
             return int(connection.scalar(counting) or 0)
+
+    def newest(self, model: str, version: int) -> int:
+        """Sequence number of a version's latest prediction; 0 if there is none."""
+        found = select(func.max(INFERENCE.c.sequence)).where(INFERENCE.c.model == model, INFERENCE.c.version == version)
+        with self._engine.connect() as connection:
+            return int(connection.scalar(found) or 0)
+
+    def count_after(self, model: str, version: int, sequence: int) -> int:
+        """Number of predictions of a version after a sequence number."""
+        its = (INFERENCE.c.model == model, INFERENCE.c.version == version, INFERENCE.c.sequence > sequence)
+        with self._engine.connect() as connection:
+            return int(connection.scalar(select(func.count()).where(*its)) or 0)
+
+    def first(self) -> datetime | None:
+        """Time of the first prediction in insertion order, of all models; None if there is none."""
+        with self._engine.connect() as connection:
+            return connection.scalar(select(INFERENCE.c.at).order_by(INFERENCE.c.sequence).limit(1))
+
+    def payload_bytes(self) -> int:
+        """Mean size of the features and the answer of the first predictions; 0 if there are none."""
+        first = select(INFERENCE.c.features, INFERENCE.c.answer).order_by(INFERENCE.c.sequence).limit(100)
+        with self._engine.connect() as connection:
+            sizes = [len(row.features) + len(row.answer) for row in connection.execute(first)]
+        return sum(sizes) // len(sizes) if sizes else 0
+
+    def stretch(self, model: str, version: int, last: int, until: datetime | None = None) -> tuple[int, int] | None:
+        """The sequence numbers of the first and last row of (about) `window`; None if it is empty. Fast in a log of any size:
+        where `until` lies is found by bisection, because later rows have higher numbers, but for those of a spool."""
+        its = select(INFERENCE.c.sequence).where(INFERENCE.c.model == model, INFERENCE.c.version == version)
+        with self._engine.connect() as connection:
+            if until is not None:
+                its = its.where(INFERENCE.c.sequence <= _position(connection, until))
+            newest = its.order_by(INFERENCE.c.sequence.desc())
+            end = connection.scalar(newest.limit(1))
+            if end is None:
+                return None
+            start = connection.scalar(newest.limit(1).offset(last - 1))
+            return (start or 1, end)
 
     def unlabelled(self, model: str, version: int, last: int = 500) -> tuple[str, ...]:
         """Ids of those among a version's `last` predictions that have no label yet, oldest first."""
@@ -230,6 +270,10 @@ class InferenceLog:
             labels=tuple(row["truth"] for row in rows),
             latency_ms=np.array([row["latency_ms"] for row in rows], np.float64),
         )
+
+
+def _not_found(prediction: str) -> PredictionNotFound:
+    return PredictionNotFound(f"The log has no prediction '{prediction}'", "Use a prediction_id returned by /predict")
 
 
 def _rows(group: Entries) -> list[dict[str, object]]:
@@ -271,6 +315,21 @@ def _select(*conditions: ColumnElement[bool]) -> Select:
     joined = INFERENCE.outerjoin(LABEL, LABEL.c.inference == INFERENCE.c.id)
     found = select(INFERENCE, LABEL.c.truth).select_from(joined)
     return found.where(*conditions).order_by(INFERENCE.c.sequence.desc())
+
+
+def _position(connection: Connection, until: datetime) -> int:
+    """About the highest sequence number of the rows that were made until then."""
+    first, last = (connection.scalar(select(end(INFERENCE.c.sequence))) for end in (func.min, func.max))
+    low, high = (first or 1) - 1, last or 0
+    following = select(INFERENCE.c.sequence, INFERENCE.c.at).order_by(INFERENCE.c.sequence).limit(1)
+    while low < high:  # the answer is in [low, high]
+        middle = (low + high + 1) // 2
+        found = connection.execute(following.where(INFERENCE.c.sequence >= middle)).one()
+        if found.at <= until:
+            low = max(middle, int(found.sequence))
+        else:
+            high = middle - 1
+    return low
 
 
 def _layout(identity: str) -> Select:

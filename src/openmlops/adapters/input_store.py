@@ -11,8 +11,6 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable
 
 KEEP_SHARE = 0.9
@@ -22,11 +20,14 @@ _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 @dataclass(frozen=True)
 class Pruned:
-    """The result of pruning: files removed, files and bytes kept."""
+    """The result of pruning: files and bytes removed, files and bytes kept, and when the oldest of these was last sent (seconds
+    since the epoch, 0 if there is none)."""
 
     removed: int
     files: int
     bytes: int
+    removed_bytes: int = 0
+    oldest: float = 0.0
 
 
 class InputStore:
@@ -53,7 +54,7 @@ class InputStore:
                 _write(path, content)
             except OSError as error:
                 problem = f"The input {path} cannot be stored ({error.strerror})"
-                raise ServiceUnavailable(problem, "Free disk space, or lower the retention limit") from error
+                raise ServiceUnavailable(problem, "Free disk space, or lower RETENTION_INPUTS_GIB") from error
 
     def holds(self, sha256: str) -> bool:
         """Whether an input is stored."""
@@ -65,35 +66,46 @@ class InputStore:
             content = self.path(sha256).read_bytes()
         except FileNotFoundError:
             raise DataError(
-                f"The input {sha256} is not stored, or no longer", "Raise the retention limit for future inputs"
+                f"The input {sha256} is not stored, or no longer",
+                "Raise RETENTION_INPUTS_DAYS and RETENTION_INPUTS_GIB for future inputs",
             ) from None
         if sha256_of(content) != sha256:
             raise DataCorrupt(f"The kept input {self.path(sha256)} has content that does not match its name", "Remove the file")
         return content
 
-    def prune(self, max_bytes: int, oldest: float) -> Pruned:
+    def prune(self, max_bytes: int | None, oldest: float, dry: bool = False) -> Pruned:
         """Delete inputs last sent before `oldest` (seconds since the epoch) and, above `max_bytes`, the oldest ones.
 
-        One process prunes at a time; any other returns immediately without pruning.
+        One process prunes at a time; any other returns immediately without pruning. With `dry` nothing is deleted.
         """
+        if dry:
+            return self._prune(max_bytes, oldest, dry) if self._folder.is_dir() else Pruned(0, 0, 0)
+        from filelock import FileLock, Timeout
+
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self._folder / ".prune.lock", timeout=0):
-                return self._prune(max_bytes, oldest)
+                return self._prune(max_bytes, oldest, dry)
         except Timeout:
             return Pruned(0, 0, 0)
 
-    def _prune(self, max_bytes: int, oldest: float) -> Pruned:
+    def size(self) -> Pruned:
+        """What is stored now."""
+        return self.prune(None, 0.0, dry=True)
+
+    def _prune(self, max_bytes: int | None, oldest: float, dry: bool) -> Pruned:
         files = sorted(_sizes(self._folder))
-        total = sum(size for _, size, _ in files)
-        budget = KEEP_SHARE * max_bytes if total > max_bytes else total
+        total = before = sum(size for _, size, _ in files)
+        budget = total if max_bytes is None or total <= max_bytes else KEEP_SHARE * max_bytes
         removed = 0
         for modified, size, path in files:
             if modified >= oldest and total <= budget:
                 break
-            path.unlink(missing_ok=True)
+            if not dry:
+                path.unlink(missing_ok=True)
             total, removed = total - size, removed + 1
-        return Pruned(removed, len(files) - removed, total)
+        first = files[removed][0] if removed < len(files) else 0.0
+        return Pruned(removed, len(files) - removed, total, before - total, first)
 
 
 def sha256_of(content: bytes) -> str:

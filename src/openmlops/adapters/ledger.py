@@ -67,6 +67,10 @@ class Ledger:
         """The distinct versions that have been champion, in the order of their first promotion."""
         return tuple(dict.fromkeys(entry.champion for entry in self.history(model) if entry.champion is not None))
 
+    def champions_newest_first(self, model: str) -> tuple[int, ...]:
+        """The distinct versions that have been champion, the current one first, then by when each last was."""
+        return tuple(dict.fromkeys(e.champion for e in reversed(self.history(model)) if e.champion is not None))
+
     def models(self) -> tuple[str, ...]:
         """Names of all models with at least one row, sorted."""
         with self._engine.connect() as connection:

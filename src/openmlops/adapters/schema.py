@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-HEAD = "0004"
+HEAD = "0005"
 """revision of the newest migration, to which `database.connect` migrates every database"""
 
 VERSION_TABLE = "openmlops_version"
@@ -154,6 +154,17 @@ LABEL_USE = Table(
     Column("inference", text(36), ForeignKey("inference.id"), primary_key=True),
     Column("dataset", text(64), nullable=False),  # fingerprint of the first data version that contains its image
     Column("at", UtcDateTime, nullable=False),
+)
+
+INFERENCE_HOUR = Table(
+    "inference_hour",
+    METADATA,
+    Column("model", text(255), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("hour", UtcDateTime, primary_key=True),  # its beginning
+    Column("n", BigInteger, nullable=False),  # predictions of this hour that are no longer in `inference`
+    Column("labelled", BigInteger, nullable=False),  # those of them that had a label
+    Column("latency", long_text(), nullable=False),  # JSON: bucket of latency (`inference_hours`) -> number of predictions
 )
 
 DECISION = Table(

@@ -25,6 +25,7 @@ MODULES = {
     "serving": ("serve", "traffic", "verify"),
     "console": ("console",),
     "monitoring": ("monitor", "cycle", "watch", "decisions", "why"),
+    "retention": ("prune",),
     "servers": ("doctor", "stack"),
 }
 """module -> its commands"""
@@ -34,7 +35,7 @@ PANELS = {
     "Train and evaluate": ("data", "train", "grid", "evaluate", "verify"),
     "Release": ("models", "promote", "rollback", "history"),
     "Serve and monitor": ("serve", "traffic", "monitor", "cycle", "watch", "decisions", "why", "console"),
-    "Infrastructure": ("stack",),
+    "Infrastructure": ("prune", "stack"),
 }
 """panel of each command in the help"""
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from openmlops.adapters.activity import Activity
     from openmlops.adapters.data_versions import DataVersions
     from openmlops.adapters.decisions import Decisions
+    from openmlops.adapters.inference_hours import InferenceHours
     from openmlops.adapters.inference_log import InferenceLog
     from openmlops.adapters.input_store import InputStore
     from openmlops.adapters.labelled_inputs import LabelledInputs
@@ -149,6 +150,13 @@ class Workspace:
         from openmlops.adapters.inference_log import InferenceLog
 
         return InferenceLog(self.engine)
+
+    @cached_property
+    def inference_hours(self) -> "InferenceHours":
+        """The totals of predictions that are no longer kept one by one."""
+        from openmlops.adapters.inference_hours import InferenceHours
+
+        return InferenceHours(self.engine)
 
     @cached_property
     def labelled_inputs(self) -> "LabelledInputs":

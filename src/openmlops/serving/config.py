@@ -39,13 +39,6 @@ class Limits(Value):
     """how long entries wait for a database server before they go to the local spool"""
 
 
-class Retention(Value):
-    """Limits of stored inputs by size and age; the oldest are deleted first."""
-
-    bytes: int = 2 * 1024**3
-    days: float = 30.0
-
-
 class ServingConfig(Value):
     """One server. `threads` are ONNX Runtime's per worker; `workers` are processes that share the database."""
 
@@ -63,9 +56,8 @@ class ServingConfig(Value):
     """token for read-only access; without it reading needs no token"""
     poll_seconds: float = Field(1.0, gt=0)
     limits: Limits = Limits()
-    retention: Retention = Retention()
     settings: Settings = Settings()
-    """used by the console only: locations of data and reports, and the policy"""
+    """locations of data and reports and the policy, used by the console only; and the limits of stored inputs"""
 
     @property
     def models(self) -> Path:

@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from fastapi import Request
 
@@ -14,14 +14,16 @@ from openmlops.adapters.decisions import Decisions
 from openmlops.adapters.inference_log import InferenceLog
 from openmlops.adapters.input_store import InputStore
 from openmlops.adapters.ledger import Ledger
+from openmlops.operations.retention.inputs import prune_store
 from openmlops.serving.batching import Batcher
 from openmlops.serving.calls import Calls
 from openmlops.serving.commit import GroupCommit, begin_in_thread
-from openmlops.serving.config import Retention, ServingConfig
+from openmlops.serving.config import ServingConfig
 from openmlops.serving.deployment import Deployment
 from openmlops.serving.metrics import Metrics
 from openmlops.serving.reading import ImageReader
 from openmlops.serving.spool import SpooledLog
+from openmlops.settings import Settings
 from openmlops.usecases.base import UseCase, load_use_case
 
 PRUNE_SECONDS = 60.0
@@ -65,7 +67,7 @@ async def running(config: ServingConfig, metrics: Metrics) -> AsyncIterator[Serv
         spool.start()
     commit.start()
     batcher.start()
-    async with _background(deployment.follow(), _prune(inputs, config.retention, metrics)):
+    async with _background(deployment.follow(), _prune(inputs, config.settings, metrics)):
         yield Services(config, metrics, deployment, batcher, reader, spool or central, calls, Decisions(engine), use_case)
     batcher.stop()
     commit.stop()
@@ -91,8 +93,8 @@ async def _background(*coroutines) -> AsyncIterator[None]:  # type: ignore[no-un
             await asyncio.gather(*tasks)
 
 
-async def _prune(inputs: InputStore, retention: Retention, metrics: Metrics) -> None:
+async def _prune(inputs: InputStore, settings: Settings, metrics: Metrics) -> None:
     while True:
-        oldest = time.time() - retention.days * 86_400
-        metrics.inputs.set((await asyncio.to_thread(inputs.prune, retention.bytes, oldest)).bytes)
+        kept = await asyncio.to_thread(prune_store, inputs, settings, datetime.now(UTC))
+        metrics.inputs.set(kept.bytes)
         await asyncio.sleep(PRUNE_SECONDS)

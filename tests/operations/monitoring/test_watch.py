@@ -60,7 +60,10 @@ def test_answers_and_labels_are_counted_where_they_are_logged(loop: Workspace):
     model = load_latest_model(loop)
     images, labels = fresh_images(30, seed=50)
     label(loop, send(loop, model, images)[:20], labels[:20])
-    assert current_state(loop, NOON) == TriggerState(at=NOON, version=model.version, predictions=30, labels=20)
+    first = current_state(loop, NOON)
+    assert first == TriggerState(at=NOON, version=model.version, predictions=30, labels=20, newest=first.newest)
+    send(loop, model, fresh_images(5, seed=51)[0])
+    assert (current_state(loop, NOON, first).predictions, current_state(loop, NOON).predictions) == (35, 35)
 
 
 def outcome(loop: Workspace, decision: str, action: str, mode: str = "suggest") -> CycleOutcome:

@@ -20,8 +20,6 @@ from openmlops.core.types import Value
 from openmlops.errors import DataError, LabelConflict, ModelNotFound, PredictionNotFound
 from openmlops.operations.workspace import Workspace
 
-REQUEST_ACTIONS = ("collect_labels", "retrain", "roll_back")
-"""the latest decision with one of these actions tells whether a label request is open"""
 WINDOW = 500
 """latest predictions that a request by hand selects from"""
 
@@ -80,8 +78,8 @@ class PredictionRecord(NamedTuple):
 
 def current_request(workspace: Workspace, model: str) -> LabelRequest | None:
     """The open label request with its progress; None if there is none."""
-    latest = workspace.decisions.latest(model, REQUEST_ACTIONS)
-    return _remaining(workspace, latest) if latest and latest.action == "collect_labels" else None
+    record = workspace.decisions.open_request(model)
+    return _remaining(workspace, record) if record else None
 
 
 def request_labels(workspace: Workspace, model: str, by: str, now: datetime) -> DecisionRecord:

@@ -2,8 +2,8 @@
 
 Triggers: the schedule; a window of new predictions; enough new labels for a retraining; a request. Drift and accuracy are
 checked in the cycle itself. A request is a decision record (`openmlops watch --request WHY`, or POST `/trigger`) that any
-watcher on the same database picks up within `POLL` seconds. Any number of watchers may run; one of them runs each cycle.
-Not here: the cycle itself (`cycle`).
+watcher on the same database picks up within `POLL` seconds. Any number of watchers may run; one of them runs each cycle, and
+one of them prunes once a day. Not here: the cycle itself (`cycle`), and what is pruned (`operations.retention`).
 """
 
 import logging
@@ -18,6 +18,7 @@ from openmlops.operations.monitoring.cycle import CycleOutcome
 from openmlops.operations.monitoring.history import policy_of, records_of
 from openmlops.operations.monitoring.notification import notify
 from openmlops.operations.monitoring.windows import load_latest_model
+from openmlops.operations.retention.prune import is_due, prune_and_log
 from openmlops.operations.run_leases import close_orphans
 from openmlops.operations.workspace import Workspace
 
@@ -30,20 +31,31 @@ log = logging.getLogger(__name__)
 
 
 class TriggerState(Value):
-    """State that triggers compare: time, champion version, number of its logged predictions, number of unused labels."""
+    """State that triggers compare: time, champion version, number of its logged predictions, number of unused labels.
+
+    `newest` is the sequence number of the latest of these predictions, after which the next state counts.
+    """
 
     at: datetime
     version: int
     predictions: int
     labels: int
+    newest: int = 0
 
 
-def current_state(workspace: Workspace, now: datetime) -> TriggerState:
-    """Read the current state. Raises ModelNotFound if there is no champion."""
-    model = load_latest_model(workspace)
-    predictions = workspace.inference_log.count(model.name, model.version)
+def current_state(workspace: Workspace, now: datetime, last: TriggerState | None = None) -> TriggerState:
+    """Read the current state, counting only what came after `last`: to count tens of millions of predictions takes seconds.
+
+    Raises ModelNotFound if there is no champion.
+    """
+    model, log = load_latest_model(workspace), workspace.inference_log
     labels = workspace.labelled_inputs.count_new(model.name)
-    return TriggerState(at=now, version=model.version, predictions=predictions, labels=labels)
+    newest = log.newest(model.name, model.version)
+    if last and last.version == model.version:
+        predictions = last.predictions + log.count_after(model.name, model.version, last.newest)
+    else:
+        predictions = log.count(model.name, model.version)
+    return TriggerState(at=now, version=model.version, predictions=predictions, labels=labels, newest=newest)
 
 
 def trigger_reason(
@@ -91,7 +103,9 @@ def watch(
         problem: OpenMLOpsError | None = None
         try:
             close_orphans(workspace)
-            seen = current_state(workspace, datetime.now(UTC))
+            if is_due(workspace):
+                threading.Thread(target=prune_and_log, args=(workspace,), name="retention", daemon=True).start()
+            seen = current_state(workspace, datetime.now(UTC), last)
             if why := trigger_reason(last, seen, every, window, labels, _requests(workspace, last)):
                 last = seen
                 log.info("starting a cycle: %s", why)

@@ -1,12 +1,13 @@
 """Checks that every configured service is available: one finding per service, with its remedy. Read-only.
 
-Here: home folder, database, MLflow, the champion in it, object store, ZenML, prediction server. Not here: the stack registered
-in ZenML (`pipelines.zenml_stack`), and the data (`openmlops data status`).
+Here: home folder, database, MLflow, the champion in it, retention, object store, ZenML, prediction server. Not here: the stack
+registered in ZenML (`pipelines.zenml_stack`), and the data (`openmlops data status`).
 """
 
 import shutil
 import stat
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,7 @@ from openmlops.adapters.schema import HEAD
 from openmlops.core.types import Value
 from openmlops.errors import ModelNotFound, OpenMLOpsError
 from openmlops.operations.release.aliases import is_kept, version_of, what_is_gone
+from openmlops.operations.retention import sizes
 from openmlops.operations.workspace import Workspace
 
 FREE_BYTES = 2 * 1024**3
@@ -58,12 +60,15 @@ def examine(workspace: Workspace, server: str) -> Iterator[Finding]:
         "database": lambda: _database(workspace),
         "mlflow": lambda: _mlflow(workspace),
         "champion": lambda: _champion(workspace),
+        "retention": lambda: _retention(workspace),
         "object store": lambda: _object_store(workspace),
         "zenml": lambda: _zenml(workspace),
         "server": lambda: _server(workspace, server),
     }
     failed: set[str] = set()
     for service, check in checks.items():
+        if service == "retention" and "database" in failed:
+            continue
         if service == "champion" and failed & {"database", "mlflow"}:
             continue
         try:
@@ -152,6 +157,17 @@ def _champion(workspace: Workspace) -> Finding:
     if gone := what_is_gone(workspace, champion):
         return Finding(service="champion", status="warning", says=f"{name}/{number}, {gone}", remedy=remedy)
     return Finding(service="champion", status="ok", says=f"{name}/{number}")
+
+
+def _retention(workspace: Workspace) -> Finding:
+    """How large what grows is, and whether its limits are kept."""
+    if database.describe(workspace.settings.database).revision != HEAD:
+        return Finding(service="retention", status="ok", says=f"nothing to keep in a database before schema {HEAD}")
+    found = sizes.measure(workspace, datetime.now(UTC))
+    if found.exceeded:
+        remedy = "Run `openmlops prune`, or keep `openmlops watch` running"
+        return Finding(service="retention", status="warning", says=f"{found.text}; {found.exceeded}", remedy=remedy)
+    return Finding(service="retention", status="ok", says=found.text)
 
 
 def _object_store(workspace: Workspace) -> Finding:

@@ -1,0 +1,110 @@
+"""Predictions older than RETENTION_PREDICTIONS_DAYS become hourly totals, in short transactions beside a server that goes on.
+
+Here: which of them stay. Not here: the totals (`adapters.inference_hours`), and the images (`inputs`).
+"""
+
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError
+
+from openmlops.adapters.inference_hours import Passed
+from openmlops.errors import ServiceRefused, ServiceUnavailable
+from openmlops.operations.retention.report import Pruned, limit
+from openmlops.operations.workspace import Workspace
+
+WINDOW = 5000
+"""latest predictions of a champion and of the one before it that stay whatever their age: what the console's charts and the
+usual windows of monitoring are made of"""
+SEARCHED_DECISIONS = 100
+"""latest decisions that are searched for an evaluated window"""
+ROW_BYTES = 600
+"""size of a logged prediction in the database without its features and its answer, indexes included"""
+FIRST_BATCH, LARGEST_BATCH, DRY_BATCH = 500, 4000, 20_000
+"""rows of one transaction"""
+LONG_SECONDS, SHORT_SECONDS = 0.2, 0.05
+"""a batch that takes longer is followed by one of half the size, one that takes less by a larger one"""
+ATTEMPTS = 5
+NEVER = "kept for ever: RETENTION_PREDICTIONS_DAYS is 0"
+
+Stretches = dict[tuple[str, int], list[tuple[int, int]]]
+"""(model, version) -> sequence numbers from which and up to which its predictions stay"""
+
+
+def prune_predictions(workspace: Workspace, now: datetime, dry: bool = False) -> Pruned:
+    """Turn old predictions into totals. Safe to kill and to repeat. Raises ServiceUnavailable."""
+    days = workspace.settings.retention_predictions_days
+    before = limit(now, days)
+    if before is None:
+        return Pruned(what="predictions", deleted=0, bytes=0, oldest=workspace.inference_log.first(), why=NEVER)
+    stretches, requested = _windows(workspace), _requested(workspace)
+
+    def stays(row: Any) -> bool:
+        kept = stretches.get((row.model, row.version), ())
+        return row.id in requested or any(low <= row.sequence <= high for low, high in kept)
+
+    size = _row_bytes(workspace)
+    retired, labelled, oldest = 0, 0, None
+    for passed in _batches(workspace, before, stays, dry):
+        retired, labelled = retired + passed.retired, labelled + passed.labelled
+        oldest = oldest or passed.oldest
+    needed = ["the latest windows", *(["open label requests"] if requested else ())]
+    needed += [f"labels that can still be trained on ({labelled})"] if labelled else []
+    why = f"younger than {days:g} days, or of {', '.join(needed)}"
+    return Pruned(what="predictions", deleted=retired, bytes=retired * size, oldest=oldest, why=why)
+
+
+def _batches(workspace: Workspace, before: datetime, stays: Any, dry: bool) -> Iterator[Passed]:
+    """Go through the log from its beginning, until a batch has no old row. Between two batches the database is left to others
+    for as long as the first took."""
+    last: int | None = 0
+    most = DRY_BATCH if dry else FIRST_BATCH
+    while last is not None:
+        began = time.monotonic()
+        passed = _retire(workspace, before, last, most, stays, dry)
+        took = time.monotonic() - began
+        yield passed
+        last = passed.last
+        if not dry:
+            most = max(most // 2, 1) if took > LONG_SECONDS else min(2 * most, LARGEST_BATCH) if took < SHORT_SECONDS else most
+            time.sleep(took if passed.retired else 0)
+
+
+def _retire(workspace: Workspace, before: datetime, after: int, most: int, stays: Any, dry: bool) -> Passed:
+    """One batch, again if somebody labelled one of its predictions meanwhile or the database chose another transaction."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return workspace.inference_hours.retire(before, after, most, stays, workspace.inputs.holds, dry)
+        except (IntegrityError, ServiceUnavailable) as error:
+            if isinstance(error, ServiceRefused) or attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(LONG_SECONDS * (attempt + 1))
+    raise AssertionError("unreachable")
+
+
+def _windows(workspace: Workspace) -> Stretches:
+    """What monitoring and the console read of each model: the latest predictions of its champion and of the one before it, to
+    which a rollback returns, and the window that was evaluated last."""
+    found: Stretches = {}
+    for model in workspace.ledger.models():
+        records = workspace.decisions.list(model, SEARCHED_DECISIONS)
+        for version in workspace.ledger.champions_newest_first(model)[:2]:
+            spans = [r.span for r in records if r.version == version and r.span and r.span.source == "log"]
+            stretch, last = workspace.inference_log.stretch, spans[-1] if spans else None
+            kept = [stretch(model, version, max(WINDOW, last.n if last else 0))]
+            kept += [stretch(model, version, last.n, last.until)] if last else []
+            found[model, version] = [each for each in kept if each]
+    return found
+
+
+def _requested(workspace: Workspace) -> frozenset[str]:
+    """Predictions of open label requests."""
+    requests = (workspace.decisions.open_request(model) for model in workspace.ledger.models())
+    return frozenset(name for found in requests if found for name in (*found.labels.uncertain, *found.labels.random))
+
+
+def _row_bytes(workspace: Workspace) -> int:
+    """About the size of a prediction in the database, from the first ones."""
+    return ROW_BYTES + workspace.inference_log.payload_bytes()

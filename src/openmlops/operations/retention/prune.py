@@ -1,0 +1,78 @@
+"""Pruning: every kind of thing that grows, one after the other; by `openmlops prune`, and once a day by the watcher.
+
+Here: who may prune when, and that one kind that cannot be pruned does not keep the others. Not here: the rules of each kind
+(`predictions`, `inputs`, ...).
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from openmlops.errors import LeaseTaken, OpenMLOpsError
+from openmlops.operations.retention.inputs import prune_inputs
+from openmlops.operations.retention.predictions import prune_predictions
+from openmlops.operations.retention.report import Pruned, PruneReport
+from openmlops.operations.workspace import Workspace
+
+LEASE = timedelta(seconds=60)
+"""time after which the lease of a dead process expires"""
+EVERY = timedelta(days=1)
+"""time between two prunings by watchers"""
+ALONE, DONE = "prune", "prune/done"
+"""the lease of the process that prunes, and one that expires when the next pruning is due"""
+
+KINDS: tuple[Callable[[Workspace, datetime, bool], Pruned], ...] = (prune_predictions, prune_inputs)
+"""in the order in which they depend on each other: what one deletes, the next may no longer need"""
+
+log = logging.getLogger(__name__)
+
+
+def prune(workspace: Workspace, now: datetime, dry: bool = False) -> PruneReport:
+    """Delete what is beyond its limit and not needed; with `dry` only say what. Safe to kill and to repeat.
+
+    Raises LeaseTaken if another process prunes.
+    """
+    if dry:
+        return _prune(workspace, now, dry)
+    with workspace.leases.holding(ALONE, f"{socket.gethostname()} process {os.getpid()}", LEASE):
+        workspace.leases.seize(DONE, ALONE, EVERY)
+        return _prune(workspace, now, dry)
+
+
+def last_pruned(workspace: Workspace) -> datetime | None:
+    """When a pruning of this database began last; None if there was none."""
+    found = workspace.leases.look(DONE)
+    return found.expires - EVERY if found.holder else None
+
+
+def is_due(workspace: Workspace) -> bool:
+    """Whether no process has pruned in the last day."""
+    return workspace.leases.look(DONE).expires <= datetime.now(UTC)
+
+
+def prune_and_log(workspace: Workspace) -> PruneReport | None:
+    """Prune, and log the result in one line; do nothing if another process prunes. A failure is logged: nothing is raised."""
+    try:
+        found = prune(workspace, datetime.now(UTC))
+    except LeaseTaken:
+        return None
+    except (OpenMLOpsError, OSError) as error:
+        log.error("nothing was pruned: %s", error)
+        return None
+    for problem in found.problems:
+        log.error("not everything was pruned: %s", problem)
+    if parts := [f"{each.deleted} {each.what}" for each in found.pruned if each.deleted]:
+        log.info("pruned %s", ", ".join(parts))
+    return found
+
+
+def _prune(workspace: Workspace, now: datetime, dry: bool) -> PruneReport:
+    pruned, problems = [], []
+    for kind in KINDS:
+        try:
+            pruned.append(kind(workspace, now, dry))
+        except OpenMLOpsError as error:
+            problems.append(str(error))
+    return PruneReport(dry_run=dry, pruned=tuple(pruned), problems=tuple(problems))

@@ -1,0 +1,51 @@
+"""The account of a pruning: what was deleted, what stays, and why."""
+
+from datetime import datetime, timedelta
+
+from openmlops.core.types import Value
+
+
+class Pruned(Value):
+    """One kind of thing. `deleted` counts what was deleted, or would be; `bytes` is its size, None where nobody knows it.
+
+    `oldest` is the time of the oldest that stays, None if there is none; `why` says what keeps things longer than their limit.
+    """
+
+    what: str
+    deleted: int
+    bytes: int | None
+    oldest: datetime | None
+    why: str
+
+
+class PruneReport(Value):
+    """One pruning: the object that `openmlops prune --json` prints. `problems`: kinds that could not be pruned, and why."""
+
+    dry_run: bool
+    pruned: tuple[Pruned, ...]
+    problems: tuple[str, ...] = ()
+
+    @property
+    def deleted(self) -> int:
+        """Number of things deleted."""
+        return sum(each.deleted for each in self.pruned)
+
+    @property
+    def bytes(self) -> int:
+        """Their known size."""
+        return sum(each.bytes or 0 for each in self.pruned)
+
+
+def limit(now: datetime, days: float) -> datetime | None:
+    """The time before which things of an age limit are too old; None if there is no limit."""
+    return now - timedelta(days=days) if days else None
+
+
+def size(count: int) -> str:
+    """Bytes in the unit that suits."""
+    if count < 1024:
+        return f"{count} B"
+    value, units = float(count), iter(("KiB", "MiB", "GiB", "TiB"))
+    while (value := value / 1024) >= 1024:
+        next(units)
+    return f"{value:.1f} {next(units)}"

@@ -1,0 +1,163 @@
+"""`prune` as a whole: who prunes when, what the command prints, and what the doctor says."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from filled import MODEL, NOW, log, promote, workspace
+
+from openmlops.errors import LeaseTaken, ServiceUnavailable
+from openmlops.operations.projects.doctor import _retention
+from openmlops.operations.retention import prune as pruning
+from openmlops.operations.retention.inputs import prune_inputs
+from openmlops.operations.retention.prune import is_due, last_pruned, prune, prune_and_log
+from openmlops.operations.retention.report import size
+
+
+def test_every_kind_is_accounted_for(tmp_path: Path):
+    found = workspace(tmp_path)
+    log(found, 100, days=100)
+    report = prune(found, NOW)
+    assert len(report.pruned) == len(pruning.KINDS)
+    assert {each.what for each in report.pruned} >= {"predictions", "inputs"}
+    assert (report.deleted, report.problems) == (100, ())
+    assert report.bytes > 100 * 500
+
+
+def test_two_do_not_prune_at_once(tmp_path: Path):
+    found = workspace(tmp_path)
+    found.leases.take(pruning.ALONE, "host-b process 7", timedelta(minutes=1))
+    with pytest.raises(LeaseTaken, match="host-b process 7 holds the lease 'prune'"):
+        prune(found, NOW)
+    assert prune(found, NOW, dry=True).dry_run, "looking is always possible"
+    assert prune_and_log(found) is None
+
+
+def test_a_watcher_prunes_once_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    found = workspace(tmp_path)
+    assert is_due(found)
+    assert last_pruned(found) is None
+    prune_and_log(found)
+    assert not is_due(found)
+    began = last_pruned(found)
+    assert began is not None
+    assert abs(datetime.now(UTC) - began) < timedelta(minutes=1)
+    monkeypatch.setattr(pruning, "datetime", type("Later", (), {"now": lambda zone: began + timedelta(days=1, seconds=1)}))
+    assert is_due(found)
+
+
+def test_a_kind_that_fails_is_one_line_and_the_others_are_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def fail(*values: object) -> None:
+        raise ServiceUnavailable("MLflow did not respond", "Start it")
+
+    found = workspace(tmp_path)
+    log(found, 100, days=(datetime.now(UTC) - NOW).days + 100)
+    monkeypatch.setattr(pruning, "KINDS", (fail, *pruning.KINDS))
+    caplog.set_level(logging.INFO)
+    report = prune_and_log(found)
+    assert report is not None
+    assert report.deleted == 100
+    assert [record.message for record in caplog.records] == [
+        "not everything was pruned: MLflow did not respond. Start it.", "pruned 100 predictions",
+    ]  # fmt: skip
+
+
+def test_inputs_are_pruned_by_both_settings(tmp_path: Path):
+    found = workspace(tmp_path, RETENTION_INPUTS_DAYS="10", RETENTION_INPUTS_GIB="0.000002")
+    for number, days in enumerate((20, 5, 4, 3)):
+        name = f"{number:064x}"
+        found.inputs.put(b"x" * 900, name)
+        at = (NOW - timedelta(days=days)).timestamp()
+        os.utime(found.inputs.path(name), (at, at))
+    said = prune_inputs(found, NOW, dry=True)
+    assert found.inputs.holds(f"{0:064x}")
+    done = prune_inputs(found, NOW)
+    assert said == done
+    assert (done.deleted, done.bytes, done.oldest) == (2, 1800, NOW - timedelta(days=4))
+    forever = workspace(tmp_path, RETENTION_INPUTS_DAYS="0", RETENTION_INPUTS_GIB="0")
+    assert prune_inputs(forever, NOW + timedelta(days=9999)).deleted == 0
+
+
+def test_the_doctor_says_how_large_what_grows_is_and_warns_where_nobody_prunes(tmp_path: Path):
+    found = workspace(tmp_path)
+    assert _retention(found).says.startswith("nothing to keep")
+    promote(found, 1)
+    assert _retention(found).status == "ok"
+    log(found, 10, days=100)
+    finding = _retention(found)
+    assert finding.status == "warning"
+    assert "predictions since 2026-07-24 (limit 90 days)" in finding.says
+    assert finding.remedy == "Run `openmlops prune`, or keep `openmlops watch` running"
+    prune(found, datetime.now(UTC))
+    assert _retention(found).status == "ok"
+    assert "(no limit)" in _retention(workspace(tmp_path, RETENTION_PREDICTIONS_DAYS="0")).says
+
+
+def command(home: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("RETENTION")}
+    environment = outside | {"OPENMLOPS_HOME": f"{home}/state", "DATA_RAW_DIR": f"{home}/raw"} | settings
+    program = Path(sys.executable).with_name("openmlops")
+    return subprocess.run([program, "prune", *words], capture_output=True, text=True, env=environment, cwd=home)
+
+
+def test_the_command_prints_one_table_or_one_object(tmp_path: Path):
+    found = workspace(tmp_path)
+    log(found, 100, days=(datetime.now(UTC) - NOW).days + 100)
+    looked = command(tmp_path, "--dry-run")
+    assert looked.returncode == 0, looked.stderr
+    head, first, *_ = (line.split("\t") for line in looked.stdout.splitlines())
+    assert head == ["what", "would be deleted", "size", "oldest kept", "kept because"]
+    assert first[:2] == ["predictions", "100"]
+    assert "nothing was changed" in looked.stderr
+    done = command(tmp_path, "--json")
+    assert json.loads(done.stdout)["pruned"][0]["deleted"] == 100
+    assert found.inference_hours.count(MODEL, 1) == 100
+
+
+def test_a_bad_setting_is_one_clear_line(tmp_path: Path):
+    done = command(tmp_path, RETENTION_PREDICTIONS_DAYS="-1")
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: RETENTION_PREDICTIONS_DAYS has the value '-1'")
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 * 2**30, "5.0 GiB"), (2**41, "2.0 TiB")]
+)
+def test_sizes_are_shown_in_their_unit(count: int, shown: str):
+    assert size(count) == shown
+
+
+@pytest.mark.slow
+def test_a_killed_pruning_loses_nothing_and_is_repeated_beside_writers(tmp_path: Path):
+    found = workspace(tmp_path)
+    for part in range(20):
+        log(found, 2000, days=120, seconds=1, mark=f"part {part}")
+    young = 0
+    for _ in range(6):
+        child = subprocess.Popen(
+            [Path(sys.executable).with_name("openmlops"), "prune", "--json"],
+            env=os.environ | {"OPENMLOPS_HOME": f"{tmp_path}/state", "DATA_RAW_DIR": f"{tmp_path}/raw"},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path,
+        )  # fmt: skip
+        slowest, until = 0.0, time.monotonic() + 2.5
+        while time.monotonic() < until and child.poll() is None:
+            began = time.monotonic()
+            young += len(log(found, 5, days=-(datetime.now(UTC) - NOW).days, mark=f"young {young}"))
+            slowest = max(slowest, time.monotonic() - began)
+        child.kill()
+        child.wait()
+        assert slowest < 5, "the server's limit for a prediction's entry"
+        counted = found.inference_log.count(MODEL, 1) + found.inference_hours.count(MODEL, 1)
+        assert counted == 40_000 + young
+        found.leases.seize(pruning.ALONE, "the dead", timedelta(0))  # else its lease would expire in a minute
+    prune(found, datetime.now(UTC))
+    assert (found.inference_hours.count(MODEL, 1), found.inference_log.count(MODEL, 1)) == (40_000, young)
