@@ -98,8 +98,7 @@ def removable(place: Path) -> None:
 
 
 def _serve(connection: Connection) -> None:
-    if os.getuid() == 0:
-        _drop_capabilities()
+    become_any_user()
     for module in _IMPORTED:
         import_module(module)
 
@@ -133,8 +132,13 @@ def _command(said: tuple[Path, Path], place: str, words: list[str], environment:
         os._exit(code)
 
 
+def become_any_user() -> None:
+    """Become a user like any other, for good: programs that are started from here do not get root's capabilities back."""
+    if os.getuid() == 0:
+        _drop_capabilities()
+
+
 def _drop_capabilities() -> None:
-    """Become a user like any other, for good: programs that are started from here do not get the capabilities back."""
     libc = ctypes.CDLL(None, use_errno=True)
     version, data = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()
     if libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NOROOT, 0, 0, 0) or libc.capset(version, data):

@@ -1,12 +1,13 @@
 """Commands as a user gives them: in processes of their own (`warm`), in an empty folder, with a home that is empty too."""
 
+import copy
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import warm
 from openmlops.operations.workspace import Workspace
@@ -39,7 +40,13 @@ class Folder:
         outside = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
         self.environment = {**outside, "HOME": str(path / "user"), "XDG_CONFIG_HOME": str(path / "user" / ".config")}
         self.environment.pop("ZENML_CONFIG_PATH", None)
-        (path / "user").mkdir(parents=True)
+        (path / "user").mkdir(parents=True, exist_ok=True)
+
+    def below(self, name: str) -> Self:
+        """The same user in a folder below."""
+        found = copy.copy(self)
+        found.path = self.path / name
+        return found
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """One command, to its end. Python begins anew for a `program` that is not this environment's."""
