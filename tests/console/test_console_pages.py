@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 from console_world import BAD, BEST, CHAMPION, CONTRAST, EQUAL, FIRST, NAME, RESPONSE_FORMATS, decide, fresh, workspace
-from sqlalchemy import text
+from sqlalchemy import insert, text
 from starlette.testclient import TestClient
 
+from openmlops.adapters.database import writing
 from openmlops.adapters.decisions import Outcome
 from openmlops.adapters.evidently_report import HTML
+from openmlops.adapters.schema import INFERENCE_HOUR
 from openmlops.console import registry_cache, static_files
 from openmlops.console.app import create_app
 from openmlops.console.decision_status import Situation, waiting_text
@@ -104,6 +106,24 @@ def test_charts_have_their_points_in_a_table_too(client: TestClient) -> None:
     assert drawn["traces"][0]["y"][0] == 21.25
     assert f"21.2 64.0 no drift none {CONTRAST}" not in words(html)
     assert "2 400 21.2 64.0 no drift none" in words(html)
+
+
+def test_days_whose_predictions_are_totals_now_are_shown_apart(toys: Workspace, tmp_path: Path) -> None:
+    with sqlite3.connect(toys.settings.database.removeprefix("sqlite:///")) as old, sqlite3.connect(tmp_path / "o.db") as new:
+        old.backup(new)
+    found = workspace(toys.home, database_url=f"sqlite:///{tmp_path}/o.db")
+    monday = datetime(2026, 6, 1, 10, tzinfo=UTC)
+    for at, n in ((monday, 60), (monday + timedelta(hours=3), 84), (monday + timedelta(days=1), 720)):
+        totals = {"model": NAME, "version": FIRST, "hour": at, "n": n, "labelled": 0, "latency": json.dumps({"3": n})}
+        with writing(found.engine) as connection:
+            connection.execute(insert(INFERENCE_HOUR), totals)
+    with TestClient(create_app(toys), base_url="http://localhost") as opened:
+        assert part(opened, "earlier") == ""
+    with TestClient(create_app(found), base_url="http://localhost") as opened:
+        said = part(opened, "earlier")
+    assert "Earlier traffic" in said
+    assert "2026-06-02 00:00 720 0.5 2026-06-01 00:00 144 0.1" in said
+    assert "2026-06-02 00:00 2.2 2.2" in said
 
 
 def test_nothing_is_invented_where_nothing_is_there(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ What is here: queries that an index serves. What is not: the meaning of the rows
 
 from datetime import datetime
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, Row, func, select
 
 from openmlops.adapters.schema import DECISION, INFERENCE, LEDGER
 from openmlops.core.types import Value
@@ -49,9 +49,28 @@ class Activity:
             )
 
     def latest(self, model: str, last: int) -> tuple[LoggedPrediction, ...]:
-        """The `last` predictions of a model, oldest first."""
-        columns = (INFERENCE.c.at, INFERENCE.c.version, INFERENCE.c.latency_ms)
-        found = select(*columns).where(INFERENCE.c.model == model).order_by(INFERENCE.c.sequence.desc()).limit(last)
+        """The `last` predictions of a model, oldest first.
+
+        Read per version, newest first, which the index of windows serves: over all versions of a model, a database without an
+        index of its own for that would sort the whole log.
+        """
+        columns = (INFERENCE.c.sequence, INFERENCE.c.at, INFERENCE.c.version, INFERENCE.c.latency_ms)
+        newest = select(*columns).where(INFERENCE.c.model == model).order_by(INFERENCE.c.sequence.desc()).limit(last)
+        rows: list[Row] = []
         with self._engine.connect() as connection:
-            rows = connection.execute(found).all()
-        return tuple(LoggedPrediction(at=at, version=version, latency_ms=latency) for at, version, latency in reversed(rows))
+            for version, latest in sorted(_versions(connection, model), key=lambda each: -each[1]):
+                oldest = rows[-1].sequence if len(rows) == last else 0
+                if latest > oldest:
+                    later = newest.where(INFERENCE.c.version == version, INFERENCE.c.sequence > oldest)
+                    rows = sorted([*rows, *connection.execute(later)], key=lambda row: -row.sequence)[:last]
+        return tuple(LoggedPrediction(at=row.at, version=row.version, latency_ms=row.latency_ms) for row in reversed(rows))
+
+
+def _versions(connection: Connection, model: str) -> list[tuple[int, int]]:
+    """The versions of a model in the log, each with its highest sequence number: one step in the index for each."""
+    columns = select(INFERENCE.c.version, INFERENCE.c.sequence).where(INFERENCE.c.model == model)
+    highest = columns.order_by(INFERENCE.c.version.desc(), INFERENCE.c.sequence.desc()).limit(1)
+    found: list[tuple[int, int]] = []
+    while row := connection.execute(highest.where(INFERENCE.c.version < found[-1][0]) if found else highest).first():
+        found.append((row.version, row.sequence))
+    return found

@@ -20,7 +20,6 @@ from sqlalchemy import Connection, Engine, Row, Select, delete, func, insert, se
 
 from openmlops.adapters.database import writing
 from openmlops.adapters.schema import INFERENCE, INFERENCE_HOUR, LABEL, LABEL_USE
-from openmlops.core.types import Value
 
 GROWTH = 1.25
 """upper bound / lower bound of a bucket of latencies: a percentile read from the totals is at most 12 % off"""
@@ -29,7 +28,8 @@ CHUNK = 500
 """values per query, below the limit of every database"""
 
 
-class Hour(Value):
+@dataclass(frozen=True)
+class Hour:
     """The predictions of a version in the hour from `at` on. `latency` is bucket -> number (`latency_ms` of a bucket)."""
 
     version: int
@@ -206,4 +206,4 @@ def _delete(connection: Connection, column: Any, values: Collection[Any]) -> Non
 
 def _hour(row: Row) -> Hour:
     latency = {int(each): n for each, n in json.loads(row.latency).items()}
-    return Hour(version=row.version, at=row.hour, n=row.n, labelled=row.labelled, latency=latency)
+    return Hour(row.version, row.hour, row.n, row.labelled, latency)

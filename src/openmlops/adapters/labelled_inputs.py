@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Engine, Row, Select, func, insert, select
+from sqlalchemy import ColumnElement, Engine, Row, Select, func, insert, select
 
 from openmlops.adapters.database import writing
 from openmlops.adapters.schema import INFERENCE, INFERENCE_LAYOUT, LABEL, LABEL_USE
@@ -46,7 +46,7 @@ class LabelledInputs:
 
     def all(self, model: str) -> tuple[LabelledInput, ...]:
         """All labelled inputs of a model, used or not, newest first."""
-        return self._read(_query().where(INFERENCE.c.model == model))
+        return self._read(_query().where(_of(model)))
 
     def mark_used(self, predictions: Sequence[str], dataset: str, at: datetime) -> None:
         """Record that the labels of these predictions are in a data version, all or none; earlier records are kept."""
@@ -70,8 +70,10 @@ _LAYOUTS = select(INFERENCE_LAYOUT.c.id, INFERENCE_LAYOUT.c.classes)
 
 
 def _joined():  # type: ignore[no-untyped-def]  # a Join
+    """Labels with their use and their prediction, which each has. An outer join, because SQLite would reorder an inner one and
+    begin with all predictions."""
     used = LABEL.outerjoin(LABEL_USE, LABEL_USE.c.inference == LABEL.c.inference)
-    return used.join(INFERENCE, INFERENCE.c.id == LABEL.c.inference)
+    return used.outerjoin(INFERENCE, INFERENCE.c.id == LABEL.c.inference)
 
 
 def _query() -> Select:
@@ -80,7 +82,12 @@ def _query() -> Select:
 
 
 def _new(query: Select, model: str) -> Select:
-    return query.where(INFERENCE.c.model == model, LABEL_USE.c.inference.is_(None))
+    return query.where(_of(model), LABEL_USE.c.inference.is_(None))
+
+
+def _of(model: str) -> ColumnElement[bool]:
+    """The condition that a prediction is of this model, in a form that does not make the outer join an inner one."""
+    return func.coalesce(INFERENCE.c.model, "") == model
 
 
 def _labelled(row: Row, classes: tuple[str, ...]) -> LabelledInput:

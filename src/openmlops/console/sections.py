@@ -71,6 +71,11 @@ def recent_traffic(console: Console, model: str) -> dict[str, Any]:
     return {"charts": (charts.predictions(bins), charts.latency(bins)), "n": sum(b.n for b in bins), "most": traffic.LATEST}
 
 
+def earlier_traffic(console: Console, model: str) -> dict[str, Any]:
+    """Traffic and latency of days whose predictions are totals now."""
+    return {"charts": charts.earlier(traffic.daily(console.workspace.inference_hours.hours(model)))}
+
+
 def ledger(console: Console, model: str) -> dict[str, Any]:
     """The ledger entries, newest first, with the gate's comparisons."""
     state = read(console.workspace, model)
@@ -114,6 +119,7 @@ PARTS: dict[str, Callable[[Console, str], dict[str, Any]]] = {
     "drift": drift,
     "accuracy": accuracy,
     "flow": recent_traffic,
+    "earlier": earlier_traffic,
     "ledger": ledger,
     "decisions": decisions,
     "versions": versions,
@@ -129,7 +135,12 @@ _NOW = (
 )
 _STATE = (("drift", "sse:decisions, sse:ledger"), ("ledger", "sse:ledger"))
 _PREDICTIONS = (("accuracy", "sse:decisions, sse:ledger"), ("decisions", "sse:decisions"))
-_REST = (("versions", "sse:ledger"), ("flow", "sse:flow throttle:5s"), ("examples", "sse:ledger, sse:decisions"))
+_REST = (
+    ("versions", "sse:ledger"),
+    ("flow", "sse:flow throttle:5s"),
+    ("earlier", "sse:ledger"),
+    ("examples", "sse:ledger, sse:decisions"),
+)
 
 LAYOUT = ((_NOW,), (_STATE, _PREDICTIONS), (_REST,))
 """groups of columns of parts in page order, each part with the events upon which it is rendered again"""

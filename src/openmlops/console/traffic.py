@@ -1,11 +1,13 @@
-"""Statistics of the latest predictions over time: rate and latency."""
+"""Statistics of predictions over time: rate and latency, of the latest ones and of those that are totals now."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from statistics import quantiles
 
 from openmlops.adapters.activity import LoggedPrediction
+from openmlops.adapters.inference_hours import Hour, percentile
 from openmlops.core.types import Value
 
 LATEST = 5000
@@ -13,6 +15,7 @@ LATEST = 5000
 MAX_BINS = 60
 WIDTHS = (1, 2, 5, 10, 30, 60, 300, 600, 1800, 3600, 10_800, 43_200, 86_400)
 """possible bin widths in seconds"""
+DAY = 86_400
 
 
 class Bin(Value):
@@ -42,6 +45,20 @@ def binned(found: Sequence[LoggedPrediction]) -> tuple[Bin, ...]:
         taken.setdefault(int((each.at.timestamp() - start) // width), []).append(each.latency_ms)
     count = min(MAX_BINS, int((last - start) // width) + 1)
     return tuple(_bin(start + i * width, width, taken.get(i, [])) for i in range(count))
+
+
+def daily(hours: Sequence[Hour]) -> tuple[Bin, ...]:
+    """Totals of hours as bins of days, of all versions together; days without predictions are left out."""
+    counts: Counter = Counter()
+    latencies: dict[datetime, Counter] = {}
+    for each in hours:
+        day = each.at.replace(hour=0)
+        counts[day] += each.n
+        latencies.setdefault(day, Counter()).update(each.latency)
+    return tuple(
+        Bin(at=day, seconds=DAY, n=n, p50=percentile(latencies[day], 0.5), p99=percentile(latencies[day], 0.99))
+        for day, n in sorted(counts.items())
+    )
 
 
 def percentiles(latencies: Sequence[float]) -> tuple[float, float]:

@@ -169,6 +169,20 @@ def test_the_stretch_of_a_window_is_found_in_any_order_of_models(tmp_path: Path)
     assert found.inference_log.stretch(MODEL, 3, 25) is None
 
 
+def test_the_latest_of_a_model_are_those_of_all_its_versions(tmp_path: Path):
+    found = workspace(tmp_path)
+    for part, version in enumerate((1, 2, 1, 3, 2)):
+        log(found, 20, days=50 - part, version=version, seconds=30, mark=f"{part}")
+        log(found, 20, days=50 - part, version=version, seconds=30, model="other", mark=f"other {part}")
+    with found.engine.connect() as connection:
+        query = select(INFERENCE.c.at, INFERENCE.c.version).where(INFERENCE.c.model == MODEL)
+        newest = connection.execute(query.order_by(INFERENCE.c.sequence.desc())).all()
+    for last in (1, 30, 55, 100, 200):
+        seen = found.activity.latest(MODEL, last)
+        assert [(each.at, each.version) for each in seen] == [tuple(row) for row in newest[:last][::-1]]
+    assert found.activity.latest("no such", 10) == ()
+
+
 def test_a_label_for_a_prediction_that_is_gone_is_refused_as_unknown(tmp_path: Path):
     found = workspace(tmp_path)
     ids = log(found, 20, days=100)
