@@ -313,6 +313,12 @@ def embed_zenml(home: Path) -> None:
         (home / name).chmod(0o700)  # ZenML may store credentials there, in a world-readable file
 
 
+def zenml_folder() -> Path | None:
+    """The folder of ZenML's configuration, after `embed_zenml`; None if it is the user's global one."""
+    found = os.environ.get("ZENML_CONFIG_PATH")
+    return Path(found) if found else None
+
+
 def _connected_to_zenml_server() -> bool:
     """Whether the user's global ZenML configuration has a server (a store that is not local)."""
     base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")

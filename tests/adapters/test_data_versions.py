@@ -457,3 +457,23 @@ def test_a_file_name_in_another_encoding_is_named(root: Path) -> None:
     (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(b"x")
     with pytest.raises(DataError, match=r"The file name .*caf\\udce9.png is not UTF-8. Rename it"):
         embedded(root).add(folder)
+
+
+# ---------------------------------------------------------------- what is gone
+
+
+def test_copies_that_somebody_deleted_are_told_without_dvc(place: Place) -> None:
+    everywhere = {"folder": True, "cache": True, "remote": True}
+    assert place.versions.copies(place.folder) == everywhere
+    place.object_of("data_batch_1", place.remote).unlink()
+    assert place.versions.copies(place.folder) == everywhere | {"remote": False}
+    shutil.rmtree(place.cache)
+    shutil.rmtree(place.folder)
+    assert place.versions.copies(place.folder) == dict.fromkeys(everywhere, False)
+
+
+def test_a_repository_of_others_is_not_judged_by_our_stores(place: Place) -> None:
+    config = place.root / ".dvc" / "config.local"
+    config.write_text(config.read_text().replace('remote "openmlops"', 'remote "theirs"'))
+    shutil.rmtree(place.cache)
+    assert place.versions.copies(place.folder) == {"folder": True}

@@ -87,6 +87,16 @@ class DataVersions:
             self._fetch(repo, {"the listing of the folder": oid})
             return repo.holds(list(repo.listing(oid).values()))
 
+    def copies(self, folder: Path) -> dict[str, bool]:
+        """Where the recorded version should be, and whether its files seem to be there: by their names, without DVC. What is no
+        folder of ours is left out. Raises DataError if there is no version."""
+        folder = folder.resolve()
+        text = self.record(folder)[f"{folder.name}.dvc"].decode(errors="replace")
+        stores = {"cache": self.cache, "remote": Path(self.remote.url)} if dvc_repository.is_ours(folder) else {}
+        stores = {name: place for name, place in stores.items() if place.is_absolute()}
+        found = {name: dvc_repository.seems_complete(place, text) for name, place in stores.items()}
+        return {"folder": folder.is_dir() and any(folder.iterdir()), **found}
+
     def record(self, folder: Path) -> dict[str, bytes]:
         """The small files that identify the recorded version, to be logged with a run. Raises DataError if there is none."""
         folder = folder.resolve()

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 OURS = "openmlops"
 """Name of the remote that openmlops adds to a repository."""
+LOOKED_AT = 1000
+"""most files of a version whose presence is looked at"""
 _SECTION = f'remote "{OURS}"'
 
 _OBJECT = re.compile(r"[0-9a-f]{32}")
@@ -64,6 +66,13 @@ class Remote(Value):
 def find(folder: Path) -> Path | None:
     """The nearest of `folder` and its parents that is a DVC repository, or None."""
     return next((root for root in (folder, *folder.parents) if (root / ".dvc" / "config").is_file()), None)
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether the repository that contains the folder uses the cache and the remote that `initialise` names."""
+    root = find(folder)
+    config = root / ".dvc" / "config.local" if root else None
+    return bool(config and config.is_file() and _SECTION in config.read_text(encoding="utf-8", errors="replace"))
 
 
 def initialise(root: Path, remote: Remote, cache: Path) -> Path:
@@ -320,6 +329,23 @@ def _copy(source: "HashFileDB", target: "HashFileDB", oids: list[str]) -> dict[s
         paths = [source.oid_to_path(oid) for oid in oids]
         target.add(paths, source.fs, oids, check_exists=False, on_error=failed.__setitem__)
     return failed
+
+
+def seems_complete(store: Path, dvc_file: str) -> bool:
+    """Whether a cache or a remote that is a folder has the files of a version, by their names: its listing, and LOOKED_AT of
+    those in it. True for a `.dvc` file that says nothing of them."""
+    found = re.search(r"md5: ([0-9a-f]{32}\.dir)$", dvc_file, re.MULTILINE)
+    if not found:
+        return True
+    places = (store / "files" / "md5", store)  # DVC 3, DVC 2
+    listing = next((path for place in places if (path := place / found[1][:2] / found[1][2:]).is_file()), None)
+    if listing is None:
+        return False
+    try:
+        oids = [str(entry["md5"]) for entry in json.loads(listing.read_bytes())[:LOOKED_AT]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return all((listing.parent.parent / oid[:2] / oid[2:]).is_file() for oid in oids)
 
 
 def is_listing(oid: str) -> bool:

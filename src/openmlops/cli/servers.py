@@ -86,10 +86,12 @@ def check_stack(json: Json = False) -> None:
 
 
 def _with_zenml() -> Workspace:
-    from openmlops.settings import embed_zenml
+    from openmlops.adapters import zenml_store
+    from openmlops.settings import embed_zenml, zenml_folder
 
     workspace = Workspace.open()
     embed_zenml(workspace.home)
+    zenml_store.what_is_gone(zenml_folder())  # raises if the store cannot be read
     return workspace
 
 

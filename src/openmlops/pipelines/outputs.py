@@ -14,10 +14,13 @@ from typing import Any
 from zenml.integrations.registry import integration_registry
 from zenml.utils import source_utils
 
+from openmlops.adapters import zenml_store
 from openmlops.operations.release.gate import check_champion
 from openmlops.operations.retries import require_services
 from openmlops.operations.run_leases import close_orphans
 from openmlops.pipelines.stack import open_workspace
+from openmlops.settings import zenml_folder
+from openmlops.terminal import say
 
 NOT_RETURNED = ("numpy", "pandas", "pillow", "polars", "pytorch", "scipy", "sklearn")
 """ZenML's integrations that only bring materializers, and import torch or scikit-learn to do so: our steps return values"""
@@ -32,6 +35,8 @@ def outputs_of(pipeline: Callable[..., Any], trains: bool = True, **arguments: A
     before it, if the pipeline `trains`.
     """
     workspace = open_workspace()
+    if gone := zenml_store.what_is_gone(zenml_folder()):
+        say(f"ZenML: {gone}. {zenml_store.AGAIN}.")
     require_services(workspace, experiment=trains)
     close_orphans(workspace)
     if trains:

@@ -1,7 +1,7 @@
 """Checks that every configured service is available: one finding per service, with its remedy. Read-only.
 
-Here: home folder, database, MLflow, the champion in it, retention, object store, ZenML, prediction server. Not here: the stack
-registered in ZenML (`pipelines.zenml_stack`), and the data (`openmlops data status`).
+Here: home folder, database, MLflow, the champion in it, retention, the copies of the data, object store, ZenML, prediction
+server. Not here: the stack registered in ZenML (`pipelines.zenml_stack`), and its content (`openmlops data status`).
 """
 
 import shutil
@@ -14,10 +14,10 @@ from typing import Literal
 
 import requests
 
-from openmlops.adapters import database, zenml_server
+from openmlops.adapters import database, zenml_server, zenml_store
 from openmlops.adapters.schema import HEAD
 from openmlops.core.types import Value
-from openmlops.errors import ModelNotFound, OpenMLOpsError
+from openmlops.errors import DataError, ModelNotFound, OpenMLOpsError
 from openmlops.operations.release.aliases import is_kept, version_of, what_is_gone
 from openmlops.operations.retention import sizes
 from openmlops.operations.workspace import Workspace
@@ -54,13 +54,14 @@ class Examination(Value):
 def examine(workspace: Workspace, server: str) -> Iterator[Finding]:
     """Check each service, the prediction server at the URL `server` last. What the champion is cannot be said without the
     database and MLflow."""
-    checks: dict[str, Callable[[], Finding]] = {
+    checks: dict[str, Callable[[], Finding | None]] = {
         "settings": lambda: _settings(workspace),
         "home": lambda: _home(workspace),
         "database": lambda: _database(workspace),
         "mlflow": lambda: _mlflow(workspace),
         "champion": lambda: _champion(workspace),
         "retention": lambda: _retention(workspace),
+        "data": lambda: _data(workspace),
         "object store": lambda: _object_store(workspace),
         "zenml": lambda: _zenml(workspace),
         "server": lambda: _server(workspace, server),
@@ -75,6 +76,8 @@ def examine(workspace: Workspace, server: str) -> Iterator[Finding]:
             finding = check()
         except OpenMLOpsError as error:
             finding = Finding(service=service, status="failed", says=error.problem, remedy=error.remedy)
+        if finding is None:
+            continue
         if finding.status == "failed":
             failed.add(service)
         yield finding
@@ -170,6 +173,24 @@ def _retention(workspace: Workspace) -> Finding:
     return Finding(service="retention", status="ok", says=found.text)
 
 
+def _data(workspace: Workspace) -> Finding | None:
+    """None if no version is recorded yet."""
+    folder, versions = workspace.data_folder, workspace.data_versions
+    try:
+        says = f"version {versions.manifest(folder).fingerprint[:12]} of {folder}"
+        copies = versions.copies(folder)
+    except DataError:
+        return None
+    gone = ", ".join(name for name, is_there in copies.items() if not is_there)
+    if not gone or gone == "cache":  # which is filled from the others
+        return Finding(service="data", status="ok", says=says)
+    if not any(copies.values()) and "remote" in copies:
+        remedy = "Restore the DVC remote, or run `openmlops data add` with a good copy; trained versions stay"
+        return Finding(service="data", status="failed", says=f"{says} is gone from all of {gone}", remedy=remedy)
+    way = f"`openmlops data add {folder}`, which stores it again" if copies["folder"] else "`openmlops data pull`"
+    return Finding(service="data", status="warning", says=f"{says} is gone from {gone}", remedy=f"Run {way}")
+
+
 def _object_store(workspace: Workspace) -> Finding:
     settings, store = workspace.settings, workspace.object_store
     if not settings.minio_endpoint_url:
@@ -183,7 +204,10 @@ def _zenml(workspace: Workspace) -> Finding:
     settings, ours = workspace.settings, version("zenml")
     url = settings.zenml_store_url
     if not url.startswith("http"):
-        return Finding(service="zenml", status="ok", says=f"embedded, {ours}, under {workspace.home}")
+        says = f"embedded, {ours}, under {workspace.home}"
+        if gone := zenml_store.what_is_gone(workspace.home / zenml_store.FOLDER):
+            return Finding(service="zenml", status="warning", says=f"{says}: {gone}", remedy=zenml_store.AGAIN)
+        return Finding(service="zenml", status="ok", says=says)
     found = zenml_server.version_of(url)
     if found != ours:
         problem = f"{url} runs version {found}; the client is {ours}"
