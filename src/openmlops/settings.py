@@ -100,6 +100,15 @@ class Settings(BaseModel):
     retention_inputs_gib: float = Field(
         2.0, ge=0, description="GiB of such images above which the oldest are deleted; 0: no limit"
     )
+    retention_reports_days: float = Field(
+        7.0, ge=0, description="days after which the files of a monitoring run are deleted from MLflow; 0: never"
+    )
+    retention_unused_days: float = Field(
+        90.0, ge=0, description="days after which versions, runs and data that nothing needs any more are deleted; 0: never"
+    )
+    retention_versions: int = Field(
+        10, ge=1, description="number of a model's latest versions that are kept whatever the gate decided"
+    )
     notify_webhook_url: SecretStr = Field(SecretStr(""), description="webhook URL for decisions; empty: log only")
     notify_allowed_hosts: str = Field("", description="comma-separated hosts allowed in NOTIFY_WEBHOOK_URL")
 

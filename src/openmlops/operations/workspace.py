@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from openmlops.adapters.labelled_inputs import LabelledInputs
     from openmlops.adapters.leases import Leases
     from openmlops.adapters.ledger import Ledger
+    from openmlops.adapters.mlflow_disposal import Disposal
     from openmlops.adapters.mlflow_tables import Tables
     from openmlops.adapters.object_store import ObjectStore
     from openmlops.adapters.registry import Registry
@@ -122,6 +123,13 @@ class Workspace:
         from openmlops.adapters.registry import Registry
 
         return Registry(self.settings.tracking_uri, self.home / "models")
+
+    @cached_property
+    def disposal(self) -> "Disposal":
+        """Deletion from MLflow."""
+        from openmlops.adapters.mlflow_disposal import Disposal
+
+        return Disposal(self.settings.tracking_uri, self.settings.mlflow_experiment_name)
 
     @property
     def registered(self) -> "Registry | Tables":

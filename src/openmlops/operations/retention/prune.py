@@ -14,6 +14,8 @@ from openmlops.errors import LeaseTaken, OpenMLOpsError
 from openmlops.operations.retention.inputs import prune_inputs
 from openmlops.operations.retention.predictions import prune_predictions
 from openmlops.operations.retention.report import Pruned, PruneReport
+from openmlops.operations.retention.versions import prune_reports, prune_runs, prune_versions
+from openmlops.operations.retention.working_files import prune_working_files
 from openmlops.operations.workspace import Workspace
 
 LEASE = timedelta(seconds=60)
@@ -23,7 +25,10 @@ EVERY = timedelta(days=1)
 ALONE, DONE = "prune", "prune/done"
 """the lease of the process that prunes, and one that expires when the next pruning is due"""
 
-KINDS: tuple[Callable[[Workspace, datetime, bool], Pruned], ...] = (prune_predictions, prune_inputs)
+KINDS: tuple[Callable[[Workspace, datetime, bool], Pruned], ...] = (
+    *(prune_predictions, prune_inputs),
+    *(prune_versions, prune_runs, prune_reports, prune_working_files),
+)
 """in the order in which they depend on each other: what one deletes, the next may no longer need"""
 
 log = logging.getLogger(__name__)
@@ -73,6 +78,6 @@ def _prune(workspace: Workspace, now: datetime, dry: bool) -> PruneReport:
     for kind in KINDS:
         try:
             pruned.append(kind(workspace, now, dry))
-        except OpenMLOpsError as error:
+        except (OpenMLOpsError, OSError) as error:
             problems.append(str(error))
     return PruneReport(dry_run=dry, pruned=tuple(pruned), problems=tuple(problems))

@@ -1,6 +1,8 @@
 """The account of a pruning: what was deleted, what stays, and why."""
 
+import os
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from openmlops.core.types import Value
 
@@ -49,3 +51,17 @@ def size(count: int) -> str:
     while (value := value / 1024) >= 1024:
         next(units)
     return f"{value:.1f} {next(units)}"
+
+
+def folder_bytes(folder: Path) -> int:
+    """Size of the files below a folder, or of a file; 0 if there is none."""
+    if not folder.is_dir():
+        return folder.stat().st_size if folder.is_file() else 0
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(place, name)).st_size
+            except FileNotFoundError:
+                continue
+    return total

@@ -3,15 +3,13 @@
 Not here: what is beyond a limit one by one (`openmlops prune --dry-run`).
 """
 
-import os
 from datetime import datetime
-from pathlib import Path
 
 from openmlops.adapters import database
 from openmlops.core.types import Value
 from openmlops.operations.retention.inputs import GIB
 from openmlops.operations.retention.prune import EVERY, last_pruned
-from openmlops.operations.retention.report import limit, size
+from openmlops.operations.retention.report import folder_bytes, limit, size
 from openmlops.operations.workspace import Workspace
 
 LATE = 2 * EVERY
@@ -37,7 +35,8 @@ def measure(workspace: Workspace, now: datetime) -> Sizes:
     found = [
         f"database {size(database.size(workspace.engine))}, predictions{since} ({_days(s.retention_predictions_days)})",
         f"inputs {size(inputs.bytes)} ({_inputs(s.retention_inputs_days, s.retention_inputs_gib)})",
-        f"versions and runs {size(_folders(workspace, MODELS))}, data versions {size(_folders(workspace, DATA))} here",
+        f"versions and runs {size(_folders(workspace, MODELS))}, data versions {size(_folders(workspace, DATA))} here "
+        f"({_days(s.retention_unused_days)}, if unused)",
         f"last pruned {pruned:%Y-%m-%d %H:%M}" if pruned else "never pruned yet",
     ]
     before = limit(now - LATE, s.retention_predictions_days)
@@ -61,17 +60,3 @@ def _inputs(days: float, gib: float) -> str:
 
 def _folders(workspace: Workspace, names: tuple[str, ...]) -> int:
     return sum(folder_bytes(workspace.home / name) for name in names)
-
-
-def folder_bytes(folder: Path) -> int:
-    """Size of the files below a folder, or of a file; 0 if there is none."""
-    if not folder.is_dir():
-        return folder.stat().st_size if folder.is_file() else 0
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(place, name)).st_size
-            except FileNotFoundError:
-                continue
-    return total

@@ -97,6 +97,8 @@ class GridJob:
         if found is None or found.trained is None:
             return found
         trained = train.located(self.workspace, found.trained, self.splits)
+        if not Path(trained.path).exists():  # deleted after its retention
+            return None
         return found.model_copy(update={"trained": trained, "predictions": str(predictions_file(path))})
 
     def run(self, folder: Path, parent: str, jobs: int, number: str) -> RunResult:

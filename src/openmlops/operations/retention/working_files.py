@@ -1,0 +1,108 @@
+"""Files of trainings and versions under OPENMLOPS_HOME that are copies, or were needed by a training that has ended.
+
+Here: exports, weights, checkpoints, grids, predictions cached for the gate, splits, local copies of versions, and what killed
+processes left. Not here: inputs (`inputs`), data (`data_versions`). Downloads, and files that were set aside because they may
+be somebody's work (`replaced`, `left-out`), are never deleted.
+"""
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from openmlops.operations.retention.report import Pruned, folder_bytes, limit
+from openmlops.operations.retention.versions import NEVER, rejected, unneeded_runs
+from openmlops.operations.workspace import Workspace
+
+EXPORT = timedelta(days=1)
+"""time after which an export is only a copy, if its run has ended: it is registered at once"""
+SCRATCH = timedelta(days=7)
+"""time after which a temporary folder is that of a killed process"""
+TEMPORARY = (
+    *("verify-*", "sample-*", "tiny-*", "labels-*", "new-data-*", "dvc-memory-*"),
+    *("models/.download.*", "exports/.export.*", "downloads/unpacked-*"),
+)
+
+
+class _File(NamedTuple):
+    """A file or folder, the time of its newest file, and whether something needs it whatever its age."""
+
+    path: Path
+    newest: datetime
+    is_needed: bool
+    age: timedelta | None = None
+    """its own limit; None: that of the settings"""
+
+
+def prune_working_files(workspace: Workspace, now: datetime, dry: bool = False) -> Pruned:
+    """Delete what no open run and no kept version needs. Raises ServiceUnavailable."""
+    days = workspace.settings.retention_unused_days
+    before = limit(now, days)
+    if before is None:
+        return Pruned(what="working files", deleted=0, bytes=0, oldest=None, why=NEVER.format("RETENTION_UNUSED_DAYS"))
+    count, size, oldest = 0, 0, None
+    for file in _files(workspace, now):
+        if file.is_needed or file.newest >= (now - file.age if file.age else before):
+            oldest = min(oldest or file.newest, file.newest)
+            continue
+        count, size = count + 1, size + folder_bytes(file.path)
+        if not dry:
+            _remove(file.path)
+    why = f"of an open run or a version that is kept, or younger than {days:g} days (exports: {EXPORT.days} day)"
+    return Pruned(what="working files", deleted=count, bytes=size, oldest=oldest, why=why)
+
+
+def _files(workspace: Workspace, now: datetime) -> Iterator[_File]:
+    home, gone = workspace.home, unneeded_runs(workspace, now)
+    open_runs = {run.id for run in workspace.disposal.runs() if run.can_go_on and run not in gone}
+    kept = _kept_models(workspace, now)
+    for path in _below(home, "exports/[!.]*"):
+        yield _File(path, _newest(path), path.name in open_runs, EXPORT)
+    for path in _below(home, "weights/*.safetensors"):
+        yield _File(path, _newest(path), path.stem in open_runs)
+    for path, note in ((path, note) for folder, note in _NOTES for path in _below(home, folder)):
+        yield _File(path, _newest(path), _text(path / note) in open_runs)
+    for path in _below(home, "answers/*.npz"):
+        age = None if path.name.partition("-")[0] in kept else EXPORT
+        yield _File(path, _newest(path), False, age)
+    for path in _below(home, "splits/*.npz"):
+        yield _File(path, _newest(path), False)
+    for path in _below(home, "models/[!.]*"):
+        yield _File(path, _newest(path), path.name in kept)
+    for path in (path for pattern in TEMPORARY for path in _below(home, pattern)):
+        yield _File(path, _newest(path), False, SCRATCH)
+
+
+_NOTES = (("trainings/*", "run_id"), ("grids/*", "parent"))
+"""folders, and their file that names the run"""
+
+
+def _kept_models(workspace: Workspace, now: datetime) -> set[str]:
+    """SHA-256 of the versions that stay in MLflow, and of all champions, whose copy here is the last if MLflow lost them."""
+    gone = rejected(workspace, now)
+    stored = {found.sha256 for found in workspace.disposal.versions() if found not in gone}
+    entries = [entry for model in workspace.ledger.models() for entry in workspace.ledger.history(model)]
+    champions = {(entry.model, entry.champion) for entry in entries}
+    return stored | {entry.model_sha256 for entry in entries if (entry.model, entry.version) in champions}
+
+
+def _below(home: Path, pattern: str) -> list[Path]:
+    return sorted(home.glob(pattern))
+
+
+def _newest(path: Path) -> datetime:
+    """The time at which a file, or anything in a folder, changed last."""
+    times = [each.lstat().st_mtime for each in (path, *(path.rglob("*") if path.is_dir() else ()))]
+    return datetime.fromtimestamp(max(times), UTC)
+
+
+def _text(path: Path) -> str:
+    return path.read_text().strip() if path.is_file() else ""
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
