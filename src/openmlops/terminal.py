@@ -5,6 +5,7 @@ names.
 """
 
 import errno
+import locale
 import os
 import signal
 import sys
@@ -48,6 +49,11 @@ def stderr() -> "Console":
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def is_utf8() -> bool:
+    """Whether paths and texts are UTF-8 in this process: by Python's UTF-8 mode, or by the locale."""
+    return bool(sys.flags.utf8_mode) or locale.getencoding().lower() in ("utf-8", "utf8")
 
 
 def exit_code(command: Callable[[], Any]) -> int:

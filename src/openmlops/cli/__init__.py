@@ -4,7 +4,6 @@ Only the module of the requested command is imported; heavy libraries are import
 """
 
 import gc
-import locale
 import shlex
 import sys
 from functools import cache
@@ -14,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from openmlops import __version__
-from openmlops.terminal import exit_code, fail
+from openmlops.terminal import exit_code, fail, is_utf8
 
 MODULES = {
     "projects": ("init",),
@@ -46,7 +45,7 @@ fifth of the time of a read-only command"""
 
 def main() -> None:
     """Entry point of `openmlops`: 0, or 1 after one line on standard error."""
-    if not sys.flags.utf8_mode and locale.getencoding().lower() not in ("utf-8", "utf8"):
+    if not is_utf8():
         from openmlops.settings import restart_in_utf8
 
         restart_in_utf8()

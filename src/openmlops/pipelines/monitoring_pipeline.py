@@ -11,9 +11,8 @@ from zenml import pipeline
 from openmlops.operations.monitoring.monitor import MonitoringOutcome
 from openmlops.operations.monitoring.windows import Source
 from openmlops.pipelines.outputs import outputs_of
-from openmlops.pipelines.stack import open_workspace
+from openmlops.pipelines.stack import open_workspace, program
 from openmlops.pipelines.steps import monitoring as steps
-from openmlops.terminal import exit_code
 
 WINDOW = 500
 """default number of predictions in a window"""
@@ -45,4 +44,4 @@ def main() -> None:
 if __name__ == "__main__":  # by its import name, so that ZenML can find the steps again
     from openmlops.pipelines import monitoring_pipeline as this
 
-    sys.exit(exit_code(this.main))
+    sys.exit(program(this.main))

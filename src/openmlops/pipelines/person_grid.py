@@ -11,10 +11,9 @@ from zenml import pipeline
 from openmlops.operations.training.grid import EPOCHS, IMGSZ, Grid, grid_of
 from openmlops.operations.training.grid_report import Experiment
 from openmlops.pipelines.outputs import outputs_of
-from openmlops.pipelines.stack import open_workspace
+from openmlops.pipelines.stack import open_workspace, program
 from openmlops.pipelines.steps import person
 from openmlops.pipelines.steps import training as shared
-from openmlops.terminal import exit_code
 
 
 @pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_pipeline_logs=False, enable_artifact_metadata=False)
@@ -45,4 +44,4 @@ def main() -> None:
 if __name__ == "__main__":  # by its import name, so that ZenML can find the steps again
     from openmlops.pipelines import person_grid as this
 
-    sys.exit(exit_code(this.main))
+    sys.exit(program(this.main))
