@@ -81,6 +81,8 @@ def traffic(
         if images
         else stream_of_test_images(workspace, corrupt, seed)
     )
+    if stream.account is not None:  # before the first request: whatever becomes of them, the files are accounted for
+        say_account(stream.account)
     token = workspace.settings.api_token.get_secret_value()
     length = parse_seconds(seconds)
     with bar("Sending") as show:
@@ -93,11 +95,9 @@ def traffic(
             token=token,
             show=lambda sent: show(sent, rate * length, f"{sent} images"),
         )
-    if stream.account is not None:
-        say_account(stream.account)
     if json:
         return print_json(report)
-    left_out = {"ids", "accuracy", "metric"}
+    left_out = {"ids", "accuracy", "metric", "account"}
     rows = [(name, value) for name, value in report.model_dump(exclude=left_out).items() if value not in ("", None)]
     right = percent(report.accuracy) if report.accuracy is not None else "no predictions"
     return print_table("Traffic", ("field", "value"), [*rows, (f"{report.metric} of the predictions", right)])

@@ -95,6 +95,22 @@ def test_bad_data_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not (tmp_path / "mine").exists()
 
 
+def test_a_name_can_be_used_again_in_the_process_in_which_it_failed(tmp_path: Path) -> None:
+    """The module of the project was imported before its data was refused."""
+    write(tmp_path / "own/images", tmp_path / "own/labels", 12)
+    (tmp_path / "own/classes.txt").write_text("cat\ndog\n")
+    label = tmp_path / "own/labels/003.txt"
+    label.write_text("7 0.5 0.5 0.1 0.1\n")
+    before = list(sys.path)
+    for place in ("here", "there"):
+        with pytest.raises(DataInvalid, match="the class 7"):
+            create(tmp_path / place / "retried", "detection", tmp_path / "own")
+    assert sys.path == before
+    assert "retried" not in sys.modules
+    label.write_text("1 0.5 0.5 0.1 0.1\n")
+    assert create(tmp_path / "here" / "retried", "detection", tmp_path / "own").name == "retried"
+
+
 def test_a_bad_label_line_stops_or_is_left_out_by_name_and_strict_refuses_polygons(tmp_path: Path) -> None:
     write(tmp_path / "own/images", tmp_path / "own/labels", 12)
     (tmp_path / "own/classes.txt").write_text("cat\ndog\n")

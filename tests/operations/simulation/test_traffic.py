@@ -5,14 +5,20 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from openmlops.cli import app
 from openmlops.core.classification.task import CLASSIFICATION
 from openmlops.errors import ServiceUnavailable, SettingsError
 from openmlops.operations.simulation.traffic import Stream, parse_corruption, send
 from openmlops.usecases.cifar10.data import decode
+from shapes import NAMES, folders
+
+USE_CASE = f"USE_CASE = image_folder('forms', {NAMES}, 32)"
 
 
 class Server(ThreadingHTTPServer):
@@ -107,6 +113,25 @@ def test_the_rate_is_kept(server: Server) -> None:
 def test_no_server_is_one_clear_line() -> None:
     with pytest.raises(ServiceUnavailable, match=r"No ready server at http://127\.0\.0\.1:9.*openmlops serve"):
         send("http://127.0.0.1:9", stream([1], [1]), count=1)
+
+
+def test_the_files_of_a_folder_are_accounted_for_before_they_are_sent(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To a server that runs, and where none does; with --json on standard output too."""
+    (tmp_path / "forms.py").write_text(f"from openmlops.usecases.image_folder import image_folder\n{USE_CASE}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("USE_CASE", "forms:USE_CASE")
+    own = folders(tmp_path / "own", 40)
+    (own / "disc" / "0000.png").write_bytes(b"no image")
+    words = ["traffic", "--images", str(own), "--seconds", "0.1s", "--rate", "50", "--url"]
+    for url, code in ((server.url, 0), ("http://127.0.0.1:9", 1)):
+        done = CliRunner().invoke(app, [*words, url])
+        assert (done.exit_code, "119 images used, 1 left out" in done.stderr) == (code, True)
+        assert "disc/0000.png" in done.stderr
+        assert "account" not in done.stdout
+    found = json.loads(CliRunner().invoke(app, [*words, server.url, "--json"]).stdout)
+    assert (found["account"]["used"], found["account"]["left_out"]) == (119, 1)
 
 
 @pytest.mark.parametrize("text", ["brightness", "brightness:x", "noise:0", "blur:3", ""])

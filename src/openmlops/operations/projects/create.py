@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
+from importlib import invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -64,7 +65,7 @@ def create(
     place, source = absolute(place), absolute(source)
     name = module_name(place.name)
     _require_separate(place, source)
-    with _removed_on_failure(place):
+    with _removed_on_failure(place), _forgotten_on_failure(place):
         raw = place / "data" / "raw" / name
         arranged = _arranger(kind)(source, raw, skip)
         _refuse(datasets.judged(arranged.problems, strict, skip), strict, lines=False)
@@ -118,6 +119,21 @@ def _removed_on_failure(place: Path) -> Iterator[None]:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         if was_there is None:
             place.rmdir()
+        raise
+
+
+@contextmanager
+def _forgotten_on_failure(place: Path) -> Iterator[None]:
+    """If the block raises, let Python forget the project's module, so that the name can be used again in this process."""
+    paths = list(sys.path)
+    try:
+        yield
+    except BaseException:
+        sys.path[:] = paths
+        for name, module in list(sys.modules.items()):
+            if Path(getattr(module, "__file__", None) or "/").is_relative_to(place):
+                del sys.modules[name]
+        invalidate_caches()
         raise
 
 
