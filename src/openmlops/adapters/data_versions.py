@@ -10,16 +10,33 @@ and `restore` needs nothing else. What is not here: the meaning of the files, an
 
 import logging
 import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from openmlops.adapters import dvc_repository
 from openmlops.adapters.dvc_repository import DvcRepository, Remote
+from openmlops.core.types import Value
 from openmlops.errors import DataCorrupt, DataError
-from openmlops.files import Manifest, replacing_folder, sha256_of
+from openmlops.files import Manifest, replacing_folder, sha256_of, write_text
 
-__all__ = ["DataVersions", "Remote"]
+__all__ = ["DataVersions", "OwnVersion", "Remote"]
 
 log = logging.getLogger(__name__)
+
+
+class OwnVersion(Value):
+    """A version that was added to the cache of this home, at `at` the last time.
+
+    `listing` is DVC's object of the folder named `folder`. `is_pushed_first`: the remote is the one that openmlops made, and
+    did not have the version before.
+    """
+
+    fingerprint: str
+    folder: str
+    listing: str
+    at: datetime
+    is_pushed_first: bool
 
 
 class DataVersions:
@@ -52,8 +69,52 @@ class DataVersions:
             if changed := [name for name, entry in manifest.files.items() if _differs(repo, objects.get(name), entry.sha256)]:
                 raise DataCorrupt(f"{', '.join(changed)} of {folder} changed while being added", "Add it again")
             repo.push(list(objects.values()))
-            repo.push([oid])
+            is_new = bool(repo.push([oid])) and repo.remote_is_ours
+            if self._holds(repo, oid):
+                self._note(manifest, folder, oid, is_new)
         return manifest
+
+    def own(self) -> tuple[OwnVersion, ...]:
+        """The versions that were added in this home and not discarded since, oldest first."""
+        notes = (OwnVersion.model_validate_json(path.read_bytes()) for path in self._notes.glob("*.json"))
+        return tuple(sorted(notes, key=lambda note: note.at))
+
+    def discard(self, versions: Sequence[OwnVersion], folder: Path, dry: bool = False) -> int:
+        """Delete versions of our own from the cache, and from the remote those that we were the first to push; returns bytes.
+
+        Only from the cache and the remote that openmlops made itself: a user's own may be shared. What another version there
+        names stays. `folder` is in the DVC repository. Raises ServiceUnavailable.
+        """
+        root = dvc_repository.find(folder.resolve().parent)
+        if root is None or not versions:
+            return 0
+        size = 0
+        with dvc_repository.opened(root, self.remote, self.cache) as repo:
+            pushed = [found.listing for found in versions if found.is_pushed_first]
+            if pushed and repo.remote_is_ours:
+                size += repo.discard(pushed, True, dry)[1]
+            if self._holds(repo, versions[0].listing):
+                size += repo.discard([found.listing for found in versions], False, dry)[1]
+        for found in () if dry else versions:
+            (self._notes / f"{found.fingerprint}.json").unlink(missing_ok=True)
+        return size
+
+    def _holds(self, repo: DvcRepository, oid: str) -> bool:
+        """Whether the repository uses our cache, not one that the user configured and may share."""
+        return repo.path(oid).is_relative_to(self.cache.resolve())
+
+    @property
+    def _notes(self) -> Path:
+        return self.cache.parent / "data-versions"
+
+    def _note(self, manifest: Manifest, folder: Path, oid: str, is_new: bool) -> None:
+        """Remember that this version is ours."""
+        path = self._notes / f"{manifest.fingerprint}.json"
+        is_first = is_new or (path.is_file() and OwnVersion.model_validate_json(path.read_bytes()).is_pushed_first)
+        note = OwnVersion(
+            fingerprint=manifest.fingerprint, folder=folder.name, listing=oid, at=datetime.now(UTC), is_pushed_first=is_first
+        )
+        write_text(path, note.model_dump_json())
 
     def pull(self, folder: Path) -> Manifest:
         """Restore the folder to its recorded version; does nothing if it matches already.

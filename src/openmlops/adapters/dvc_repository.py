@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache as once
 from functools import cached_property
@@ -257,13 +257,45 @@ class DvcRepository:
         self._explain(error for error in failed.values() if not isinstance(error, FileNotFoundError))
         return set(oids) - failed.keys()
 
-    def push(self, oids: list[str]) -> None:
-        """Copy cached objects to the remote, replacing those that are corrupt there. Raises ServiceUnavailable."""
+    def push(self, oids: list[str]) -> list[str]:
+        """Copy cached objects to the remote, replacing those that are corrupt there; returns those that it did not have. Raises
+        ServiceUnavailable."""
         with self._speaking():
             self._remove_damaged(oids)
             held = self._remote.oids_exist(oids)
-            failed = _copy(self._repo.cache.local, self._remote, [oid for oid in oids if oid not in held])
+            new = [oid for oid in oids if oid not in held]
+            failed = _copy(self._repo.cache.local, self._remote, new)
         self._explain(failed.values())
+        return new
+
+    @property
+    def remote_is_ours(self) -> bool:
+        """Whether the remote is the one that openmlops made, not one that the user named."""
+        return self._remote_name == OURS
+
+    def discard(self, listings: Collection[str], remotely: bool, dry: bool) -> tuple[int, int]:
+        """Delete folders from the cache, or from the remote: their listings, and the files that no other listing there names.
+
+        Returns number and bytes. What a .dvc file of the repository names stays. A killed deletion can be repeated: files go
+        before their listing. Raises ServiceUnavailable, and DataCorrupt, with nothing deleted, if a listing cannot be read:
+        nobody knows what it needs.
+        """
+        with self._speaking():
+            store = self._remote if remotely else self._repo.cache.local
+            gone = self._only_in(store, listings)
+            size = sum(store.fs.size(store.oid_to_path(oid)) or 0 for oid in gone)
+            for oid in () if dry else gone:
+                store.delete(oid)
+        return len(gone), size
+
+    def _only_in(self, store: "HashFileDB", listings: Collection[str]) -> list[str]:
+        """The objects of these listings that nothing else needs, files first."""
+        present, used = set(store.all()), {str(out.hash_info.value) for out in self._repo.index.outs if out.hash_info}
+        known = {oid for oid in present if oid.endswith(".dir")}
+        doomed = [oid for oid in listings if oid in known - used]
+        needed = used.union(*(_files_of(store, oid) for oid in known - set(doomed)))
+        files = set().union(*(_files_of(store, oid) for oid in doomed))
+        return [*sorted(files & present - needed), *doomed]
 
     def holds(self, oids: list[str]) -> bool:
         """Whether the remote has all these objects. Raises ServiceUnavailable."""
@@ -346,6 +378,16 @@ def seems_complete(store: Path, dvc_file: str) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return all((listing.parent.parent / oid[:2] / oid[2:]).is_file() for oid in oids)
+
+
+def _files_of(store: "HashFileDB", listing: str) -> set[str]:
+    with store.fs.open(store.oid_to_path(listing), "rb") as opened:
+        content = opened.read()
+    try:
+        return {entry["md5"] for entry in json.loads(content)}
+    except (ValueError, KeyError, TypeError) as error:
+        problem = f"The object {listing} in {store.path} is not a DVC directory listing"
+        raise DataCorrupt(problem, "Restore it, or delete it if no version needs it") from error
 
 
 def is_listing(oid: str) -> bool:

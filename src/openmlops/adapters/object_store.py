@@ -7,7 +7,7 @@ Uploads are idempotent by content: an object with the same SHA-256 is not upload
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -59,6 +59,9 @@ class ObjectStore(Protocol):
 
     def list(self, prefix: str) -> list[str]:
         """Keys with this prefix, sorted."""
+
+    def delete(self, key: str) -> None:
+        """Delete an object; does nothing if there is none."""
 
     def uri(self, key: str) -> str:
         """The object's URI, for display and for other tools."""
@@ -121,6 +124,13 @@ class FolderStore:
     def list(self, prefix: str) -> list[str]:
         keys = (path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file())
         return sorted(key for key in keys if key.startswith(prefix) and not Path(key).name.startswith("."))
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        path.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty
+            while (path := path.parent) != self.folder:
+                path.rmdir()
 
     def uri(self, key: str) -> str:
         return self._path(key).resolve().as_uri()
@@ -192,6 +202,11 @@ class S3Store:
             pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
             keys = sorted(found["Key"] for page in pages for found in page.get("Contents", ()))
         return [key for key in keys if not key.endswith(_SEAL)]
+
+    def delete(self, key: str) -> None:
+        with self._speaking() as client:
+            for name in (_checked(key), key + _SEAL):
+                client.delete_object(Bucket=self.bucket, Key=name)
 
     def uri(self, key: str) -> str:
         return f"s3://{self.bucket}/{_checked(key)}"

@@ -14,9 +14,11 @@ from filled import MODEL, NOW, log, promote, workspace
 
 from openmlops.errors import LeaseTaken, ServiceUnavailable
 from openmlops.operations.projects.doctor import _retention
+from openmlops.operations.retention import due
 from openmlops.operations.retention import prune as pruning
+from openmlops.operations.retention.due import is_due, last_pruned
 from openmlops.operations.retention.inputs import prune_inputs
-from openmlops.operations.retention.prune import is_due, last_pruned, prune, prune_and_log
+from openmlops.operations.retention.prune import prune, prune_and_log
 from openmlops.operations.retention.report import size
 
 
@@ -48,7 +50,7 @@ def test_a_watcher_prunes_once_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyP
     began = last_pruned(found)
     assert began is not None
     assert abs(datetime.now(UTC) - began) < timedelta(minutes=1)
-    monkeypatch.setattr(pruning, "datetime", type("Later", (), {"now": lambda zone: began + timedelta(days=1, seconds=1)}))
+    monkeypatch.setattr(due, "datetime", type("Later", (), {"now": lambda zone: began + timedelta(days=1, seconds=1)}))
     assert is_due(found)
 
 

@@ -39,6 +39,8 @@ __all__ = [
     "indices_of",
     "ingest",
     "judged",
+    "key_prefix",
+    "locked",
     "make_sample",
     "make_tiny_person",
     "refuse",
@@ -134,7 +136,7 @@ def make_tiny_person(workspace: Workspace, coco128: Path, train: int, validation
 def _archive(workspace: Workspace, archive: Archive, file: Path | None, url: str | None, on_progress: Progress | None) -> Path:
     """The published file, downloaded or local, with a verified checksum."""
     if file is None:
-        with _locked(workspace, "download.lock"):
+        with locked(workspace, "download.lock"):
             target = _downloads(workspace) / Path(archive.url).name
             return download(url or archive.url, target, archive.checksum, on_progress)
     found = absolute(file)
@@ -273,7 +275,7 @@ def strictly(problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
 def _added(workspace: Workspace, folder: Path, unused: set[str]) -> tuple[DatasetRef, str]:
     """The version of the folder without the `unused` files, and where these are now, if they were moved."""
     kept_in = ""
-    with _locked(workspace):
+    with locked(workspace):
         if folder != workspace.data_folder:
             with replacing_folder(workspace.data_folder) as new:
                 gone = {folder / path for path in unused}
@@ -297,7 +299,7 @@ def _set_aside(workspace: Workspace, folder: Path, unused: set[str]) -> Path:
 
 def ingest(workspace: Workspace) -> DatasetRef:
     """Pull the recorded version and verify the SHA-256 of every file. Raises DataError, DataCorrupt, ServiceUnavailable."""
-    with _locked(workspace):
+    with locked(workspace):
         return _ref(workspace, workspace.data_versions.pull(workspace.data_folder))
 
 
@@ -357,7 +359,7 @@ def upload(workspace: Workspace, ref: DatasetRef) -> UploadReport:
     """Upload the files of this version that the object store lacks, under MINIO_DATA_PREFIX. Raises DataError if the folder
     has changed since, ServiceUnavailable."""
     store, folder = workspace.object_store, Path(ref.path)
-    prefix = "/".join(part for part in (*workspace.settings.minio_data_prefix.split("/"), folder.name, ref.fingerprint) if part)
+    prefix = key_prefix(workspace, folder.name, ref.fingerprint)
     manifest = Manifest.of(folder)
     if manifest.fingerprint != ref.fingerprint:
         raise DataError(f"{folder} no longer matches version {ref.fingerprint[:12]}", "Start the pipeline again")
@@ -367,6 +369,11 @@ def upload(workspace: Workspace, ref: DatasetRef) -> UploadReport:
         for (key, entry), name in zip(sent.items(), manifest.files, strict=True)
     ]
     return UploadReport(uri=store.uri(prefix), keys=tuple(sent), sent=sum(new), skipped=len(new) - sum(new))
+
+
+def key_prefix(workspace: Workspace, folder: str, fingerprint: str) -> str:
+    """What the keys of a version's objects begin with; `folder` is the name of its folder."""
+    return "/".join(part for part in (*workspace.settings.minio_data_prefix.split("/"), folder, fingerprint) if part)
 
 
 def _unstorable(folder: Path) -> list[Problem]:
@@ -423,7 +430,7 @@ def _folder_ref(workspace: Workspace, rows: int) -> DatasetRef:
 
 
 @contextmanager
-def _locked(workspace: Workspace, name: str = "data.lock") -> Iterator[None]:
+def locked(workspace: Workspace, name: str = "data.lock") -> Iterator[None]:
     """Hold a lock of the workspace. Raises DataError after LOCK_SECONDS."""
     workspace.home.mkdir(parents=True, exist_ok=True)
     try:

@@ -18,7 +18,7 @@ from openmlops.operations.monitoring.cycle import CycleOutcome
 from openmlops.operations.monitoring.history import policy_of, records_of
 from openmlops.operations.monitoring.notification import notify
 from openmlops.operations.monitoring.windows import load_latest_model
-from openmlops.operations.retention.prune import is_due, prune_and_log
+from openmlops.operations.retention.due import is_due
 from openmlops.operations.run_leases import close_orphans
 from openmlops.operations.workspace import Workspace
 
@@ -104,7 +104,7 @@ def watch(
         try:
             close_orphans(workspace)
             if is_due(workspace):
-                threading.Thread(target=prune_and_log, args=(workspace,), name="retention", daemon=True).start()
+                threading.Thread(target=_prune, args=(workspace,), name="retention", daemon=True).start()
             seen = current_state(workspace, datetime.now(UTC), last)
             if why := trigger_reason(last, seen, every, window, labels, _requests(workspace, last)):
                 last = seen
@@ -118,6 +118,12 @@ def watch(
             log.log(_LEVELS.get(type(problem), logging.ERROR), "%s", problem)
         last_problem = str(problem or "")
         ended.wait(min(POLL, every.total_seconds()))
+
+
+def _prune(workspace: Workspace) -> None:
+    from openmlops.operations.retention.prune import prune_and_log
+
+    prune_and_log(workspace)
 
 
 def _requests(workspace: Workspace, last: TriggerState | None) -> tuple[str, ...]:

@@ -11,23 +11,23 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from openmlops.errors import LeaseTaken, OpenMLOpsError
+from openmlops.operations.retention.due import DONE, EVERY
 from openmlops.operations.retention.inputs import prune_inputs
 from openmlops.operations.retention.predictions import prune_predictions
 from openmlops.operations.retention.report import Pruned, PruneReport
+from openmlops.operations.retention.unneeded_data import prune_data
 from openmlops.operations.retention.versions import prune_reports, prune_runs, prune_versions
 from openmlops.operations.retention.working_files import prune_working_files
 from openmlops.operations.workspace import Workspace
 
 LEASE = timedelta(seconds=60)
 """time after which the lease of a dead process expires"""
-EVERY = timedelta(days=1)
-"""time between two prunings by watchers"""
-ALONE, DONE = "prune", "prune/done"
-"""the lease of the process that prunes, and one that expires when the next pruning is due"""
+ALONE = "prune"
+"""the lease of the process that prunes"""
 
 KINDS: tuple[Callable[[Workspace, datetime, bool], Pruned], ...] = (
     *(prune_predictions, prune_inputs),
-    *(prune_versions, prune_runs, prune_reports, prune_working_files),
+    *(prune_versions, prune_runs, prune_reports, prune_working_files, prune_data),
 )
 """in the order in which they depend on each other: what one deletes, the next may no longer need"""
 
@@ -44,17 +44,6 @@ def prune(workspace: Workspace, now: datetime, dry: bool = False) -> PruneReport
     with workspace.leases.holding(ALONE, f"{socket.gethostname()} process {os.getpid()}", LEASE):
         workspace.leases.seize(DONE, ALONE, EVERY)
         return _prune(workspace, now, dry)
-
-
-def last_pruned(workspace: Workspace) -> datetime | None:
-    """When a pruning of this database began last; None if there was none."""
-    found = workspace.leases.look(DONE)
-    return found.expires - EVERY if found.holder else None
-
-
-def is_due(workspace: Workspace) -> bool:
-    """Whether no process has pruned in the last day."""
-    return workspace.leases.look(DONE).expires <= datetime.now(UTC)
 
 
 def prune_and_log(workspace: Workspace) -> PruneReport | None:

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from openmlops.adapters import database
 from openmlops.core.types import Value
+from openmlops.operations.retention.due import EVERY, last_pruned
 from openmlops.operations.retention.inputs import GIB
-from openmlops.operations.retention.prune import EVERY, last_pruned
 from openmlops.operations.retention.report import folder_bytes, limit, size
 from openmlops.operations.workspace import Workspace
 
