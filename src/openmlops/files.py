@@ -1,4 +1,4 @@
-"""Atomic file writes, SHA-256, and the manifest that seals a folder.
+"""Atomic file writes, copies that share bytes, SHA-256, and the manifest that seals a folder.
 
 A manifest verifies that files have their recorded content, which neither DVC nor MLflow does by default.
 """
@@ -6,11 +6,15 @@ A manifest verifies that files have their recorded content, which neither DVC no
 import hashlib
 import json
 import os
+import secrets
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from openmlops.core.types import Value
 from openmlops.errors import DataCorrupt, DataError, SettingsError
@@ -20,6 +24,10 @@ MOST_NAME_BYTES = 200
 LONGEST_SUFFIX = ".jpeg"
 MOST_PATH_BYTES = 3000
 """limit of path lengths in file systems, less the room for temporary names and suffixes"""
+THREADS = min(8, os.cpu_count() or 1)
+T = TypeVar("T")
+_FICLONE = 0x40049409
+"""Linux' request to make a file share the bytes of another, copied when either is written"""
 
 
 def absolute(path: Path) -> Path:
@@ -58,23 +66,97 @@ def storable_name(stem: str) -> str:
     return f"{kept.encode()[: MOST_NAME_BYTES // 2].decode(errors='ignore')}-{hashlib.sha256(content).hexdigest()[:16]}"
 
 
-def copy_folder(folder: Path, out: Path, wanted: Callable[[Path], bool] = lambda path: True) -> None:
+def copy_file(source: Path, target: Path) -> None:
+    """Write the content of `source` to `target`; the bytes are shared if the file system copies them when they are written.
+
+    `target` has a mode of its own. Raises OSError.
+    """
+    if not _reflinked(source, target):
+        shutil.copyfile(source, target)
+
+
+def share_file(source: Path, target: Path) -> None:
+    """Put the content of `source` at `target`, at once, and without using space for it twice if the file system can do that.
+
+    A reflink; else a hard link, if `source` is read-only; else a copy. Raises OSError.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with placing(target) as beside:
+        if _reflinked(source, beside):
+            return
+        found = source.stat()
+        if found.st_size and not found.st_mode & 0o222:  # empty ones: a file may have some thousand links only
+            beside.unlink(missing_ok=True)
+            try:
+                os.link(source.resolve(), beside)
+            except OSError:  # on another disk, too many links, or not a file system that links
+                pass
+            else:
+                return
+        shutil.copyfile(source, beside)
+
+
+@contextmanager
+def placing(path: Path) -> Iterator[Path]:
+    """Yield an unused name next to `path`; if the block succeeds the file made there is renamed to `path`."""
+    beside = path.with_name(f".{path.name[:32]}.{secrets.token_hex(4)}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)  # also after success: renaming one link of a file to another does nothing
+
+
+def _reflinked(source: Path, target: Path) -> bool:
+    """Whether `target` was made to share the bytes of `source`. If not, it may be there, empty."""
+    if sys.platform != "linux":
+        return False
+    import fcntl
+
+    with source.open("rb") as old, target.open("wb") as new:
+        try:
+            fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
+        except OSError:
+            return False
+    return True
+
+
+def copy_folder(
+    folder: Path,
+    out: Path,
+    wanted: Callable[[Path], bool] = lambda path: True,
+    copy: Callable[[Path, Path], None] = copy_file,
+) -> None:
     """Copy the files below `folder` into `out`, links followed, without hidden ones and files or folders that are not `wanted`.
 
     The copies have modes of their own: a read-only source must not make them read-only. Raises DataError that names a file that
     cannot be copied.
     """
+    pairs = list(_copies(folder, out, wanted))
+    with ThreadPoolExecutor(THREADS) as pool:
+        for (source, _), error in zip(pairs, pool.map(lambda pair: _tried(copy, *pair), pairs), strict=True):
+            if error is not None:
+                raise DataError(f"{source} cannot be copied ({error.strerror or error})", "Correct it, or remove it") from error
+
+
+def _copies(folder: Path, out: Path, wanted: Callable[[Path], bool]) -> Iterator[tuple[Path, Path]]:
+    """Source and target of each file to be copied. The folders are made."""
     out.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or not wanted(path):
             continue
         if path.is_dir():
-            copy_folder(path, out / path.name, wanted)
-            continue
-        try:
-            shutil.copyfile(path, out / path.name)
-        except OSError as error:
-            raise DataError(f"{path} cannot be copied ({error.strerror or error})", "Correct it, or remove it") from error
+            yield from _copies(path, out / path.name, wanted)
+        else:
+            yield path, out / path.name
+
+
+def _tried(copy: Callable[[Path, Path], None], source: Path, target: Path) -> OSError | None:
+    try:
+        copy(source, target)
+    except OSError as error:
+        return error
+    return None
 
 
 @contextmanager
@@ -143,6 +225,25 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def sha256s_of(paths: Sequence[Path]) -> list[str]:
+    """SHA-256 of the content of each file, read in threads. Raises DataError that names one that cannot be read."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(lambda path: readable(path, sha256_of), paths))
+
+
+def readable(path: Path, use: Callable[[Path], T]) -> T:
+    """`use(path)`. Raises DataError that names a file that vanished or cannot be read."""
+    try:
+        return use(path)
+    except OSError as error:
+        problem = f"{path} cannot be read ({error.strerror or error})"
+        raise DataError(problem, "Restore or remove it, then run the command again") from error
+
+
+Hashing = Callable[[Sequence[Path]], list[str]]
+"""gives the SHA-256 of each file"""
+
+
 class FileEntry(Value):
     """One file of a manifest: its size in bytes and the SHA-256 of its content."""
 
@@ -156,9 +257,14 @@ class Manifest(Value):
     files: dict[str, FileEntry]
 
     @classmethod
-    def of(cls, folder: Path) -> "Manifest":
-        """Hash every file below `folder`, following symbolic links."""
-        return cls(files={name: FileEntry(size=p.stat().st_size, sha256=sha256_of(p)) for name, p in _files(folder)})
+    def of(cls, folder: Path, hashed: Hashing = sha256s_of) -> "Manifest":
+        """Hash every file below `folder`, following symbolic links. Raises DataError that names one that cannot be read."""
+        present = dict(_files(folder))
+        hashes = hashed(list(present.values()))
+        sizes = map(_size, present.values())
+        return cls(
+            files={name: FileEntry(size=size, sha256=each) for name, size, each in zip(present, sizes, hashes, strict=True)}
+        )
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
@@ -191,16 +297,19 @@ class Manifest(Value):
         """SHA-256 of the canonical form: the version of the folder's content."""
         return hashlib.sha256(self.canonical()).hexdigest()
 
-    def differences(self, folder: Path) -> tuple[str, ...]:
+    def differences(self, folder: Path, hashed: Hashing = sha256s_of) -> tuple[str, ...]:
         """Differences between `folder` and the manifest, one phrase per file; empty if there are none."""
         present = dict(_files(folder)) if folder.is_dir() else {}
+        both = sorted(self.files.keys() & present.keys())
+        sizes = {name: _size(present[name]) for name in both}
+        alike = [name for name in both if sizes[name] == self.files[name].size]
+        content = dict(zip(alike, hashed([present[name] for name in alike]), strict=True))
         found = [f"{name} is missing" for name in sorted(self.files.keys() - present.keys())]
         found += [f"{name} is not in the manifest" for name in sorted(present.keys() - self.files.keys())]
-        for name in sorted(self.files.keys() & present.keys()):
-            size = present[name].stat().st_size
-            if size != self.files[name].size:
-                found.append(f"{name} has {size} bytes instead of {self.files[name].size}")
-            elif sha256_of(present[name]) != self.files[name].sha256:
+        for name in both:
+            if name not in content:
+                found.append(f"{name} has {sizes[name]} bytes instead of {self.files[name].size}")
+            elif content[name] != self.files[name].sha256:
                 found.append(f"{name} differs from its recorded content (SHA-256)")
         return tuple(found)
 
@@ -214,6 +323,10 @@ def damage(folder: Path, sha256: str) -> str:
     if manifest.fingerprint != sha256:
         return f"{MANIFEST} differs from the registered one"
     return "; ".join(manifest.differences(folder))
+
+
+def _size(path: Path) -> int:
+    return readable(path, Path.stat).st_size
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -1,5 +1,7 @@
 """DVC moves the bytes; nothing that it brings is believed before it was hashed."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -7,14 +9,17 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
+from openmlops.adapters import dvc_repository, known_hashes
 from openmlops.adapters.data_versions import DataVersions, Remote
+from openmlops.adapters.dvc_repository import DvcRepository
 from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable, SettingsError
 from openmlops.files import Manifest
 
@@ -288,6 +293,188 @@ def test_an_empty_folder_is_no_version(root: Path) -> None:
     (root / "set").mkdir()
     with pytest.raises(DataError, match="contains no files"):
         embedded(root).add(root / "set")
+
+
+# ---------------------------------------------------------------- kept once
+
+
+@pytest.fixture
+def shared(root: Path) -> Place:
+    """A project whose folder and cache share their bytes, as a copy of one does not."""
+    folder = write_set(root / "data" / "raw" / "set")
+    return Place(root, embedded(root), folder, embedded(root).add(folder))
+
+
+def edit(path: Path) -> None:
+    """What an editor does to a read-only file that it was told to write anyway, or any program that runs as root."""
+    path.chmod(0o644)
+    path.write_bytes(b"edited" + path.read_bytes()[6:])
+    path.chmod(0o444)
+
+
+def without_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that has neither reflinks nor hard links."""
+
+    def refuses(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuses)
+    monkeypatch.setattr(fcntl, "ioctl", refuses)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in NAMES}
+
+
+def test_folder_and_cache_share_their_bytes_and_the_remote_has_its_own(shared: Place) -> None:
+    for name in NAMES:
+        file, cached, sent = shared.folder / name, shared.object_of(name, shared.cache), shared.object_of(name, shared.remote)
+        if file.stat().st_nlink > 1:  # else they share by reflink, or cannot
+            assert file.samefile(cached)
+            assert stat.S_IMODE(file.stat().st_mode) == 0o444
+        assert sent.stat().st_nlink == 1
+        assert file.read_bytes() == sent.read_bytes()
+
+
+def test_an_edit_in_place_is_noticed_and_never_changes_the_version(shared: Place) -> None:
+    before, sent = contents(shared.folder), Manifest.of(shared.remote)
+    edit(shared.folder / "data_batch_1")
+    assert shared.versions.check(shared.folder) == ("data_batch_1 differs from its recorded content (SHA-256)",)
+    assert shared.versions.differences(shared.folder) == shared.versions.check(shared.folder)
+    assert embedded(shared.root).pull(shared.folder) == shared.manifest
+    assert contents(shared.folder) == before
+    aside = shared.root / "home" / "replaced" / "set" / "data_batch_1"
+    assert aside.read_bytes().startswith(b"edited")
+    assert not aside.samefile(shared.object_of("data_batch_1", shared.cache))
+    assert Manifest.of(shared.remote) == sent
+
+
+def test_what_was_edited_in_place_becomes_a_version_and_the_old_one_comes_back(shared: Place) -> None:
+    before, record = contents(shared.folder), shared.versions.record(shared.folder)
+    edit(shared.folder / "data_batch_1")
+    (shared.folder / "data_batch_2").unlink()
+    after = embedded(shared.root).add(shared.folder)
+    assert after.files["data_batch_1"] != shared.manifest.files["data_batch_1"]
+    assert embedded(shared.root).restore(record, shared.root / "old") == shared.manifest
+    assert contents(shared.root / "old") == before
+    assert shared.versions.check(shared.folder) == ()
+    assert after.differences(shared.folder) == ()
+    shutil.rmtree(shared.cache)
+    assert embedded(shared.root).restore(shared.versions.record(shared.folder), shared.root / "new") == after
+
+
+def test_a_version_that_comes_back_shares_its_bytes_with_the_cache(shared: Place) -> None:
+    linked = (shared.folder / "data_batch_1").stat().st_nlink > 1
+    shutil.rmtree(shared.folder)
+    shared.versions.pull(shared.folder)
+    assert (shared.folder / "data_batch_1").samefile(shared.object_of("data_batch_1", shared.cache)) is linked
+
+
+def test_an_edit_during_the_push_does_not_get_into_the_remote(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_set(root / "set")
+    push = DvcRepository.push
+
+    def late(self: DvcRepository, oids: list[str]) -> list[str]:
+        edit(folder / "data_batch_1")
+        return push(self, oids)
+
+    monkeypatch.setattr(DvcRepository, "push", late)
+    with pytest.raises(DataCorrupt, match=r"is damaged\. Add the data again"):
+        embedded(root).add(folder)
+    sent = [path for path in (root / "home" / "remote").rglob("*") if path.is_file()]
+    assert sent
+    for path in sent:
+        assert path.parent.name + path.name.removesuffix(".dir") == hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def test_links_of_the_users_own_are_not_shared_and_stay_writable(root: Path) -> None:
+    photo, other = root / "photo", root / "other"
+    photo.write_bytes(b"photo" * 1000)
+    other.write_bytes(b"other" * 1000)
+    folder = write_set(root / "set")
+    os.link(photo, folder / "linked")
+    (folder / "pointed").symlink_to(other)
+    manifest = embedded(root).add(folder)
+    for path in (photo, other):
+        assert (path.stat().st_nlink, stat.S_IMODE(path.stat().st_mode) & 0o200) == (1, 0o200)
+        path.write_bytes(b"mine")
+    assert manifest.differences(folder) == ()
+
+
+def test_files_of_the_same_content_share_one_object(root: Path) -> None:
+    folder = write_set(root / "set")
+    for name in ("once", "twice"):
+        (folder / name).write_bytes(b"same" * 1000)
+        (folder / f"empty-{name}").touch()
+    versions = embedded(root)
+    manifest = versions.add(folder)
+    if (folder / "once").stat().st_nlink > 1:
+        assert (folder / "once").samefile(folder / "twice")
+        assert (folder / "empty-twice").stat().st_nlink == 1, "a file may have some thousand links only"
+    shutil.rmtree(folder)
+    assert versions.pull(folder) == manifest
+
+
+def test_without_links_everything_is_copied(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_links(monkeypatch)
+    folder = write_set(root / "data" / "raw" / "set")
+    place = Place(root, embedded(root), folder, embedded(root).add(folder))
+    assert {path.stat().st_nlink for path in root.rglob("*") if path.is_file()} == {1}
+    edit(folder / "data_batch_1")
+    assert place.versions.pull(folder) == place.manifest
+    with embedded_bring(place, root / "brought") as brought:
+        assert Manifest.of(brought) == place.manifest
+
+
+def test_what_the_cache_has_is_not_copied_again(shared: Place, tmp_path: Path) -> None:
+    with embedded_bring(shared, tmp_path / "brought") as brought:
+        linked = (shared.folder / "data_batch_1").stat().st_nlink > 2
+        assert (brought / "data_batch_1").samefile(shared.object_of("data_batch_1", shared.cache)) is linked
+
+
+def test_a_damaged_object_is_not_used_for_what_is_added(shared: Place, tmp_path: Path) -> None:
+    own = shutil.copytree(shared.folder, tmp_path / "own")
+    edit(shared.folder / "data_batch_1")
+    with embedded_bring(shared, tmp_path / "brought", own) as brought:
+        assert Manifest.of(brought) == shared.manifest
+
+
+@contextmanager
+def embedded_bring(place: Place, out: Path, source: Path | None = None) -> Iterator[Path]:
+    own = source or shutil.copytree(place.folder, out.with_name("own"))
+    embedded(place.root).bring(own, out, lambda path: True, place.folder)
+    yield out
+
+
+def test_a_full_disk_leaves_the_last_version(shared: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, record = contents(shared.folder), shared.versions.record(shared.folder)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (shared.folder / "data_batch_9").write_bytes(b"new" * 1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(dvc_repository, "_write", full)
+        with pytest.raises(ServiceUnavailable, match=r"remote cannot be used \(OSError: .*No space left") as caught:
+            embedded(shared.root).add(shared.folder)
+    assert "\n" not in str(caught.value)
+    assert embedded(shared.root).restore(record, shared.root / "old") == shared.manifest
+    assert contents(shared.root / "old") == before
+    assert embedded(shared.root).add(shared.folder).files.keys() == {*NAMES, "data_batch_9"}
+    assert shared.versions.is_pushed(shared.folder)
+
+
+def test_a_file_that_vanishes_while_it_is_added_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_set(root / "set")
+    read = known_hashes._read_file
+
+    def vanishes(path: Path):  # type: ignore[no-untyped-def]
+        path.unlink(missing_ok=True)
+        return read(path)
+
+    monkeypatch.setattr(known_hashes, "_read_file", vanishes)
+    with pytest.raises(DataError, match=r"batches\.meta cannot be read \(No such file or directory\)"):
+        embedded(root).add(folder)
 
 
 # ---------------------------------------------------------------- the user's own repository and console

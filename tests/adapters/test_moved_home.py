@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -172,6 +173,16 @@ def test_a_moved_home_that_cannot_be_repaired_is_named(first: Path) -> None:
     with pytest.raises(SettingsError, match=r"second/.openmlops was moved or copied.*not a database.*writable"):
         opened(second)
     assert (second / ".openmlops" / LOCATION).read_text() == f"{first}/.openmlops\n"
+
+
+def test_a_copy_made_of_hard_links_is_refused_before_it_writes_to_its_origin(first: Path) -> None:
+    opened(first)
+    second = first.with_name("second")
+    shutil.copytree(first, second, symlinks=True, copy_function=os.link)
+    before = Manifest.of(first / ".openmlops")
+    with pytest.raises(SettingsError, match=r"second/\.openmlops/.*\.db is a hard link: .* Copy the project with `cp -a`"):
+        opened(second)
+    assert Manifest.of(first / ".openmlops") == before
 
 
 def test_a_copy_of_the_home_inside_its_project_does_not_take_the_project_over(first: Path) -> None:

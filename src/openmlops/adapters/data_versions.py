@@ -3,22 +3,28 @@
 DVC by default verifies nothing: a flipped byte in its cache or remote passes `dvc pull` with exit code 0. So every object is
 hashed before it is used, and a version replaces the folder only as a whole and after comparison with the manifest.
 
+Folder and cache share their bytes where the file system can (dvc_repository.py). Hard links are read-only; whoever edits one
+all the same changes the object too, which is noticed: the object is restored from the remote before it is used.
+
 A version consists of two small files next to the folder: `<folder>.dvc` and `<folder>.manifest.json`. `record` returns them,
 and `restore` needs nothing else. What is not here: the meaning of the files, and locking between processes
 (operations/data/datasets.py).
 """
 
 import logging
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from openmlops.adapters import dvc_repository
 from openmlops.adapters.dvc_repository import DvcRepository, Remote
+from openmlops.adapters.known_hashes import Key, KnownHashes, read_file, state_of
 from openmlops.core.types import Value
 from openmlops.errors import DataCorrupt, DataError
-from openmlops.files import Manifest, replacing_folder, sha256_of, write_text
+from openmlops.files import Manifest, copy_file, copy_folder, placing, replacing_folder, share_file, write_text
 
 __all__ = ["DataVersions", "OwnVersion", "Remote"]
 
@@ -40,11 +46,38 @@ class OwnVersion(Value):
 
 
 class DataVersions:
-    """DVC with this remote. `cache` is the folder of its objects; other files are written next to it."""
+    """DVC with this remote. `cache` is the folder of its objects; other files are written next to it. `known`: hashes of files
+    that need not be read again."""
 
-    def __init__(self, remote: Remote, cache: Path) -> None:
+    def __init__(self, remote: Remote, cache: Path, known: KnownHashes | None = None) -> None:
         self.remote = remote
         self.cache = cache
+        self.known = known or KnownHashes()
+        self._brought: set[Key] = set()
+
+    def bring(self, source: Path, out: Path, wanted: Callable[[Path], bool], folder: Path) -> None:
+        """Copy a folder into the empty `out`, which will be added as `folder`: with the bytes of cached objects where they have
+        the same content. Every file and every such object is read. Raises DataError that names a file that cannot be."""
+        folder = folder.resolve()
+        root = dvc_repository.find(folder.parent) if self.cache.is_dir() else None
+        if root is None:
+            copy_folder(source, out, wanted)
+            return
+        with dvc_repository.opened(root, self.remote, self.cache, self.known) as repo:
+            self._brought.clear()
+            copy_folder(source, out, wanted, lambda old, new: self._bring(repo, old, new))
+            self.known.follow(path for path in out.rglob("*") if path.is_file())
+
+    def _bring(self, repo: DvcRepository, old: Path, new: Path) -> None:
+        """Put the content of a file at `new`: the bytes of its object, if the cache has it intact, else a copy."""
+        _, hashes = read_file(old)
+        stored = repo.path(hashes.md5)
+        state, found = read_file(stored) if repo.shares and stored.is_file() else (None, None)
+        if state and found == hashes:
+            share_file(stored, new)
+            self._brought.add(self.known.seen(state, hashes))
+        else:
+            copy_file(old, new)
 
     def add(self, folder: Path) -> Manifest:
         """Create a version of the folder's content: manifest, `dvc add`, push. Run it again to finish an interrupted one.
@@ -57,22 +90,48 @@ class DataVersions:
         if strange := [path for path in folder.rglob("*") if not _is_text(path.name)]:
             others = f", and {len(strange) - 1} more" if len(strange) > 1 else ""
             raise DataError(f"The file name {strange[0]} is not UTF-8{others}", "Rename it, then add the data again")
-        manifest = Manifest.of(folder)
+        found = {path: state_of(path) for path in folder.rglob("*") if path.is_file()}
+        manifest = Manifest.of(folder, partial(self.known.read_sha256s, but=self._brought))
         if not manifest.files:
             raise DataError(f"{folder} contains no files", "Name the folder of a data set")
-        with dvc_repository.opened(self._home_of(folder), self.remote, self.cache) as repo:
-            oid = repo.add(folder)
+        with dvc_repository.opened(self._home_of(folder), self.remote, self.cache, self.known) as repo:
+            if repo.shares:
+                self._own(repo, folder, found)
+            hashes = dict(zip(found, self.known.of(list(found)), strict=True))
+            oid = repo.add(folder, {path: (state, hashes[path].md5) for path, state in found.items()})
             manifest.write(_beside(folder, ".manifest.json"))  # at once, else a kill leaves the two inconsistent
-            if repo.absent([oid]) or repo.absent(repo.listing(oid).values()):
-                oid = repo.add(folder)
+            self.known.follow(found)
+            if repo.absent([oid], known=True) or repo.absent(repo.listing(oid).values(), known=True):
+                oid = repo.add(folder, {})
             objects = self._checked_objects(repo, oid, folder)
-            if changed := [name for name, entry in manifest.files.items() if _differs(repo, objects.get(name), entry.sha256)]:
+            if changed := self._changed(repo, manifest, objects):
                 raise DataCorrupt(f"{', '.join(changed)} of {folder} changed while being added", "Add it again")
+            if repo.shares:
+                repo.share(folder, objects)
+                self.known.follow(found)
             repo.push(list(objects.values()))
             is_new = bool(repo.push([oid])) and repo.remote_is_ours
             if self._holds(repo, oid):
                 self._note(manifest, folder, oid, is_new)
+        self.known.save()
         return manifest
+
+    def _own(self, repo: DvcRepository, folder: Path, found: dict[Path, os.stat_result]) -> None:
+        """Make copies of files that are links to others than their objects: what is added becomes read-only, and whoever wrote
+        to the other one would change the version. An edited link is one too: to the object of the old version."""
+        several = [path for path in found if path.is_symlink() or found[path].st_nlink > 1]
+        md5s = dict(zip(several, (hashes.md5 for hashes in self.known.of(several)), strict=True))
+        for path in several:
+            if path.is_symlink() or not repo.is_shared(path, md5s[path]):
+                with placing(path) as beside:
+                    shutil.copyfile(path, beside)
+                found[path] = state_of(path)
+
+    def _changed(self, repo: DvcRepository, manifest: Manifest, objects: dict[str, str]) -> list[str]:
+        """The files whose objects are not what the manifest says."""
+        stored = [name for name in manifest.files if name in objects]
+        sha256s = dict(zip(stored, self.known.sha256s([repo.path(objects[name]) for name in stored]), strict=True))
+        return [name for name, entry in manifest.files.items() if sha256s.get(name) != entry.sha256]
 
     def own(self) -> tuple[OwnVersion, ...]:
         """The versions that were added in this home and not discarded since, oldest first."""
@@ -89,7 +148,7 @@ class DataVersions:
         if root is None or not versions:
             return 0
         size = 0
-        with dvc_repository.opened(root, self.remote, self.cache) as repo:
+        with dvc_repository.opened(root, self.remote, self.cache, self.known) as repo:
             pushed = [found.listing for found in versions if found.is_pushed_first]
             if pushed and repo.remote_is_ours:
                 size += repo.discard(pushed, True, dry)[1]
@@ -117,23 +176,31 @@ class DataVersions:
         write_text(path, note.model_dump_json())
 
     def pull(self, folder: Path) -> Manifest:
-        """Restore the folder to its recorded version; does nothing if it matches already.
+        """Restore the folder to its recorded version; does nothing if it matches already. Of its files only those are read that
+        changed since they were last read.
 
         Modified files are not lost: the replaced folder is kept as `replaced/<name>` next to the cache. Raises DataError (no
         version is recorded), DataCorrupt that names the files, or ServiceUnavailable; the folder is then unchanged.
         """
         folder = folder.resolve()
         manifest = self._recorded(folder)
-        if manifest and folder.is_dir() and not manifest.differences(folder):
+        if manifest and folder.is_dir() and not manifest.differences(folder, self.known.sha256s):
+            self.known.save()
             return manifest
         found = self._retrieve(self.record(folder), folder, self._home_of(folder))
         if manifest is None:  # a version that a plain `dvc add` made: its MD5s were checked, from now on our manifest is
             found.write(_beside(folder, ".manifest.json"))
+        self.known.save()
         return found
 
     def check(self, folder: Path) -> tuple[str, ...]:
-        """How the folder differs from its recorded version, one phrase per file. Raises DataError if there is no version."""
-        return self._manifest(folder.resolve()).differences(folder)
+        """How the folder differs from its recorded version, one phrase per file. All files are read. Raises DataError if there
+        is no version."""
+        return self._manifest(folder.resolve()).differences(folder, self.known.read_sha256s)
+
+    def differences(self, folder: Path) -> tuple[str, ...]:
+        """`check`, which reads only the files that changed since they were last read."""
+        return self._manifest(folder.resolve()).differences(folder, self.known.sha256s)
 
     def manifest(self, folder: Path) -> Manifest:
         """The manifest of the recorded version. Raises DataError if none is recorded."""
@@ -142,7 +209,7 @@ class DataVersions:
     def is_pushed(self, folder: Path) -> bool:
         """Whether the remote has all objects of the recorded version. Raises ServiceUnavailable."""
         oid = _object_of(self.record(folder.resolve()))
-        with dvc_repository.opened(self._home_of(folder.resolve()), self.remote, self.cache) as repo:
+        with dvc_repository.opened(self._home_of(folder.resolve()), self.remote, self.cache, self.known) as repo:
             if not repo.holds([oid]):
                 return False
             self._fetch(repo, {"the listing of the folder": oid})
@@ -172,26 +239,27 @@ class DataVersions:
         """Restore the version identified by `record` into any folder, verified. Raises as `pull` does."""
         folder = folder.resolve()
         root = dvc_repository.find(folder.parent) or dvc_repository.find(Path.cwd())
-        return self._retrieve(record, folder, root or self._initialised(self.cache.parent))
+        return self._retrieve(record, folder, root or dvc_repository.initialise(self.cache.parent, self.remote, self.cache))
 
     def _retrieve(self, record: dict[str, bytes], folder: Path, root: Path) -> Manifest:
         oid = _object_of(record)
         manifest = _manifest_of(record)
-        with dvc_repository.opened(root, self.remote, self.cache) as repo:
+        with dvc_repository.opened(root, self.remote, self.cache, self.known) as repo:
             self._fetch(repo, {"the listing of the folder": oid})
             objects = repo.listing(oid)
             self._fetch(repo, objects)
             with replacing_folder(folder) as new:
                 for name, found in objects.items():
                     (new / name).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(repo.path(found), new / name)
-                if manifest and (wrong := manifest.differences(new)):
+                    (share_file if repo.shares else copy_file)(repo.path(found), new / name)
+                self.known.follow(new / name for name in objects)
+                if manifest and (wrong := manifest.differences(new, self.known.sha256s)):
                     remedy = "Restore both files from the same version, or add the data again"
                     raise DataCorrupt(
                         f"{folder.name}.dvc and its manifest name different versions ({'; '.join(wrong)})", remedy
                     )
                 self._set_aside(folder)
-        return manifest or Manifest.of(folder)
+        return manifest or Manifest.of(folder, self.known.sha256s)
 
     def _fetch(self, repo: DvcRepository, objects: dict[str, str]) -> None:
         """Ensure that these files (name -> object) are intact in the cache; missing ones are pulled from the remote."""
@@ -199,7 +267,7 @@ class DataVersions:
         if not absent:
             return
         had = repo.pull(absent)
-        if still := set(repo.absent(absent)):
+        if still := set(repo.absent(absent, known=True)):
             corrupt = sorted(name for name, oid in objects.items() if oid in still and oid in had)
             missing = sorted(name for name, oid in objects.items() if oid in still and oid not in had)
             what = [f"{', '.join(corrupt)}: corrupt in"] if corrupt else []
@@ -210,7 +278,7 @@ class DataVersions:
     def _checked_objects(self, repo: DvcRepository, oid: str, folder: Path) -> dict[str, str]:
         """Name -> object of the added files, all of them intact in the cache."""
         objects = repo.listing(oid)
-        if absent := repo.absent(objects.values()):
+        if absent := repo.absent(objects.values(), known=True):
             names = ", ".join(name for name, found in objects.items() if found in absent)
             raise DataCorrupt(f"{names} of {folder} could not be stored", "Check the disk of OPENMLOPS_HOME, then add it again")
         return objects
@@ -227,10 +295,9 @@ class DataVersions:
     def _home_of(self, folder: Path) -> Path:
         """The repository that tracks the folder, created if there is none."""
         here = Path.cwd().resolve()
-        return dvc_repository.find(folder.parent) or self._initialised(here if here in folder.parents else folder.parent)
-
-    def _initialised(self, root: Path) -> Path:
-        return dvc_repository.initialise(root, self.remote, self.cache)
+        root, home = here if here in folder.parents else folder.parent, self.cache.parent
+        skipped = [path for path in (home, root / ".venv") if path not in folder.parents]
+        return dvc_repository.find(folder.parent) or dvc_repository.initialise(root, self.remote, self.cache, skipped)
 
     def _recorded(self, folder: Path) -> Manifest | None:
         path = _beside(folder, ".manifest.json")
@@ -250,10 +317,6 @@ def _is_text(name: str) -> bool:
 
 def _beside(folder: Path, suffix: str) -> Path:
     return folder.with_name(folder.name + suffix)
-
-
-def _differs(repo: DvcRepository, oid: str | None, sha256: str) -> bool:
-    return oid is None or sha256_of(repo.path(oid)) != sha256
 
 
 def _manifest_of(record: dict[str, bytes]) -> Manifest | None:

@@ -3,6 +3,9 @@
 DVC is configured in memory only: the remote with its credentials, verification, and a temporary folder for its state (hashes by
 modification time, indexes of remotes), which is deleted at the end. What is not here: versions and their verification
 (data_versions.py). Objects have DVC's names: the MD5 of a file, or that of a folder's listing with '.dir'.
+
+A cache of ours shares its bytes with the folder, by reflink or by hard links that are read-only. A remote in a folder never
+does: damaged objects are restored from it, so its bytes are copied, and hashed on the way.
 """
 
 import hashlib
@@ -11,7 +14,8 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache as once
 from functools import cached_property
@@ -20,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from openmlops.adapters.known_hashes import BLOCK_BYTES, THREADS, Hashes, KnownHashes
 from openmlops.core.types import Value
 from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable, SettingsError
-from openmlops.files import write_text
+from openmlops.files import placing, share_file, write_text
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -33,6 +38,10 @@ OURS = "openmlops"
 LOOKED_AT = 1000
 """most files of a version whose presence is looked at"""
 _SECTION = f'remote "{OURS}"'
+IGNORED = ".dvcignore"
+LINKS = "hardlink,reflink,copy"
+"""How DVC puts files from the folder into the cache: with hard links allowed it tries reflinks first all the same, but takes a
+copy for a reflink if that is named first."""
 
 _OBJECT = re.compile(r"[0-9a-f]{32}")
 _SCHEME = re.compile(r"(s3|gs|azure|oss|gdrive|ssh|https?|webdavs?|hdfs|webhdfs)://[^/\\@]")
@@ -75,18 +84,22 @@ def is_ours(folder: Path) -> bool:
     return bool(config and config.is_file() and _SECTION in config.read_text(encoding="utf-8", errors="replace"))
 
 
-def initialise(root: Path, remote: Remote, cache: Path) -> Path:
+def initialise(root: Path, remote: Remote, cache: Path, skipped: Iterable[Path] = ()) -> Path:
     """Make `root` a DVC repository like `dvc init --no-scm`, so that the `dvc` command uses the same cache and remote.
 
+    `skipped`: folders in which DVC need not look for its files, which it does at each `dvc add`; those outside `root` are none.
     No credentials are written: for an S3 remote the `dvc` command reads them from AWS's own variables. Raises SettingsError for
     a path that the format of DVC's configuration cannot express.
     """
     write_text(root / ".dvc" / ".gitignore", _GIT_IGNORED)
+    if not (root / IGNORED).exists():
+        inside = [path.relative_to(root).as_posix() for path in skipped if root in path.parents]
+        write_text(root / IGNORED, "".join(f"/{path}/\n" for path in inside))
     write_text(root / ".dvc" / "config", "[core]\n    no_scm = True\n    analytics = false\n")
     public = {name: _public(value) for name, value in remote.options().items() if name in ("url", "endpointurl", "verify")}
     if public["url"].startswith("/"):
         public["url"] = _stored(Path(public["url"]), root)
-    _write_local(root, {"core": {"remote": OURS}, "cache": {"dir": _stored(cache, root)}, _SECTION: public})
+    _write_local(root, {"core": {"remote": OURS}, "cache": {"dir": _stored(cache, root), "type": LINKS}, _SECTION: public})
     return root
 
 
@@ -136,7 +149,7 @@ def _public(url: str) -> str:
 
 
 @contextmanager
-def opened(root: Path, remote: Remote, cache: Path) -> Iterator["DvcRepository"]:
+def opened(root: Path, remote: Remote, cache: Path, known: KnownHashes) -> Iterator["DvcRepository"]:
     """The repository at `root`. It keeps a cache that the user configured; one created by `initialise` uses `cache`."""
     from dvc.config import Config
     from dvc.exceptions import DvcException
@@ -149,13 +162,14 @@ def opened(root: Path, remote: Remote, cache: Path) -> Iterator["DvcRepository"]
             stored = Config(str(root / ".dvc"))
             name, options = _remote(stored, remote)
             config: dict[str, Any] = {"core": {"site_cache_dir": memory}, "remote": {name: options}}
-            if OURS in stored["remote"]:
-                config["cache"] = {"dir": str(cache)}
+            is_ours = OURS in stored["remote"]
+            if is_ours:
+                config["cache"] = {"dir": str(cache), "type": LINKS}
             repo = Repo(str(root), config=config)
         except DvcException as error:
             raise DataError(f"The DVC repository {root} cannot be opened ({error})", "Correct its .dvc/config") from error
         try:
-            yield DvcRepository(repo, name)
+            yield DvcRepository(repo, name, known, is_ours)
         finally:
             repo.close()
 
@@ -206,17 +220,23 @@ def _quiet() -> Iterator[None]:
 
 
 class DvcRepository:
-    """An opened repository: its object cache and the selected remote."""
+    """An opened repository: its object cache and the selected remote. `shares`: whether files may share the cache's bytes."""
 
-    def __init__(self, repo: "Repo", remote_name: str) -> None:
+    def __init__(self, repo: "Repo", remote_name: str, known: KnownHashes, shares: bool) -> None:
         self._repo = repo
         self._remote_name = remote_name
+        self._known = known
+        self.shares = shares
         self.remote_url: str = repo.config["remote"][remote_name]["url"]
 
-    def add(self, folder: Path) -> str:
-        """`dvc add`: write `<folder>.dvc`, add the files to the cache, and return the object of the folder's listing."""
+    def add(self, folder: Path, md5s: Mapping[Path, tuple[os.stat_result, str]]) -> str:
+        """`dvc add`: write `<folder>.dvc`, add the files to the cache, and return the object of the folder's listing.
+
+        `md5s`: what is known of the files, each with its state before it was read; DVC reads only the others.
+        """
         from dvc.exceptions import DvcException, OutputNotFoundError
 
+        self._tell(md5s)
         try:
             with suppress(OutputNotFoundError):
                 (tracked,) = self._repo.find_outs_by_path(str(folder), strict=False)
@@ -229,6 +249,33 @@ class DvcRepository:
                 f"DVC cannot add {folder} ({error})", "Correct it with the `dvc` command, then add again"
             ) from error
         return stage.outs[0].hash_info.value
+
+    def _tell(self, md5s: Mapping[Path, tuple[os.stat_result, str]]) -> None:
+        from dvc_data.hashfile.hash_info import HashInfo
+
+        rows = (
+            (str(path), HashInfo("md5", md5), {"ino": found.st_ino, "mtime": found.st_mtime, "size": found.st_size})
+            for path, (found, md5) in md5s.items()
+        )
+        self._repo.state.save_many(rows, self._repo.cache.local.fs)
+
+    def is_shared(self, path: Path, oid: str) -> bool:
+        """Whether this file and the cached object are hard links of one file."""
+        try:
+            return os.path.samestat(path.stat(), self.path(oid).stat())
+        except FileNotFoundError:
+            return False
+
+    def share(self, folder: Path, objects: Mapping[str, str]) -> None:
+        """Make hard links to their cached objects of files that are copies of them, if the file system has no reflinks."""
+        from dvc_objects.fs.generic import test_links
+
+        cache = self._repo.cache.local
+        if test_links(["reflink", "hardlink"], cache.fs, cache.path, cache.fs, str(folder)) != ["hardlink"]:
+            return
+        for name, oid in objects.items():
+            if (folder / name).stat().st_size and not self.is_shared(folder / name, oid):
+                share_file(self.path(oid), folder / name)
 
     def path(self, oid: str) -> Path:
         """The path of an object in the cache."""
@@ -246,25 +293,32 @@ class DvcRepository:
                 raise DataCorrupt(f"The object {oid} lists the forbidden file '{name}'", "Do not use this remote")
         return entries
 
-    def absent(self, oids: Iterable[str]) -> list[str]:
-        """The objects that the cache does not hold intact. Corrupt ones are deleted from it."""
-        return [oid for oid in dict.fromkeys(oids) if not _is_sound(self.path(oid), oid)]
+    def absent(self, oids: Iterable[str], known: bool = False) -> list[str]:
+        """The objects that the cache does not hold intact. Corrupt ones are deleted from it.
+
+        All of them are read, with `known` those that changed since.
+        """
+        unique = list(dict.fromkeys(oids))
+        sound = self._sound(unique, [self.path(oid) for oid in unique], self._known.of if known else self._known.read)
+        return [oid for oid in unique if oid not in sound]
 
     def pull(self, oids: list[str]) -> set[str]:
         """Copy objects from the remote to the cache; returns those that the remote had. Raises ServiceUnavailable."""
         with self._speaking():
-            failed = _copy(self._remote, self._repo.cache.local, oids)
-        self._explain(error for error in failed.values() if not isinstance(error, FileNotFoundError))
-        return set(oids) - failed.keys()
+            failed = self._copied(self._remote, self._repo.cache.local, oids)
+        self._explain(error for error in failed.values() if not isinstance(error, FileNotFoundError | DataCorrupt))
+        return {oid for oid in oids if not isinstance(failed.get(oid), FileNotFoundError)}
 
     def push(self, oids: list[str]) -> list[str]:
-        """Copy cached objects to the remote, replacing those that are corrupt there; returns those that it did not have. Raises
-        ServiceUnavailable."""
+        """Copy cached objects to the remote, replacing those that are corrupt there; returns those that it did not have.
+
+        Raises ServiceUnavailable, and DataCorrupt if an object is damaged by then.
+        """
         with self._speaking():
             self._remove_damaged(oids)
-            held = self._remote.oids_exist(oids)
+            held = self._held(oids)
             new = [oid for oid in oids if oid not in held]
-            failed = _copy(self._repo.cache.local, self._remote, new)
+            failed = self._copied(self._repo.cache.local, self._remote, new)
         self._explain(failed.values())
         return new
 
@@ -300,25 +354,67 @@ class DvcRepository:
     def holds(self, oids: list[str]) -> bool:
         """Whether the remote has all these objects. Raises ServiceUnavailable."""
         with self._speaking():
-            return set(oids) <= set(self._remote.oids_exist(oids))
+            return set(oids) <= self._held(oids)
+
+    def _held(self, oids: list[str]) -> set[str]:
+        if self._is_folder:
+            return {oid for oid in oids if os.path.isfile(self._remote.oid_to_path(oid))}
+        return set(self._remote.oids_exist(oids))
 
     @cached_property
     def _remote(self) -> "HashFileDB":
         return self._repo.cloud.get_remote_odb(self._remote_name)
 
+    @property
+    def _is_folder(self) -> bool:
+        """Whether the remote is a folder on this machine."""
+        return self._remote.fs.protocol == "local"
+
     def _remove_damaged(self, oids: list[str]) -> None:
         """Delete corrupt objects, which DVC would not replace: found by hash in a folder, by size in other remotes."""
         remote = self._remote
+        if self._is_folder:
+            self._sound(oids, [Path(remote.oid_to_path(oid)) for oid in oids], self._known.of)
+            return
         for oid in oids:
             path = remote.oid_to_path(oid)
-            if remote.fs.protocol == "local":
-                _is_sound(Path(path), oid)
-            elif remote.fs.exists(path) and remote.fs.size(path) != self.path(oid).stat().st_size:
+            if remote.fs.exists(path) and remote.fs.size(path) != self.path(oid).stat().st_size:
                 remote.fs.remove(path)
+
+    def _sound(self, oids: list[str], paths: list[Path], hashed: Callable[[Sequence[Path]], list[Hashes]]) -> set[str]:
+        """The objects that exist at their paths and match their hashes. Corrupt content is deleted, even if it is read-only."""
+        present = {oid: path for oid, path in zip(oids, paths, strict=True) if path.is_file()}
+        sound = set()
+        for (oid, path), hashes in zip(present.items(), hashed(list(present.values())), strict=True):
+            if hashes.md5 == oid.removesuffix(".dir"):
+                sound.add(oid)
+            else:
+                path.unlink()
+        return sound
+
+    def _copied(self, source: "HashFileDB", target: "HashFileDB", oids: list[str]) -> dict[str, BaseException]:
+        """Copy objects between cache and remote, verified; returns the failures by object."""
+        failed: dict[str, BaseException] = {}
+        if not self._is_folder:
+            if oids:
+                paths = [source.oid_to_path(oid) for oid in oids]
+                target.add(paths, source.fs, oids, check_exists=False, on_error=failed.__setitem__)
+            return failed
+        for parent in {os.path.dirname(target.oid_to_path(oid)) for oid in oids}:
+            target.makedirs(parent)
+        with ThreadPoolExecutor(THREADS) as pool:
+            results = list(pool.map(lambda oid: _copy(source, target, oid), oids))
+        for oid, result in zip(oids, results, strict=True):
+            if isinstance(result, Exception):
+                failed[oid] = result
+            else:
+                self._known.seen(*result)
+        self._known.follow(Path(target.oid_to_path(oid)) for oid in oids if oid not in failed)
+        return failed
 
     def _explain(self, causes: Iterable[BaseException]) -> None:
         for cause in causes:
-            raise self._unavailable(cause)
+            raise cause if isinstance(cause, DataCorrupt) else self._unavailable(cause)
 
     @contextmanager
     def _speaking(self) -> Iterator[None]:
@@ -354,13 +450,31 @@ class DvcRepository:
         return ServiceUnavailable(f"The DVC remote {self.remote_url} cannot be used ({why})", remedy)
 
 
-def _copy(source: "HashFileDB", target: "HashFileDB", oids: list[str]) -> dict[str, BaseException]:
-    """Copy objects between stores, verified if the target's `verify` is set; returns the failures by object."""
-    failed: dict[str, BaseException] = {}
-    if oids:
-        paths = [source.oid_to_path(oid) for oid in oids]
-        target.add(paths, source.fs, oids, check_exists=False, on_error=failed.__setitem__)
-    return failed
+def _copy(source: "HashFileDB", target: "HashFileDB", oid: str) -> tuple[os.stat_result, Hashes] | Exception:
+    """Write the bytes of an object into another folder, where they share nothing with it, unless they are not what it names."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    path = Path(target.oid_to_path(oid))
+    try:
+        with placing(path) as beside:
+            with open(source.oid_to_path(oid), "rb", buffering=0) as old, beside.open("wb", buffering=0) as new:
+                while block := old.read(BLOCK_BYTES):
+                    sha256.update(block)
+                    md5.update(block)
+                    _write(new.fileno(), block)
+                written = os.fstat(new.fileno())
+            if md5.hexdigest() != oid.removesuffix(".dir"):
+                raise DataCorrupt(f"The object {source.oid_to_path(oid)} is damaged", "Add the data again")
+            target.protect(str(beside))
+    except (OSError, DataCorrupt) as error:
+        return error
+    return written, Hashes(sha256.hexdigest(), md5.hexdigest())
+
+
+def _write(handle: int, block: bytes) -> None:
+    """All of `block`: a single write may stop early."""
+    rest = memoryview(block)
+    while rest:
+        rest = rest[os.write(handle, rest) :]
 
 
 def seems_complete(store: Path, dvc_file: str) -> bool:
@@ -393,16 +507,3 @@ def _files_of(store: "HashFileDB", listing: str) -> set[str]:
 def is_listing(oid: str) -> bool:
     """Whether this is the object of a folder's listing."""
     return oid.endswith(".dir") and bool(_OBJECT.fullmatch(oid.removesuffix(".dir")))
-
-
-def _is_sound(path: Path, oid: str) -> bool:
-    """Whether the object exists and matches its hash. Corrupt content is deleted, even if it is read-only."""
-    try:
-        with path.open("rb") as handle:
-            found = hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    except FileNotFoundError:
-        return False
-    if found == oid.removesuffix(".dir"):
-        return True
-    path.unlink()
-    return False

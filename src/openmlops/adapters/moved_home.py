@@ -38,7 +38,7 @@ def repair(home: Path, mlflow: Path | None, repositories: Iterable[Path]) -> tup
 
     `mlflow` is the database of an embedded MLflow outside the home that moves with the project, `repositories` are folders
     whose DVC repository may use the home. Safe to call from any number of processes. Raises SettingsError if the home was
-    moved and cannot be written.
+    moved and cannot be written, or if its databases are hard links to those of the home that it was copied from.
     """
     known = _known(home)
     if known == (home,) or not os.path.isdir(home):  # Path.is_dir raises if it may not look
@@ -46,6 +46,7 @@ def repair(home: Path, mlflow: Path | None, repositories: Iterable[Path]) -> tup
     databases = [path for path in (home / _MLFLOW, mlflow) if path and path.is_file()]
     try:
         if _places(home, databases):
+            _require_own((*databases, *home.glob("*.db"), home / _ZENML))
             return _repair_alone(home, databases, tuple(repositories))
     except (OSError, sqlite3.Error, ValueError) as error:
         if not known:  # nothing says that it moved: whoever needs the store reports that it cannot be read
@@ -55,6 +56,19 @@ def repair(home: Path, mlflow: Path | None, repositories: Iterable[Path]) -> tup
     with suppress(OSError):  # a home that is not writable is reported by the first write to it
         _note(home, (home,))
     return ()
+
+
+def _require_own(databases: Iterable[Path]) -> None:
+    """Raises SettingsError if a database has a second name, as `cp -al` gives it.
+
+    Files of data sets may have one: nothing writes to them, and what was edited all the same is noticed in both projects.
+    """
+    for path in databases:
+        if path.is_file() and path.stat().st_nlink > 1:
+            problem = f"{path} is a hard link: the project that it was copied from writes to the same file"
+            raise SettingsError(
+                problem, "Copy the project with `cp -a`, or make this file a copy: `cp -a FILE NEW && mv NEW FILE`"
+            )
 
 
 def _repair_alone(home: Path, databases: list[Path], repositories: tuple[Path, ...]) -> tuple[Path, ...]:

@@ -1,9 +1,11 @@
 """An object store: files under keys. An S3 bucket, or a folder with the same interface.
 
-Uploads are idempotent by content: an object with the same SHA-256 is not uploaded again. What is not here: the layout of keys
-(operations), and DVC's remote, which accesses S3 itself.
+Uploads are idempotent by content: an object with the same SHA-256 is not uploaded again. A folder shares the bytes of the
+files that are put into it, if the file system can. What is not here: the layout of keys (operations), and DVC's remote, which
+accesses S3 itself.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -13,8 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from pydantic import SecretStr
 
+from openmlops.adapters.known_hashes import KnownHashes
 from openmlops.errors import DataCorrupt, DataError, ServiceRefused, ServiceUnavailable, SettingsError
-from openmlops.files import MOST_NAME_BYTES, replacing, sha256_of, why_not_storable
+from openmlops.files import MOST_NAME_BYTES, replacing, sha256_of, share_file, why_not_storable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -75,8 +78,8 @@ def _checked(key: str) -> str:
     raise DataError(f"The object key '{key[:MOST_KEY_CHARACTERS]}' is not allowed", remedy)
 
 
-def _seal(path: Path, sha256: str) -> None:
-    if sha256_of(path) != sha256:
+def _seal(path: Path, found: str, sha256: str) -> None:
+    if found != sha256:
         raise DataCorrupt(f"{path} differs from its recorded content (SHA-256)", "Pull the data set again")
 
 
@@ -85,10 +88,11 @@ def _absent(uri: str) -> DataError:
 
 
 class FolderStore:
-    """Objects as files below a folder."""
+    """Objects as files below a folder. `known`: hashes of files that need not be read again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, known: KnownHashes | None = None) -> None:
         self.folder = folder
+        self._known = known or KnownHashes()
 
     def ready(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -98,15 +102,16 @@ class FolderStore:
 
     def put_file(self, key: str, path: Path, sha256: str) -> bool:
         target = self._path(key)
-        _seal(path, sha256)
-        if target.is_file() and sha256_of(target) == sha256:
+        _seal(path, self._known.of([path])[0].sha256, sha256)
+        held = target.is_file() and self._known.of([target])[0].sha256 == sha256
+        if held and (os.path.samefile(path, target) or not _is_shared(path)):
             return False
         try:
-            with replacing(target) as beside:
-                shutil.copyfile(path, beside)
+            share_file(path, target)
         except OSError as error:
             raise ServiceUnavailable(f"The object {target} cannot be stored ({error.strerror})", "Free disk space") from error
-        return True
+        self._known.follow([path])
+        return not held
 
     def get_file(self, key: str, path: Path) -> Path:
         if not self.exists(key):
@@ -139,18 +144,26 @@ class FolderStore:
         return self.folder / _checked(key)
 
 
+def _is_shared(path: Path) -> bool:
+    """Whether a file is a hard link to DVC's cache, as data sets are unless the file system has reflinks or no links."""
+    return path.stat().st_nlink > 1
+
+
 class S3Store:
     """Objects in one bucket of an S3-compatible server.
 
     The SHA-256 of an object `k` is stored as the object `k.sha256`, written after it, because not every server keeps object
-    metadata.
+    metadata. `known`: hashes of files that need not be read again if the server has their objects.
     """
 
-    def __init__(self, endpoint: str, access_key: SecretStr, secret_key: SecretStr, bucket: str) -> None:
+    def __init__(
+        self, endpoint: str, access_key: SecretStr, secret_key: SecretStr, bucket: str, known: KnownHashes | None = None
+    ) -> None:
         self.endpoint = endpoint
         self.bucket = bucket_name(bucket)
         self._access_key = access_key
         self._secret_key = secret_key
+        self._known = known or KnownHashes()
         self._client: S3Client | None = None
 
     def ready(self) -> None:
@@ -164,9 +177,9 @@ class S3Store:
     def put_file(self, key: str, path: Path, sha256: str) -> bool:
         from boto3.s3.transfer import TransferConfig
 
-        _seal(path, sha256)
-        if self.size(key) == path.stat().st_size and self._recorded(key) == sha256:
+        if self.size(key) == path.stat().st_size and self._recorded(key) == sha256 == self._known.of([path])[0].sha256:
             return False
+        _seal(path, self._known.read([path])[0].sha256, sha256)
         parts = TransferConfig(multipart_threshold=MULTIPART_BYTES, multipart_chunksize=MULTIPART_BYTES, max_concurrency=4)
         with self._speaking() as client:
             client.upload_file(str(path), self.bucket, key, Config=parts)

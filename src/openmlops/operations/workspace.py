@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from openmlops.adapters.inference_hours import InferenceHours
     from openmlops.adapters.inference_log import InferenceLog
     from openmlops.adapters.input_store import InputStore
+    from openmlops.adapters.known_hashes import KnownHashes
     from openmlops.adapters.labelled_inputs import LabelledInputs
     from openmlops.adapters.leases import Leases
     from openmlops.adapters.ledger import Ledger
@@ -98,7 +99,14 @@ class Workspace:
             access_key=s.minio_access_key,
             secret_key=s.minio_secret_key,
         )
-        return DataVersions(remote, cache=self.home / "dvc-cache")
+        return DataVersions(remote, cache=self.home / "dvc-cache", known=self.known_hashes)
+
+    @cached_property
+    def known_hashes(self) -> "KnownHashes":
+        """Hashes of the data sets' files, so that unchanged ones are not read again."""
+        from openmlops.adapters.known_hashes import KnownHashes
+
+        return KnownHashes(self.home / "known-hashes")
 
     @cached_property
     def object_store(self) -> "ObjectStore":
@@ -107,8 +115,8 @@ class Workspace:
 
         s = self.settings
         if not s.minio_endpoint_url:
-            return FolderStore(self.home / "object-store")
-        return S3Store(s.minio_endpoint_url, s.minio_access_key, s.minio_secret_key, s.minio_bucket)
+            return FolderStore(self.home / "object-store", self.known_hashes)
+        return S3Store(s.minio_endpoint_url, s.minio_access_key, s.minio_secret_key, s.minio_bucket, self.known_hashes)
 
     @cached_property
     def tracking(self) -> "Tracking":

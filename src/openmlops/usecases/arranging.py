@@ -5,13 +5,13 @@ What is here: what classification and detection share. What is not: how a layout
 """
 
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from openmlops.core.types import Problem
 from openmlops.errors import DataError
+from openmlops.files import copy_file
 from openmlops.usecases.leftovers import is_system
 
 SPLITS = ("train", "val", "test")
@@ -82,10 +82,13 @@ def _validation_share(total: int, test_is_given: bool) -> float:
 
 
 def put(source: Path, folder: Path, place: str) -> str:
-    """Copy an image byte for byte to `place` (without suffix) in `folder`; returns the new path. Raises OSError."""
+    """Copy an image byte for byte, by reflink if possible, to `place` (without suffix) in `folder`; returns the new path.
+
+    Raises OSError.
+    """
     name = f"{place}{source.suffix}"
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, folder / name)
+    copy_file(source, folder / name)
     return name
 
 

@@ -198,14 +198,15 @@ def test_processes_at_once_end_with_one_whole_version(workspace: Workspace, adde
 def test_an_add_that_is_killed_anywhere_never_leaves_a_wrong_version(
     workspace: Workspace, added: DatasetRef, tmp_path: Path
 ) -> None:
-    """kill -9 at ten moments of an add: afterwards the folder is the old or the new version, or an error says to add again."""
+    """kill -9 at ten moments of an add: afterwards the folder is the old or the new version, or an error says to add again. The
+    first version, whose files are links to the cache's, comes back from its record each time."""
     code = (
         "import sys; from pathlib import Path; from openmlops.operations.data import datasets;"
         "from openmlops.operations.workspace import Workspace; from openmlops.settings import Settings;"
         "import dvc.repo, numpy; w = Workspace(Settings()); w.use_case; print('go', flush=True);"
         "datasets.add(w, Path(sys.argv[1]))"
     )
-    good = {added.fingerprint}
+    good, record = {added.fingerprint}, workspace.data_versions.record(workspace.data_folder)
     for moment in range(10):
         folder = write_set(tmp_path / f"killed-{moment}", seed=10 + moment)
         good.add(Manifest.of(folder).fingerprint)
@@ -219,6 +220,7 @@ def test_an_add_that_is_killed_anywhere_never_leaves_a_wrong_version(
         except DataCorrupt:  # killed between the two small files: what the error says to do is enough
             datasets.add(workspace, folder)
         assert Manifest.of(workspace.data_folder).fingerprint in good
+        assert workspace.data_versions.restore(record, tmp_path / "first-again").fingerprint == added.fingerprint
 
 
 # ---------------------------------------------------------------- fetch

@@ -279,7 +279,8 @@ def _added(workspace: Workspace, folder: Path, unused: set[str]) -> tuple[Datase
         if folder != workspace.data_folder:
             with replacing_folder(workspace.data_folder) as new:
                 gone = {folder / path for path in unused}
-                copy_folder(folder, new, lambda path: path not in gone and not is_system(path))
+                wanted = lambda path: path not in gone and not is_system(path)  # noqa: E731
+                workspace.data_versions.bring(folder, new, wanted, workspace.data_folder)
         elif unused:
             kept_in = str(_set_aside(workspace, folder, unused))
         if not workspace.settings.dvc_remote:
@@ -311,7 +312,8 @@ def status(workspace: Workspace) -> DataStatus:
         manifest = versions.manifest(folder)
     except DataError:
         return DataStatus(path=str(folder), present=present, fingerprint=None, rows=None, differences=(), pushed=None)
-    differences = manifest.differences(folder)
+    differences = versions.differences(folder)
+    workspace.known_hashes.save()
     pushed, problem = None, ""
     try:
         pushed = versions.is_pushed(folder)
@@ -360,7 +362,8 @@ def upload(workspace: Workspace, ref: DatasetRef) -> UploadReport:
     has changed since, ServiceUnavailable."""
     store, folder = workspace.object_store, Path(ref.path)
     prefix = key_prefix(workspace, folder.name, ref.fingerprint)
-    manifest = Manifest.of(folder)
+    known = workspace.known_hashes
+    manifest = Manifest.of(folder, known.sha256s)
     if manifest.fingerprint != ref.fingerprint:
         raise DataError(f"{folder} no longer matches version {ref.fingerprint[:12]}", "Start the pipeline again")
     sent = {f"{prefix}/{name}": entry for name, entry in manifest.files.items()}
@@ -368,6 +371,7 @@ def upload(workspace: Workspace, ref: DatasetRef) -> UploadReport:
         store.put_file(key, folder / name, entry.sha256)
         for (key, entry), name in zip(sent.items(), manifest.files, strict=True)
     ]
+    known.save()
     return UploadReport(uri=store.uri(prefix), keys=tuple(sent), sent=sum(new), skipped=len(new) - sum(new))
 
 
@@ -425,8 +429,10 @@ def _ref(workspace: Workspace, manifest: Manifest) -> DatasetRef:
 
 def _folder_ref(workspace: Workspace, rows: int) -> DatasetRef:
     """Reference to the current content of the folder, recorded or not."""
-    folder = workspace.data_folder
-    return DatasetRef(name=workspace.use_case.name, path=str(folder), fingerprint=Manifest.of(folder).fingerprint, rows=rows)
+    folder, known = workspace.data_folder, workspace.known_hashes
+    fingerprint = Manifest.of(folder, known.sha256s).fingerprint
+    known.save()
+    return DatasetRef(name=workspace.use_case.name, path=str(folder), fingerprint=fingerprint, rows=rows)
 
 
 @contextmanager
