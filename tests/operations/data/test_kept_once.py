@@ -17,6 +17,7 @@ from openmlops.core.types import DatasetRef
 from openmlops.operations.data import datasets
 from openmlops.operations.projects.create import create
 from openmlops.operations.workspace import Workspace
+from unprivileged import user
 
 DATABASES = ("mlflow.db", "openmlops.db", "zenml.db", "-wal", "-shm")
 MODELS = ("artifacts", "exports", "mlflow-artifacts", "models", "weights")
@@ -141,6 +142,26 @@ def test_a_project_of_an_earlier_release_uses_less_after_the_next_upload(ref: Da
         path.write_bytes(content)
     assert datasets.upload(Workspace.open(), ref).sent == 0
     assert share(tmp_path / "noise") <= MOST
+
+
+def test_a_user_other_than_root_replaces_and_removes_read_only_files(ref: DatasetRef, tmp_path: Path) -> None:
+    first, second, third = sorted(Path(ref.path).rglob("*.png"))[:3]
+    content = first.read_bytes()
+    with user(tmp_path / "log") as someone:
+
+        def run(words: list[str]) -> None:
+            ended = someone.run(tmp_path / "noise", words)
+            assert ended.code == 0, ended
+
+        first.unlink()
+        run(["data", "pull"])
+        assert first.read_bytes() == content
+        noise(tmp_path / "more", 1, 151)
+        os.replace(tmp_path / "more" / "class0" / "0000.png", second)
+        third.unlink()
+        run(["data", "add", "data/raw/noise"])
+        run(["data", "check"])
+    assert datasets.ingest(Workspace.open()).rows == 39
 
 
 @pytest.mark.slow
