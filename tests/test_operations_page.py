@@ -175,7 +175,7 @@ def test_the_retention_on_the_page_is_that_of_the_settings() -> None:
             unit = {"gib": " GiB", "days": " days"}.get(name.rpartition("_")[2], "")
             assert f"`{name.upper()}`: {field.default:g}{unit}" in said
     assert f"the latest {WINDOW:,} of the champion" in said
-    assert f"at most {LONG_SECONDS} s" in said
+    assert f"of about {LONG_SECONDS} s" in said
 
 
 def _stays(service: dict, second: bool) -> bool:

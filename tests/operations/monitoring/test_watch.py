@@ -7,12 +7,14 @@ from datetime import datetime, timedelta
 import pytest
 from test_cycle import keep
 
-from openmlops.errors import LeaseTaken
+from openmlops.errors import DataError, LeaseTaken
 from openmlops.operations.monitoring import notification, watch
 from openmlops.operations.monitoring.cycle import CycleOutcome
 from openmlops.operations.monitoring.monitor import DecisionSummary, MonitoringOutcome
 from openmlops.operations.monitoring.watch import TriggerState, current_state, trigger_reason
 from openmlops.operations.monitoring.windows import load_latest_model
+from openmlops.operations.retention import due
+from openmlops.operations.retention import prune as pruning
 from openmlops.operations.workspace import Workspace
 from small_loop import NOON, branch, fresh_images, label, send
 
@@ -90,6 +92,29 @@ def test_the_watch_takes_turns_until_it_is_ended(loop: Workspace, caplog: pytest
             ended.set()
     assert len(taken) == 3
     assert "starting a cycle: watch started" in caplog.text
+
+
+def test_the_watch_prunes_beside_its_turns_once_a_day_and_goes_on_if_that_fails(
+    loop: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    ended, pruned, taken = threading.Event(), [], []
+
+    def fail(*values: object) -> None:
+        pruned.append(threading.current_thread().name)
+        raise DataError("the disk is full", "Free some space")
+
+    def run_cycle() -> CycleOutcome:
+        taken.append(keep(loop, "nothing", by=str(len(taken))))
+        return outcome(loop, taken[-1].id, "nothing")
+
+    monkeypatch.setattr(pruning, "KINDS", (fail,))
+    for _ in watch.watch(loop, run_cycle, timedelta(seconds=0.02), 500, ended):
+        if len(taken) > 20 and pruned and not due.is_due(loop):
+            ended.set()
+    for thread in [each for each in threading.enumerate() if each.name == "retention"]:
+        thread.join(60)
+    assert pruned == ["retention"]
+    assert "not everything was pruned: the disk is full. Free some space." in caplog.text
 
 
 def test_a_turn_that_another_watcher_has_is_left_to_it(loop: Workspace):

@@ -4,9 +4,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from filled import LAYOUT, MODEL, NOW, label, log, promote, workspace
 from sqlalchemy import func, select
 
+from filled_log import LAYOUT, MODEL, NOW, label, log, promote, workspace
 from openmlops.adapters.decisions import DecisionRecord, Span
 from openmlops.adapters.inference_hours import bucket, latency_ms, percentile
 from openmlops.adapters.schema import INFERENCE, LABEL, LABEL_USE

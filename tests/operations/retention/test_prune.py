@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from filled import MODEL, NOW, log, promote, workspace
 
+from filled_log import MODEL, NOW, log, promote, workspace
 from openmlops.errors import LeaseTaken, ServiceUnavailable
 from openmlops.operations.projects.doctor import _retention
 from openmlops.operations.retention import due

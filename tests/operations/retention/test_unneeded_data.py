@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from filled import workspace
 
 import toy_promotion as toy
+from filled_log import workspace
 from openmlops.adapters.data_versions import OwnVersion
 from openmlops.core.types import DatasetRef, Verdict
 from openmlops.errors import DataCorrupt

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from filled import MODEL, NOW, workspace
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
+from filled_log import MODEL, NOW, workspace
 from mlflow_tables import with_tables
 from openmlops.adapters.decisions import DecisionRecord
 from openmlops.adapters.mlflow_client import connect

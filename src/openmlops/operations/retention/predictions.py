@@ -24,7 +24,7 @@ ROW_BYTES = 600
 """size of a logged prediction in the database without its features and its answer, indexes included"""
 FIRST_BATCH, LARGEST_BATCH, DRY_BATCH = 500, 4000, 20_000
 """rows of one transaction"""
-LONG_SECONDS, SHORT_SECONDS = 0.2, 0.05
+LONG_SECONDS, SHORT_SECONDS = 0.1, 0.025
 """a batch that takes longer is followed by one of half the size, one that takes less by a larger one"""
 ATTEMPTS = 5
 NEVER = "kept for ever: RETENTION_PREDICTIONS_DAYS is 0"
