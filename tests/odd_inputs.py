@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 from PIL import Image
 
+from openmlops.errors import one_line
 from openmlops.settings import Settings
 
 NAMES = (
@@ -157,8 +158,10 @@ def boxes(place: Path) -> Path:
     return place
 
 
-def spoil(place: Path, number: int, kind: str, value: bytes | int | None) -> None:
+def spoil(place: Path, number: int, kind: str, value: bytes | int | None) -> list[str]:
     """Do this to the entry of that number below `place`, counted around; nothing where the file system refuses.
+
+    Returns the names by which it may be told: its own, a new one, and those of the folders that hold it.
 
     Below 50 only entries are counted that are no images or labels of images: they are few, and each is of more weight.
     """
@@ -166,7 +169,7 @@ def spoil(place: Path, number: int, kind: str, value: bytes | int | None) -> Non
     found = sorted(os.path.join(path, each) for path, below, files in walked for each in (*below, *files))
     few = [path for path in found if not path.endswith((b".png", b".txt"))] if number < 50 else found
     if not few:
-        return
+        return []
     path = few[number % len(few)]
     with suppress(OSError):
         if kind == "mode":
@@ -180,6 +183,29 @@ def spoil(place: Path, number: int, kind: str, value: bytes | int | None) -> Non
         else:
             shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
             _put(path, kind, value)
+    parts = os.path.relpath(path, os.fsencode(place)).split(b"/")
+    return [os.fsdecode(name) for name in (*parts, *((value,) if kind in ("rename", "add") else ())) if isinstance(name, bytes)]
+
+
+WORDS = ("images", "labels", "train", "val", "test", "names", "path", "data", "one", "two")
+"""names of files and keys that are words of messages too"""
+
+
+def forms(value: str) -> list[str]:
+    """The forms in which a message may show a value: as it is, one line, escaped, or its beginning."""
+    text = value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    found = [
+        value,
+        value.strip(),
+        text,
+        one_line(value),
+        one_line(text),
+        value.encode("unicode_escape").decode(),
+        repr(value)[1:-1],
+    ]
+    if value in WORDS:
+        return [f"/{value}", f"{value}/", f"'{value}'", f"{value}: ", f"{value}.", f" {value},"]
+    return [form for each in found for form in (each, each[:20]) if len(form.strip()) > 1]
 
 
 def _put(path: bytes, kind: str, value: bytes | None) -> None:

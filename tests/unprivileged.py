@@ -59,7 +59,7 @@ class Outcome:
         problem, _, remedy = line.removeprefix("error: ").partition(". ")
         assert line.startswith("error: "), self
         assert min(len(problem), len(remedy)) > 10, self
-        assert not names or any(name in self.err for name in names), self
+        assert not names or any(name in self.err for name in names), (self, names)
 
 
 class User:

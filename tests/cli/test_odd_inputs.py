@@ -2,9 +2,12 @@
 
 import itertools
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
@@ -51,12 +54,16 @@ def place(tmp_path: Path) -> Iterator[Callable[[], Path]]:
     removable(tmp_path)
 
 
-def spoiled_data(one: User, place: Path, kind: str, faults: Faults) -> None:
+def forms_of(values: Iterable[str]) -> list[str]:
+    """All forms in which a message may show one of these values."""
+    return [form for value in values for form in odd.forms(value)]
+
+
+def spoiled_data(one: User, place: Path, kind: str, faults: Faults, named: bool = True) -> None:
     """`init` with a folder with these faults."""
     data = DATA[kind](place / "own")
-    for number, (fault, value) in faults:
-        odd.spoil(data, number, fault, value)
-    one.run(place, ("init", "odds", "--kind", kind, "--data", "own")).require_clear()
+    told = [name for number, (fault, value) in faults for name in odd.spoil(data, number, fault, value)]
+    one.run(place, ("init", "odds", "--kind", kind, "--data", "own")).require_clear(*(forms_of(told) if named else ()))
 
 
 @SHORT
@@ -76,14 +83,14 @@ def test_a_project_of_any_folder(one: User, place: Callable[[], Path], kind: str
 @LONG
 @given(st.sampled_from(sorted(DATA)), odd.faults)
 def test_a_project_of_any_folder_at_length(one: User, place: Callable[[], Path], kind: str, faults: Faults) -> None:
-    spoiled_data(one, place(), kind, faults)
+    spoiled_data(one, place(), kind, faults, named=False)
 
 
 VERSION = (("data", "check"), ("data", "status"), ("data", "add", "../more"), ("data", "pull"), ("doctor",), ("settings",))
 _made: dict[str, Path] = {}
 
 
-def spoiled_version(one: User, place: Path, kind: str, faults: Faults, words: tuple[str, ...]) -> None:
+def spoiled_version(one: User, place: Path, kind: str, faults: Faults, words: tuple[str, ...], named: bool = True) -> None:
     """A command in a project with these faults; `data add` of a folder with these faults into one without."""
     if kind not in _made:
         made = place.with_name(f"made-{kind}")
@@ -94,10 +101,10 @@ def spoiled_version(one: User, place: Path, kind: str, faults: Faults, words: tu
         _made[kind] = made
     shutil.copytree(_made[kind] / "odds", place / "odds", symlinks=True)
     shutil.copytree(place / "odds" / "data" / "raw" / "odds", place / "more")
-    for number, (fault, value) in faults:
-        odd.spoil(place / ("more" if words[1:2] == ("add",) else "odds"), number, fault, value)
+    changed = place / ("more" if words[1:2] == ("add",) else "odds")
+    told = [name for number, (fault, value) in faults for name in odd.spoil(changed, number, fault, value)]
     if (place / "odds").is_dir() and os.access(place / "odds", os.X_OK):
-        one.run(place / "odds", words).require_clear()
+        one.run(place / "odds", words).require_clear(*(forms_of(told) if named else ()))
 
 
 @SHORT
@@ -110,15 +117,17 @@ def test_any_version(one: User, place: Callable[[], Path], kind: str, faults: Fa
 @LONG
 @given(st.sampled_from(sorted(DATA)), odd.faults, st.sampled_from(VERSION))
 def test_any_version_at_length(one: User, place: Callable[[], Path], kind: str, faults: Faults, words: tuple[str, ...]) -> None:
-    spoiled_version(one, place(), kind, faults, words)
+    spoiled_version(one, place(), kind, faults, words, named=False)
 
 
-def odd_texts(one: User, place: Path, config: bytes, labels: bytes) -> None:
+def odd_texts(one: User, place: Path, config: bytes, labels: bytes, named: bool = True) -> None:
     """`init` with these bytes as data.yaml and as one label file."""
     data = odd.boxes(place / "own")
     (data / "data.yaml").write_bytes(config)
     (data / "labels" / "3.txt").write_bytes(labels)
-    one.run(place, ("init", "odds", "--kind", "detection", "--data", "own")).require_clear()
+    texts = re.findall(r"[\w./~]{3,}", config.decode("utf-8", "replace"))
+    told = ("data.yaml", "3.txt", *texts)
+    one.run(place, ("init", "odds", "--kind", "detection", "--data", "own")).require_clear(*(forms_of(told) if named else ()))
 
 
 @SHORT
@@ -131,24 +140,57 @@ def test_a_project_of_any_yaml_and_labels(one: User, place: Callable[[], Path], 
 @LONG
 @given(odd.yaml, odd.labels)
 def test_a_project_of_any_yaml_and_labels_at_length(one: User, place: Callable[[], Path], config: bytes, labels: bytes) -> None:
-    odd_texts(one, place(), config, labels)
+    odd_texts(one, place(), config, labels, named=False)
 
 
-def odd_variables(one: User, place: Path, dotenv: bytes, variables: dict[str, str], words: tuple[str, ...]) -> None:
+def odd_variables(
+    one: User, place: Path, dotenv: bytes, variables: dict[str, str], words: tuple[str, ...], named: bool = True
+) -> None:
     """A command with these bytes as `.env` and these variables."""
     (place / ".env").write_bytes(dotenv)
-    one.run(place, words, variables).require_clear()
+    found = re.findall(r"[A-Z_]{2,}|(?<=[=#' ])[^=#' \n]{2,}", dotenv.decode("utf-8", "replace"))
+    told = (".env", *found, *variables, *variables.values())
+    done = one.run(place, words, variables)
+    if done.err.replace(str(place), "") != without_odds(one, words):  # what it says for lack of data or a model is not of them
+        done.require_clear(*(forms_of(told) if named else ()))
+
+
+@cache
+def without_odds(one: User, words: tuple[str, ...]) -> str:
+    """What a command says in an empty folder, without the folder's path."""
+    with TemporaryDirectory() as place:
+        return one.run(Path(place), words).err.replace(place, "")
 
 
 @SHORT
 @given(odd.dotenv, odd.variables, st.sampled_from(READING))
-@example(dotenv=b"A$ B", variables={}, words=("data", "check"))
-@example(dotenv=b"API_TOKEN='open\nUSE_CASE=person", variables={}, words=("data", "check"))
-@example(dotenv=b"", variables={"OPENMLOPS_HOME": ".env"}, words=("data", "check"))
 def test_any_variables(
     one: User, place: Callable[[], Path], dotenv: bytes, variables: dict[str, str], words: tuple[str, ...]
 ) -> None:
     odd_variables(one, place(), dotenv, variables, words)
+
+
+@pytest.mark.parametrize(
+    ("dotenv", "variables", "told"),
+    [
+        (b"A$ B", {}, "/.env is not readable from line 1 on. Write NAME=value there"),
+        (b"USE_CASE=person\nAPI_TOKEN='open\n", {}, "/.env is not readable from line 2 on. Write NAME=value there"),
+        (b"", {"OPENMLOPS_HOME": ".env"}, "/.env"),
+    ],
+)
+@pytest.mark.parametrize("words", [("history", "m"), ("data", "sample")])
+def test_what_is_wrong_in_a_dotenv_file_is_told_by_file_and_line(
+    one: User, place: Callable[[], Path], dotenv: bytes, variables: dict[str, str], told: str, words: tuple[str, ...]
+) -> None:
+    made = place()
+    (made / ".env").write_bytes(dotenv)
+    done = one.run(made, words, variables)
+    assert done.code == 1
+    done.require_clear(f"{made}{told}")
+
+
+def test_a_long_argument_leaves_room_for_what_to_do(one: User, place: Callable[[], Path]) -> None:
+    one.run(place(), ("init", "odds", "x" * 5000)).require_clear("x" * 60)
 
 
 @pytest.mark.slow
@@ -157,7 +199,7 @@ def test_any_variables(
 def test_any_variables_at_length(
     one: User, place: Callable[[], Path], dotenv: bytes, variables: dict[str, str], words: tuple[str, ...]
 ) -> None:
-    odd_variables(one, place(), dotenv, variables, words)
+    odd_variables(one, place(), dotenv, variables, words, named=False)
 
 
 COMMANDS = (
@@ -167,14 +209,20 @@ COMMANDS = (
 arguments = st.lists(st.sampled_from(("--json", "--help", "--kind", "--data", "--stack")) | odd.text, max_size=3)
 
 
+def odd_arguments(one: User, place: Path, words: tuple[str, ...], more: list[str], named: bool = True) -> None:
+    """A command with these arguments, one of which its line must hold, or an option or a word that it lacks."""
+    lacking = ("PROJECT", "--kind", "--data", "MODEL", "FOLDER", "no data set", "No version", "no manifest", "no `.dvc`")
+    one.run(place, (*words, *more)).require_clear(*(forms_of((*more, *lacking)) if named else ()))
+
+
 @SHORT
 @given(st.sampled_from(COMMANDS), arguments)
 def test_any_arguments(one: User, place: Callable[[], Path], words: tuple[str, ...], more: list[str]) -> None:
-    one.run(place(), (*words, *more)).require_clear()
+    odd_arguments(one, place(), words, more)
 
 
 @pytest.mark.slow
 @LONG
 @given(st.sampled_from(COMMANDS), arguments)
 def test_any_arguments_at_length(one: User, place: Callable[[], Path], words: tuple[str, ...], more: list[str]) -> None:
-    one.run(place(), (*words, *more)).require_clear()
+    odd_arguments(one, place(), words, more, named=False)

@@ -38,6 +38,9 @@ PANELS = {
 }
 """panel of each command in the help"""
 
+MOST_OF_A_WORD, MOST_OF_A_LINE = 80, 500
+"""characters of arguments that a message repeats: what to do comes after them"""
+
 GC_THRESHOLD = 300_000
 """allocations between two garbage collections; Python's default of 700 runs them repeatedly during imports, which cost a
 fifth of the time of a read-only command"""
@@ -63,9 +66,15 @@ def _run() -> None:
             raise
         message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
         if message:  # empty if the help was printed for lack of a command
-            fail(f"In 'openmlops {shlex.join(sys.argv[1:])}': {message.rstrip('.')}. See 'openmlops --help'.")
+            given = shlex.join(_short(word, MOST_OF_A_WORD) for word in sys.argv[1:])
+            told = f"In 'openmlops {_short(given, MOST_OF_A_LINE)}': {_short(message, MOST_OF_A_LINE).rstrip('.')}"
+            fail(f"{told}. See 'openmlops --help'.")
         raise SystemExit(1) from None
     raise SystemExit(code or 0)
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _modules(words: list[str]) -> list[str]:
