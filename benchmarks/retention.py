@@ -139,23 +139,24 @@ def main(rows: int, days: float, folder: Path, repeat: int) -> None:
     fill(workspace, rows, now)
     filled = time.perf_counter() - began
     before, _ = pages(workspace)
+    print(f"{platform.machine()}, {os.cpu_count()} cores, SQLite {sqlite3.sqlite_version}; {rows:,} predictions of a year,")
+    print(f"{before / rows:.0f} bytes each, made in {filled:.0f} s.\n", flush=True)
     slow = {name: timed(work, repeat) for name, work in readers(workspace, now).items()}
+    print("| | first | median |\n|---|---|---|")
+    for name, (first, usual) in slow.items():
+        print(f"| {name} | {first:.1f} ms | {usual:.1f} ms |", flush=True)
     began, cpu = time.perf_counter(), time.process_time()
-    report = prune(workspace, now)
+    deleted = prune(workspace, now).pruned[0].deleted
     pruned, worked = time.perf_counter() - began, time.process_time() - cpu
     after, used = pages(workspace)
     fast = {name: timed(work, repeat) for name, work in readers(workspace, now).items()}
-    deleted, a_year = report.pruned[0].deleted, 10 * YEAR.total_seconds() / rows / 1e9
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, SQLite {sqlite3.sqlite_version}; {rows:,} predictions of a year, made"
-    )
-    print(f"in {filled:.0f} s. Pruning deleted {deleted:,} of them in {pruned:.0f} s with its pauses ({worked:.0f} cpu-s).\n")
+    a_year = 10 * YEAR.total_seconds() / rows / 1e9
+    print(f"\nPruning deleted {deleted:,} of them in {pruned:.0f} s with its pauses ({worked:.0f} cpu-s).\n")
     print("| | all | with retention |\n|---|---|---|")
     print(f"| bytes in use | {before / 1e9:.2f} GB | {used / 1e9:.2f} GB |")
-    print(f"| a prediction | {before / rows:.0f} bytes | |")
     print(f"| a year at ten a second, by proportion | {before * a_year:.0f} GB | {used * a_year:.0f} GB |")
-    for name, (first, usual) in slow.items():
-        print(f"| {name} | {usual:.1f} ms (first {first:.0f}) | {fast[name][1]:.1f} ms (first {fast[name][0]:.0f}) |")
+    for name, (_, usual) in slow.items():
+        print(f"| {name} | {usual:.1f} ms | {fast[name][1]:.1f} ms |")
     hours = workspace.inference_hours
     read_ = timed(lambda: charts.earlier(traffic.daily(hours.hours(MODEL))), repeat)[1]
     print(f"| console: earlier traffic, from {len(hours.hours(MODEL)):,} totals | | {read_:.1f} ms |")

@@ -109,7 +109,7 @@ def test_the_watch_prunes_beside_its_turns_once_a_day_and_goes_on_if_that_fails(
 
     monkeypatch.setattr(pruning, "KINDS", (fail,))
     for _ in watch.watch(loop, run_cycle, timedelta(seconds=0.02), 500, ended):
-        if len(taken) > 20 and pruned and not due.is_due(loop):
+        if len(taken) > 2 and pruned and not due.is_due(loop):
             ended.set()
     for thread in [each for each in threading.enumerate() if each.name == "retention"]:
         thread.join(60)

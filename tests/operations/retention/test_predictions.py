@@ -221,6 +221,22 @@ def test_a_batch_that_fails_half_way_has_neither_counted_nor_deleted(tmp_path: P
     assert (rows(found), total(found)) == (0, 100)
 
 
+@pytest.mark.parametrize(
+    ("most", "took", "following"),
+    [
+        (500, 0.01, 1000),
+        (4000, 0.01, 4000),
+        (500, 0.05, 500),
+        (4000, 3.0, 2000),
+        (300, 3.0, 200),
+        (200, 3.0, 200),
+        (37, 3.0, 37),
+    ],
+)
+def test_batches_adapt_to_the_time_they_take(most: int, took: float, following: int):
+    assert predictions._next_size(most, took) == following
+
+
 def test_percentiles_of_totals_are_those_of_the_rows_within_an_eighth():
     latencies = [0.5 * 1.01**row for row in range(1000)]
     totals: dict[int, int] = {}

@@ -153,7 +153,7 @@ def test_a_run_that_a_person_deleted_is_left_to_that_person(world: Workspace):
 
 
 def test_runs_without_a_version_go_unless_they_are_open_or_somebody_elses(world: Workspace):
-    failed, grid, other = start(world), start(world, f"{MODEL} grid"), start(world, "their_model-12345678")
+    failed, grid, other = start(world), start(world, f"{MODEL} grid"), start(world, f"{MODEL}-v2-12345678")
     still_open = start(world, end=False)
     parent = start(world, f"{MODEL} grid")
     client(world).set_tag(world.registry.version(MODEL, 4).run_id, "mlflow.parentRunId", parent)

@@ -22,8 +22,8 @@ SEARCHED_DECISIONS = 100
 """latest decisions that are searched for an evaluated window"""
 ROW_BYTES = 600
 """size of a logged prediction in the database without its features and its answer, indexes included"""
-FIRST_BATCH, LARGEST_BATCH, DRY_BATCH = 500, 4000, 20_000
-"""rows of one transaction"""
+FIRST_BATCH, SMALLEST_BATCH, LARGEST_BATCH, DRY_BATCH = 500, 200, 4000, 20_000
+"""rows of one transaction; never fewer than the smallest, because on a slow disk the commit alone may take the time"""
 LONG_SECONDS, SHORT_SECONDS = 0.1, 0.025
 """a batch that takes longer is followed by one of half the size, one that takes less by a larger one"""
 ATTEMPTS = 5
@@ -68,8 +68,15 @@ def _batches(workspace: Workspace, before: datetime, stays: Any, dry: bool) -> I
         yield passed
         last = passed.last
         if not dry:
-            most = max(most // 2, 1) if took > LONG_SECONDS else min(2 * most, LARGEST_BATCH) if took < SHORT_SECONDS else most
+            most = _next_size(most, took)
             time.sleep(took if passed.retired else 0)
+
+
+def _next_size(most: int, took: float) -> int:
+    """The size of the batch after one of `most` rows that took so many seconds."""
+    if took > LONG_SECONDS:
+        return max(most // 2, min(most, SMALLEST_BATCH))
+    return min(2 * most, LARGEST_BATCH) if took < SHORT_SECONDS else most
 
 
 def _retire(workspace: Workspace, before: datetime, after: int, most: int, stays: Any, dry: bool) -> Passed:

@@ -3,6 +3,7 @@
 Here: which of them go. Not here: how (`adapters.mlflow_disposal`), and local files (`working_files`).
 """
 
+import re
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING
@@ -94,17 +95,14 @@ def unneeded_runs(workspace: Workspace, now: datetime) -> "tuple[StoredRun, ...]
     disposal = workspace.disposal
     gone = {version.run_id for version in rejected(workspace, now)}  # with their versions
     taken = {version.run_id for version in disposal.versions()}
-    names = {*workspace.ledger.models(), workspace.model_name}
+    names = "|".join(map(re.escape, sorted({*workspace.ledger.models(), workspace.model_name})))
+    ours = re.compile(rf"({names})(-[0-9a-f]{{8}}| grid)")  # as a training and a grid name theirs
     held = {lease.name.partition("/")[2] for lease in workspace.leases.named("run/") if lease.expires > now}
     runs = [run for run in disposal.runs() if run.id not in gone]
     found = [
         run
         for run in runs
-        if run.ended < before
-        and not run.is_open
-        and run.id not in taken
-        and run.start not in held
-        and any(run.name.startswith((f"{name}-", f"{name} ")) for name in names)
+        if run.ended < before and not run.is_open and run.id not in taken and run.start not in held and ours.fullmatch(run.name)
     ]
     parents = {run.parent for run in runs if run not in found}
     return tuple(run for run in found if run.id not in parents)
