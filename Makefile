@@ -75,6 +75,7 @@ bench: $(DEV)  ## the figures of docs/benchmarks.md; DATA=FOLDER (CIFAR-10's lay
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/pipeline_overhead.py
 	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/retention.py
 	$(if $(DATA),$(BIN)/python benchmarks/train_cifar10.py $(DATA) --tutorial)
 	$(if $(COCO128),$(BIN)/python benchmarks/train_person.py $(COCO128) && $(BIN)/python benchmarks/grid_jobs.py $(COCO128))
 	$(if $(and $(DATA),$(MODEL)),$(BIN)/python benchmarks/drift_power.py $(MODEL) $(DATA))

@@ -101,7 +101,7 @@ class Settings(BaseModel):
         2.0, ge=0, description="GiB of such images above which the oldest are deleted; 0: no limit"
     )
     retention_reports_days: float = Field(
-        7.0, ge=0, description="days after which the files of a monitoring run are deleted from MLflow; 0: never"
+        2.0, ge=0, description="days after which the files of a monitoring run are deleted from MLflow; 0: never"
     )
     retention_unused_days: float = Field(
         90.0, ge=0, description="days after which versions, runs and data that nothing needs any more are deleted; 0: never"

@@ -174,9 +174,9 @@ def decide(found: Workspace, run: str, name: str, at: datetime, action: str = "n
 
 def test_reports_of_monitoring_go_earlier_and_those_that_made_the_loop_act_later(world: Workspace):
     run, now = world.registry.version(MODEL, 4).run_id, datetime.now(UTC)
-    decide(world, run, "old", now - timedelta(days=8))
-    decide(world, run, "acted", now - timedelta(days=8), "retrain")
-    decide(world, run, "young", now - timedelta(days=6))
+    decide(world, run, "old", now - timedelta(days=3))
+    decide(world, run, "acted", now - timedelta(days=3), "retrain")
+    decide(world, run, "young", now - timedelta(days=1))
     world.tracking.log_text(run, "of another database", "monitoring/unknown/report.html")
     said = prune_reports(world, now, dry=True)
     done = prune_reports(world, now)

@@ -20,8 +20,8 @@ WINDOW = 5000
 usual windows of monitoring are made of"""
 SEARCHED_DECISIONS = 100
 """latest decisions that are searched for an evaluated window"""
-ROW_BYTES = 600
-"""size of a logged prediction in the database without its features and its answer, indexes included"""
+ROW_BYTES = 490
+"""size of a logged prediction in the database without features and answer, indexes included (benchmarks/retention.py)"""
 FIRST_BATCH, SMALLEST_BATCH, LARGEST_BATCH, DRY_BATCH = 500, 200, 4000, 20_000
 """rows of one transaction; never fewer than the smallest, because on a slow disk the commit alone may take the time"""
 LONG_SECONDS, SHORT_SECONDS = 0.1, 0.025
