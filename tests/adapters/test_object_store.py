@@ -1,12 +1,17 @@
 """Both object stores keep the same promises; S3 is a real server."""
 
+import errno
+import fcntl
+import os
 import secrets
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
+from openmlops import files
 from openmlops.adapters import object_store
 from openmlops.adapters.object_store import FolderStore, ObjectStore, S3Store
 from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable, SettingsError
@@ -94,6 +99,75 @@ def test_an_object_that_changed_on_the_server_is_detected(s3_server, file: Path,
     with pytest.raises(DataCorrupt, match="s3://changed/k differs from what was sent"):
         store.get_file("k", tmp_path / "back")
     assert not (tmp_path / "back").exists()
+
+
+# ---------------------------------------------------------------- a folder shares the bytes of what is put into it
+
+
+def without_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuses)
+    monkeypatch.setattr(fcntl, "ioctl", refuses)
+
+
+def test_only_a_read_only_file_is_linked(file: Path, tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    store.put_file("writable", file, sha256_of(file))
+    assert file.stat().st_nlink == 1
+    file.chmod(0o444)
+    store.put_file("read-only", file, sha256_of(file))
+    shares = (tmp_path / "store" / "read-only").samefile(file)
+    assert shares or can_reflink(file)
+    assert not store.put_file("read-only", file, sha256_of(file))
+
+
+def can_reflink(file: Path) -> bool:
+    return files._reflinked(file, file.with_name("probe"))
+
+
+def test_without_links_an_object_is_a_copy(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_links(monkeypatch)
+    file.chmod(0o444)
+    store = FolderStore(tmp_path / "store")
+    assert store.put_file("k", file, sha256_of(file))
+    assert not store.put_file("k", file, sha256_of(file))
+    assert not (tmp_path / "store" / "k").samefile(file)
+
+
+def test_a_damaged_object_is_replaced_also_if_it_is_a_link_of_what_is_put(file: Path, tmp_path: Path) -> None:
+    store, content = FolderStore(tmp_path / "store"), file.read_bytes()
+    file.chmod(0o444)
+    store.put_file("k", file, sha256_of(file))
+    recorded = sha256_of(file)
+    file.chmod(0o644)
+    file.write_bytes(content[::-1])
+    with pytest.raises(DataCorrupt, match="differs from its recorded content"):
+        store.put_file("k", file, recorded)
+    file.unlink()
+    file.write_bytes(content)
+    store.put_file("k", file, recorded)
+    assert (tmp_path / "store" / "k").read_bytes() == content
+
+
+def test_a_full_disk_leaves_the_object_as_it_was(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, content = FolderStore(tmp_path / "store"), file.read_bytes()
+    store.put_file("k", file, sha256_of(file))
+    file.write_bytes(content[::-1])
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    without_links(monkeypatch)
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(
+        ServiceUnavailable, match=r"store/k cannot be stored \(No space left on device\)\. Free disk space"
+    ) as caught:
+        store.put_file("k", file, sha256_of(file))
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["k"]
+    assert (tmp_path / "store" / "k").read_bytes() == content
 
 
 def test_a_bucket_that_cannot_be_named_so_is_one_line(s3_server) -> None:

@@ -87,23 +87,28 @@ class DataVersions:
         the version is then recorded locally only.
         """
         folder = folder.resolve()
-        if strange := [path for path in folder.rglob("*") if not _is_text(path.name)]:
+        below = list(folder.rglob("*"))
+        if strange := [path for path in below if not _is_text(path.name)]:
             others = f", and {len(strange) - 1} more" if len(strange) > 1 else ""
             raise DataError(f"The file name {strange[0]} is not UTF-8{others}", "Rename it, then add the data again")
-        found = {path: state_of(path) for path in folder.rglob("*") if path.is_file()}
+        found = {path: state_of(path) for path in below if path.is_file()}
         manifest = Manifest.of(folder, partial(self.known.read_sha256s, but=self._brought))
         if not manifest.files:
             raise DataError(f"{folder} contains no files", "Name the folder of a data set")
         with dvc_repository.opened(self._home_of(folder), self.remote, self.cache, self.known) as repo:
+            known = {path: (found[path], hashes.md5) for path, hashes in zip(found, self.known.of(list(found)), strict=True)}
             if repo.shares:
-                self._own(repo, folder, found)
-            hashes = dict(zip(found, self.known.of(list(found)), strict=True))
-            oid = repo.add(folder, {path: (state, hashes[path].md5) for path, state in found.items()})
+                known = {path: each for path, each in known.items() if not self._made_own(repo, path, *each)}
+            oid = repo.add(folder, known)
             manifest.write(_beside(folder, ".manifest.json"))  # at once, else a kill leaves the two inconsistent
             self.known.follow(found)
-            if repo.absent([oid], known=True) or repo.absent(repo.listing(oid).values(), known=True):
+            objects = _intact_objects(repo, oid)
+            if objects is None:  # the cache had damaged ones, which are gone now
                 oid = repo.add(folder, {})
-            objects = self._checked_objects(repo, oid, folder)
+                objects = _intact_objects(repo, oid)
+            if objects is None:
+                problem = f"Files of {folder} could not be stored in {self.cache}"
+                raise DataCorrupt(problem, "Check the disk of OPENMLOPS_HOME, then add it again")
             if changed := self._changed(repo, manifest, objects):
                 raise DataCorrupt(f"{', '.join(changed)} of {folder} changed while being added", "Add it again")
             if repo.shares:
@@ -116,16 +121,17 @@ class DataVersions:
         self.known.save()
         return manifest
 
-    def _own(self, repo: DvcRepository, folder: Path, found: dict[Path, os.stat_result]) -> None:
-        """Make copies of files that are links to others than their objects: what is added becomes read-only, and whoever wrote
-        to the other one would change the version. An edited link is one too: to the object of the old version."""
-        several = [path for path in found if path.is_symlink() or found[path].st_nlink > 1]
-        md5s = dict(zip(several, (hashes.md5 for hashes in self.known.of(several)), strict=True))
-        for path in several:
-            if path.is_symlink() or not repo.is_shared(path, md5s[path]):
-                with placing(path) as beside:
-                    shutil.copyfile(path, beside)
-                found[path] = state_of(path)
+    def _made_own(self, repo: DvcRepository, path: Path, state: os.stat_result, md5: str) -> bool:
+        """Make a copy of a file that is a link to another than its object, and whether it was one.
+
+        What is added becomes read-only, and whoever wrote to the other one would change the version. An edited link is one too:
+        to the object of the old version.
+        """
+        if not path.is_symlink() and (state.st_nlink == 1 or repo.is_object(state, md5)):
+            return False
+        with placing(path) as beside:
+            shutil.copyfile(path, beside)
+        return True
 
     def _changed(self, repo: DvcRepository, manifest: Manifest, objects: dict[str, str]) -> list[str]:
         """The files whose objects are not what the manifest says."""
@@ -275,14 +281,6 @@ class DataVersions:
             remedy = "Restore the remote, or run `openmlops data add` with a good copy, which replaces damaged files"
             raise DataCorrupt(f"{'; '.join(what)} the DVC remote {repo.remote_url}", remedy)
 
-    def _checked_objects(self, repo: DvcRepository, oid: str, folder: Path) -> dict[str, str]:
-        """Name -> object of the added files, all of them intact in the cache."""
-        objects = repo.listing(oid)
-        if absent := repo.absent(objects.values(), known=True):
-            names = ", ".join(name for name, found in objects.items() if found in absent)
-            raise DataCorrupt(f"{names} of {folder} could not be stored", "Check the disk of OPENMLOPS_HOME, then add it again")
-        return objects
-
     def _set_aside(self, folder: Path) -> None:
         """Keep the folder that is about to be replaced, because its changes may be somebody's work."""
         if folder.is_dir() and any(folder.iterdir()):
@@ -317,6 +315,14 @@ def _is_text(name: str) -> bool:
 
 def _beside(folder: Path, suffix: str) -> Path:
     return folder.with_name(folder.name + suffix)
+
+
+def _intact_objects(repo: DvcRepository, oid: str) -> dict[str, str] | None:
+    """Name -> object of the files of a listing; None if it or one of them is not intact in the cache."""
+    if repo.absent([oid], known=True):
+        return None
+    objects = repo.listing(oid)
+    return None if repo.absent(objects.values(), known=True) else objects
 
 
 def _manifest_of(record: dict[str, bytes]) -> Manifest | None:

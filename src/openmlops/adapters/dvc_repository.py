@@ -259,10 +259,10 @@ class DvcRepository:
         )
         self._repo.state.save_many(rows, self._repo.cache.local.fs)
 
-    def is_shared(self, path: Path, oid: str) -> bool:
-        """Whether this file and the cached object are hard links of one file."""
+    def is_object(self, state: os.stat_result, oid: str) -> bool:
+        """Whether the file that has this state is the cached object, as a hard link to it is."""
         try:
-            return os.path.samestat(path.stat(), self.path(oid).stat())
+            return os.path.samestat(state, os.stat(self._repo.cache.local.oid_to_path(oid)))
         except FileNotFoundError:
             return False
 
@@ -274,7 +274,8 @@ class DvcRepository:
         if test_links(["reflink", "hardlink"], cache.fs, cache.path, cache.fs, str(folder)) != ["hardlink"]:
             return
         for name, oid in objects.items():
-            if (folder / name).stat().st_size and not self.is_shared(folder / name, oid):
+            state = os.stat(folder / name)
+            if state.st_size and not self.is_object(state, oid):
                 share_file(self.path(oid), folder / name)
 
     def path(self, oid: str) -> Path:
@@ -315,8 +316,7 @@ class DvcRepository:
         Raises ServiceUnavailable, and DataCorrupt if an object is damaged by then.
         """
         with self._speaking():
-            self._remove_damaged(oids)
-            held = self._held(oids)
+            held = self._intact(oids)
             new = [oid for oid in oids if oid not in held]
             failed = self._copied(self._repo.cache.local, self._remote, new)
         self._explain(failed.values())
@@ -370,16 +370,17 @@ class DvcRepository:
         """Whether the remote is a folder on this machine."""
         return self._remote.fs.protocol == "local"
 
-    def _remove_damaged(self, oids: list[str]) -> None:
-        """Delete corrupt objects, which DVC would not replace: found by hash in a folder, by size in other remotes."""
+    def _intact(self, oids: list[str]) -> set[str]:
+        """The objects that the remote has. Corrupt ones are deleted, because DVC would not replace them: found by hash in a
+        folder, by size in other remotes."""
         remote = self._remote
         if self._is_folder:
-            self._sound(oids, [Path(remote.oid_to_path(oid)) for oid in oids], self._known.of)
-            return
+            return self._sound(oids, [Path(remote.oid_to_path(oid)) for oid in oids], self._known.of)
         for oid in oids:
             path = remote.oid_to_path(oid)
             if remote.fs.exists(path) and remote.fs.size(path) != self.path(oid).stat().st_size:
                 remote.fs.remove(path)
+        return self._held(oids)
 
     def _sound(self, oids: list[str], paths: list[Path], hashed: Callable[[Sequence[Path]], list[Hashes]]) -> set[str]:
         """The objects that exist at their paths and match their hashes. Corrupt content is deleted, even if it is read-only."""

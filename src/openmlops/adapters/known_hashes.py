@@ -55,20 +55,23 @@ class KnownHashes:
 
     def of(self, paths: Sequence[Path]) -> list[Hashes]:
         """The hashes of these files: unknown and changed ones are read. Raises DataError that names one that cannot be read."""
-        found = [self._known(_stamp_of(path)) for path in paths]
-        read = iter(self._read([path for path, known in zip(paths, found, strict=True) if known is None]))
-        return [known or next(read) for known in found]
+        stamps = [_stamp_of(path) for path in paths]
+        return self._read_unknown(paths, stamps, [self._known(stamp) for stamp in stamps])
 
     def read(self, paths: Sequence[Path], but: Container[Key] = ()) -> list[Hashes]:
         """The hashes of these files, all of them read now, but for unchanged ones among `but`. Raises as `of`."""
-        found = [self._seen.get(key) if (key := _stamp_of(path)[:3]) in but else None for path in paths]
-        read = iter(self._read([path for path, known in zip(paths, found, strict=True) if known is None]))
-        return [known or next(read) for known in found]
+        stamps = [_stamp_of(path) for path in paths]
+        return self._read_unknown(paths, stamps, [self._seen.get(each[:3]) if each[:3] in but else None for each in stamps])
 
-    def _read(self, paths: Sequence[Path]) -> list[Hashes]:
+    def _read_unknown(self, paths: Sequence[Path], stamps: list[Stamp], found: list[Hashes | None]) -> list[Hashes]:
+        unknown = [number for number, hashes in enumerate(found) if hashes is None]
+        read = iter(self._read([paths[number] for number in unknown], [stamps[number] for number in unknown]))
+        return [hashes or next(read) for hashes in found]
+
+    def _read(self, paths: list[Path], stamps: list[Stamp]) -> list[Hashes]:
         if not paths:
             return []
-        _settle(paths)
+        _settle(stamps)
         moment = time.time_ns()
         parts = [paths[start : start + FILES_PER_TASK] for start in range(0, len(paths), FILES_PER_TASK)]
         with ThreadPoolExecutor(THREADS) as pool:
@@ -94,12 +97,11 @@ class KnownHashes:
     def follow(self, paths: Iterable[Path]) -> None:
         """Remember files that this process has read or written also after they were linked, unlinked or made read-only, which
         changes their change time but not their modification time."""
-        paths = list(paths)
-        _settle(paths)
+        stamps = [stamp for path in paths if self._known(stamp := _stamp_of(path)) is None]
+        _settle(stamps)
         moment = time.time_ns()
-        for path in paths:
-            stamp = _stamp_of(path)
-            if self._known(stamp) is None and (hashes := self._seen.get(stamp[:3])):
+        for stamp in stamps:
+            if hashes := self._seen.get(stamp[:3]):
                 self._remember(stamp, hashes, moment)
 
     def save(self) -> None:
@@ -149,10 +151,10 @@ def _tick(stamp: Stamp) -> int:
     return TICK_NS if stamp[3] % 1_000_000_000 else COARSE_TICK_NS
 
 
-def _settle(paths: Sequence[Path]) -> None:
+def _settle(stamps: list[Stamp]) -> None:
     """Wait for the clock to pass the last change of these files, so that they can be remembered."""
     now = time.time_ns()
-    if any(now - TICK_NS <= max(_stamp_of(path)[2:]) <= now for path in paths):
+    if any(now - TICK_NS <= max(stamp[2:]) <= now for stamp in stamps):
         time.sleep(TICK_NS / 1e9)
 
 
