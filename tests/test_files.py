@@ -1,12 +1,23 @@
 """Atomic files and manifests."""
 
 import os
+import socket
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
 
 from openmlops.errors import DataCorrupt, DataError
-from openmlops.files import MOST_NAME_BYTES, Manifest, copy_folder, replacing, replacing_folder, storable_name, write_bytes
+from openmlops.files import (
+    MOST_NAME_BYTES,
+    Manifest,
+    content_of,
+    copy_folder,
+    replacing,
+    replacing_folder,
+    storable_name,
+    write_bytes,
+)
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
@@ -124,3 +135,22 @@ def test_a_file_that_cannot_be_copied_is_named(tmp_path: Path) -> None:
     (tmp_path / "source" / "gone.png").symlink_to("nowhere")
     with pytest.raises(DataError, match=r"gone.png cannot be copied \(No such file or directory\). Correct it, or remove it"):
         copy_folder(tmp_path / "source", tmp_path / "copy")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "socket", "device", "folder"])
+def test_what_is_no_file_is_refused_and_never_waited_for(kind: str, tmp_path: Path) -> None:
+    place = tmp_path / "odd"
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "device":
+        place.symlink_to("/dev/zero")
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as listening, chdir(tmp_path):
+            listening.bind("odd")
+    else:
+        os.mkfifo(place if kind == "pipe" else tmp_path / "pipe")
+        if kind != "pipe":
+            place.symlink_to("pipe")
+    with pytest.raises(OSError, match=r"Not a regular file|Is a directory|No such device or address"):
+        content_of(place)

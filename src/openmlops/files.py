@@ -3,16 +3,19 @@
 A manifest verifies that files have their recorded content, which neither DVC nor MLflow does by default.
 """
 
+import errno
 import hashlib
 import json
 import os
 import secrets
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import TypeVar
 
@@ -96,6 +99,19 @@ def share_file(source: Path, target: Path) -> None:
         shutil.copyfile(source, beside)
 
 
+def copy_read_file(source: Path, content: bytes, target: Path, reflinks: bool) -> None:
+    """Write a file to `target` of which `content` was read from `source`, which is not read again. Raises OSError."""
+    if not (reflinks and _reflinked(source, target)):
+        target.write_bytes(content)
+
+
+def has_reflinks(folder: Path) -> bool:
+    """Whether files of this folder can share their bytes with others of its file system, until one is written."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        (probe := Path(place) / "one").write_bytes(b"probe")
+        return _reflinked(probe, Path(place) / "other")
+
+
 @contextmanager
 def placing(path: Path) -> Iterator[Path]:
     """Yield an unused name next to `path`; if the block succeeds the file made there is renamed to `path`."""
@@ -113,7 +129,7 @@ def _reflinked(source: Path, target: Path) -> bool:
         return False
     import fcntl
 
-    with source.open("rb") as old, target.open("wb") as new:
+    with opened(source) as old, target.open("wb") as new:
         try:
             fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
         except OSError:
@@ -219,9 +235,30 @@ def write_text(path: Path, content: str) -> Path:
     return write_bytes(path, content.encode())
 
 
+def opened(path: Path) -> BufferedReader:
+    """A file opened for reading. Raises OSError; also for a pipe, socket or device, whose reading could wait for ever."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "Not a regular file", str(path))
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def content_of(path: Path) -> bytes:
+    """The bytes of a file. Raises OSError as `opened` does."""
+    with opened(path) as handle:
+        return handle.read()
+
+
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as handle:
+    """SHA-256 of a file's content, in hexadecimal. Raises OSError as `opened` does."""
+    with opened(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 

@@ -16,10 +16,10 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
 
 from openmlops.errors import SettingsError, hide_passwords
-from openmlops.files import absolute
+from openmlops.files import absolute, content_of
 
 
 class Settings(BaseModel):
@@ -31,6 +31,12 @@ class Settings(BaseModel):
     use_case: str = Field("cifar10", description="name of a built-in use case, or `package.module:USE_CASE`")
     model_name: str = Field("", description="name of the registered model; empty: the default of the use case (`cifar10_cnn`)")
     data_raw_dir: Path = Field(Path("data/raw"), description="folder of the raw data sets, tracked by DVC")
+    data_memory: ByteSize = Field(
+        ByteSize(0),
+        ge=0,
+        description="decoded images that a training keeps for its next epoch, as in `4GB`, in a temporary file that the system "
+        "holds in memory while there is room; 0: a quarter of the memory",
+    )
     artifacts_dir: Path = Field(Path("artifacts"), description="folder of the latest run's reports and models")
     monitoring_dir: Path = Field(Path("monitoring"), description="folder of the latest monitoring run's files")
     database_url: SecretStr = Field(SecretStr(""), description="SQLAlchemy URL; empty: SQLite under OPENMLOPS_HOME")
@@ -122,6 +128,11 @@ class Settings(BaseModel):
         return found
 
     @property
+    def decoded_bytes(self) -> int:
+        """DATA_MEMORY, by default a quarter of the memory that this process may use."""
+        return int(self.data_memory) or _memory() // 4
+
+    @property
     def database(self) -> str:
         """The SQLAlchemy URL of our database, or the embedded default."""
         return self.database_url.get_secret_value() or f"sqlite:///{self.home / 'openmlops.db'}"
@@ -179,6 +190,7 @@ _OF_LIBRARIES = (
     "zenml_store_password",
     "zenml_store_api_key",
 )
+_MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CACHES = {
     "MPLCONFIGDIR": "matplotlib",
@@ -209,6 +221,15 @@ def _reach_loopback_directly() -> None:
             os.environ[name] = ",".join([*hosts, *(host for host in _LOOPBACK if host not in hosts)])
 
 
+def _memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or less where a control group limits it."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in _MEMORY_LIMITS:
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            found = min(found, int(Path(limit).read_text()))
+    return found
+
+
 def _given(environment: Mapping[str, str] | None, dotenv: Path) -> dict[str, tuple[str, str]]:
     """Field name -> (text, source). An empty value counts as unset, as in Compose files."""
     env = os.environ if environment is None else environment
@@ -237,7 +258,7 @@ def _in_file(dotenv: Path) -> Mapping[str, str | None]:
 def dotenv_text(path: Path) -> str:
     """The text of a `.env` file, without a byte-order mark. Raises SettingsError that names the file and the fault."""
     try:
-        content = path.read_bytes()
+        content = content_of(path)
     except OSError as error:
         raise SettingsError(f"{path.absolute()} cannot be read ({error.strerror})", "Make it readable") from error
     try:

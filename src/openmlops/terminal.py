@@ -114,6 +114,13 @@ def bar(description: str) -> Iterator[Callable[[float, float, str], None]]:
 
 
 @contextmanager
+def counting(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield `show(done, total)`, a `bar` that counts."""
+    with bar(description) as show:
+        yield lambda done, total: show(done, total, f"{done:,} of {total:,}")
+
+
+@contextmanager
 def working(text: str) -> Iterator[None]:
     """Show a status line in a terminal while the block runs; does nothing elsewhere."""
     if not stderr().is_terminal:

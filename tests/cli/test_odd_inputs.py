@@ -103,6 +103,7 @@ def spoiled_version(one: User, place: Path, kind: str, faults: Faults, words: tu
     shutil.copytree(place / "odds" / "data" / "raw" / "odds", place / "more")
     changed = place / ("more" if words[1:2] == ("add",) else "odds")
     told = [name for number, (fault, value) in faults for name in odd.spoil(changed, number, fault, value)]
+    told.append("data/raw")  # what is missed where `.env` is gone, which nothing else names
     if (place / "odds").is_dir() and os.access(place / "odds", os.X_OK):
         one.run(place / "odds", words).require_clear(*(forms_of(told) if named else ()))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from small_project import NAME, owners_folder
+from owners_project import NAME, owners_folder
 from unprivileged import become_any_user
 from user_folder import Folder
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from small_project import NAME, owners_folder
+from owners_project import NAME, owners_folder
 from user_folder import Folder
 
 pytestmark = pytest.mark.slow

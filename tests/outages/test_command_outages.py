@@ -34,21 +34,27 @@ class World:
     mlflow: MlflowClient
 
     def through_an_outage(self, begins: Callable[[], bool], *words: str) -> tuple[dict[str, Any], str]:
-        """Give a command, and take all services away when `begins` says so; the object that it printed, and what it said."""
-        command = [PROGRAM, *words, "--json"]
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        with subprocess.Popen(command, cwd=self.folder.path, env=self.folder.environment, **streams) as running:  # type: ignore[call-overload]
+        """Give a command, and take all services away when `begins` says so, until it waits for them and OUTAGE_SECONDS have
+        passed; the object that it printed, and what it said."""
+        command, said = [PROGRAM, *words, "--json"], self.folder.path / "said.txt"
+        streams: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True}
+        with (
+            said.open("w") as errors,
+            subprocess.Popen(command, cwd=self.folder.path, env=self.folder.environment, stderr=errors, **streams) as running,
+        ):
             while not begins() and running.poll() is None:
                 time.sleep(0.02)
             for proxy in self.proxies:
                 proxy.refuse()
-            time.sleep(OUTAGE_SECONDS)
-            assert running.poll() is None, running.stderr.read()
+            over = time.monotonic() + OUTAGE_SECONDS
+            while running.poll() is None and (time.monotonic() < over or "Waiting up to" not in said.read_text()):
+                time.sleep(0.1)
+            assert running.poll() is None, said.read_text()
             for proxy in self.proxies:
                 proxy.forward()
-            printed, said = running.communicate(timeout=900)
-        assert running.returncode == 0, said
-        return json.loads(printed), said
+            printed, _ = running.communicate(timeout=900)
+        assert running.returncode == 0, said.read_text()
+        return json.loads(printed), said.read_text()
 
     def points(self, run_id: str) -> dict[str, Counter]:
         """Metric -> step -> how many points."""

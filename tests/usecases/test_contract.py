@@ -18,6 +18,7 @@ from openmlops.core.images.boxes import objects
 from openmlops.core.monitoring.drift import measure
 from openmlops.core.monitoring.drift_reference import calibrate
 from openmlops.errors import DataError
+from openmlops.images.lazy import Images, pixels
 from openmlops.learning.export import Eager, export
 from openmlops.operations.release import inference
 from openmlops.usecases.base import load_use_case
@@ -103,7 +104,7 @@ def test_an_image_is_answered_alike_from_bytes_and_from_memory(made: SimpleNames
 
 
 def _is_ragged(made: SimpleNamespace) -> bool:
-    return made.rows.images.dtype == object
+    return made.use_case.frame is None and made.use_case.files is not None
 
 
 def test_the_exported_model_answers_as_the_trained_one_through_the_same_path(made: SimpleNamespace) -> None:
@@ -145,11 +146,11 @@ def test_answers_and_labels_come_back_from_the_log_and_from_a_table_as_they_were
 
 
 def test_a_window_of_test_images_is_measured_and_a_dark_one_is_found(made: SimpleNamespace) -> None:
-    def frame(images: np.ndarray) -> dict[str, np.ndarray]:
+    def frame(images: Images) -> dict[str, np.ndarray]:
         return inference.predict_with_features(made.use_case, made.onnx, images)[1]
 
     reference = calibrate(frame(made.rows.images[made.splits["validation"]]), sizes=(50, 100), seed=0)
-    window = made.rows.images[made.splits["test"][:60]]
+    window = pixels(made.rows.images[made.splits["test"][:60]])
     dark = objects([image // 3 for image in window]) if _is_ragged(made) else window // 3
     assert measure(frame(window), reference).outcome in ("drift", "no_drift")
     assert measure(frame(dark), reference).outcome == "drift"

@@ -212,6 +212,11 @@ class DataVersions:
         """The manifest of the recorded version. Raises DataError if none is recorded."""
         return self._manifest(folder.resolve())
 
+    def fingerprint(self, folder: Path) -> str:
+        """The fingerprint of the recorded version; empty if none is recorded."""
+        found = self._recorded(folder.resolve())
+        return found.fingerprint if found else ""
+
     def is_pushed(self, folder: Path) -> bool:
         """Whether the remote has all objects of the recorded version. Raises ServiceUnavailable."""
         oid = _object_of(self.record(folder.resolve()))

@@ -9,7 +9,7 @@ from openmlops.cli import completion
 from openmlops.cli.options import OnBadLabel, OnLeftOut, StopOrSkip, Strict, skips
 from openmlops.cli.show import Json, print_json, print_table, say_account
 from openmlops.operations.workspace import Workspace
-from openmlops.terminal import bar, say
+from openmlops.terminal import bar, counting, say
 
 if TYPE_CHECKING:
     from openmlops.core.types import Value
@@ -88,7 +88,9 @@ def add(
     """Add FOLDER as the new version of the data set, if it passes the checks."""
     from openmlops.operations.data.datasets import add_with_notes
 
-    added = add_with_notes(Workspace.open(name), folder, on_bad_label.value, strict, skips(on_left_out, strict))
+    skip = skips(on_left_out, strict)
+    with counting("Reading the images") as show:
+        added = add_with_notes(Workspace.open(name), folder, on_bad_label.value, strict, skip, on_progress=show)
     if json:
         notes = [note.model_dump(mode="json") for note in added.notes]
         more = {"account": added.account.model_dump(mode="json"), "notes": notes}
@@ -121,7 +123,8 @@ def check(name: Name = None, on_left_out: OnLeftOut = StopOrSkip.stop, strict: S
     """Check the data set for problems; exit code 1 if one blocks training."""
     from openmlops.operations.data.datasets import check as run
 
-    report = run(Workspace.open(name), strict, skips(on_left_out, strict))
+    with counting("Reading the images") as show:
+        report = run(Workspace.open(name), strict, skips(on_left_out, strict), show)
     if json:
         print_json(report)
     else:

@@ -9,7 +9,7 @@ import typer
 from openmlops.cli.options import OnBadLabel, OnLeftOut, StopOrSkip, Strict, skips
 from openmlops.cli.show import Json, print_json, print_table, say_account
 from openmlops.errors import DataInvalid, SettingsError
-from openmlops.terminal import say, working
+from openmlops.terminal import counting, say
 
 if TYPE_CHECKING:
     from openmlops.operations.projects.create import NewProject
@@ -94,8 +94,8 @@ def _init_project(
     from openmlops.operations.projects.create import create
 
     try:
-        with working("Copying and validating the images"):
-            made = create(project, kind.value, data, on_bad_label.value, strict, skip)
+        with counting("Reading the images") as show:
+            made = create(project, kind.value, data, on_bad_label.value, strict, skip, show)
     except DataInvalid as error:
         for problem in error.problems[:MAX_SHOWN] if len(error.problems) > 1 else ():
             say(f"- {problem}")

@@ -46,7 +46,7 @@ class Task:
     score_of: Callable[[Labels, Predictions, int], Interval]
     """labels, predictions, number of classes -> the primary metric with its 95 % interval"""
     floor: Callable[[np.ndarray, Labels, int], float]
-    """images, labels, number of classes -> the score of a constant baseline, which does not look at the images"""
+    """sizes of the images (n, 2: height, width), labels, number of classes -> the score of a constant baseline"""
     floor_of: str
     """that baseline in words"""
     compare: Callable[..., Comparison]
@@ -79,10 +79,10 @@ class Task:
     """one label -> JSON"""
     as_feedback: Callable[[Any, Sequence[str]], Any]
     """one label, class names -> what a client sends, which `read_label` reads; by index if there are no names"""
-    within: Callable[[Any, np.ndarray], Any]
-    """one reported label, its image -> the label clipped to the image; None if it does not fit the image"""
+    within: Callable[[Any, tuple[int, int]], Any]
+    """one reported label, its image's height and width -> the label clipped to the image; None if it does not fit the image"""
     moved: Callable[[Labels, np.ndarray, str, int, int], Labels]
-    """labels, images, corruption, severity, seed -> the labels that fit `corrupt(images, ...)`"""
+    """labels, sizes of the images (n, 2), corruption, severity, seed -> the labels that fit `corrupt(images, ...)`"""
     renamed: Callable[[str, Sequence[str], Sequence[str]], str | None]
     """a label as JSON, its class names, other class names -> the label in terms of those; None if a class is not among them"""
 

@@ -1,12 +1,13 @@
-"""The training loop: trains a classifier on uint8 images in memory, resumable after any kill.
+"""The training loop: trains a classifier on uint8 images in memory or on demand, resumable after any kill.
 
 What is here: batches, augmentation, progressive image size, schedule, checkpoints, a budget in seconds, early stopping of a
 training that does not learn. What is not: the network, logging of metrics (`on_epoch`), and evaluation of the result.
 """
 
 import copy
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,15 @@ from torch import nn
 
 from openmlops.core.quality import ClassifierEpoch, EpochMetrics
 from openmlops.core.types import Value
+from openmlops.images.lazy import Images, LazyImages, sizes
 from openmlops.learning import augment, health
 from openmlops.learning.checkpoint import Checkpoint, exclusive
 from openmlops.learning.config import FitConfig
 from openmlops.learning.device import Compute
 from openmlops.learning.optimizer import optimizer_for
 
-EVALUATION_BATCH = 500
+EVALUATION_PIXELS = 500 * 32 * 32
+"""pixels of the images that are evaluated at once"""
 WARM_UP_STEPS = 2
 MEASURED_STEPS = 3
 MEASURED_SECONDS = 1.5
@@ -32,12 +35,18 @@ MEASURED_SECONDS = 1.5
 
 @dataclass(frozen=True)
 class FitData:
-    """Images uint8 (n, h, w, 3) and labels int64 (n,), in memory."""
+    """Images uint8 (n, h, w, 3), in memory or on demand, and labels int64 (n,)."""
 
-    train_images: np.ndarray
+    train_images: Images
     train_labels: np.ndarray
-    validation_images: np.ndarray
+    validation_images: Images
     validation_labels: np.ndarray
+
+    @classmethod
+    def of(cls, images: Images, labels: np.ndarray, indices: Mapping[str, np.ndarray]) -> "FitData":
+        """The train and validation rows of these."""
+        train, validation = indices["train"], indices["validation"]
+        return cls(images[train], labels[train], images[validation], labels[validation])
 
 
 @dataclass(frozen=True)
@@ -115,8 +124,9 @@ class _Training:
         self.model = model.to(compute.device).to(memory_format=torch.channels_last)
         self.optimizer = optimizer_for(model, config)
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
-        self.images, self.labels = self._tensors(data.train_images, data.train_labels)
-        self.validation = self._tensors(data.validation_images, data.validation_labels)
+        self.images, self.labels = self._held(data.train_images), self._tensor(data.train_labels)
+        self.validation = self._held(data.validation_images), self._tensor(data.validation_labels)
+        self.side = int(sizes(data.train_images)[0, 0])
         self.generator = torch.Generator().manual_seed(config.seed)
         self.flips = torch.rand(len(self.images), generator=self.generator) < 0.5
         self.steps_per_epoch = max(1, len(self.images) // config.batch_size)
@@ -125,9 +135,20 @@ class _Training:
         self.history: list[ClassifierEpoch] = []
         torch.manual_seed(config.seed)
 
-    def _tensors(self, images: np.ndarray, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        device = self.compute.device
-        return torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
+    def _held(self, images: Images) -> "torch.Tensor | LazyImages":
+        return self._tensor(images) if isinstance(images, np.ndarray) else images
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.compute.device)
+
+    def _found(
+        self, images: "torch.Tensor | LazyImages", parts: Iterable[torch.Tensor]
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Where each of `parts` (rows) is: images uint8 (n, h, w, 3) on the device, and the rows in these."""
+        if isinstance(images, torch.Tensor):
+            return ((images, part) for part in parts)
+        batches = images.batches(part.numpy() for part in parts)
+        return ((self._tensor(batch), torch.arange(len(batch))) for batch in batches)
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values for a checkpoint."""
@@ -162,17 +183,19 @@ class _Training:
             return max(1, round((config.epochs or 1) * self.steps_per_epoch))
         before = copy.deepcopy(self.state())
         small = self._seconds_a_step(config.small_size) if config.small_share else 0.0
-        full = self._seconds_a_step(self.images.shape[1])
+        full = self._seconds_a_step(self.side)
         self.load(before)
         return max(1, round(config.budget / (config.small_share * small + (1 - config.small_share) * full)))
 
     def _seconds_a_step(self, size: int) -> float:
         rows = torch.randperm(len(self.images), generator=self.generator)[: self.config.batch_size]
-        for _ in range(WARM_UP_STEPS):
-            self._train_on(rows, size, rate=1.0)
-        started, steps = time.perf_counter(), 0
-        while steps < MEASURED_STEPS or time.perf_counter() - started < MEASURED_SECONDS:
-            self._train_on(rows, size, rate=1.0)
+        started, steps = 0.0, -WARM_UP_STEPS
+        for found in self._found(self.images, itertools.repeat(rows)):
+            if steps == 0:
+                started = time.perf_counter()
+            if steps >= MEASURED_STEPS and time.perf_counter() - started >= MEASURED_SECONDS:
+                break
+            self._train_on(rows, found, size, rate=1.0)
             steps += 1
         return (time.perf_counter() - started) / steps
 
@@ -189,12 +212,14 @@ class _Training:
         size, lr = self.config.batch_size, self.peaks[0] * self._rate()
         losses, hits, seconds = [], 0.0, 0.0
         self.model.train()
-        for rows in order.split(size)[: min(self.steps_per_epoch, self.total - self.step)]:
-            started = time.perf_counter()
-            loss, accuracy = self._train_on(rows, self._size(), self._rate())
+        parts = order.split(size)[: min(self.steps_per_epoch, self.total - self.step)]
+        started = time.perf_counter()
+        for rows, found in zip(parts, self._found(self.images, parts), strict=True):
+            loss, accuracy = self._train_on(rows, found, self._size(), self._rate())
             health.require_finite(loss, self.step, self.peaks[0] * self._rate())
             self.step += 1
-            seconds += time.perf_counter() - started
+            now = time.perf_counter()
+            started, seconds = now, seconds + now - started
             losses.append(loss)
             hits += accuracy
             left = seconds / len(losses) * (self.total - self.step)
@@ -214,11 +239,13 @@ class _Training:
             seconds=seconds,
         )
 
-    def _train_on(self, rows: torch.Tensor, size: int, rate: float) -> tuple[float, float]:
-        """One step on the images `rows` at `size` pixels; returns loss and accuracy before it."""
+    def _train_on(
+        self, rows: torch.Tensor, found: tuple[torch.Tensor, torch.Tensor], size: int, rate: float
+    ) -> tuple[float, float]:
+        """One step on the images `rows`, which are `found` there, at `size` pixels; returns loss and accuracy before it."""
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * rate
-        images, labels = self._augmented(rows, size)
+        images, labels = self._augmented(rows, *found, size)
         with self.compute.autocast():
             logits = self.model(images)[0].float()
         loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
@@ -227,21 +254,23 @@ class _Training:
         self.optimizer.step()
         return loss.item(), (logits.argmax(1) == labels).float().mean().item()
 
-    def _augmented(self, rows: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _augmented(
+        self, rows: torch.Tensor, held: torch.Tensor, places: torch.Tensor, size: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         config, device = self.config, self.compute.device
         shifts = torch.randint(-config.crop, config.crop + 1, (len(rows), 2), generator=self.generator)
         flipped = (self.flips[rows] ^ (len(self.history) % 2 == 1)) & config.flip
-        rows = rows.to(device)
-        images = augment.gather(self.images, rows, flipped.to(device), shifts.to(device))
-        return augment.resize(images, size), self.labels[rows]
+        images = augment.gather(held, places.to(device), flipped.to(device), shifts.to(device))
+        return augment.resize(images, size), self.labels[rows.to(device)]
 
     @torch.inference_mode()
     def _validate(self) -> tuple[float, np.ndarray]:
         """Mean cross-entropy in nats without smoothing, and predicted classes int64 (n,), in float32 as in serving."""
         self.model.eval()
         images, labels = self.validation
-        batches = [self.model(batch.permute(0, 3, 1, 2))[0] for batch in images.split(EVALUATION_BATCH)]
-        logits = torch.cat(batches)
+        parts = torch.arange(len(labels)).split(max(1, EVALUATION_PIXELS // self.side**2))
+        found = self._found(images, parts)
+        logits = torch.cat([self.model(held[places.to(held.device)].permute(0, 3, 1, 2))[0] for held, places in found])
         return F.cross_entropy(logits, labels).item(), logits.argmax(1).cpu().numpy()
 
     def _rate(self) -> float:
@@ -251,7 +280,7 @@ class _Training:
 
     def _size(self) -> int:
         small = self.step < self.config.small_share * self.total
-        return self.config.small_size if small else self.images.shape[1]
+        return self.config.small_size if small else self.side
 
     def result(self, *, resumed: bool) -> FitResult:
         """What `fit` returns."""

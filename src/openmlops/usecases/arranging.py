@@ -4,14 +4,18 @@ What is here: what classification and detection share. What is not: how a layout
 (`image_folder.arrange`, `yolo_folder.arrange`), and validation of the result (each one's `data`).
 """
 
+import os
 import re
+import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from openmlops.core.types import Problem
 from openmlops.errors import DataError
-from openmlops.files import copy_file
+from openmlops.files import copy_read_file, has_reflinks
+from openmlops.images.index import ImageIndex
 from openmlops.usecases.leftovers import is_system
 
 SPLITS = ("train", "val", "test")
@@ -34,8 +38,15 @@ class Arranged:
     names: tuple[str, ...]
     sources: dict[str, Path]
     problems: tuple[Problem, ...]
+    index: ImageIndex | None = None
+    """what is known of the images, which need not be looked at again"""
     side: int = 0
     """suitable side of a classifier's square input, in pixels"""
+
+    @property
+    def known(self) -> tuple[ImageIndex, ...]:
+        """The index, if there is one."""
+        return () if self.index is None else (self.index,)
 
     def with_source_paths(self, problem: Problem) -> Problem:
         """A problem of the imported files, with the paths of their sources."""
@@ -81,15 +92,39 @@ def _validation_share(total: int, test_is_given: bool) -> float:
     return max(VALIDATION_SHARE, needed) if needed <= MOST_VALIDATION_SHARE else VALIDATION_SHARE
 
 
-def put(source: Path, folder: Path, place: str) -> str:
-    """Copy an image byte for byte, by reflink if possible, to `place` (without suffix) in `folder`; returns the new path.
+class Copies:
+    """Copies of images in a new folder, byte for byte: written while the images are read once, then put into their places.
 
-    Raises OSError.
+    They share their bytes with the images where the file system copies what is written.
     """
-    name = f"{place}{source.suffix}"
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    copy_file(source, folder / name)
-    return name
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._waiting = folder / ".copied"
+        self._waiting.mkdir(parents=True, exist_ok=True)
+        self._reflinks = has_reflinks(self._waiting)
+        self._numbers: dict[str, int] = {}
+
+    def keep(self, path: str, content: bytes) -> None:
+        """Copy the image at `path`, whose bytes these are. Raises OSError."""
+        number = self._numbers.setdefault(path, len(self._numbers))
+        copy_read_file(Path(path), content, self._waiting / str(number), self._reflinks)
+
+    def put(self, source: Path, place: str) -> str:
+        """Put the copy of an image to `place` (without suffix); returns the new path. Raises OSError if there is none."""
+        name = f"{place}{source.suffix}"
+        (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(self._waiting / str(self._numbers.get(str(source))), self.folder / name)
+        return name
+
+    def __enter__(self) -> "Copies":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the copies that have no place, and the folder if it is empty."""
+        shutil.rmtree(self._waiting, ignore_errors=True)
+        with suppress(OSError):
+            self.folder.rmdir()
 
 
 def entries(folder: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 The functions take and return numpy arrays, paths and values. Those that need torch import it inside the function, because the
 server loads a use case without torch. Images are uint8 (n, height, width, 3), RGB; images of different sizes are an object
-array (n,) of uint8 (height, width, 3), which is indexed in the same way.
+array (n,) of uint8 (height, width, 3), which is indexed in the same way. Those of a data set may be on demand (images/lazy.py).
 """
 
 import importlib
@@ -20,6 +20,8 @@ import numpy as np
 from openmlops.core.tasks import Task
 from openmlops.core.types import Preprocessing, Problem, Value
 from openmlops.errors import DataError, SettingsError
+from openmlops.images.index import OnProgress
+from openmlops.images.lazy import Images
 from openmlops.renamed import fields, names
 from openmlops.usecases import BUILT_IN
 from openmlops.usecases.arranging import Arranged
@@ -29,10 +31,10 @@ __getattr__ = names(__name__, Shown="ModelInput", OnCall="LazyFunction", on_call
 
 @dataclass(frozen=True)
 class Rows:
-    """A data set in memory, one row per image, in the order of its files."""
+    """A data set, one row per image, in the order of its files."""
 
-    images: np.ndarray
-    """uint8 (n, height, width, 3), or an object array (n,) of uint8 (height, width, 3) for different sizes"""
+    images: Images
+    """uint8 (n, height, width, 3), an object array (n,) of uint8 (height, width, 3) for different sizes, or on demand"""
     labels: np.ndarray
     """(n,) labels as the task defines them: class indices (int64), or an object array of boxes float32 (m, 5)"""
     names: tuple[str, ...]
@@ -47,7 +49,7 @@ class Rows:
 class Labelled:
     """Labelled images of a folder: images and labels as in `Rows`, and the problems of files that were left out."""
 
-    images: np.ndarray
+    images: Images
     labels: np.ndarray
     problems: tuple[Problem, ...] = ()
 
@@ -105,10 +107,11 @@ class UseCase:
     """CLASSIFICATION or DETECTION: defines labels, predictions and the score"""
     config: type[Value]
     """its `TrainConfig`: the training options with defaults and units"""
-    read: Callable[[Path], Rows]
-    """folder -> rows. Raises DataError if it cannot be read"""
-    check: Callable[[Path], tuple[tuple[Problem, ...], dict[str, int]]]
-    """folder -> problems, and images (or boxes) per class. Bad data is returned as problems and never raises"""
+    read: Callable[..., Rows]
+    """folder -> rows. Raises DataError if it cannot be read. If images are `files`, their index may be given too"""
+    check: Callable[..., tuple[tuple[Problem, ...], dict[str, int]]]
+    """folder -> problems, and images (or boxes) per class. Bad data is returned as problems and never raises. If images are
+    `files`, their index may be given too"""
     split: Callable[[Rows, int], dict[str, np.ndarray]]
     """rows, seed -> row indices (int64) of `train`, `validation` and `test`, disjoint by image content"""
     preprocess: Callable[[Rows, np.ndarray], Preprocessing]
@@ -137,7 +140,7 @@ class UseCase:
     """the published archive of the official data set, if there is one"""
     from_archive: Callable[[Path, Path], Path] | None = None
     """folder of the unpacked archive, new folder -> writes the data set into it in `read`'s layout; None if it has that"""
-    extend: Callable[[Path, np.ndarray, np.ndarray, Path], Path] | None = None
+    extend: Callable[[Path, Any, np.ndarray, Path], Path] | None = None
     """folder, images, labels, new folder -> writes the data set with these images added to its training images into the new
     folder, and returns that; None if production images cannot be used for training"""
     labelled: "Callable[[Path], Labelled | tuple[np.ndarray, np.ndarray]] | None" = None
@@ -147,11 +150,15 @@ class UseCase:
     """folder -> makes label lines that cannot be used comments, in place, and returns them; None if labels are not in files"""
     files: Callable[[Path], tuple[str, ...]] | None = None
     """folder -> the paths of its images, of which `check` says which are left out; None if images are no files"""
-    arrange: Callable[[Path, Path, bool], Arranged] | None = None
-    """folder in another layout, new folder, whether to skip any number of unusable files -> writes the data set into it in
-    `read`'s layout; None if no other layout is read"""
+    frame: tuple[int, int] | None = None
+    """height and width in pixels of every image that `decode` returns; None if each has its own"""
+    arrange: Callable[[Path, Path, bool, OnProgress | None], Arranged] | None = None
+    """folder in another layout, new folder, whether to skip any number of unusable files, what to call with the progress ->
+    writes the data set into it in `read`'s layout; None if no other layout is read"""
     in_layout: Callable[[Path], bool] = lambda folder: True
     """folder -> whether it is in `read`'s layout: others are arranged first"""
+    names: Callable[[Path], tuple[str, ...]] | None = None
+    """folder -> its class names, if the data set itself names them; None if the use case does"""
     weights: "Archive | None" = None
     """published pretrained weights, if there are any; `folder` is then the file's name"""
 

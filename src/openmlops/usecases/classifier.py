@@ -24,7 +24,8 @@ def split(rows: Rows, seed: int) -> dict[str, np.ndarray]:
 
 
 def preprocess(rows: Rows, train: np.ndarray) -> Preprocessing:
-    """Mean and standard deviation of each channel over the training images, exact (from integer histograms)."""
+    """Mean and standard deviation of each channel over the training images in memory, exact (from integer histograms)."""
+    assert isinstance(rows.images, np.ndarray)
     moments = [_moments(np.bincount(rows.images[train, :, :, channel].ravel(), minlength=256)) for channel in range(3)]
     (red, red_std), (green, green_std), (blue, blue_std) = moments
     return Preprocessing(mean=(red, green, blue), std=(red_std, green_std, blue_std))

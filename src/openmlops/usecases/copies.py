@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openmlops.core.images.boxes import objects
 from openmlops.core.types import Problem
-from openmlops.core.validation import content_hashes, listed, near_duplicates
+from openmlops.core.validation import listed, near_hashes
+from openmlops.images.index import ImageIndex
 from openmlops.usecases.leftovers import Beside, left_out, no_others, with_beside
 
 _ORDER = ("test", "val", "train")
@@ -18,11 +18,17 @@ _ORDER = ("test", "val", "train")
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """One image of a data set with its path in the folder."""
+    """One image of a data set with its path in the folder, and the hashes of its content."""
 
     path: str
     split: str
-    pixels: np.ndarray
+    digest: bytes
+    hash: np.uint64
+
+    @classmethod
+    def of(cls, path: str, split: str, index: ImageIndex) -> "Seen":
+        """The image of this path."""
+        return cls(path, split, index.digest(path), index.columns["hash"][index.row(path)])
 
 
 def check_copies(images: Sequence[Seen], beside: Beside = no_others) -> list[Problem]:
@@ -33,8 +39,8 @@ def check_copies(images: Sequence[Seen], beside: Beside = no_others) -> list[Pro
     ordered = sorted(images, key=lambda image: _ORDER.index(image.split))
     first: dict[bytes, Seen] = {}
     copies: dict[tuple[str, str], list[tuple[Seen, Seen]]] = {}
-    for image, digest in zip(ordered, content_hashes(objects([image.pixels for image in ordered])), strict=True):
-        other = first.setdefault(digest, image)
+    for image in ordered:
+        other = first.setdefault(image.digest, image)
         if other is not image:
             copies.setdefault((image.split, other.split), []).append((image, other))
     found = [_copies(where, split, pairs, beside) for (where, split), pairs in copies.items()]
@@ -56,7 +62,5 @@ def _copies(where: str, split: str, pairs: list[tuple[Seen, Seen]], beside: Besi
 def _near_train(images: Sequence[Seen], unique: set[Seen]) -> list[str]:
     """Paths of the test images that look like training images, exact copies left out."""
     train, test = ([image for image in images if image.split == split and image in unique] for split in ("train", "test"))
-    if not train or not test:
-        return []
-    near = near_duplicates(objects([image.pixels for image in test]), objects([image.pixels for image in train]))
+    near = near_hashes(*(np.array([image.hash for image in images], np.uint64) for images in (test, train)))
     return [image.path for image, is_near in zip(test, near, strict=True) if is_near]

@@ -12,6 +12,7 @@ from typing import Literal
 from openmlops.core.images.decoding import HEIF, NAMES, SUFFIXES, UNREAD
 from openmlops.core.types import Problem
 from openmlops.core.validation import listed, problem
+from openmlops.files import opened
 
 HANDFUL = 0.02
 """Largest share of the images that may be left out without stopping: a handful never stops thousands."""
@@ -134,7 +135,7 @@ def _reason(path: Path, folder: Path, misplaced: Callable[[Path], str]) -> str:
 def _holds_image(path: Path) -> bool:
     """Whether the file starts as an image does."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             start = file.read(12)
     except OSError:
         return False

@@ -1,8 +1,8 @@
-"""Train, validation and test rows of a data set in memory, without images in two splits. What is not here: files and models."""
+"""Train, validation and test rows of a data set, without images in two splits. What is not here: files and models."""
 
 import numpy as np
 
-from openmlops.core.validation import content_hashes
+from openmlops.images import lazy
 from openmlops.usecases.base import Rows
 
 
@@ -13,7 +13,7 @@ def split(rows: Rows, seed: int, share: float, strata: np.ndarray | None = None)
     with `seed`, stratified by `strata` (n,). Images that are also in test are removed from train and validation, those also in
     validation from train.
     """
-    digests = content_hashes(rows.images)
+    digests = lazy.digests(rows.images)
     test = np.flatnonzero(rows.test)
     rest = _without(np.flatnonzero(~rows.test), digests, test)
     strata = np.zeros(len(rows.test), np.int64) if strata is None else strata

@@ -197,7 +197,7 @@ def test_the_covered_part_grows_with_severity():
 def test_all_labels_move_with_their_images(kind: str):
     images = scenes()
     labels = objects([true((10, 10, 40, 40, 0), (20, 5, 45, 45, 1))] * len(images))
-    found = all_moved(labels, images, kind, 4, seed=2)
+    found = all_moved(labels, np.array([image.shape[:2] for image in images]), kind, 4, seed=2)
     for index, image in enumerate(images):
         np.testing.assert_array_equal(found[index], moved(labels[index], kind, 4, image.shape[:2], seed=2, index=index))
 

@@ -1,9 +1,10 @@
 """`openmlops init PROJECT`: what it makes, what it refuses in one line, and that nothing is left of what cannot be made."""
 
+import os
 import shutil
 import subprocess
 import sys
-from contextlib import chdir
+from contextlib import chdir, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -272,3 +273,28 @@ def test_more_than_a_handful_stops_init_and_the_option_goes_on(tmp_path: Path) -
     assert "--strict refuses what --on-left-out skip leaves out" in refused(*words, "--on-left-out", "skip", "--strict")
     assert not place.exists()
     assert "22 images used, 4 left out" in told("init", *words, "--on-left-out", "skip")
+
+
+AS_NAME = str.maketrans("/.", "__")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", ["images/0.png", "labels/0.txt", "data.yaml", "classes.txt", "notes", "more.yaml"])
+def test_a_pipe_among_the_data_is_never_waited_for(name: str, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    write(own / "images", own / "labels", 60)
+    (own / "classes.txt").write_text("cat\ndog\n")
+    (own / name).unlink(missing_ok=True)
+    os.mkfifo(own / name)
+    with suppress(DataInvalid):
+        create(tmp_path / f"with_{name.translate(AS_NAME)}", "detection", own, skip=True)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", ["disc/0000.png", "disc/notes", "notes.txt"])
+def test_a_pipe_among_the_pictures_is_left_out(name: str, tmp_path: Path) -> None:
+    own = folders(tmp_path / "own", 60)
+    (own / name).unlink(missing_ok=True)
+    os.mkfifo(own / name)
+    made = create(tmp_path / f"pictures_{name.translate(AS_NAME)}", "classification", own)
+    assert str(own / name) in "".join(made.account.reasons)

@@ -49,6 +49,9 @@ def test_a_run_of_a_grid_is_read_with_the_places_of_its_files_now(moved: Workspa
     told = RunResult(config={"epochs": 1}, run_id="7", trained=trained_in(before), predictions=f"{before}/grids/g/1.answers")
     grid.mkdir(parents=True)
     job.result_file(grid).write_text(told.model_dump_json())
+    assert job.read(grid) is None, "its weights are gone"
+    (weights := Path(trained_in(moved.home).path)).parent.mkdir()
+    weights.touch()
     found = job.read(grid)
     assert found is not None
     assert (found.trained, found.predictions) == (trained_in(moved.home), str(predictions_file(job.result_file(grid))))

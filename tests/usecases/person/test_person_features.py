@@ -7,6 +7,7 @@ from openmlops.core.detection.evaluation import OPERATING
 from openmlops.core.images.boxes import objects, place, to_canvas
 from openmlops.core.images.corruptions import all_moved, corrupt
 from openmlops.core.monitoring.drift import DriftReference, calibrate, measure
+from openmlops.images.lazy import sizes
 from openmlops.usecases.base import Outputs
 from openmlops.usecases.yolo_folder.features import features
 from openmlops.usecases.yolo_folder.inference import to_model_input, to_predictions
@@ -165,7 +166,7 @@ def test_a_lens_that_is_covered_shows_flat_tiles():
 @pytest.mark.parametrize("kind", ["brightness", "noise", "blur", "contrast", "night", "occlusion", "zoom", "crop"])
 def test_a_disturbed_camera_is_drift(kind: str, reference: DriftReference):
     images, labels = street(100, seed=1)
-    window = watched(corrupt(images, kind, 4, seed=0), all_moved(labels, images, kind, 4, seed=0), seed=1)
+    window = watched(corrupt(images, kind, 4, seed=0), all_moved(labels, sizes(images), kind, 4, seed=0), seed=1)
     assert measure(window, reference).outcome == "drift"
 
 

@@ -21,7 +21,7 @@ def accuracy(labels: np.ndarray, probabilities: np.ndarray, classes: int) -> Int
     return wilson(int((probabilities.argmax(axis=1) == labels).sum()), len(labels))
 
 
-def majority_class_accuracy(images: np.ndarray, labels: np.ndarray, classes: int) -> float:
+def majority_class_accuracy(sizes: np.ndarray, labels: np.ndarray, classes: int) -> float:
     """The accuracy of always predicting the most common class: the baseline that a first champion must beat."""
     return float(np.bincount(labels).max() / len(labels))
 
@@ -108,7 +108,7 @@ CLASSIFICATION = Task(
     labels=labels_of,
     as_json=lambda label: json.dumps(int(label)),
     as_feedback=lambda label, names: names[int(label)] if names else int(label),
-    within=lambda label, image: label,
-    moved=lambda labels, images, kind, severity, seed: labels,
+    within=lambda label, size: label,
+    moved=lambda labels, sizes, kind, severity, seed: labels,
     renamed=renamed,
 )

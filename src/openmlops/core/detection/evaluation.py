@@ -143,13 +143,13 @@ def compare_detections(
     return compared.model_copy(update={"more_labels": more_labels(compared, rules)})
 
 
-def floor(images: Sequence[np.ndarray] | np.ndarray, labels: np.ndarray, classes: int | None = None) -> float:
-    """Images (height, width, 3) and labels (n,) -> mAP@50 of the baseline that predicts one box of the most common class, as
-    large as the image. Ties keep the order of the rows. Raises EvaluationError as `evaluate_detection` does."""
+def floor(sizes: np.ndarray, labels: np.ndarray, classes: int | None = None) -> float:
+    """Sizes of the images (n, 2: height, width) and labels (n,) -> mAP@50 of the baseline that predicts one box of the most
+    common class, as large as the image. Ties keep the order of the rows. Raises EvaluationError as `evaluate_detection`."""
     classes = classes or classes_of(labels)
-    require_boxes(labels, objects([np.zeros((0, _COLUMNS))] * len(images)), classes)
+    require_boxes(labels, objects([np.zeros((0, _COLUMNS))] * len(sizes)), classes)
     commonest = np.bincount(np.concatenate([true[:, 4] for true in labels]).astype(np.int64)).argmax()
-    whole = [np.array([[0, 0, image.shape[1], image.shape[0], 1, commonest]], dtype=np.float32) for image in images]
+    whole = [np.array([[0, 0, width, height, 1, commonest]], dtype=np.float32) for height, width in sizes]
     matched = match(labels, objects(whole), classes, _AT_50)
     return float(mean_average_precision(matched, np.ones((1, len(labels))))[0, 0])
 

@@ -87,9 +87,10 @@ def as_feedback(boxes: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]
     return [{"class": name, "box": box} for name, box in zip(classes, corners, strict=True)]
 
 
-def within(boxes: np.ndarray, image: np.ndarray) -> np.ndarray | None:
-    """Boxes clipped to their image; None if less than a pixel of one is left: they were then reported in another scale."""
-    height, width = image.shape[:2]
+def within(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
+    """Boxes clipped to their image of `size` (height, width); None if less than a pixel of one is left: they were then reported
+    in another scale."""
+    height, width = size
     cut = boxes.copy()
     cut[:, :4] = np.clip(boxes[:, :4], 0, [width, height, width, height])
     return cut if (cut[:, 2:4] - cut[:, :2] >= 1).all() else None
@@ -128,6 +129,6 @@ DETECTION = Task(
     as_json=as_json,
     as_feedback=as_feedback,
     within=within,
-    moved=lambda labels, images, kind, severity, seed: all_moved(list(labels), images, kind, severity, seed),
+    moved=lambda labels, sizes, kind, severity, seed: all_moved(list(labels), sizes, kind, severity, seed),
     renamed=renamed,
 )

@@ -39,11 +39,18 @@ def corrupt(images: np.ndarray, kind: str, severity: int, seed: int) -> np.ndarr
     `kind` is one of CORRUPTIONS; `severity` runs from 1 (barely visible) to 5 (hard to recognise). Random numbers depend on
     `seed` and on the image's index in `images`.
     """
-    _require(kind, severity)
+    require(kind, severity)
     if images.dtype != object and kind in _DENSE:
         return _pixels(_DENSE[kind](images.astype(np.float32), severity, np.random.default_rng(seed)))
     changed = [_one(image, kind, severity, seed, index) for index, image in enumerate(images)]
     return objects(changed) if images.dtype == object else np.array(changed, dtype=np.uint8).reshape(images.shape)
+
+
+def corrupt_one(image: np.ndarray, kind: str, severity: int, seed: int, index: int) -> np.ndarray:
+    """The image with this index among images of different sizes, uint8 (h, w, 3), corrupted as `corrupt` does. Raises
+    DataError."""
+    require(kind, severity)
+    return _one(image, kind, severity, seed, index)
 
 
 def view(kind: str, severity: int, size: tuple[int, int]) -> Rectangle | None:
@@ -51,7 +58,7 @@ def view(kind: str, severity: int, size: tuple[int, int]) -> Rectangle | None:
 
     `zoom` keeps the centre, `crop` the lower right, as if the camera had been turned away. Raises DataError.
     """
-    _require(kind, severity)
+    require(kind, severity)
     if kind not in _SEEN:
         return None
     share, at = _SEEN[kind](severity)
@@ -75,7 +82,7 @@ def moved(boxes: np.ndarray, kind: str, severity: int, size: tuple[int, int], se
     result is (m', 5). `seed` and `index` are those of `corrupt`; only `occlusion` needs them. Raises DataError.
     """
     if kind == "occlusion":
-        _require(kind, severity)
+        require(kind, severity)
         return boxes[1 - _share(boxes, occluded(severity, size, seed, index)) >= VISIBLE].astype(np.float32)
     seen = view(kind, severity, size)
     if seen is None:
@@ -86,13 +93,15 @@ def moved(boxes: np.ndarray, kind: str, severity: int, size: tuple[int, int], se
     return kept
 
 
-def all_moved(labels: Sequence[np.ndarray], images: np.ndarray, kind: str, severity: int, seed: int) -> np.ndarray:
-    """`moved` for every image of `corrupt(images, kind, severity, seed)`: an object array (n,) of float32 (m, 5)."""
-    pairs = enumerate(zip(labels, images, strict=True))
-    return objects([moved(boxes, kind, severity, image.shape[:2], seed, index) for index, (boxes, image) in pairs])
+def all_moved(labels: Sequence[np.ndarray], sizes: np.ndarray, kind: str, severity: int, seed: int) -> np.ndarray:
+    """`moved` for every image of `corrupt(images, kind, severity, seed)`, whose `sizes` are (n, 2: height, width): an object
+    array (n,) of float32 (m, 5)."""
+    pairs = enumerate(zip(labels, sizes.tolist(), strict=True))
+    return objects([moved(boxes, kind, severity, (height, width), seed, index) for index, (boxes, (height, width)) in pairs])
 
 
-def _require(kind: str, severity: int) -> None:
+def require(kind: str, severity: int) -> None:
+    """Raises DataError if there is no such corruption."""
     if kind not in CORRUPTIONS or severity not in SEVERITIES:
         remedy = f"Use one of {', '.join(CORRUPTIONS)} at a severity of 1 to 5"
         raise DataError(f"There is no corruption '{kind}' with severity {severity}", remedy)

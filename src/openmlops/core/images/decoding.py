@@ -102,6 +102,19 @@ def decode_shrunk(content: bytes, height: int, width: int) -> np.ndarray:
     return _resized(_loaded(image), height, width)
 
 
+def reduced(content: bytes, least: int) -> tuple[Image.Image, tuple[int, int], bool]:
+    """The image as RGB, upright; its (height, width) upright; and whether the stored pixels were turned or mirrored.
+
+    A JPEG is decoded at a half, a quarter or an eighth of its size as long as both sides keep `least` pixels, which bounds time
+    and memory. Raises DataError as `decode_image` does.
+    """
+    image = _open(content)
+    orientation = _orientation(image)
+    size = (image.width, image.height) if orientation in _SIDEWAYS else (image.height, image.width)
+    image.draft("RGB", (least, least))
+    return _loaded(image), size, orientation in _TURNS
+
+
 def is_image(path: Path) -> bool:
     """Whether it is a file whose suffix is that of one of FORMATS. One that cannot be looked at is: reading it says why."""
     try:
@@ -115,6 +128,11 @@ def png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
+
+
+def suffix(content: bytes) -> str:
+    """The usual suffix of the file's format, as `.jpg`. Raises DataError as `image_size` does."""
+    return (FORMATS | HEIF).get(_open(content).format or "", FORMATS["JPEG"])[0]  # MPO, a JPEG with further frames
 
 
 def image_size(content: bytes) -> tuple[int, int]:

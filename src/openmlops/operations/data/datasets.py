@@ -19,7 +19,9 @@ from openmlops.core.types import Account, DatasetRef, Problem, ValidationReport,
 from openmlops.core.validation import fewer, problem
 from openmlops.errors import DataError, DataInvalid, OpenMLOpsError, SettingsError
 from openmlops.files import Manifest, absolute, copy_folder, replacing, replacing_folder, why_not_storable
+from openmlops.images.index import ImageIndex, OnProgress
 from openmlops.operations.data.download import Progress, download, unpack, verify
+from openmlops.operations.data.rows import index_folder, keep_index, rows_of, version_index
 from openmlops.operations.data.splits import indices_of, split
 from openmlops.operations.workspace import Workspace
 from openmlops.usecases.base import Archive
@@ -183,7 +185,13 @@ def add(workspace: Workspace, folder: Path) -> DatasetRef:
 
 
 def add_with_notes(
-    workspace: Workspace, folder: Path, on_bad_label: OnBadLabel = "stop", strict: bool = False, skip: bool = False
+    workspace: Workspace,
+    folder: Path,
+    on_bad_label: OnBadLabel = "stop",
+    strict: bool = False,
+    skip: bool = False,
+    known: Sequence[ImageIndex] = (),
+    on_progress: OnProgress | None = None,
 ) -> Added:
     """`add`, which names what it altered or left out.
 
@@ -193,7 +201,7 @@ def add_with_notes(
     to OPENMLOPS_HOME/left-out.
 
     `on_bad_label="skip"` leaves label lines that cannot be used out of the copy instead of refusing them. `strict` refuses
-    whatever is not used as it is written.
+    whatever is not used as it is written. Images that `known` has are not decoded.
 
     Raises DataInvalid, SettingsError if labels are not in files.
     """
@@ -202,14 +210,14 @@ def add_with_notes(
         raise DataError(f"There is no folder {folder}", f"Pass a folder in the layout of {workspace.use_case.name}")
     use_case = workspace.use_case
     if use_case.arrange is None or folder == workspace.data_folder or use_case.in_layout(folder):
-        return _add_in_layout(workspace, folder, on_bad_label, strict, skip)
+        return _add_in_layout(workspace, folder, on_bad_label, strict, skip, known, on_progress)
     workspace.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="arranged-", dir=workspace.home) as place:
         out = Path(place) / workspace.data_folder.name
-        arranged = use_case.arrange(folder, out, skip)
+        arranged = use_case.arrange(folder, out, skip, on_progress)
         refuse(folder, judged(arranged.problems, strict, skip), strict=strict, lines=False)
         try:
-            added = _add_in_layout(workspace, out, on_bad_label, strict, skip)
+            added = _add_in_layout(workspace, out, on_bad_label, strict, skip, arranged.known)
         except DataInvalid as error:
             refuse(folder, tuple(map(arranged.with_source_paths, error.problems)), strict=strict)
             raise
@@ -223,12 +231,20 @@ def add_with_notes(
         )
 
 
-def _add_in_layout(workspace: Workspace, folder: Path, on_bad_label: OnBadLabel, strict: bool, skip: bool) -> Added:
+def _add_in_layout(
+    workspace: Workspace,
+    folder: Path,
+    on_bad_label: OnBadLabel,
+    strict: bool,
+    skip: bool,
+    known: Sequence[ImageIndex],
+    on_progress: OnProgress | None = None,
+) -> Added:
     """`add_with_notes` for a folder in the layout of the use case."""
     if on_bad_label == "skip":
         with _without_bad_labels(workspace, folder) as (copy, left_out):
-            return _checked(workspace, copy, folder, strict, skip, left_out)
-    return _checked(workspace, folder, folder, strict, skip, ())
+            return _checked(workspace, copy, folder, strict, skip, left_out, known, on_progress)
+    return _checked(workspace, folder, folder, strict, skip, (), known, on_progress)
 
 
 @contextmanager
@@ -245,15 +261,23 @@ def _without_bad_labels(workspace: Workspace, folder: Path) -> Iterator[tuple[Pa
 
 
 def _checked(
-    workspace: Workspace, folder: Path, source: Path, strict: bool, skip: bool, left_out: tuple[Problem, ...]
+    workspace: Workspace,
+    folder: Path,
+    source: Path,
+    strict: bool,
+    skip: bool,
+    left_out: tuple[Problem, ...],
+    known: Sequence[ImageIndex],
+    on_progress: OnProgress | None,
 ) -> Added:
     """Add `folder`, whose problems are those of `source`."""
-    problems = judged(workspace.use_case.check(folder)[0], strict, skip)
+    index = index_folder(workspace, folder, known, on_progress)
+    problems = judged(workspace.use_case.check(folder, *index)[0], strict, skip)
     refuse(source, problems, strict=strict)
     refuse(source, tuple(_unstorable(folder)))  # last: it goes through the whole folder, which may be no data set at all
     altered = tuple(problem for problem in problems if problem.altered and not problem.unused)
     unused = tuple(problem for problem in problems if problem.unused)
-    dataset, kept_in = _added(workspace, folder, _left_out(unused))
+    dataset, kept_in = _added(workspace, folder, _left_out(unused), *index)
     return Added(dataset=dataset, notes=(*left_out, *altered), unused=unused, kept_in=kept_in)
 
 
@@ -272,7 +296,7 @@ def strictly(problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
     return tuple(each.model_copy(update={"blocking": each.blocking or each.altered}) for each in problems)
 
 
-def _added(workspace: Workspace, folder: Path, unused: set[str]) -> tuple[DatasetRef, str]:
+def _added(workspace: Workspace, folder: Path, unused: set[str], *index: ImageIndex) -> tuple[DatasetRef, str]:
     """The version of the folder without the `unused` files, and where these are now, if they were moved."""
     kept_in = ""
     with locked(workspace):
@@ -285,7 +309,10 @@ def _added(workspace: Workspace, folder: Path, unused: set[str]) -> tuple[Datase
             kept_in = str(_set_aside(workspace, folder, unused))
         if not workspace.settings.dvc_remote:
             workspace.object_store.ready()  # the embedded remote lies in its bucket
-        return _ref(workspace, workspace.data_versions.add(workspace.data_folder)), kept_in
+        manifest = workspace.data_versions.add(workspace.data_folder)
+        for each in index:
+            keep_index(workspace, workspace.data_folder, manifest, each)
+        return _ref(workspace, manifest), kept_in
 
 
 def _set_aside(workspace: Workspace, folder: Path, unused: set[str]) -> Path:
@@ -323,20 +350,22 @@ def status(workspace: Workspace) -> DataStatus:
         path=str(folder),
         present=present,
         fingerprint=manifest.fingerprint,
-        rows=None if differences else len(workspace.use_case.read(folder).labels),
+        rows=None if differences else _ref(workspace, manifest).rows,
         differences=differences,
         pushed=pushed,
         remote_problem=problem,
     )
 
 
-def check(workspace: Workspace, strict: bool = False, skip: bool = False) -> ValidationReport:
+def check(
+    workspace: Workspace, strict: bool = False, skip: bool = False, on_progress: OnProgress | None = None
+) -> ValidationReport:
     """Validate the folder: data that must not be trained on, and differences from the recorded version. `strict` and `skip` as
     in `add_with_notes`. Raises DataError if there is no folder."""
     folder = workspace.data_folder
     if not folder.is_dir():
         raise DataError(f"There is no data set in {folder}", "Run `openmlops data fetch` or `openmlops data sample`")
-    found, counts = workspace.use_case.check(folder)
+    found, counts = workspace.use_case.check(folder, *index_folder(workspace, folder, on_progress=on_progress))
     found = judged(found, strict, skip)
     try:
         changed = workspace.data_versions.check(folder)
@@ -352,8 +381,10 @@ def check(workspace: Workspace, strict: bool = False, skip: bool = False) -> Val
 
 def validate(workspace: Workspace, ref: DatasetRef) -> ValidationReport:
     """Validate a version. Raises DataInvalid with all problems if any of them is blocking."""
-    problems, counts = workspace.use_case.check(Path(ref.path))
-    refuse(Path(ref.path), problems)
+    folder, use_case = Path(ref.path), workspace.use_case
+    index = () if use_case.files is None else (version_index(workspace, folder, ref.fingerprint),)
+    problems, counts = use_case.check(folder, *index)
+    refuse(folder, problems)
     return ValidationReport(dataset=ref, problems=problems, class_counts=counts)
 
 
@@ -422,9 +453,8 @@ def ways_on(blocking: Sequence[Problem], strict: bool, lines: bool) -> list[str]
 
 
 def _ref(workspace: Workspace, manifest: Manifest) -> DatasetRef:
-    folder = workspace.data_folder
-    rows = len(workspace.use_case.read(folder).labels)
-    return DatasetRef(name=workspace.use_case.name, path=str(folder), fingerprint=manifest.fingerprint, rows=rows)
+    ref = DatasetRef(name=workspace.use_case.name, path=str(workspace.data_folder), fingerprint=manifest.fingerprint, rows=0)
+    return ref.model_copy(update={"rows": len(rows_of(workspace, ref).labels)})
 
 
 def _folder_ref(workspace: Workspace, rows: int) -> DatasetRef:

@@ -14,6 +14,7 @@ from openmlops.core.types import DatasetRef, ModelRef, Value
 from openmlops.errors import DataError
 from openmlops.operations.data import datasets
 from openmlops.operations.data.production_labels import UsableImages, consistent, is_held_out, usable
+from openmlops.operations.data.rows import rows_of
 from openmlops.operations.workspace import Workspace
 
 MAX_PER_DAY = 1000
@@ -42,7 +43,7 @@ def add_labelled(workspace: Workspace, champion: ModelRef) -> NewData:
     Raises DataError if no new image can be trained on, DataInvalid if the new version fails validation.
     """
     current = datasets.ingest(workspace)
-    rows = workspace.use_case.read(Path(current.path))
+    rows = rows_of(workspace, current)
     new = workspace.labelled_inputs.new(champion.name)
     agreed = consistent(new)
     held_back = [found for found in agreed if is_held_out(found)]

@@ -13,8 +13,10 @@ import numpy as np
 from openmlops.adapters.labelled_inputs import LabelledInput
 from openmlops.core.images.boxes import objects
 from openmlops.core.tasks import Task
-from openmlops.core.validation import content_hashes, near_duplicates
+from openmlops.core.validation import near_hashes
 from openmlops.errors import DataError
+from openmlops.images.index import index_of_contents
+from openmlops.images.lazy import Images, LazyImages, digests, hashes, sizes
 from openmlops.operations.workspace import Workspace
 from openmlops.usecases.base import Rows
 
@@ -28,7 +30,7 @@ IN_DATA = "already in the data set"
 class UsableImages(NamedTuple):
     """n images and labels in the format of `Rows`, their inputs, and the refused inputs by reason."""
 
-    images: np.ndarray
+    images: Images
     labels: np.ndarray
     inputs: tuple[LabelledInput, ...]
     refused: dict[str, tuple[LabelledInput, ...]]
@@ -39,7 +41,7 @@ def is_held_out(found: LabelledInput) -> bool:
     return int(found.sha256[:8], 16) % HELD_OUT_EVERY == 0
 
 
-def held_out(workspace: Workspace, model: str, rows: Rows) -> tuple[np.ndarray, np.ndarray] | None:
+def held_out(workspace: Workspace, model: str, rows: Rows) -> tuple[Images, np.ndarray] | None:
     """The newest held-out images and labels, none of them in the data set; None if fewer than MIN_HELD_OUT."""
     candidates = [found for found in consistent(workspace.labelled_inputs.all(model)) if is_held_out(found)]
     if len(candidates) < MIN_HELD_OUT:
@@ -58,62 +60,80 @@ def consistent(inputs: Sequence[LabelledInput]) -> list[LabelledInput]:
 
 
 def usable(workspace: Workspace, inputs: Sequence[LabelledInput], rows: Rows) -> UsableImages:
-    """Read and decode inputs. Refuses those that are no longer stored, of an unknown class, in the data set already, or
+    """The images of inputs. Refuses those that are no longer stored, of an unknown class, in the data set already, or
     near-duplicates of a test image."""
     refused: dict[str, list[LabelledInput]] = {}
-    images, labels, taken = [], [], []
-    task = workspace.use_case.task
-    for found in inputs:
-        try:
-            image = workspace.use_case.decode(workspace.inputs.read(found.sha256))
-        except DataError:
-            refused.setdefault("no longer stored", []).append(found)
-            continue
-        label, unusable = _label(task, found, image, rows)
+    images, stored = _stored(workspace, inputs, rows)
+    refused["no longer stored"] = [found for found, is_there in zip(inputs, stored, strict=True) if not is_there]
+    task, labels, kept, taken = workspace.use_case.task, [], [], []
+    there = [found for found, is_there in zip(inputs, stored, strict=True) if is_there]
+    for row, (found, size) in enumerate(zip(there, sizes(images).tolist(), strict=True)):
+        label, unusable = _label(task, found, (size[0], size[1]), rows)
         if unusable:
             refused.setdefault(unusable, []).append(found)
             continue
-        images.append(image)
+        kept.append(row)
         labels.append(label)
         taken.append(found)
-    stacked = _as_rows(images, rows)
-    why = _refusals(stacked, rows)
+    images = images[np.array(kept, np.int64)]
+    why = _refusals(images, rows)
     kept = [row for row, reason in enumerate(why) if not reason]
     for found, reason in zip(taken, why, strict=True):
         if reason:
             refused.setdefault(reason, []).append(found)
     return UsableImages(
-        stacked[kept],
+        images[np.array(kept, np.int64)],
         task.labels([labels[row] for row in kept]),
         tuple(taken[row] for row in kept),
-        {why: tuple(all_) for why, all_ in refused.items()},
+        {why: tuple(all_) for why, all_ in refused.items() if all_},
     )
 
 
-def _label(task: Task, found: LabelledInput, image: np.ndarray, rows: Rows) -> tuple[str, str]:
-    """The label as JSON in the classes of `rows`, clipped to the image, and ""; or "" and why it cannot be used."""
+def _stored(workspace: Workspace, inputs: Sequence[LabelledInput], rows: Rows) -> tuple[Images, list[bool]]:
+    """The images of the inputs that are still stored, on demand or in memory as those of `rows`; and of each whether it is."""
+    use_case = workspace.use_case
+    names = [found.sha256 for found in inputs]
+    if isinstance(rows.images, LazyImages):
+        index = index_of_contents(names, workspace.inputs.read)
+        stored = [not problem for problem in index.problems]
+        there = [name for name, is_there in zip(names, stored, strict=True) if is_there]
+
+        def content(row: int) -> bytes:
+            return workspace.inputs.read(there[row])
+
+        found = index.at(np.flatnonzero(stored))
+        return LazyImages.of_contents(content, found.sizes, use_case.decode, use_case.frame, found), stored
+    images: list[np.ndarray] = []
+    stored = []
+    for name in names:
+        try:
+            images.append(use_case.decode(workspace.inputs.read(name)))
+        except DataError:
+            stored.append(False)
+        else:
+            stored.append(True)
+    if rows.images.dtype == object:
+        return objects(images), stored
+    return np.array(images, np.uint8).reshape(-1, *rows.images.shape[1:]), stored
+
+
+def _label(task: Task, found: LabelledInput, size: tuple[int, int], rows: Rows) -> tuple[str, str]:
+    """The label as JSON in the classes of `rows`, clipped to the image of `size`, and ""; or "" and why it cannot be used."""
     label = task.renamed(found.label, found.classes, rows.names)
     if label is None:
         return "", "of a class that is not in the data set"
-    cut = task.within(task.labels([label])[0], image)
+    cut = task.within(task.labels([label])[0], size)
     return ("", "labelled outside their image") if cut is None else (task.as_json(cut), "")
 
 
-def _as_rows(images: Sequence[np.ndarray], rows: Rows) -> np.ndarray:
-    """Images as an array of the dtype and shape of `rows.images`, also for zero images."""
-    if rows.images.dtype == object:
-        return objects(images)
-    return np.array(images, np.uint8).reshape(-1, *rows.images.shape[1:])
-
-
-def _refusals(images: np.ndarray, rows: Rows) -> list[str]:
+def _refusals(images: Images, rows: Rows) -> list[str]:
     """Per image, why it must not be used; empty if it may."""
     if not len(images):
         return []
-    known = set(content_hashes(rows.images))
-    near = near_duplicates(images, rows.images[rows.test])
+    known = set(digests(rows.images))
+    near = near_hashes(hashes(images), hashes(rows.images[rows.test]))
     reasons = []
-    for digest, is_near in zip(content_hashes(images), near, strict=True):
+    for digest, is_near in zip(digests(images), near, strict=True):
         reasons.append("near-duplicates of test images" if is_near else IN_DATA if digest in known else "")
         known.add(digest)
     return reasons

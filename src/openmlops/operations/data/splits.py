@@ -2,13 +2,13 @@
 
 import hashlib
 import zipfile
-from pathlib import Path
 
 import numpy as np
 
 from openmlops.core.types import DatasetRef, SplitsRef
 from openmlops.errors import DataCorrupt
 from openmlops.files import replacing
+from openmlops.operations.data.rows import rows_of
 from openmlops.operations.workspace import Workspace
 
 SPLITS = ("train", "validation", "test")
@@ -16,7 +16,7 @@ SPLITS = ("train", "validation", "test")
 
 def split(workspace: Workspace, ref: DatasetRef, seed: int) -> SplitsRef:
     """Split the version's rows with `seed` and write the row indices to OPENMLOPS_HOME/splits/<fingerprint>.npz."""
-    rows = workspace.use_case.read(Path(ref.path))
+    rows = rows_of(workspace, ref)
     indices = workspace.use_case.split(rows, seed)
     fingerprint = _fingerprint(ref, indices)
     path = workspace.home / "splits" / f"{fingerprint}.npz"

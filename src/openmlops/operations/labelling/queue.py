@@ -153,7 +153,7 @@ def submit_label(workspace: Workspace, model: str, prediction: str, reported: An
     """
     found, task = prediction_record(workspace, model, prediction), workspace.use_case.task
     (label,) = task.labels([task.read_label(reported, found.classes)])
-    if task.within(label, image_of(workspace, found)) is None:
+    if task.within(label, size_of(workspace, found)) is None:
         raise DataError("A box of the label is outside the image", "Draw it inside the image")
     try:
         return workspace.inference_log.label(prediction, reported, task.read_label, now)

@@ -14,12 +14,13 @@ from typing import Any, Literal
 import numpy as np
 
 from openmlops.adapters.inference_log import Layout, Window
-from openmlops.core.images.boxes import objects
-from openmlops.core.images.corruptions import corrupt
+from openmlops.core.images.decoding import upright_size
 from openmlops.core.types import ModelRef, Value
 from openmlops.errors import DataError, ModelNotFound
 from openmlops.files import replacing
+from openmlops.images.lazy import Images, LazyImages, corrupted
 from openmlops.operations.data import datasets
+from openmlops.operations.data.rows import rows_of
 from openmlops.operations.release import inference
 from openmlops.operations.release.aliases import version_of
 from openmlops.operations.release.model_card import Description
@@ -92,7 +93,7 @@ def _test_window(workspace: Workspace, model: ModelRef, last: int, now: datetime
     folder = workspace.registry.fetch(model)
     description = Description.read(folder / "model.json")
     splits = datasets.split(workspace, datasets.ingest(workspace), description.split_seed)
-    rows = workspace.use_case.read(Path(splits.dataset.path))
+    rows = rows_of(workspace, splits.dataset)
     test = datasets.indices_of(splits)["test"]
     chosen = np.sort(np.random.default_rng(0).permutation(test)[:last])
     window = Window(
@@ -112,25 +113,30 @@ def _test_window(workspace: Workspace, model: ModelRef, last: int, now: datetime
 
 def _predicted_again(workspace: Workspace, model: ModelRef, window: Window) -> tuple[Window, int]:
     """New predictions of the same version on the corrupted logged inputs, and the number of inputs no longer stored."""
-    images, kept = [], []
+    sizes, kept = [], []
     for index, sha256 in enumerate(window.input_sha256):
         try:
-            images.append(workspace.use_case.decode(workspace.inputs.read(sha256)))
+            sizes.append(upright_size(workspace.inputs.read(sha256)))
         except DataError:  # pruned, or damaged: counted as left out
             continue
         kept.append(index)
-    found = _rows_of(window, kept)
+    found, use_case = _rows_of(window, kept), workspace.use_case
     if kept:
-        found = _predict(workspace, model, found, _corrupted_if_simulated(workspace, _stacked(images)))
+
+        def content(row: int) -> bytes:
+            return workspace.inputs.read(found.input_sha256[row])
+
+        images = LazyImages.of_contents(content, np.array(sizes, np.int64), use_case.decode, use_case.frame)
+        found = _predict(workspace, model, found, _corrupted_if_simulated(workspace, images))
     return found, len(window) - len(kept)
 
 
-def _corrupted_if_simulated(workspace: Workspace, images: np.ndarray) -> np.ndarray:
+def _corrupted_if_simulated(workspace: Workspace, images: Images) -> Images:
     """The images, corrupted if SIMULATE_DRIFT is set."""
-    return corrupt(images, *SIMULATED_CORRUPTION, seed=0) if workspace.settings.simulate_drift else images
+    return corrupted(images, *SIMULATED_CORRUPTION, seed=0) if workspace.settings.simulate_drift else images
 
 
-def _predict(workspace: Workspace, model: ModelRef, window: Window, images: np.ndarray) -> Window:
+def _predict(workspace: Workspace, model: ModelRef, window: Window, images: Images) -> Window:
     """The window with predictions and features of the version's exported model on n images."""
     use_case = workspace.use_case
     onnx = inference.load_exported(use_case, workspace.registry.fetch(model))
@@ -141,11 +147,6 @@ def _predict(workspace: Workspace, model: ModelRef, window: Window, images: np.n
         features=np.stack(list(features.values()), axis=1),
         predictions=tuple(use_case.task.pack(predictions)),
     )
-
-
-def _stacked(images: Sequence[np.ndarray]) -> np.ndarray:
-    """n images as one array; an object array where their sizes differ."""
-    return np.stack(images) if len({image.shape for image in images}) == 1 else objects(images)
 
 
 def _write(workspace: Workspace, path: Path, window: Window, model: ModelRef) -> None:

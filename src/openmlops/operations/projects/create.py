@@ -18,6 +18,7 @@ from typing import Literal
 from openmlops.core.types import Account, Problem, Value
 from openmlops.errors import DataError, DataInvalid, SettingsError
 from openmlops.files import absolute, write_text
+from openmlops.images.index import OnProgress
 from openmlops.operations.data import datasets
 from openmlops.operations.projects import templates
 from openmlops.operations.workspace import Workspace
@@ -55,10 +56,11 @@ def create(
     on_bad_label: datasets.OnBadLabel = "stop",
     strict: bool = False,
     skip: bool = False,
+    on_progress: OnProgress | None = None,
 ) -> NewProject:
     """Create the project in `place`, which must be missing or empty but for `.git`, with the images of `source`.
 
-    `on_bad_label`, `strict` and `skip` as in `datasets.add_with_notes`.
+    `on_bad_label`, `strict` and `skip` as in `datasets.add_with_notes`; `on_progress` is called while the images are read.
 
     Raises SettingsError for an invalid name or folder, DataError and DataInvalid for the data.
     """
@@ -67,7 +69,7 @@ def create(
     _require_separate(place, source)
     with _removed_on_failure(place), _forgotten_on_failure(place):
         raw = place / "data" / "raw" / name
-        arranged = _arranger(kind)(source, raw, skip)
+        arranged = _arranger(kind)(source, raw, skip, on_progress)
         _refuse(datasets.judged(arranged.problems, strict, skip), strict, lines=False)
         for file, text in templates.texts(name, kind, arranged.names, arranged.side).items():
             write_text(place / file, text)
@@ -137,7 +139,7 @@ def _forgotten_on_failure(place: Path) -> Iterator[None]:
         raise
 
 
-def _arranger(kind: Kind) -> Callable[[Path, Path, bool], Arranged]:
+def _arranger(kind: Kind) -> Callable[[Path, Path, bool, OnProgress | None], Arranged]:
     if kind == "classification":
         from openmlops.usecases.image_folder.arrange import arrange
     else:
@@ -160,7 +162,7 @@ def _add_data(
 ) -> datasets.Added:
     """Add the data as a version. Problems and notes name the user's original files. Raises DataInvalid."""
     try:
-        added = datasets.add_with_notes(workspace, raw, on_bad_label, strict, skip)
+        added = datasets.add_with_notes(workspace, raw, on_bad_label, strict, skip, arranged.known)
     except DataInvalid as error:
         _refuse(tuple(map(arranged.with_source_paths, error.problems)), strict, lines=True)
         raise

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
+from openmlops.core.images.summary import RECIPE
 from openmlops.core.types import ModelRef
 from openmlops.errors import EvaluationError
 from openmlops.files import replacing
+from openmlops.images.lazy import Images, LazyImages
 from openmlops.operations.release import inference
 from openmlops.operations.workspace import Workspace
 
 
-def cached_predictions(workspace: Workspace, model: ModelRef, images: np.ndarray, classes: int) -> np.ndarray:
+def cached_predictions(workspace: Workspace, model: ModelRef, images: Images, classes: int) -> np.ndarray:
     """Predictions of the version's exported model on n images, (n, ...) in the task's format.
 
     Cached in OPENMLOPS_HOME/answers by the SHA-256 of model and images, so that a champion predicts each holdout once.
@@ -32,7 +34,7 @@ def cached_predictions(workspace: Workspace, model: ModelRef, images: np.ndarray
     return found
 
 
-def _predict(workspace: Workspace, model: ModelRef, images: np.ndarray) -> np.ndarray:
+def _predict(workspace: Workspace, model: ModelRef, images: Images) -> np.ndarray:
     use_case = workspace.use_case
     found = inference.predict(use_case, inference.load_exported(use_case, workspace.registry.fetch(model)), images)
     if bad := sum(not np.isfinite(predicted).all() for predicted in found):
@@ -57,7 +59,10 @@ def _read(path: Path) -> list[bytes] | None:
     return [content[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)] if len(ends) else []
 
 
-def _sha256(images: np.ndarray) -> str:
+def _sha256(images: Images) -> str:
+    if isinstance(images, LazyImages):
+        content = (f"{RECIPE} {images.frame}".encode(), images.column("sha256").tobytes())
+        return hashlib.sha256(b" ".join(content)).hexdigest()
     digest = hashlib.sha256(str(images.shape).encode())
     if images.dtype != object:
         digest.update(np.ascontiguousarray(images).data)

@@ -10,6 +10,7 @@ from openmlops.core.detection.evaluation import OPERATING
 from openmlops.core.images.drawing import PREDICTED, TRUE, with_boxes
 from openmlops.core.quality import DetectionEvaluation
 from openmlops.files import replacing
+from openmlops.images.lazy import Images
 from openmlops.operations.release import figures
 
 SHOWN = 20
@@ -35,7 +36,7 @@ def precision_recall(evaluation: DetectionEvaluation, path: Path) -> Path:
     return figures.save(figure, path)
 
 
-def sheet(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], path: Path) -> Path:
+def sheet(images: Images, labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], path: Path) -> Path:
     """Write a PNG with up to SHOWN evenly spaced images, with true boxes and predicted boxes of score >= OPERATING."""
     from PIL import Image, ImageDraw, ImageFont
 

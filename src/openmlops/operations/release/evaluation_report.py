@@ -10,6 +10,7 @@ from openmlops.core.classification.metrics import classification_report
 from openmlops.core.detection.report import detection_report
 from openmlops.core.quality import ClassificationEvaluation, DetectionEvaluation, Evaluation
 from openmlops.files import write_text
+from openmlops.images.lazy import Images
 from openmlops.operations.release import detection_figures, figures
 
 
@@ -18,7 +19,7 @@ class Evaluated:
     """An evaluation with its evidence: n images, their labels, and the model's predictions."""
 
     evaluation: Evaluation
-    images: np.ndarray
+    images: Images
     labels: np.ndarray
     predictions: np.ndarray
 

@@ -3,15 +3,15 @@
 Here: gathering the evidence. Not here: the rules (`core.gate`), and applying a verdict (`promotion`).
 """
 
-from pathlib import Path
-
 import numpy as np
 
 from openmlops.core.gate.rules import Contender, decide
 from openmlops.core.types import Comparison, ModelRef, SplitsRef, Verdict
 from openmlops.errors import EvaluationError, GateError, ModelCorrupt, ModelNotFound
+from openmlops.images.lazy import Images, sizes
 from openmlops.operations.data.datasets import indices_of
 from openmlops.operations.data.production_labels import held_out
+from openmlops.operations.data.rows import rows_of
 from openmlops.operations.release.aliases import version_of
 from openmlops.operations.release.cached_predictions import cached_predictions
 from openmlops.operations.workspace import Workspace
@@ -87,7 +87,7 @@ def _without_champion(challenger: Contender, champion: int, error: ModelNotFound
 class _EvaluationSet:
     """Images and labels that models are evaluated on."""
 
-    def __init__(self, workspace: Workspace, name: str, images: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> None:
+    def __init__(self, workspace: Workspace, name: str, images: Images, labels: np.ndarray, names: tuple[str, ...]) -> None:
         self.workspace, self.name, self.images, self.labels, self.names = workspace, name, images, labels, names
         self.task = workspace.use_case.task
 
@@ -108,7 +108,7 @@ class _Holdout(_EvaluationSet):
     """The frozen test split."""
 
     def __init__(self, workspace: Workspace, splits: SplitsRef) -> None:
-        rows, test = workspace.use_case.read(Path(splits.dataset.path)), indices_of(splits)["test"]
+        rows, test = rows_of(workspace, splits.dataset), indices_of(splits)["test"]
         if len(test) == 0:
             raise GateError(f"The test split of {splits.dataset.path} has no images", "Add a test set to the data")
         super().__init__(workspace, HOLDOUT, rows.images[test], rows.labels[test], rows.names)
@@ -117,7 +117,7 @@ class _Holdout(_EvaluationSet):
     @property
     def floor(self) -> float:
         """The score of the best constant prediction."""
-        return self.task.floor(self.images, self.labels, len(self.names))
+        return self.task.floor(sizes(self.images), self.labels, len(self.names))
 
 
 def _best_former_champion(

@@ -3,12 +3,13 @@
 The only offline inference path, for exported and eager models alike.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from openmlops.images.lazy import Images, LazyImages, batches
 from openmlops.usecases.base import ModelInput, Outputs, UseCase
 
 if TYPE_CHECKING:
@@ -37,12 +38,12 @@ def load_exported(use_case: UseCase, folder: Path) -> "OnnxModel":
     return OnnxModel(folder / "model.onnx", use_case.task.outputs)
 
 
-def predict(use_case: UseCase, model: Model, images: np.ndarray) -> np.ndarray:
+def predict(use_case: UseCase, model: Model, images: Images) -> np.ndarray:
     """Predictions on n images, (n, ...) in the task's format."""
     return np.concatenate([outputs.predictions for _, outputs in _batches(use_case, model, images)])
 
 
-def predict_with_features(use_case: UseCase, model: Model, images: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def predict_with_features(use_case: UseCase, model: Model, images: Images) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Predictions on n images, and the features for drift detection, (n,) by name."""
     parts = [
         (outputs.predictions, use_case.features(model_input, outputs))
@@ -54,9 +55,23 @@ def predict_with_features(use_case: UseCase, model: Model, images: np.ndarray) -
     }
 
 
-def _batches(use_case: UseCase, model: Model, images: np.ndarray) -> Iterator[tuple[ModelInput, Outputs]]:
+def _batches(use_case: UseCase, model: Model, images: Images) -> Iterator[tuple[ModelInput, Outputs]]:
     height, width, channels = model.image_shape
     size = max(1, min(BATCH, BATCH_BYTES // (height * width * channels)))
-    for start in range(0, max(len(images), 1), size):
-        model_input = use_case.to_model_input(images[start : start + size], (height, width))
+    parts = [np.arange(start, min(start + size, len(images))) for start in range(0, max(len(images), 1), size)]
+    for model_input in _model_inputs(use_case, images, parts, (height, width)):
         yield model_input, use_case.to_predictions(model.run(model_input.pixels), model_input)
+
+
+def _model_inputs(
+    use_case: UseCase, images: Images, parts: Sequence[np.ndarray], shape: tuple[int, int]
+) -> Iterator[ModelInput]:
+    """The model input of each of `parts` (rows). Of images that are large and on demand only the model input is held."""
+    if not isinstance(images, LazyImages) or images.frame is not None:
+        for batch in batches(images, parts):
+            yield use_case.to_model_input(batch, shape)
+        return
+    original = images.sizes
+    fitted = images.fitted(lambda image: use_case.to_model_input([image], shape).pixels[0], shape)
+    for part, pixels in zip(parts, fitted.batches(parts), strict=True):
+        yield ModelInput(pixels, original[part])

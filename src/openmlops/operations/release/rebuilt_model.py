@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,9 @@ import numpy as np
 from openmlops.core.quality import Evaluation
 from openmlops.core.types import Preprocessing, TrainedRef
 from openmlops.errors import ModelCorrupt
+from openmlops.images.lazy import Images, pixels
 from openmlops.operations.data import datasets
+from openmlops.operations.data.rows import rows_of
 from openmlops.operations.release import inference
 from openmlops.operations.release.model_card import Description
 from openmlops.operations.workspace import Workspace
@@ -29,7 +30,7 @@ class RebuiltModel:
 
     @cached_property
     def rows(self) -> Rows:
-        return self.workspace.use_case.read(Path(self.trained.splits.dataset.path))
+        return rows_of(self.workspace, self.trained.splits.dataset)
 
     @cached_property
     def indices(self) -> dict[str, np.ndarray]:
@@ -67,8 +68,8 @@ class RebuiltModel:
 
         return Eager(self.served, self.workspace.use_case.task.outputs)
 
-    def images(self, split: str) -> np.ndarray:
-        """The images of a split, (n, ...) as in `Rows.images`."""
+    def images(self, split: str) -> Images:
+        """The images of a split, as in `Rows.images`."""
         return self.rows.images[self.indices[split]]
 
     @property
@@ -80,7 +81,7 @@ class RebuiltModel:
         (height, width, channels), images = self.eager.image_shape, self.images("validation")
         most = min(GOLDEN_IMAGES, max(MIN_GOLDEN_IMAGES, GOLDEN_BYTES // (height * width * channels)))
         spread = np.linspace(0, len(images) - 1, min(most, len(images))).astype(int)
-        return self.workspace.use_case.to_model_input(images[spread], (height, width)).pixels
+        return self.workspace.use_case.to_model_input(pixels(images[spread]), (height, width)).pixels
 
     def describe(self, evaluation: Evaluation, parity: float) -> Description:
         """The description of the version. `parity` is the largest difference of outputs of the exported model."""

@@ -9,6 +9,7 @@ from openmlops.core.quality import Evaluation
 from openmlops.core.types import TrainedRef
 from openmlops.errors import DataError, SettingsError
 from openmlops.operations.data import datasets
+from openmlops.operations.data.rows import rows_of
 from openmlops.operations.release import inference
 from openmlops.operations.release.aliases import find_version
 from openmlops.operations.release.evaluation_report import Evaluated, write_reports
@@ -52,7 +53,7 @@ def evaluate_version(workspace: Workspace, spec: str) -> Evaluation:
     folder = workspace.registry.fetch(find_version(workspace, spec))
     description = Description.read(folder / DESCRIPTION_FILE)
     splits = datasets.split(workspace, datasets.ingest(workspace), description.split_seed)
-    rows = workspace.use_case.read(Path(splits.dataset.path))
+    rows = rows_of(workspace, splits.dataset)
     _require_same_task(workspace, spec, description, rows)
     test = datasets.indices_of(splits)["test"]
     found = inference.predict(workspace.use_case, inference.load_exported(workspace.use_case, folder), rows.images[test])

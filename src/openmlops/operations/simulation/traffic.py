@@ -18,13 +18,15 @@ import numpy as np
 import requests
 
 from openmlops.core.images.boxes import objects
-from openmlops.core.images.corruptions import CORRUPTIONS, corrupt
+from openmlops.core.images.corruptions import CORRUPTIONS
 from openmlops.core.images.decoding import png
 from openmlops.core.tasks import Task
 from openmlops.core.types import Account, Value
 from openmlops.errors import EvaluationError, ServiceUnavailable, SettingsError, one_line
 from openmlops.files import absolute
+from openmlops.images.lazy import Images, corrupted, sizes
 from openmlops.operations.data import datasets
+from openmlops.operations.data.rows import rows_of
 from openmlops.operations.workspace import Workspace
 from openmlops.usecases.base import Labelled
 
@@ -58,7 +60,7 @@ class Stream:
     Labels are sent with class names; without `names`, as a classifier's response names the classes, else by index.
     """
 
-    images: np.ndarray
+    images: Images
     labels: np.ndarray
     task: Task
     names: tuple[str, ...] = ()
@@ -70,14 +72,14 @@ class Stream:
 
     def corrupted(self, kind: str, severity: int, seed: int) -> "Stream":
         """The stream with corrupted images, severity 1 to 5, and labels moved accordingly."""
-        labels = self.task.moved(self.labels, self.images, kind, severity, seed)
-        return replace(self, images=corrupt(self.images, kind, severity, seed), labels=labels)
+        labels = self.task.moved(self.labels, sizes(self.images), kind, severity, seed)
+        return replace(self, images=corrupted(self.images, kind, severity, seed), labels=labels)
 
 
 def stream_of_test_images(workspace: Workspace, corruption: str | None = None, seed: int = 0) -> Stream:
     """The test images of the current data in random order, corrupted by `kind:strength`. Raises SettingsError."""
     splits = datasets.split(workspace, datasets.ingest(workspace), seed=0)
-    rows = workspace.use_case.read(Path(splits.dataset.path))
+    rows = rows_of(workspace, splits.dataset)
     test = datasets.indices_of(splits)["test"]
     return _shuffled(workspace, rows.images[test], rows.labels[test], rows.names, corruption, seed)
 
@@ -100,13 +102,13 @@ def stream_of_folder(
     found = read if isinstance(read, Labelled) else Labelled(*read)
     problems = datasets.judged(found.problems, strict, skip)
     datasets.refuse(place, problems, "Correct the files", strict, lines=False)
-    names = use_case.read(data).names if use_case.task.kind == "detection" and data.is_dir() else ()
+    names = use_case.names(data) if use_case.names is not None and data.is_dir() else ()
     stream = _shuffled(workspace, found.images, found.labels, names, corruption, seed)
     return replace(stream, account=Account.of(len(found.labels), problems))
 
 
 def _shuffled(
-    workspace: Workspace, images: np.ndarray, labels: np.ndarray, names: tuple[str, ...], corruption: str | None, seed: int
+    workspace: Workspace, images: Images, labels: np.ndarray, names: tuple[str, ...], corruption: str | None, seed: int
 ) -> Stream:
     order = np.random.default_rng(seed).permutation(len(labels))
     stream = Stream(images[order], labels[order], workspace.use_case.task, names)

@@ -23,6 +23,7 @@ from openmlops.core.types import Comparison, LedgerEntry, ModelRef, SplitsRef, V
 from openmlops.errors import SettingsError, TrainingError
 from openmlops.files import write_text
 from openmlops.operations.data.datasets import indices_of
+from openmlops.operations.data.rows import rows_of
 from openmlops.operations.release import promotion
 from openmlops.operations.release.aliases import STAGING
 from openmlops.operations.retries import retry
@@ -107,7 +108,7 @@ def within_noise(workspace: Workspace, grid: GridRef) -> tuple[int, Comparison |
     """Number of top runs, including the best, whose validation score does not differ significantly from the best; and the
     comparison of the best with the second, if there is one. Paired bootstrap over the images, at 95 %.
     """
-    rows = workspace.use_case.read(Path(grid.splits.dataset.path))
+    rows = rows_of(workspace, grid.splits.dataset)
     labels = rows.labels[indices_of(grid.splits)["validation"]]
     ranked = sorted((run for run in grid.runs if run.trained), key=lambda run: -run.score)
     predictions = [load_predictions(workspace, run.predictions, len(rows.names)) for run in ranked]

@@ -13,6 +13,7 @@ from openmlops.adapters.provenance import provenance
 from openmlops.core.types import DatasetRef, ModelRef, SplitsRef, Value
 from openmlops.errors import DataError, ModelCorrupt
 from openmlops.operations.data import datasets
+from openmlops.operations.data.rows import rows_of
 from openmlops.operations.release.aliases import find_version
 from openmlops.operations.release.model_card import DESCRIPTION_FILE, Description
 from openmlops.operations.training.train import code_fingerprint
@@ -96,7 +97,7 @@ def _retrain(
     workspace: Workspace, splits: SplitsRef, description: Description, scratch: Path
 ) -> tuple[dict[str, np.ndarray], float]:
     use_case = workspace.use_case
-    rows, indices = use_case.read(Path(splits.dataset.path)), datasets.indices_of(splits)
+    rows, indices = rows_of(workspace, splits.dataset), datasets.indices_of(splits)
     config = use_case.config(**description.config)
     model = use_case.build(config, description.preprocessing, rows, indices["train"])
     with training_progress() as progress:

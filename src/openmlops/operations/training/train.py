@@ -21,6 +21,7 @@ from openmlops.core.quality import EpochMetrics
 from openmlops.core.types import Preprocessing, SplitsRef, TrainedRef, Value
 from openmlops.files import replacing, write_text
 from openmlops.operations.data.datasets import indices_of
+from openmlops.operations.data.rows import rows_of
 from openmlops.operations.retries import retry
 from openmlops.operations.run_leases import hold_run, next_start, run_lease
 from openmlops.operations.training.epoch_log import EpochLog
@@ -30,7 +31,7 @@ from openmlops.terminal import training_progress
 
 def preprocess(workspace: Workspace, splits: SplitsRef) -> Preprocessing:
     """Normalization constants for the model's first layer, computed on the training images only."""
-    rows = workspace.use_case.read(Path(splits.dataset.path))
+    rows = rows_of(workspace, splits.dataset)
     return workspace.use_case.preprocess(rows, indices_of(splits)["train"])
 
 
@@ -51,7 +52,7 @@ def train(
     run = _Run(workspace, folder, tags)
     if ended := retry(run.ended, workspace, splits):
         return ended
-    rows = workspace.use_case.read(Path(splits.dataset.path))
+    rows = rows_of(workspace, splits.dataset)
     indices = indices_of(splits)
     model = workspace.use_case.build(chosen, preprocessing, rows, indices["train"])
 

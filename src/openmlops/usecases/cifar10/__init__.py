@@ -26,6 +26,7 @@ USE_CASE = UseCase(
     fit=lazy("openmlops.usecases.cifar10.model", "fit"),
     served=lazy("openmlops.learning.export", "ServedClassifier"),
     decode=data.decode,
+    frame=(data.SIDE, data.SIDE),
     to_model_input=classifier.to_model_input,
     to_predictions=classifier.to_predictions,
     features=classifier.features,

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from openmlops.errors import DataError
+from openmlops.files import content_of
 
 MAX_BYTES = 256 * 2**20
 """Largest batch file that is read: eight times the size of the official ones."""
@@ -48,7 +49,7 @@ def load(path: Path) -> dict[bytes, Any]:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise DataError(f"{path.name} has {size} bytes, more than {MAX_BYTES}", remedy)
-        values = _Unpickler(path.read_bytes()).load()
+        values = _Unpickler(content_of(path)).load()
         if type(values) is not dict:
             raise DataError(f"{path.name} holds a {type(values).__name__}, not a dictionary", remedy)
         return {key: value.array() if isinstance(value, _Array) else value for key, value in values.items()}

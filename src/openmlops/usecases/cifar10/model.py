@@ -30,6 +30,7 @@ def build(config: Value, preprocessing: Preprocessing, rows: Rows, train: np.nda
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(resolved.seed)
         network = Network(preprocessing, SIDE, channels, resolved.stem_stride, len(rows.names))
+    assert isinstance(rows.images, np.ndarray)
     network.fit_whitening(torch.from_numpy(rows.images[train[:WHITENING_IMAGES]]).permute(0, 3, 1, 2))
     return network
 
@@ -48,7 +49,7 @@ def fit(
 ) -> loop.FitResult:
     """`learning.loop.fit` with the recipe for `config`; the result's configuration is a fully resolved TrainConfig."""
     resolved = _resolved(config, len(indices["train"]))
-    data = loop.FitData(*(part[indices[name]] for name in ("train", "validation") for part in (rows.images, rows.labels)))
+    data = loop.FitData.of(rows.images, rows.labels, indices)
     result = loop.fit(
         model, data, resolved.fit_config(), folder=folder, key=key, on_epoch=on_epoch, on_step=on_step, on_start=on_start
     )

@@ -4,23 +4,19 @@ Existing splits are kept; missing ones are drawn from the others, stratified by 
 validation of the imported images (data.py).
 """
 
-import hashlib
-import os
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from openmlops.core.images import decoding
 from openmlops.core.images.decoding import is_image
 from openmlops.core.tasks import by_number
 from openmlops.core.types import Problem
 from openmlops.core.validation import fewer, problem
-from openmlops.errors import DataError
 from openmlops.files import storable_name, why_not_storable
-from openmlops.usecases.arranging import Arranged, drawn, entries, put, split_name
+from openmlops.images.index import ImageIndex, OnProgress, index_of, remedied
+from openmlops.usecases.arranging import Arranged, Copies, drawn, entries, split_name
 from openmlops.usecases.image_folder.data import ONE_COLOUR, TWO_CLASSES
 from openmlops.usecases.leftovers import left_out, tolerated, unreadable, unused
 
@@ -31,8 +27,6 @@ MUCH = 1.25
 FEWEST = 5
 """fewest images of a class: one for test, one for validation, three for training"""
 EMPTY = "the class has no images; add some, or remove the folder"
-LOOKED_AT = 64
-"""side in pixels at which images are compared to find copies"""
 
 
 @dataclass(frozen=True)
@@ -45,7 +39,7 @@ class _Image:
     is_blank: bool = False
 
 
-def arrange(folder: Path, out: Path, skip: bool = False) -> Arranged:
+def arrange(folder: Path, out: Path, skip: bool = False, on_progress: OnProgress | None = None) -> Arranged:
     """Write the images of `folder` into `out`, unless a problem is blocking. Bad data is returned as problems and never raises.
 
     The class names are the folder names, sorted, numbers as numbers. A handful of files that cannot be used is left out; with
@@ -58,16 +52,19 @@ def arrange(folder: Path, out: Path, skip: bool = False) -> Arranged:
     if not any(each.blocking for each in problems) and len(names) < 2:
         what = f"there is only one class, {names[0]}" if names else "there are no class folders"
         problems.append(problem(f"{what}; create at least two folders, each with the images of one class", str(folder)))
-    if not any(each.blocking for each in problems):
-        found, broken = _looked_at(images)
-        found, wrong = _clear(found)
-        problems = tolerated([*problems, *broken, *wrong], len(found), skip)
-        images = found
-        problems += _too_few(images, names, folder) if not any(each.blocking for each in problems) else []
     if any(each.blocking for each in problems):
         return Arranged(names, {}, tuple(problems))
-    sources = {put(image.source, out, place): image.source for place, image in _places(_split(images)).items()}
-    return Arranged(names, sources, tuple(problems), _side([image.side for image in images]))
+    with Copies(out) as copies:
+        sources = [str(image.source) for image in images]
+        index = index_of(Path("/"), sources, on_progress=on_progress, on_read=copies.keep)
+        images, broken = _looked_at(images, index)
+        images, wrong = _clear(images)
+        problems = tolerated([*problems, *broken, *wrong], len(images), skip)
+        problems += _too_few(images, names, folder) if not any(each.blocking for each in problems) else []
+        if any(each.blocking for each in problems):
+            return Arranged(names, {}, tuple(problems))
+        placed = {copies.put(image.source, place): image.source for place, image in _places(_split(images)).items()}
+    return Arranged(names, placed, tuple(problems), index, _side([image.side for image in images]))
 
 
 def _named(folder: Path) -> tuple[list[_Image], list[Problem]]:
@@ -116,26 +113,17 @@ def _misplaced(path: Path) -> str:
     return "images are not in a class folder; move them into one"
 
 
-def _looked_at(images: Sequence[_Image]) -> tuple[list[_Image], list[Problem]]:
+def _looked_at(images: Sequence[_Image], index: ImageIndex) -> tuple[list[_Image], list[Problem]]:
     """The images with their content digests, and problems for those that cannot be read, grouped by reason."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        found = list(threads.map(_look, images))
-    reasons = {str(image.source): each for image, each in zip(images, found, strict=True) if isinstance(each, str)}
-    return [each for each in found if isinstance(each, _Image)], unreadable(reasons, "images")
-
-
-def _look(image: _Image) -> _Image | str:
-    """The image with its digest, or why it cannot be read."""
-    try:
-        content = image.source.read_bytes()
-        pixels = decoding.decode_shrunk(content, LOOKED_AT, LOOKED_AT)
-        digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-        side, is_blank = min(decoding.image_size(content)), bool((pixels == pixels[:1, :1]).all())
-        return replace(image, digest=digest, side=side, is_blank=is_blank)
-    except OSError as error:
-        return f"the file cannot be read ({error.strerror}); restore or remove it"
-    except DataError as error:
-        return f"{error.problem}; replace or remove the file"
+    reasons, found = {}, []
+    for row, image in enumerate(images):
+        if why := index.problems[row]:
+            reasons[str(image.source)] = remedied(why)
+            continue
+        path = index.paths[row]
+        is_blank = bool(index.columns["blank"][row])
+        found.append(replace(image, digest=index.digest(path).hex(), side=min(index.size(path)), is_blank=is_blank))
+    return found, unreadable(reasons, "images")
 
 
 def _clear(images: Sequence[_Image]) -> tuple[list[_Image], list[Problem]]:

@@ -7,10 +7,8 @@ training and serving alike. Rows are those of `train`, then `val`, then `test`, 
 other layouts (arrange.py).
 """
 
-import os
 import re
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,17 +17,19 @@ from PIL import Image
 
 from openmlops.core.images import decoding
 from openmlops.core.images.decoding import is_image
+from openmlops.core.images.summary import moments
 from openmlops.core.types import Preprocessing, Problem
-from openmlops.core.validation import check_balance, content_hashes, problem
+from openmlops.core.validation import check_balance, problem
 from openmlops.errors import DataError
 from openmlops.files import copy_folder, write_bytes
+from openmlops.images.index import ImageIndex, index_of
+from openmlops.images.lazy import Images, LazyImages, file_of
 from openmlops.usecases import classifier, splitting
 from openmlops.usecases.arranging import SPLITS, VALIDATION_SHARE, entries
 from openmlops.usecases.base import Labelled, ModelInput, Rows
 from openmlops.usecases.copies import Seen, check_copies
 from openmlops.usecases.leftovers import left_out, tolerated, unreadable, unused
 
-MAX_FILE_BYTES = 64 * 2**20
 ONE_COLOUR = "every pixel has the same value"
 TWO_CLASSES = "images are in two classes"
 
@@ -54,36 +54,42 @@ class ImageFolder:
         """The images of the folder, by their paths in it."""
         return tuple(file.path for file in _files(folder, self.classes)[0])
 
-    def read(self, folder: Path) -> Rows:
-        """All images of the folder. Raises DataError for files that cannot be read or are out of place."""
+    def read(self, folder: Path, index: ImageIndex | None = None) -> Rows:
+        """All images of the folder, on demand. Raises DataError for files that cannot be read or are out of place."""
         files, problems = _files(folder, self.classes)
-        images, broken = _pixels(folder, files, self.decode)
+        found = index_of(folder, [file.path for file in files]) if index is None else index
+        broken = _unreadable(files, found)
         if wrong := [each for each in (*problems, *broken) if each.blocking]:
             raise DataError(f"{folder} cannot be used: {wrong[0]}", "See `openmlops data check` for all problems")
         splits = np.array([file.split for file in files])
-        labels = np.array([file.label for file in files], dtype=np.int64)
-        return Rows(np.stack(list(images.values())), labels, self.classes, splits == "test", splits == "val")
+        return Rows(self._images(folder, files, found), _labels(files), self.classes, splits == "test", splits == "val")
 
-    def check(self, folder: Path) -> tuple[tuple[Problem, ...], dict[str, int]]:
+    def check(self, folder: Path, index: ImageIndex | None = None) -> tuple[tuple[Problem, ...], dict[str, int]]:
         """All problems of the folder, and images per class. Never raises for bad data.
 
         Files that cannot be used are left out of what is counted and checked further; a handful of them does not block.
         """
         files, problems = _files(folder, self.classes)
-        images, unusable = _pixels(folder, files, self.decode)
-        unusable = [*_unused(folder, files), *unusable]
+        found = index_of(folder, [file.path for file in files]) if index is None else index
+        unusable = [*_unused(folder, files), *_unreadable(files, found)]
+        files = [file for file in files if not found.problems[found.row(file.path)]]
         for find in (_blank, _contradictions):
-            found = find(images)
-            images = _without(images, found)
-            unusable += found
-        copies = check_copies([Seen(file.path, file.split, image) for file, image in images.items()]) if images else []
-        images = _without(images, copies)
-        problems += tolerated([*unusable, *copies], len(images))
+            wrong = find(files, found)
+            files = _without(files, wrong)
+            unusable += wrong
+        copies = check_copies([Seen.of(file.path, file.split, found) for file in files])
+        files = _without(files, copies)
+        problems += tolerated([*unusable, *copies], len(files))
         for split in SPLITS:
-            found = check_balance(_labels(images, split), self.classes, split) if _labels(images, split).size else []
-            problems += [each.model_copy(update={"blocking": each.blocking and split != "val"}) for each in found]
-        counts = np.bincount([file.label for file in images] or [0], minlength=len(self.classes)) * bool(images)
+            labels = _labels([file for file in files if file.split == split])
+            balance = check_balance(labels, self.classes, split) if labels.size else []
+            problems += [each.model_copy(update={"blocking": each.blocking and split != "val"}) for each in balance]
+        counts = np.bincount(_labels(files), minlength=len(self.classes))
         return tuple(problems), dict(zip(self.classes, counts.tolist(), strict=True))
+
+    def _images(self, folder: Path, files: Sequence[File], index: ImageIndex) -> LazyImages:
+        found = index.of([file.path for file in files])
+        return LazyImages.of_files(folder, found, self.decode, (self.side, self.side))
 
     def decode(self, content: bytes) -> np.ndarray:
         """An image file's bytes -> uint8 (side, side, 3), RGB. Raises DataError."""
@@ -97,26 +103,27 @@ class ImageFolder:
         files, problems = _of_classes(folder, "", self.classes)
         if wrong := [each for each in problems if each.blocking]:
             raise DataError(f"{folder} cannot be used: {wrong[0]}", "Correct or remove the file")
-        images, broken = _pixels(folder, files, self.decode)
-        unusable = [*_unused(folder, files), *broken]
-        if not images:
+        index = index_of(folder, [file.path for file in files])
+        unusable = [*_unused(folder, files), *_unreadable(files, index)]
+        files = [file for file in files if not index.problems[index.row(file.path)]]
+        if not files:
             reason = f" ({unusable[0]})" if unusable else ""
             problem = f"There is no image in {folder}{reason}"
             raise DataError(problem, f"Pass a folder with a subfolder for each of {', '.join(self.classes)}")
-        labels = np.array([file.label for file in images], dtype=np.int64)
-        return Labelled(np.stack(list(images.values())), labels, tuple(tolerated(unusable, len(images))))
+        return Labelled(self._images(folder, files, index), _labels(files), tuple(tolerated(unusable, len(files))))
 
-    def extend(self, folder: Path, images: np.ndarray, labels: np.ndarray, out: Path) -> Path:
-        """Copy `folder` to `out` with images uint8 (n, side, side, 3) and labels (n,) in its train folders, as PNG."""
+    def extend(self, folder: Path, images: Images, labels: np.ndarray, out: Path) -> Path:
+        """Copy `folder` to `out` with n images and labels (n,) in its train folders: their files as they are, or as PNG."""
         copy_folder(folder, out)
         numbers = [int(found[1]) for path in out.glob("train/*/production_*") if (found := _PRODUCTION.match(path.name))]
         batch = max(numbers, default=0) + 1
-        for row, (image, label) in enumerate(zip(images, labels, strict=True)):
-            write_bytes(out / "train" / self.classes[label] / f"production_{batch}_{row:05d}.png", decoding.png(image))
+        for row, label in enumerate(labels):
+            content, suffix = file_of(images, row)
+            write_bytes(out / "train" / self.classes[label] / f"production_{batch}_{row:05d}{suffix}", content)
         return out
 
 
-_PRODUCTION = re.compile(r"production_(\d+)_\d+\.png$")
+_PRODUCTION = re.compile(r"production_(\d+)_\d+\.\w+$")
 
 
 def in_layout(folder: Path) -> bool:
@@ -169,54 +176,37 @@ def _misplaced(path: Path) -> str:
     return "images are not in a class folder; move them into one"
 
 
-def _pixels(
-    folder: Path, files: Sequence[File], decode: Callable[[bytes], np.ndarray]
-) -> tuple[dict[File, np.ndarray], list[Problem]]:
-    """The pixels of each readable file, in order, and problems for the others, by reason."""
-
-    def one(file: File) -> np.ndarray | str:
-        try:
-            if (folder / file.path).stat().st_size > MAX_FILE_BYTES:
-                return f"the file has more than {MAX_FILE_BYTES} bytes"
-            return decode((folder / file.path).read_bytes())
-        except OSError as error:
-            return f"the file cannot be read ({error.strerror})"
-        except DataError as error:
-            return error.problem
-
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        found = list(zip(files, threads.map(one, files), strict=True))
-    images = {file: pixels for file, pixels in found if isinstance(pixels, np.ndarray)}
-    return images, unreadable({file.path: why for file, why in found if isinstance(why, str)}, "images")
+def _unreadable(files: Sequence[File], index: ImageIndex) -> list[Problem]:
+    """Problems for the files that cannot be read, by reason."""
+    reasons = {file.path: index.problems[index.row(file.path)] for file in files}
+    return unreadable({path: why for path, why in reasons.items() if why}, "images")
 
 
-def _without(images: dict[File, np.ndarray], problems: Sequence[Problem]) -> dict[File, np.ndarray]:
-    """The images that no problem leaves out."""
+def _without(files: Sequence[File], problems: Sequence[Problem]) -> list[File]:
+    """The files that no problem leaves out."""
     gone = {name for each in problems if each.unused == "left out" for name in each.files}
-    return {file: pixels for file, pixels in images.items() if file.path not in gone}
+    return [file for file in files if file.path not in gone]
 
 
-def _blank(images: dict[File, np.ndarray]) -> list[Problem]:
+def _blank(files: Sequence[File], index: ImageIndex) -> list[Problem]:
     """A problem for images of one colour."""
-    files = [file.path for file, pixels in images.items() if (pixels == pixels[:1, :1]).all()]
-    return [left_out(ONE_COLOUR, "images", files)] if files else []
+    blank = [file.path for file in files if index.columns["blank"][index.row(file.path)]]
+    return [left_out(ONE_COLOUR, "images", blank)] if blank else []
 
 
-def _labels(images: dict[File, np.ndarray], split: str) -> np.ndarray:
-    return np.array([file.label for file in images if file.split == split], dtype=np.int64)
+def _labels(files: Sequence[File]) -> np.ndarray:
+    return np.array([file.label for file in files], dtype=np.int64)
 
 
-def _contradictions(images: dict[File, np.ndarray]) -> list[Problem]:
+def _contradictions(files: Sequence[File], index: ImageIndex) -> list[Problem]:
     """A problem for equal images in two classes: none of them is used, because nobody knows which class is right."""
-    if not images:
-        return []
     equal: dict[bytes, list[File]] = {}
-    for file, digest in zip(images, content_hashes(np.stack(list(images.values()))), strict=True):
-        equal.setdefault(digest, []).append(file)
-    groups = [files for files in equal.values() if len({file.label for file in files}) > 1]
-    examples = [f"{file.path} is {files[0].path}" if row else file.path for files in groups for row, file in enumerate(files)]
-    files = [file.path for group in groups for file in group]
-    return [left_out(TWO_CLASSES, "images", files, examples)] if groups else []
+    for file in files:
+        equal.setdefault(index.digest(file.path), []).append(file)
+    groups = [group for group in equal.values() if len({file.label for file in group}) > 1]
+    examples = [f"{file.path} is {group[0].path}" if row else file.path for group in groups for row, file in enumerate(group)]
+    paths = [file.path for group in groups for file in group]
+    return [left_out(TWO_CLASSES, "images", paths, examples)] if groups else []
 
 
 def to_model_input(images: Sequence[np.ndarray] | np.ndarray, shape: tuple[int, int]) -> ModelInput:
@@ -234,6 +224,8 @@ def split(rows: Rows, seed: int) -> dict[str, np.ndarray]:
 
 def preprocess(rows: Rows, train: np.ndarray) -> Preprocessing:
     """Mean and standard deviation of each channel over the training images; the deviation of a constant channel is 1."""
-    found = classifier.preprocess(rows, train)
-    red, green, blue = (each or 1.0 for each in found.std)
-    return found.model_copy(update={"std": (red, green, blue)})
+    assert isinstance(rows.images, LazyImages)
+    found = rows.images[train]
+    (red, green, blue), std = moments(*(found.column(name) for name in ("pixels", "sums", "squares")))
+    red_std, green_std, blue_std = (float(each) or 1.0 for each in std)
+    return Preprocessing(mean=(float(red), float(green), float(blue)), std=(red_std, green_std, blue_std))

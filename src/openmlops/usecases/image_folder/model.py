@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from openmlops.core.types import Preprocessing, Value
+from openmlops.images.lazy import pixels, sizes
 from openmlops.learning import loop
 from openmlops.learning.network import Network
 from openmlops.usecases.base import Rows
@@ -23,20 +24,24 @@ FULL_SIDE = 48
 def build(config: Value, preprocessing: Preprocessing, rows: Rows, train: np.ndarray) -> Network:
     """The untrained network of `config`, its first layer computed from the images `train` (indices into `rows`)."""
     assert isinstance(config, TrainConfig)
-    side = rows.images.shape[1]
+    side = _side(rows)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = Network(preprocessing, side, channels(config.width), 1 if side < FULL_SIDE else 2, len(rows.names))
     few = train[: WHITENING_IMAGES * 32 * 32 // side**2]
-    network.fit_whitening(torch.from_numpy(rows.images[few]).permute(0, 3, 1, 2))
+    network.fit_whitening(torch.from_numpy(pixels(rows.images[few])).permute(0, 3, 1, 2))
     return network
+
+
+def _side(rows: Rows) -> int:
+    return int(sizes(rows.images)[0, 0])
 
 
 def fit(model: nn.Module, rows: Rows, indices: Mapping[str, np.ndarray], config: Value, **how: Any) -> loop.FitResult:
     """`learning.loop.fit` with a resolved `config`, which the result contains."""
     assert isinstance(config, TrainConfig)
     resolved = config.resolved(len(indices["train"]))
-    data = loop.FitData(*(part[indices[name]] for name in ("train", "validation") for part in (rows.images, rows.labels)))
-    result = loop.fit(model, data, resolved.fit_config(rows.images.shape[1]), **how)
+    data = loop.FitData.of(rows.images, rows.labels, indices)
+    result = loop.fit(model, data, resolved.fit_config(_side(rows)), **how)
     settled = {name: value for name, value in result.config if name in type(config).model_fields}
     return replace(result, config=resolved.model_copy(update=settled))

@@ -44,6 +44,7 @@ def yolo_folder(name: str, config: type[TrainConfig] = TrainConfig, about: str =
         extend=extend,
         labelled=data.labelled,
         files=data.files,
+        names=data.names,
         arrange=arrange,
         in_layout=data.in_layout,
         leave_out_bad_labels=data.leave_out_bad_labels,

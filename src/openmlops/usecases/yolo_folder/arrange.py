@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from openmlops.core.validation import fewer, problem
-from openmlops.files import sha256_of, storable_name, write_bytes, write_text
-from openmlops.usecases.arranging import Arranged, drawn, put
-from openmlops.usecases.leftovers import tolerated
+from openmlops.files import storable_name, write_bytes, write_text
+from openmlops.images.index import ImageIndex, OnProgress, index_of, remedied
+from openmlops.usecases.arranging import Arranged, Copies, drawn
+from openmlops.usecases.leftovers import tolerated, unreadable
 from openmlops.usecases.yolo_folder.config import CONFIG
 from openmlops.usecases.yolo_folder.exports import Export, Found, find
 from openmlops.usecases.yolo_folder.layout import data_yaml
@@ -22,7 +23,7 @@ FEWEST = 10
 """fewest images: two for test, two for validation, six for training"""
 
 
-def arrange(folder: Path, out: Path, skip: bool = False) -> Arranged:
+def arrange(folder: Path, out: Path, skip: bool = False, on_progress: OnProgress | None = None) -> Arranged:
     """Write the images of `folder` with their labels and a data.yaml into `out`, unless a problem is blocking.
 
     Bad data is returned as problems and never raises. A handful of files that cannot be used is left out; with `skip`, any
@@ -38,29 +39,41 @@ def arrange(folder: Path, out: Path, skip: bool = False) -> Arranged:
         problems.append(problem(f"there are {len(found.images)} images with labels; {why}", str(folder)))
     if any(each.blocking for each in problems):
         return Arranged(found.names, {}, tuple(problems))
-    return _written(found, out)
+    with Copies(out) as copies:
+        paths = [str(image.source) for image in found.images]
+        index = index_of(Path("/"), paths, on_progress=on_progress, on_read=copies.keep)
+        broken = {path: remedied(why) for path, why in zip(paths, index.problems, strict=True) if why}
+        labels = {str(image.source): (str(image.label),) for image in found.images}
+        found = replace(found, images=tuple(image for image in found.images if str(image.source) not in broken))
+        unusable = unreadable(broken, str(folder), labels.__getitem__)
+        problems = tolerated([*problems, *unusable], len(found.images), skip)
+        if any(each.blocking for each in problems):
+            return Arranged(found.names, {}, tuple(problems))
+        return _written(replace(found, problems=tuple(problems)), index, copies)
 
 
-def _written(found: Export, out: Path) -> Arranged:
-    sources = {CONFIG: found.config}
+def _written(found: Export, index: ImageIndex, copies: Copies) -> Arranged:
+    sources, out = {CONFIG: found.config}, copies.folder
     problems = list(found.problems)
-    for image, where in zip(found.images, _places(found.images), strict=True):
+    for image, where in zip(found.images, _places(found.images, index), strict=True):
         if f"labels/{where}.txt" in sources:
             problems.append(problem("another image has the same name; rename one of them", str(image.source)))
             continue
         try:
-            sources[put(image.source, out, f"images/{where}")] = image.source
-            sources[f"labels/{where}.txt"] = image.label
-            write_bytes(out / f"labels/{where}.txt", image.label.read_bytes() if image.label.is_file() else b"")
+            label = image.label.read_bytes() if image.label.is_file() else b""
         except OSError as error:
-            problems.append(problem(f"the file cannot be read ({error.strerror}); restore it", str(image.source)))
+            problems.append(problem(f"the file cannot be read ({error.strerror}); restore it", str(image.label)))
+            continue
+        sources[copies.put(image.source, f"images/{where}")] = image.source
+        sources[f"labels/{where}.txt"] = image.label
+        write_bytes(out / f"labels/{where}.txt", label)
     write_text(out / CONFIG, data_yaml(found.names))
-    return Arranged(found.names, sources, tuple(fewer(problems)))
+    return Arranged(found.names, sources, tuple(fewer(problems)), index)
 
 
-def _places(images: Sequence[Found]) -> list[str]:
+def _places(images: Sequence[Found], index: ImageIndex) -> list[str]:
     """`train/a` for each image. Images of the same name from several folders get the names of these in front."""
-    splits = _split(images)
+    splits = _split(images, index)
     counts = Counter((split, image.source.stem) for image, split in zip(images, splits, strict=True))
     root = os.path.commonpath([image.source.parent for image in images])
     places = []
@@ -70,9 +83,10 @@ def _places(images: Sequence[Found]) -> list[str]:
     return places
 
 
-def _split(images: Sequence[Found]) -> list[str]:
-    """A split for each image: missing splits are drawn from the training images."""
+def _split(images: Sequence[Found], index: ImageIndex) -> list[str]:
+    """A split for each image: missing splits are drawn from the training images, equal images together."""
     given = {image.split for image in images if image.split}
     open_ = [image for image in images if image.split in (None, "train")]
-    splits = dict(zip(open_, drawn([sha256_of(image.source) for image in open_], given, len(open_)), strict=True))
+    groups = [index.digest(str(image.source)).hex() for image in open_]
+    splits = dict(zip(open_, drawn(groups, given, len(open_)), strict=True))
     return [splits.get(image, image.split or "train") for image in images]

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from openmlops.files import opened
+
 CONFIG = "data.yaml"
 MAX_BYTES = 2**16
 MAX_NAMES = 1000
@@ -26,8 +28,8 @@ def read_text(path: Path, most: int = MAX_BYTES) -> tuple[str, str]:
     Raises FileNotFoundError.
     """
     try:
-        with path.open("rb") as opened:
-            content = opened.read(most + 1)
+        with opened(path) as file:
+            content = file.read(most + 1)
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -4,6 +4,7 @@ Rows are the images of `train`, then `val`, then `test`, each sorted by path. Bo
 show it: the EXIF orientation is applied. What is not here: `data.yaml` and file names (folder.py), label files (labels.py).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -12,9 +13,11 @@ import numpy as np
 from openmlops.core.images import decoding
 from openmlops.core.images.boxes import objects
 from openmlops.core.types import Preprocessing, Problem
-from openmlops.core.validation import content_hashes, fewer, listed, problem
+from openmlops.core.validation import fewer, listed, problem
 from openmlops.errors import DataError
 from openmlops.files import write_text
+from openmlops.images.index import ImageIndex, index_of
+from openmlops.images.lazy import LazyImages
 from openmlops.usecases import splitting
 from openmlops.usecases.base import Labelled, Rows
 from openmlops.usecases.copies import Seen, check_copies
@@ -28,31 +31,28 @@ VALIDATION_SHARE = 0.2
 """Share of the training images held out for validation if the data set has no validation split."""
 MIN_SIDE = 16
 """Smallest height and width of an image in pixels."""
-MAX_FILE_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
 class _Image:
     path: str
     split: str
-    pixels: np.ndarray
     labels: np.ndarray
-    turned: bool
-    """whether its EXIF orientation was applied"""
 
 
-def read(folder: Path) -> Rows:
-    """All images of the folder with their boxes. Raises DataError if a file cannot be read or lacks YOLO's structure.
+def read(folder: Path, index: ImageIndex | None = None) -> Rows:
+    """All images of the folder, on demand, with their boxes. Raises DataError if a file cannot be read or lacks YOLO's
+    structure.
 
     Boxes are clipped to the image; repeated label lines are ignored.
     """
-    found, images, problems = _load(folder)
+    found, images, index, problems = _load(folder, index)
     blocking = [problem for problem in problems if problem.blocking]
     if blocking:
         raise DataError(f"{folder} cannot be used: {blocking[0]}", "See `openmlops data check` for all problems")
     splits = np.array([image.split for image in images])
     return Rows(
-        images=objects([image.pixels for image in images]),
+        images=_lazy(folder, images, index),
         labels=objects([image.labels for image in images]),
         names=found.names,
         test=splits == "test",
@@ -66,26 +66,35 @@ def in_layout(folder: Path) -> bool:
     return found.usable and not found.problems
 
 
+def _lazy(folder: Path, images: Sequence[_Image], index: ImageIndex) -> LazyImages:
+    return LazyImages.of_files(folder, index.of([image.path for image in images]), decode, None)
+
+
+def names(folder: Path) -> tuple[str, ...]:
+    """The class names of the folder's data.yaml; none if they cannot be read."""
+    return contents(folder).names
+
+
 def files(folder: Path) -> tuple[str, ...]:
     """The images of the folder, by their paths in it."""
-    return tuple(path for paths in contents(folder).images.values() for path in paths)
+    return _paths(contents(folder))
 
 
-def check(folder: Path) -> tuple[tuple[Problem, ...], dict[str, int]]:
+def check(folder: Path, index: ImageIndex | None = None) -> tuple[tuple[Problem, ...], dict[str, int]]:
     """All problems of the folder, and boxes per class. Never raises for bad data.
 
     Images that cannot be used are left out of what is counted and checked further; a handful of them does not block.
     """
-    found, images, problems = _load(folder)
+    found, images, index, problems = _load(folder, index)
     problems = fewer([*(_unused(folder, found) if found.usable and found.complete else ()), *problems])
     for find in (_blank, _contradictions):
-        wrong = find(images)
+        wrong = find(images, index)
         images = _without(images, wrong)
         problems += wrong
-    copies = check_copies([Seen(image.path, image.split, image.pixels) for image in images], _beside) if images else []
+    copies = check_copies([Seen.of(image.path, image.split, index) for image in images], _beside)
     images = _without(images, copies)
     problems = tolerated([*problems, *copies], len(images)) + _check_boxes(images, found)
-    if turned := [image.path for image in images if image.turned]:
+    if turned := [image.path for image in images if index.columns["turned"][index.row(image.path)]]:
         what = "images are turned as their EXIF orientation says, and their boxes must fit the upright ones"
         problems.append(listed(what, "images", turned, blocking=False))
     return tuple(problems), _count(images, found.names)
@@ -119,18 +128,18 @@ def _without(images: list[_Image], problems: list[Problem]) -> list[_Image]:
     return [image for image in images if image.path not in gone]
 
 
-def _blank(images: list[_Image]) -> list[Problem]:
+def _blank(images: list[_Image], index: ImageIndex) -> list[Problem]:
     """A problem for images of one colour that have boxes."""
-    blank = [image.path for image in images if len(image.labels) and (image.pixels == image.pixels[:1, :1]).all()]
+    blank = [image.path for image in images if len(image.labels) and index.columns["blank"][index.row(image.path)]]
     what = "every pixel has the same value, and there are boxes"
     return [left_out(what, "images", with_beside(blank, _beside), blank)] if blank else []
 
 
-def _contradictions(images: list[_Image]) -> list[Problem]:
+def _contradictions(images: list[_Image], index: ImageIndex) -> list[Problem]:
     """A problem for equal images with different boxes: none of them is used, because nobody knows which are right."""
     equal: dict[bytes, list[_Image]] = {}
-    for image, digest in zip(images, content_hashes(objects([image.pixels for image in images])), strict=True):
-        equal.setdefault(digest, []).append(image)
+    for image in images:
+        equal.setdefault(index.digest(image.path), []).append(image)
     groups = [group for group in equal.values() if len({image.labels.tobytes() for image in group}) > 1]
     paths = [image.path for group in groups for image in group]
     firsts = [group[0].path for group in groups for _ in group]
@@ -138,25 +147,30 @@ def _contradictions(images: list[_Image]) -> list[Problem]:
     return [left_out("equal images have different boxes", "images", with_beside(paths, _beside), examples)] if groups else []
 
 
-def _load(folder: Path) -> tuple[Contents, list[_Image], list[Problem]]:
-    """The folder's structure, all usable images, and the problems of the others."""
+def _load(folder: Path, index: ImageIndex | None) -> tuple[Contents, list[_Image], ImageIndex, list[Problem]]:
+    """The folder's structure, all usable images, their index, and the problems of the others."""
     found = contents(folder)
-    images, problems = _opened(folder, found) if found.usable else ([], [])
-    return found, images, [*found.problems, *problems]
+    if not found.usable:
+        return found, [], index_of(folder, ()), list(found.problems)
+    index = index_of(folder, _paths(found)) if index is None else index
+    images, problems = _opened(folder, found, index)
+    return found, images, index, [*found.problems, *problems]
 
 
-def _opened(folder: Path, found: Contents) -> tuple[list[_Image], list[Problem]]:
+def _paths(found: Contents) -> tuple[str, ...]:
+    return tuple(path for paths in found.images.values() for path in paths)
+
+
+def _opened(folder: Path, found: Contents, index: ImageIndex) -> tuple[list[_Image], list[Problem]]:
     images, problems, broken = [], [], {}
     for split, path in ((split, path) for split, paths in found.images.items() for path in paths):
-        opened = _pixels(folder, path)
-        if isinstance(opened, str):
-            broken[path] = opened
+        if why := _unusable(index, path):
+            broken[path] = why
             continue
-        pixels, turned = opened
         where = label_path(path)
-        labels, wrong = parse(folder / where, where, len(found.names), pixels.shape[:2])
+        labels, wrong = parse(folder / where, where, len(found.names), index.size(path))
         problems += wrong
-        images.append(_Image(path, split, pixels, labels, turned))
+        images.append(_Image(path, split, labels))
     return images, [*unreadable(broken, "images", _beside), *_keypoints(folder, problems)]
 
 
@@ -169,19 +183,12 @@ def _keypoints(folder: Path, problems: list[Problem]) -> list[Problem]:
     return [problem(what, files[0]), *(each for each in problems if each.what not in (POLYGON, OUTSIDE))]
 
 
-def _pixels(folder: Path, path: str) -> tuple[np.ndarray, bool] | str:
-    """uint8 (h, w, 3), and whether the EXIF orientation was applied; or why it cannot be used."""
-    try:
-        if (folder / path).stat().st_size > MAX_FILE_BYTES:
-            return f"the file has more than {MAX_FILE_BYTES} bytes"
-        pixels, turned = decoding.decode_turned((folder / path).read_bytes())
-    except OSError as error:
-        return f"the file cannot be read ({error.strerror})"
-    except DataError as error:
-        return error.problem
-    if min(pixels.shape[:2]) < MIN_SIDE:
-        return f"the image has {pixels.shape[1]}x{pixels.shape[0]} pixels, less than {MIN_SIDE} on a side"
-    return pixels, turned
+def _unusable(index: ImageIndex, path: str) -> str:
+    """Why an image cannot be used; empty if it can."""
+    height, width = index.size(path)
+    if not index.problems[index.row(path)] and min(height, width) < MIN_SIDE:
+        return f"the image has {width}x{height} pixels, less than {MIN_SIDE} on a side"
+    return index.problems[index.row(path)]
 
 
 def _count(images: list[_Image], names: tuple[str, ...]) -> dict[str, int]:
@@ -225,14 +232,14 @@ def labelled(folder: Path) -> Labelled:
     Class indices are not checked: a label file does not give the number of classes.
     """
     found = Contents(tuple(map(str, range(MAX_NAMES))), {"train": tuple(_listing(folder))}, label_files(folder, "images"))
-    images, problems = _opened(folder, found)
+    index = index_of(folder, _paths(found))
+    images, problems = _opened(folder, found, index)
     problems = tolerated([*_unused(folder, found), *problems], len(images))
     if wrong := [each for each in problems if each.blocking and each.unused != "left out"]:
         raise DataError(f"{folder} cannot be used: {wrong[0]}", "Correct or remove the file")
     if not images:
         raise DataError(f"There is no image in {folder / 'images'} that can be used: {problems[0]}", "Replace the files")
-    pixels, labels = objects([image.pixels for image in images]), objects([image.labels for image in images])
-    return Labelled(pixels, labels, tuple(problems))
+    return Labelled(_lazy(folder, images, index), objects([image.labels for image in images]), tuple(problems))
 
 
 def _listing(folder: Path) -> list[str]:

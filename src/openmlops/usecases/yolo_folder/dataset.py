@@ -1,7 +1,7 @@
-"""Images and boxes in memory for ultralytics' augmentation. No files, no label caches, no worker processes.
+"""Images and boxes for ultralytics' augmentation, read on demand. No label caches, no worker processes.
 
-Images are resized once, as in serving (core.images.boxes). What is not here: the augmentations, which are ultralytics', and
-seeds (`trainer`).
+Images are resized as in serving (core.images.boxes), and kept resized if there is room. What is not here: the augmentations,
+which are ultralytics', and seeds (`trainer`).
 """
 
 from collections.abc import Iterator
@@ -11,29 +11,28 @@ import numpy as np
 import torch
 
 from openmlops.core.images import boxes
+from openmlops.images.lazy import fitted, sizes
 from openmlops.usecases.base import Rows
 from openmlops.usecases.yolo_folder.yolo import Albumentations, YOLODataset
 
 
-class MemoryDataset(YOLODataset):
+class RowsDataset(YOLODataset):
     """The images `which` (int64 indices) of `rows` for canvases of `imgsz` pixels: unpadded for augmentation, letterboxed for
     validation. ultralytics works on BGR; batches are RGB."""
 
     def __init__(self, rows: Rows, which: np.ndarray, imgsz: int, batch_size: int, augment: bool, hyp: Any) -> None:
-        canvas = (imgsz, imgsz)
-        self._sizes = [rows.images[row].shape[:2] for row in which]
+        self._side, canvas = imgsz, (imgsz, imgsz)
+        self._sizes = [(height, width) for height, width in sizes(rows.images)[which].tolist()]
         self._placed = [boxes.place(size, canvas) for size in self._sizes]
         self._boxes = [rows.labels[row] for row in which]
-        framed = [boxes.letterbox(rows.images[row], canvas) for row in which]
-        model_input = [self._shown(image, at, augment) for image, at in zip(framed, self._placed, strict=True)]
-        self._images = [np.ascontiguousarray(image[..., ::-1]) for image in model_input]
+        self._images = fitted(rows.images[which], lambda image: boxes.letterbox(image, canvas), canvas)
         data = {"names": dict(enumerate(rows.names)), "nc": len(rows.names), "channels": 3}
         super().__init__(img_path="", imgsz=imgsz, batch_size=batch_size, augment=augment, hyp=hyp, data=data, task="detect")
 
-    @staticmethod
-    def _shown(image: np.ndarray, at: boxes.Placement, augment: bool) -> np.ndarray:
-        """The part of the canvas that the image covers (for augmentation), or all of it."""
-        return image[at.top : at.top + at.height, at.left : at.left + at.width] if augment else image
+    def _part(self, number: int) -> boxes.Placement:
+        """The part of the canvas that is used: what the image covers (for augmentation), or all of it."""
+        whole = boxes.Placement(scale=1, left=0, top=0, height=self._side, width=self._side)
+        return self._placed[number] if self.augment else whole
 
     def get_img_files(self, img_path: str | list[str]) -> list[str]:
         """Placeholder names, because rows have no files."""
@@ -52,7 +51,7 @@ class MemoryDataset(YOLODataset):
         centred = np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], axis=1)
         return {
             "im_file": self.im_files[number],
-            "shape": self._images[number].shape[:2],
+            "shape": (self._part(number).height, self._part(number).width),
             "cls": classes,
             "bboxes": centred.astype(np.float32),
             "segments": [],
@@ -65,8 +64,9 @@ class MemoryDataset(YOLODataset):
         self, i: int, rect_mode: bool = True, resize_short: bool = False
     ) -> tuple[np.ndarray, tuple[int, int], tuple[int, int]]:
         """A copy (some augmentations work in place), the image's original size, and its size on the canvas."""
-        image = self._images[i].copy() if self.augment else self._images[i]
-        return image, self._sizes[i], image.shape[:2]
+        at = self._part(i)
+        image = self._images[i][at.top : at.top + at.height, at.left : at.left + at.width, ::-1].copy()
+        return image, self._sizes[i], (at.height, at.width)
 
     def build_transforms(self, hyp: Any) -> Any:
         """ultralytics' own transforms. Mosaics are drawn from all images, not from the most recent ones, so that an epoch
@@ -84,7 +84,7 @@ class Batches:
     num_workers = 0
     drop_last = False
 
-    def __init__(self, dataset: MemoryDataset, batch_size: int, shuffle: bool) -> None:
+    def __init__(self, dataset: RowsDataset, batch_size: int, shuffle: bool) -> None:
         self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
         self.sampler = range(len(dataset))
 

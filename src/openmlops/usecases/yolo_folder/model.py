@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from openmlops.core.types import Preprocessing, Value
+from openmlops.images.lazy import sizes
 from openmlops.usecases.base import Rows
 from openmlops.usecases.yolo_folder.recipe import TrainConfig
 from openmlops.usecases.yolo_folder.yolo import ROOT, SPPF, YAML, Detect, DetectionModel, make_anchors, quiet
@@ -43,7 +44,7 @@ def _architecture(model: str) -> dict[str, Any]:
 def resolve(config: Value, rows: Rows, train: np.ndarray) -> TrainConfig:
     """`config` with the defaults that depend on the number and the size of the training images filled in."""
     chosen = TrainConfig.model_validate(config.model_dump())
-    largest = max((max(rows.images[row].shape[:2]) for row in train), default=0)
+    largest = int(sizes(rows.images)[train].max(initial=0))
     return chosen.resolved(len(train), largest)
 
 

@@ -17,7 +17,7 @@ from openmlops.core.quality import DetectorEpoch
 from openmlops.errors import TrainingError
 from openmlops.learning import health
 from openmlops.learning.loop import Progress
-from openmlops.usecases.yolo_folder.dataset import Batches, MemoryDataset
+from openmlops.usecases.yolo_folder.dataset import Batches, RowsDataset
 from openmlops.usecases.yolo_folder.job import Job, arguments
 from openmlops.usecases.yolo_folder.yolo import DetectionTrainer, DetectionValidator, non_max_suppression
 
@@ -92,7 +92,7 @@ class Detection(DetectionTrainer):
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Batches:
         """The split `dataset_path` in batches."""
         train, which = mode == "train", self.job.indices[dataset_path]
-        dataset = MemoryDataset(self.job.rows, which, self.args.imgsz, batch_size, augment=train, hyp=self.args)
+        dataset = RowsDataset(self.job.rows, which, self.args.imgsz, batch_size, augment=train, hyp=self.args)
         return Batches(dataset, batch_size, shuffle=train)
 
     def _build_train_pipeline(self) -> None:

@@ -1,0 +1,83 @@
+"""The rows of a data version: its images on demand, by the index that OPENMLOPS_HOME keeps of them.
+
+An index is made once, when a version is added or first used here, from what the indexes of earlier versions do not know. Here:
+where indexes lie, and where decoded images are kept. Not here: making an index (images/index.py), and use cases whose images
+are not files, which are read as a whole.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from openmlops.core.types import DatasetRef
+from openmlops.files import Manifest
+from openmlops.images.index import ImageIndex, OnProgress, index_of
+from openmlops.images.lazy import Decoded, LazyImages
+from openmlops.operations.workspace import Workspace
+from openmlops.usecases.base import Rows
+
+_lock = threading.Lock()
+_opened: dict[tuple[str, str, str], Rows] = {}
+"""the version of this process that was used last: its decoded images are kept from step to step"""
+
+
+def rows_of(workspace: Workspace, ref: DatasetRef) -> Rows:
+    """The rows of a version. Raises DataError if it cannot be read; DataCorrupt, when an image is read, if it has changed."""
+    use_case, folder = workspace.use_case, Path(ref.path)
+    if use_case.files is None:
+        return use_case.read(folder)
+    key = (str(workspace.home), str(folder), ref.fingerprint)
+    with _lock:
+        if key not in _opened:
+            found = use_case.read(folder, version_index(workspace, folder, ref.fingerprint))
+            assert isinstance(found.images, LazyImages)
+            room = Decoded(workspace.home / "cache" / "decoded", workspace.settings.decoded_bytes)
+            _opened.clear()
+            _opened[key] = replace(found, images=found.images.kept_in(room))
+        return _opened[key]
+
+
+def index_folder(
+    workspace: Workspace, folder: Path, known: Sequence[ImageIndex] = (), on_progress: OnProgress | None = None
+) -> tuple[ImageIndex, ...]:
+    """The index of a folder's images, each read now; decoded are those that neither `known` nor the recorded version has. Empty
+    if images are not files: pass it on to the use case's `check` and `read` as it is."""
+    files = workspace.use_case.files
+    if files is None:
+        return ()
+    return (index_of(folder, files(folder), (*known, *_recorded(workspace)), on_progress),)
+
+
+def version_index(workspace: Workspace, folder: Path, fingerprint: str) -> ImageIndex:
+    """The index of a version, which `folder` holds. It is made if there is none."""
+    path = index_path(workspace, fingerprint)
+    if (found := ImageIndex.read(path)) is not None:
+        return found
+    (made,) = index_folder(workspace, folder)
+    made.write(path)
+    return made
+
+
+def keep_index(workspace: Workspace, folder: Path, manifest: Manifest, index: ImageIndex) -> None:
+    """Keep the index of the version that was made of `folder`: of `index` what the manifest confirms, the rest made anew."""
+    files = workspace.use_case.files
+    assert files is not None
+    sealed = {name: entry.sha256 for name, entry in manifest.files.items()}
+    confirmed = [path for path in index.paths if sealed.get(path) == index.columns["sha256"][index.row(path)].tobytes().hex()]
+    paths = files(folder)
+    whole = index.of(confirmed)
+    found = whole.of(paths) if set(paths) <= set(confirmed) else index_of(folder, paths, (whole,))
+    found.write(index_path(workspace, manifest.fingerprint))
+
+
+def index_path(workspace: Workspace, fingerprint: str) -> Path:
+    """The file of a version's index."""
+    return workspace.home / "indexes" / f"{fingerprint}.parquet"
+
+
+def _recorded(workspace: Workspace) -> tuple[ImageIndex, ...]:
+    """The index of the version that is recorded now, if there is one."""
+    fingerprint = workspace.data_versions.fingerprint(workspace.data_folder)
+    found = ImageIndex.read(index_path(workspace, fingerprint)) if fingerprint else None
+    return () if found is None else (found,)
