@@ -19,6 +19,7 @@ from openmlops.adapters.registry import DATASET_TAG
 from openmlops.core.types import ModelRef, Verdict
 from openmlops.files import MANIFEST, Manifest, write_text
 from openmlops.operations.release import listing
+from openmlops.operations.retention.prune import prune
 from openmlops.operations.retention.versions import prune_reports, prune_runs, prune_versions, rejected
 from openmlops.operations.retention.working_files import prune_working_files
 from openmlops.operations.workspace import Workspace
@@ -215,6 +216,21 @@ def test_exports_are_copies_after_a_day_and_nothing_else_is(world: Workspace):
     assert done.deleted == 8
     assert not list((world.home / "exports").iterdir())
     assert len(list((world.home / "weights").iterdir())) == 8
+
+
+def test_a_dry_run_of_everything_changes_no_file(world: Workspace):
+    decide(world, world.registry.version(MODEL, 4).run_id, "old", datetime.now(UTC) - timedelta(days=3))
+
+    def content() -> dict[Path, bytes]:
+        found = (path for path in world.home.parent.rglob("*") if path.is_file())
+        return {
+            path: path.read_bytes() for path in found if path.suffix != ".lock" and not path.name.endswith(("-wal", "-shm"))
+        }
+
+    before = content()
+    report = prune(world, LATER, dry=True)
+    assert {each.what for each in report.pruned if each.deleted} == {"rejected versions", "monitoring reports", "working files"}
+    assert content() == before
 
 
 def test_looking_makes_no_store(tmp_path: Path):
