@@ -88,7 +88,8 @@ def _absent(uri: str) -> DataError:
 
 
 class FolderStore:
-    """Objects as files below a folder. `known`: hashes of files that need not be read again."""
+    """Objects as files below a folder. `known`: hashes of files that need not be read again; whoever puts files lets it follow
+    them, because they may have become links."""
 
     def __init__(self, folder: Path, known: KnownHashes | None = None) -> None:
         self.folder = folder
@@ -110,7 +111,6 @@ class FolderStore:
             share_file(path, target)
         except OSError as error:
             raise ServiceUnavailable(f"The object {target} cannot be stored ({error.strerror})", "Free disk space") from error
-        self._known.follow([path])
         return not held
 
     def get_file(self, key: str, path: Path) -> Path:

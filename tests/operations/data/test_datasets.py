@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
+from openmlops.adapters import known_hashes
 from openmlops.core.types import DatasetRef
 from openmlops.errors import DataCorrupt, DataError, DataInvalid, OpenMLOpsError, ServiceUnavailable
 from openmlops.files import Manifest
@@ -83,6 +84,18 @@ def test_what_was_broken_in_place_is_not_added_and_comes_back(workspace: Workspa
     with pytest.raises(DataInvalid, match="data_batch_1: cannot be read"):
         datasets.add(workspace, Path(added.path))
     assert datasets.ingest(workspace) == added
+
+
+def test_damage_that_changes_no_times_is_found_before_packed_images_are_used(workspace: Workspace, added: DatasetRef) -> None:
+    """A failing disk writes other bytes, and no time: here the memory of hashes is told so."""
+    path = Path(added.path) / "data_batch_1"
+    known = workspace.known_hashes.of([path])[0]
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    workspace.known_hashes._new[known_hashes._stamp_of(path)] = known
+    assert workspace.data_versions.differences(workspace.data_folder) == ()
+    assert datasets.ingest(workspace) == added
+    assert workspace.data_versions.check(workspace.data_folder) == ()
+    assert path.read_bytes()[-1:] != b"?"
 
 
 def test_a_changed_folder_is_added_in_place(workspace: Workspace, added: DatasetRef) -> None:

@@ -326,9 +326,11 @@ def _set_aside(workspace: Workspace, folder: Path, unused: set[str]) -> Path:
 
 
 def ingest(workspace: Workspace) -> DatasetRef:
-    """Pull the recorded version and verify the SHA-256 of every file. Raises DataError, DataCorrupt, ServiceUnavailable."""
+    """Pull the recorded version and verify the SHA-256 of every file; where each image is a file, only of those that changed
+    since they were last read. Raises DataError, DataCorrupt, ServiceUnavailable."""
     with locked(workspace):
-        return _ref(workspace, workspace.data_versions.pull(workspace.data_folder))
+        is_packed = workspace.use_case.files is None
+        return _ref(workspace, workspace.data_versions.pull(workspace.data_folder, read_all=is_packed))
 
 
 def status(workspace: Workspace) -> DataStatus:
@@ -402,6 +404,7 @@ def upload(workspace: Workspace, ref: DatasetRef) -> UploadReport:
         store.put_file(key, folder / name, entry.sha256)
         for (key, entry), name in zip(sent.items(), manifest.files, strict=True)
     ]
+    known.follow(folder / name for name in manifest.files)
     known.save()
     return UploadReport(uri=store.uri(prefix), keys=tuple(sent), sent=sum(new), skipped=len(new) - sum(new))
 
