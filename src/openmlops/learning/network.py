@@ -12,6 +12,8 @@ from torch import nn
 from openmlops.core.types import Preprocessing
 
 PATCH = 2
+WHITENING_PIXELS = 500_000
+"""pixels of the images whose patches are held at a time for the first layer"""
 """side of the whitened patches in pixels"""
 LOGIT_SCALE = 1 / 3
 """factor on the logits; keeps the first steps stable"""
@@ -74,8 +76,11 @@ class Network(nn.Module):
     @torch.no_grad()
     def fit_whitening(self, images: torch.Tensor) -> None:
         """Set the first layer to the principal components of the patches of `images`, at unit variance, and their negatives."""
-        patches = F.unfold(self.normalize(images), PATCH).transpose(1, 2).flatten(0, 1)
-        variances, components = torch.linalg.eigh(patches.T @ patches / len(patches))
+        moments, n = torch.zeros(3 * PATCH**2, 3 * PATCH**2), 0
+        for part in images.split(max(1, WHITENING_PIXELS // (images.shape[2] * images.shape[3]))):
+            patches = F.unfold(self.normalize(part), PATCH).transpose(1, 2).flatten(0, 1)
+            moments, n = moments + patches.T @ patches, n + len(patches)
+        variances, components = torch.linalg.eigh(moments / n)
         filters = (components / (variances + 5e-4).sqrt()).T.view(-1, 3, PATCH, PATCH)
         self.whiten.weight.copy_(torch.cat([filters, -filters]))
         assert self.whiten.bias is not None

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 BATCH = 250
 """images per batch, fewer if they are large"""
-BATCH_BYTES = 64 * 1024 * 1024
+BATCH_PIXELS = 1_000_000
+"""pixels per batch: what the layers of a network hold grows with them"""
 
 
 class Model(Protocol):
@@ -56,8 +57,8 @@ def predict_with_features(use_case: UseCase, model: Model, images: Images) -> tu
 
 
 def _batches(use_case: UseCase, model: Model, images: Images) -> Iterator[tuple[ModelInput, Outputs]]:
-    height, width, channels = model.image_shape
-    size = max(1, min(BATCH, BATCH_BYTES // (height * width * channels)))
+    height, width, _ = model.image_shape
+    size = max(1, min(BATCH, BATCH_PIXELS // (height * width)))
     parts = [np.arange(start, min(start + size, len(images))) for start in range(0, max(len(images), 1), size)]
     for model_input in _model_inputs(use_case, images, parts, (height, width)):
         yield model_input, use_case.to_predictions(model.run(model_input.pixels), model_input)
