@@ -198,6 +198,9 @@ def test_copies_and_remains_of_ended_trainings_go(world: Workspace):
     write_text(home / "exports" / still_open / "model.txt", "not registered yet")
     write_text(home / "answers" / f"{kept[4]}-1.npz", "predictions")
     write_text(home / "verify-xyz" / "weights", "of a killed process")
+    recorded = world.data_versions.fingerprint(world.data_folder)
+    for name in ("of-another-version", recorded or "none"):
+        write_text(home / "indexes" / f"{name}.parquet", "index")
     write_text(home / "replaced" / "cifar10" / "image.png", "somebody's work")
     prune_versions(world, LATER)
     said = prune_working_files(world, LATER, dry=True)
@@ -209,6 +212,7 @@ def test_copies_and_remains_of_ended_trainings_go(world: Workspace):
     }  # fmt: skip
     assert {path.name for path in (home / "models").iterdir() if path.is_dir()} == {kept[v] for v in (1, 4, 7, 8)}
     assert "replaced/cifar10/image.png" in left
+    assert {path for path in left if path.startswith("indexes")} == ({f"indexes/{recorded}.parquet"} if recorded else set())
 
 
 def test_exports_are_copies_after_a_day_and_nothing_else_is(world: Workspace):

@@ -1,8 +1,8 @@
 """Files of trainings and versions under OPENMLOPS_HOME that are copies, or were needed by a training that has ended.
 
-Here: exports, weights, checkpoints, grids, predictions cached for the gate, splits, local copies of versions, and what killed
-processes left. Not here: inputs (`inputs`), data (`data_versions`). Downloads, and files that were set aside because they may
-be somebody's work (`replaced`, `left-out`), are never deleted.
+Here: exports, weights, checkpoints, grids, predictions cached for the gate, splits, indexes of data versions, local copies of
+versions, and what killed processes left. Not here: inputs (`inputs`), data (`data_versions`). Downloads, and files that were
+set aside because they may be somebody's work (`replaced`, `left-out`), are never deleted.
 """
 
 import shutil
@@ -20,7 +20,7 @@ EXPORT = timedelta(days=1)
 SCRATCH = timedelta(days=7)
 """time after which a temporary folder is that of a killed process"""
 TEMPORARY = (
-    *("verify-*", "sample-*", "tiny-*", "labels-*", "new-data-*", "dvc-memory-*"),
+    *("verify-*", "sample-*", "tiny-*", "labels-*", "arranged-*", "new-data-*", "dvc-memory-*"),
     *("models/.download.*", "exports/.export.*", "downloads/unpacked-*"),
 )
 
@@ -68,6 +68,9 @@ def _files(workspace: Workspace, now: datetime) -> Iterator[_File]:
         yield _File(path, _newest(path), False, age)
     for path in _below(home, "splits/*.npz"):
         yield _File(path, _newest(path), False)
+    recorded = workspace.data_versions.fingerprint(workspace.data_folder)
+    for path in _below(home, "indexes/*.parquet"):
+        yield _File(path, _newest(path), path.stem == recorded)
     for path in _below(home, "models/[!.]*"):
         yield _File(path, _newest(path), path.name in kept)
     for path in (path for pattern in TEMPORARY for path in _below(home, pattern)):
