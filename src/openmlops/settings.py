@@ -37,6 +37,9 @@ class Settings(BaseModel):
         description="decoded images that a training keeps for its next epoch, as in `4GB`, in a temporary file that the system "
         "holds in memory while there is room; 0: a quarter of the memory",
     )
+    max_megapixels: float = Field(
+        64.0, gt=0, le=1000, description="largest image that is read, in millions of pixels; checked before it is decoded"
+    )
     artifacts_dir: Path = Field(Path("artifacts"), description="folder of the latest run's reports and models")
     monitoring_dir: Path = Field(Path("monitoring"), description="folder of the latest monitoring run's files")
     database_url: SecretStr = Field(SecretStr(""), description="SQLAlchemy URL; empty: SQLite under OPENMLOPS_HOME")
@@ -131,6 +134,11 @@ class Settings(BaseModel):
     def decoded_bytes(self) -> int:
         """DATA_MEMORY, by default a quarter of the memory that this process may use."""
         return int(self.data_memory) or _memory() // 4
+
+    @property
+    def max_pixels(self) -> int:
+        """MAX_MEGAPIXELS in pixels."""
+        return round(self.max_megapixels * 1_000_000)
 
     @property
     def database(self) -> str:

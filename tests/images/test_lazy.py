@@ -155,6 +155,9 @@ def test_they_are_corrupted_as_in_memory_and_never_kept_so(native: bool, folder:
         whole = corrupt(pixels(images), "noise", 3, seed=1)
         assert all(np.array_equal(one, other) for one, other in zip(found, whole, strict=True))
     assert lazy.sizes(found).tolist() == lazy.sizes(images).tolist()
+    content, suffix = lazy.file_of(found, 3)
+    assert suffix == ".png"
+    assert np.array_equal(decode_native(content), found[3]), "not the file, which has other pixels"
     assert not np.array_equal(images[0], found[0])
     with pytest.raises(DataError, match="There is no corruption 'fog'"):
         lazy.corrupted(images, "fog", 3, seed=1)

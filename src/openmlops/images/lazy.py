@@ -96,8 +96,8 @@ class _Source:
 
     image: Callable[[int], np.ndarray]
     """row -> uint8 (height, width, 3)"""
-    content: Callable[[int], bytes]
-    """row -> the bytes of its file"""
+    content: Callable[[int], bytes] | None
+    """row -> the bytes of its file; None if no file has these pixels"""
     frame: tuple[int, int] | None
     """height and width of every image; None if each has its own"""
     sizes: np.ndarray
@@ -152,7 +152,7 @@ class LazyImages:
 
     def changed(self, change: Callable[[np.ndarray, int], np.ndarray]) -> "LazyImages":
         """The images as `change` makes them, at their sizes, of each and its row here. Nothing is kept of them."""
-        source = _Source(lambda row: change(self[row], row), self.content, self.frame, self.sizes)
+        source = _Source(lambda row: change(self[row], row), None, self.frame, self.sizes)
         return LazyImages(source, np.arange(len(self)))
 
     def __len__(self) -> int:
@@ -171,9 +171,9 @@ class LazyImages:
         for batch in self.batches(np.array_split(np.arange(len(self)), max(1, len(self) // WORKERS))):
             yield from batch
 
-    def content(self, row: int) -> bytes:
-        """The bytes of the file of one image."""
-        return self._source.content(int(self._rows[row]))
+    def content(self, row: int) -> bytes | None:
+        """The bytes of the file of one image; None if it was changed."""
+        return None if self._source.content is None else self._source.content(int(self._rows[row]))
 
     def batches(self, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The pixels of each of `parts` (rows), decoded in parallel and AHEAD of their use: uint8 (m, height, width, 3), or an
@@ -270,11 +270,9 @@ def corrupted(images: Images, kind: str, severity: int, seed: int) -> Images:
 
 
 def file_of(images: Images, row: int) -> tuple[bytes, str]:
-    """The bytes of an image's file and its suffix: the file as it is, or a PNG of pixels."""
-    if isinstance(images, LazyImages):
-        content = images.content(row)
-        return content, decoding.suffix(content)
-    return decoding.png(images[row]), ".png"
+    """The bytes of an image's file and its suffix: the file as it is, or a PNG of its pixels."""
+    content = images.content(row) if isinstance(images, LazyImages) else None
+    return (decoding.png(images[row]), ".png") if content is None else (content, decoding.suffix(content))
 
 
 def joined(parts: Sequence[np.ndarray], like: Images) -> np.ndarray:

@@ -49,9 +49,11 @@ class Workspace:
 
     @cached_property
     def use_case(self) -> "UseCase":
-        """The use case that USE_CASE names."""
+        """The use case that USE_CASE names. Images of up to MAX_MEGAPIXELS are decoded from then on."""
+        from openmlops.core.images.decoding import allow
         from openmlops.usecases.base import load_use_case
 
+        allow(self.settings.max_pixels)
         return load_use_case(self.settings.use_case)
 
     @property

@@ -16,10 +16,10 @@ from openmlops.web.access import Tokens
 class Limits(Value):
     """Limits of one worker process. Beyond them, requests are rejected immediately instead of slowing down all others.
 
-    The limit on an image's pixels is in `core.images.decoding`, checked on the header.
+    The limit on an image's pixels is the setting MAX_MEGAPIXELS, checked on the header.
     """
 
-    body_bytes: int = 16 * 1024 * 1024
+    body_bytes: int = 32 * 1024 * 1024
     """largest request body"""
     body_seconds: float = 30.0
     """how long a client may take to send its body"""

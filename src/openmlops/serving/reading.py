@@ -20,7 +20,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SMALL_PIXELS, SMALL_BYTES = 128 * 128, 128 * 128 * 4
 """size up to which decoding a PNG is faster than switching to a thread"""
 DECODERS = 2
-"""threads for larger images; each holds one decoded image of up to 60 MB"""
+"""threads for larger images, each of which holds one decoded image: up to 50 MB, or one of them up to MAX_MEGAPIXELS"""
 
 Read = TypeVar("Read")
 

@@ -14,6 +14,7 @@ from openmlops.adapters.decisions import Decisions
 from openmlops.adapters.inference_log import InferenceLog
 from openmlops.adapters.input_store import InputStore
 from openmlops.adapters.ledger import Ledger
+from openmlops.core.images.decoding import allow
 from openmlops.operations.retention.inputs import prune_store
 from openmlops.serving.batching import Batcher
 from openmlops.serving.calls import Calls
@@ -55,6 +56,7 @@ async def running(config: ServingConfig, metrics: Metrics) -> AsyncIterator[Serv
     """Start all components and deploy the champion, if there is one; on exit, flush the log."""
     url = config.database_url.get_secret_value()
     engine = connect_with_retries(url)
+    allow(config.settings.max_pixels)
     use_case = load_use_case(config.use_case)
     central, inputs = InferenceLog(engine), InputStore(config.inputs)
     spool = None if is_embedded(url) else _spool(config, central, metrics)

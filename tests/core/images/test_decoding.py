@@ -4,6 +4,7 @@ import io
 import struct
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import numpy as np
@@ -12,16 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from openmlops.core.images import decoding
 from openmlops.core.images.decoding import (
     FORMATS,
     HEIF,
     MAX_PIXELS,
     NAMES,
+    allow,
     decode_image,
     decode_native,
     decode_shrunk,
-    decode_turned,
+    image_pixels,
     image_size,
+    reduced,
     upright_size,
 )
 from openmlops.errors import DataError
@@ -97,7 +101,7 @@ def test_heic_is_decoded_with_its_plugin() -> None:
 
 @pytest.mark.parametrize("kind", ["PPM", "ICO", "AVIF", "TGA"])
 def test_other_formats_are_refused_with_those_that_are_read(kind: str) -> None:
-    with pytest.raises(DataError, match=f"is none of {NAMES}. Send a complete file of {NAMES}, at most 20 megapixels"):
+    with pytest.raises(DataError, match=f"is none of {NAMES}. Send a complete file of {NAMES}, at most 64 megapixels"):
         decode_image(encoded(Image.fromarray(PIXELS), kind), 32, 32)
 
 
@@ -186,7 +190,7 @@ def test_every_image_is_upright_whatever_its_exif_orientation(orientation: int, 
     upright = np.kron(PIXELS[:3, :2], np.ones((8, 8, 1), np.uint8))  # 24x16: blocks, which JPEG keeps nearly as they are
     content = photograph(upright, orientation, kind)
     assert np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content)))).shape == upright.shape
-    pixels, turned = decode_turned(content)
+    pixels, turned = decode_native(content), reduced(content, 1)[2]
     for found in (pixels, decode_native(content), decode_image(content, 24, 16), decode_shrunk(content, 24, 16)):
         assert found.shape == upright.shape
         assert np.abs(found.astype(int) - upright).max() <= (12 if kind == "JPEG" else 0)
@@ -219,3 +223,45 @@ def test_an_exif_orientation_that_does_not_exist_counts_as_none(orientation: int
 def test_what_is_refused_at_one_size_is_refused_at_its_own(content: bytes) -> None:
     with pytest.raises(DataError):
         decode_native(content)
+
+
+@pytest.mark.parametrize(("size", "orientation"), [((6000, 4000), 1), ((8000, 6000), 6)])
+def test_a_photograph_of_24_and_of_48_megapixels_is_read_and_a_small_view_of_it_costs_little(
+    size: tuple[int, int], orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").resize(size).save(buffer, "JPEG", quality=30, exif=exif)
+    content = buffer.getvalue()
+    started = time.process_time()
+    assert decode_shrunk(content, 96, 96).shape == (96, 96, 3)
+    image, upright, turned = reduced(content, 256)
+    assert (upright, turned) == ((size[1], size[0]) if orientation == 1 else size, orientation == 6)
+    assert min(image.size) >= 256
+    assert image.width * image.height <= size[0] * size[1] / 64
+    assert time.process_time() - started < 20
+    assert image_pixels(content) == size[0] * size[1]
+
+
+def test_the_limit_is_one_of_the_process_and_named_with_its_setting() -> None:
+    content = encoded(Image.fromarray(PIXELS))
+    allow(1000)
+    try:
+        with pytest.raises(DataError, match=r"has 32x32 pixels, more than 1000, the limit of MAX_MEGAPIXELS\. .*0\.001 mega"):
+            decode_native(content)
+    finally:
+        allow(MAX_PIXELS)
+    assert np.array_equal(decode_native(content), PIXELS)
+
+
+def test_large_images_are_decoded_one_at_a_time_and_others_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "LARGE_PIXELS", PIXELS.shape[0] * PIXELS.shape[1] - 1)
+    large, small = encoded(Image.fromarray(PIXELS)), encoded(Image.fromarray(PIXELS[:16]))
+    with decoding._one_at_a_time, ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(decode_native, large)
+        assert decode_native(small).shape == (16, 32, 3)
+        assert not waiting.done()
+        decoding._one_at_a_time.release()
+        assert waiting.result(60).shape == (32, 32, 3)
+        decoding._one_at_a_time.acquire()

@@ -7,8 +7,10 @@ What is not here: batches of pixels (core/images/statistics.py) and a model's in
 
 import io
 import struct
+import threading
 import warnings
 import zlib
+from contextlib import nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,9 +37,12 @@ NAMES = "JPEG, PNG, WebP, BMP, TIFF, GIF" + (", HEIC" if HEIF else "")
 """The formats, as messages name them."""
 UNREAD = (".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd", ".tga", ".ppm")
 """Suffixes of pictures that are not read; HEIC and HEIF are with the plugin."""
-MAX_PIXELS = 20_000_000
-"""Largest image that is decoded: 20 megapixels, about 60 MB in memory and half a second."""
+MAX_PIXELS = 64_000_000
+"""Default for the largest image that is decoded: 64 megapixels, about 200 MB in memory and two seconds. See `allow`."""
+LARGE_PIXELS = 16_000_000
+"""Images of more pixels are decoded one at a time, in whatever threads."""
 
+_one_at_a_time = threading.Lock()
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -71,11 +76,23 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 """A hostile file would write one line for each of its tags."""
 
 
+class _Limit:
+    """The largest image that this process decodes, in pixels."""
+
+    pixels = MAX_PIXELS
+
+
+def allow(pixels: int) -> None:
+    """Decode images of up to so many pixels in this process (the setting MAX_MEGAPIXELS), which is checked in the header."""
+    _Limit.pixels = pixels
+    Image.MAX_IMAGE_PIXELS = pixels  # Pillow refuses twice as many by itself
+
+
 def decode_image(content: bytes, height: int, width: int) -> np.ndarray:
     """A file of FORMATS -> uint8 (height, width, 3), RGB.
 
     Other sizes are resized, ignoring the aspect ratio, by Pillow's bilinear filter with antialiasing; transparency is dropped.
-    Raises DataError for other formats, broken files, and above MAX_PIXELS.
+    Raises DataError for other formats, broken files, and images that are too large (`allow`).
     """
     return _resized(_rgb(content), height, width)
 
@@ -83,12 +100,6 @@ def decode_image(content: bytes, height: int, width: int) -> np.ndarray:
 def decode_native(content: bytes) -> np.ndarray:
     """A file of FORMATS -> uint8 (h, w, 3), RGB, at the file's own size. Raises DataError as `decode_image` does."""
     return np.array(_rgb(content))
-
-
-def decode_turned(content: bytes) -> tuple[np.ndarray, bool]:
-    """`decode_native`, and whether the stored pixels were turned or mirrored to get there."""
-    image = _open(content)
-    return np.array(_loaded(image)), _orientation(image) in _TURNS
 
 
 def decode_shrunk(content: bytes, height: int, width: int) -> np.ndarray:
@@ -183,9 +194,10 @@ def _rgb(content: bytes) -> Image.Image:
 def _loaded(image: Image.Image) -> Image.Image:
     """As RGB, upright."""
     try:
-        image.load()
-        turn = _TURNS.get(_orientation(image))
-        return (image if turn is None else image.transpose(turn)).convert("RGB")
+        with _one_at_a_time if image.width * image.height > LARGE_PIXELS else nullcontext():
+            image.load()
+            turn = _TURNS.get(_orientation(image))
+            return (image if turn is None else image.transpose(turn)).convert("RGB")
     except _UNREADABLE as error:
         raise _refused(f"is a broken {image.format} file ({error})") from error
 
@@ -202,13 +214,13 @@ def _open(content: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(content), formats=tuple(formats))
         tile = _tile_pixels(image)
     except Image.DecompressionBombError as error:
-        raise _refused(f"has more than {MAX_PIXELS} pixels") from error
+        raise _refused(f"has more than {_Limit.pixels} pixels, the limit of MAX_MEGAPIXELS") from error
     except _UNREADABLE as error:
         raise _refused(f"is none of {NAMES}") from error
-    if image.width * image.height > MAX_PIXELS:
-        raise _refused(f"has {image.width}x{image.height} pixels, more than {MAX_PIXELS}")
-    if tile > MAX_PIXELS:
-        raise _refused(f"is a TIFF file with tiles of more than {MAX_PIXELS} pixels")
+    if image.width * image.height > _Limit.pixels:
+        raise _refused(f"has {image.width}x{image.height} pixels, more than {_Limit.pixels}, the limit of MAX_MEGAPIXELS")
+    if tile > _Limit.pixels:
+        raise _refused(f"is a TIFF file with tiles of more than {_Limit.pixels} pixels")
     if image.mode.startswith(("I", "F")):
         raise _refused(f"has pixels of mode {image.mode}, not 8 bits a channel")
     return image
@@ -222,4 +234,4 @@ def _tile_pixels(image: Image.Image) -> int:
 
 
 def _refused(problem: str) -> DataError:
-    return DataError(f"The image {problem}", f"Send a complete file of {NAMES}, at most {MAX_PIXELS // 10**6} megapixels")
+    return DataError(f"The image {problem}", f"Send a complete file of {NAMES}, at most {_Limit.pixels / 10**6:g} megapixels")

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from openmlops.core.images.decoding import allow
 from openmlops.core.types import Account, Problem, Value
 from openmlops.errors import DataError, DataInvalid, SettingsError
 from openmlops.files import absolute, write_text
@@ -67,6 +68,7 @@ def create(
     place, source = absolute(place), absolute(source)
     name = module_name(place.name)
     _require_separate(place, source)
+    allow(Settings.load().max_pixels)
     with _removed_on_failure(place), _forgotten_on_failure(place):
         raw = place / "data" / "raw" / name
         arranged = _arranger(kind)(source, raw, skip, on_progress)

@@ -4,6 +4,7 @@ Uses HTTP only: PNG bodies to `/predict`, true labels to `/feedback`. Images can
 degraded camera.
 """
 
+import mimetypes
 import threading
 import time
 from collections import Counter
@@ -19,12 +20,11 @@ import requests
 
 from openmlops.core.images.boxes import objects
 from openmlops.core.images.corruptions import CORRUPTIONS
-from openmlops.core.images.decoding import png
 from openmlops.core.tasks import Task
 from openmlops.core.types import Account, Value
 from openmlops.errors import EvaluationError, ServiceUnavailable, SettingsError, one_line
 from openmlops.files import absolute
-from openmlops.images.lazy import Images, corrupted, sizes
+from openmlops.images.lazy import Images, corrupted, file_of, sizes
 from openmlops.operations.data import datasets
 from openmlops.operations.data.rows import rows_of
 from openmlops.operations.workspace import Workspace
@@ -152,9 +152,14 @@ def send(
         for number in _paced(rate, until, count, stop or threading.Event()):
             index = number % len(stream.labels)
             client = _Client(url, token, labels, tally)
-            clients.submit(client.send, png(stream.images[index]), index)
+            clients.submit(client.send, *file_of(stream.images, index), index)
             show(number + 1)
     return tally.report()
+
+
+def media_type(suffix: str) -> str:
+    """The media type of files with this suffix."""
+    return mimetypes.guess_type(f"image{suffix}")[0] or "application/octet-stream"
 
 
 def _paced(rate: float, until: float, count: int | None, stop: threading.Event) -> Iterator[int]:
@@ -223,11 +228,11 @@ class _Client:
     labels: bool
     tally: _TrafficCounts
 
-    def send(self, png: bytes, row: int) -> None:
+    def send(self, content: bytes, suffix: str, row: int) -> None:
         """Send one image of the stream, and its label if enabled; failures are counted."""
         start = time.perf_counter()
         try:
-            response = self._post("/predict", data=png, headers={"Content-Type": "image/png"})
+            response = self._post("/predict", data=content, headers={"Content-Type": media_type(suffix)})
             taken = time.perf_counter() - start
             if self.labels:
                 names = self.tally.stream.names or tuple(response.get("probabilities", ()))
