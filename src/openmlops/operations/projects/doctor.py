@@ -17,7 +17,7 @@ import requests
 from openmlops.adapters import database, zenml_server, zenml_store
 from openmlops.adapters.schema import HEAD
 from openmlops.core.types import Value
-from openmlops.errors import DataError, ModelNotFound, OpenMLOpsError
+from openmlops.errors import DataError, ModelNotFound, OpenMLOpsError, SettingsError
 from openmlops.operations.release.aliases import is_kept, version_of, what_is_gone
 from openmlops.operations.retention import sizes
 from openmlops.operations.workspace import Workspace
@@ -174,12 +174,13 @@ def _retention(workspace: Workspace) -> Finding:
 
 
 def _data(workspace: Workspace) -> Finding | None:
-    """None if no version is recorded yet."""
-    folder, versions = workspace.data_folder, workspace.data_versions
+    """None if no version is recorded yet, or the settings of the object store are wrong, which its own finding says."""
+    folder = workspace.data_folder
     try:
+        versions = workspace.data_versions
         says = f"version {versions.manifest(folder).fingerprint[:12]} of {folder}"
         copies = versions.copies(folder)
-    except DataError:
+    except (DataError, SettingsError):
         return None
     gone = ", ".join(name for name, is_there in copies.items() if not is_there)
     if not gone or gone == "cache":  # which is filled from the others
