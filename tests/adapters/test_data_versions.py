@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from openmlops.adapters import dvc_repository, known_hashes
 from openmlops.adapters.data_versions import DataVersions, Remote
 from openmlops.adapters.dvc_repository import DvcRepository
+from openmlops.adapters.object_store import S3Store
 from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable, SettingsError
 from openmlops.files import Manifest
 
@@ -570,7 +571,7 @@ def test_nothing_is_written_outside_the_project(root: Path, tmp_path: Path) -> N
 
 @pytest.fixture
 def s3_remote(s3_server) -> Remote:  # type: ignore[no-untyped-def]
-    (s3_server.folder / "versions").mkdir(exist_ok=True)
+    S3Store(s3_server.endpoint, s3_server.access_key, s3_server.secret_key, "versions").ready()  # the server sees no new folder
     return Remote(
         url="s3://versions/dvc",
         is_default=True,
