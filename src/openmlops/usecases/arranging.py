@@ -4,6 +4,7 @@ What is here: what classification and detection share. What is not: how a layout
 (`image_folder.arrange`, `yolo_folder.arrange`), and validation of the result (each one's `data`).
 """
 
+import itertools
 import os
 import re
 import shutil
@@ -104,10 +105,11 @@ class Copies:
         self._waiting.mkdir(parents=True, exist_ok=True)
         self._reflinks = has_reflinks(self._waiting)
         self._numbers: dict[str, int] = {}
+        self._next = itertools.count()  # threads ask for numbers at the same time
 
     def keep(self, path: str, content: bytes) -> None:
         """Copy the image at `path`, whose bytes these are. Raises OSError."""
-        number = self._numbers.setdefault(path, len(self._numbers))
+        number = self._numbers.setdefault(path, next(self._next))
         copy_read_file(Path(path), content, self._waiting / str(number), self._reflinks)
 
     def put(self, source: Path, place: str) -> str:
