@@ -265,3 +265,20 @@ def test_large_images_are_decoded_one_at_a_time_and_others_meanwhile(monkeypatch
         decoding._one_at_a_time.release()
         assert waiting.result(60).shape == (32, 32, 3)
         decoding._one_at_a_time.acquire()
+
+
+@pytest.mark.parametrize("progressive", [True, False])
+def test_a_progressive_jpeg_is_large_however_small_it_becomes(progressive: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libjpeg holds it in full size until its last scan is read."""
+    monkeypatch.setattr(decoding, "LARGE_PIXELS", 64 * 64 - 1)
+    buffer = io.BytesIO()
+    Image.fromarray(np.tile(PIXELS, (2, 2, 1))).save(buffer, "JPEG", progressive=progressive)
+    with ThreadPoolExecutor(1) as threads:
+        with decoding._one_at_a_time:
+            waiting = threads.submit(decode_shrunk, buffer.getvalue(), 8, 8)
+            if progressive:
+                with pytest.raises(TimeoutError):
+                    waiting.result(0.1)
+            else:
+                waiting.result(60)
+        assert waiting.result(60).shape == (8, 8, 3)

@@ -109,8 +109,7 @@ def decode_shrunk(content: bytes, height: int, width: int) -> np.ndarray:
     the pixels).
     """
     image = _open(content)
-    image.draft("RGB", (2 * max(height, width),) * 2)
-    return _resized(_loaded(image), height, width)
+    return _resized(_drafted(image, 2 * max(height, width)), height, width)
 
 
 def reduced(content: bytes, least: int) -> tuple[Image.Image, tuple[int, int], bool]:
@@ -122,8 +121,7 @@ def reduced(content: bytes, least: int) -> tuple[Image.Image, tuple[int, int], b
     image = _open(content)
     orientation = _orientation(image)
     size = (image.width, image.height) if orientation in _SIDEWAYS else (image.height, image.width)
-    image.draft("RGB", (least, least))
-    return _loaded(image), size, orientation in _TURNS
+    return _drafted(image, least), size, orientation in _TURNS
 
 
 def is_image(path: Path) -> bool:
@@ -191,10 +189,18 @@ def _rgb(content: bytes) -> Image.Image:
     return _loaded(_open(content))
 
 
-def _loaded(image: Image.Image) -> Image.Image:
-    """As RGB, upright."""
+def _drafted(image: Image.Image, least: int) -> Image.Image:
+    """As RGB, upright; a JPEG at a reduced size that keeps `least` pixels on both sides. libjpeg holds a progressive one in
+    full size all the same."""
+    held = image.width * image.height if image.info.get("progressive") else 0
+    image.draft("RGB", (least, least))
+    return _loaded(image, held)
+
+
+def _loaded(image: Image.Image, held: int = 0) -> Image.Image:
+    """As RGB, upright. `held`: pixels that are in memory while it is decoded, if they are more than those of the image."""
     try:
-        with _one_at_a_time if image.width * image.height > LARGE_PIXELS else nullcontext():
+        with _one_at_a_time if max(image.width * image.height, held) > LARGE_PIXELS else nullcontext():
             image.load()
             turn = _TURNS.get(_orientation(image))
             return (image if turn is None else image.transpose(turn)).convert("RGB")
