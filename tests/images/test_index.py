@@ -13,6 +13,7 @@ from openmlops.core.images import summary
 from openmlops.core.images.decoding import NAMES, decode_native, png
 from openmlops.core.images.statistics import image_statistics
 from openmlops.core.validation import content_hashes
+from openmlops.errors import DataError
 from openmlops.images import index
 from openmlops.images.index import ImageIndex, index_of
 
@@ -170,3 +171,10 @@ def test_a_file_name_that_is_no_text_can_be_looked_at(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.png")
     (tmp_path / name).write_bytes(png(np.zeros((20, 20, 3), np.uint8)))
     assert index_of(tmp_path, [name]).problems == ("",)
+
+
+def test_a_file_that_came_while_the_others_were_read_is_named(folder: Path) -> None:
+    found = index_of(folder, paths(folder))
+    for look in (found.row, found.digest, found.size, lambda path: found.of([path])):
+        with pytest.raises(DataError, match=r"changed while they were read: new\.png is new\. Run the command again"):
+            look("new.png")

@@ -67,7 +67,9 @@ class ImageIndex:
         return len(self.paths)
 
     def row(self, path: str) -> int:
-        """The row of a path."""
+        """The row of a path. Raises DataError for one that is not in the index."""
+        if path not in self._rows:
+            raise DataError(f"The files changed while they were read: {path} is new", "Run the command again")
         return self._rows[path]
 
     def __contains__(self, path: str) -> bool:
@@ -75,11 +77,11 @@ class ImageIndex:
 
     def digest(self, path: str) -> bytes:
         """The SHA-256 of size and pixels of an image."""
-        return self.columns["digest"][self._rows[path]].tobytes()
+        return self.columns["digest"][self.row(path)].tobytes()
 
     def size(self, path: str) -> tuple[int, int]:
         """(height, width) of the upright image."""
-        row = self._rows[path]
+        row = self.row(path)
         return int(self.columns["height"][row]), int(self.columns["width"][row])
 
     @property
@@ -88,8 +90,8 @@ class ImageIndex:
         return np.stack([self.columns["height"], self.columns["width"]], axis=1).astype(np.int64)
 
     def of(self, paths: Sequence[str]) -> "ImageIndex":
-        """The rows of these paths, in their order. Raises KeyError."""
-        return self.at(np.array([self._rows[path] for path in paths], dtype=np.int64))
+        """The rows of these paths, in their order. Raises DataError for one that is not in the index."""
+        return self.at(np.array([self.row(path) for path in paths], dtype=np.int64))
 
     def at(self, rows: np.ndarray) -> "ImageIndex":
         """These rows."""

@@ -50,8 +50,8 @@ def counting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[
     decoded: Counter[bytes] = Counter()
     loaded = decoding._loaded
 
-    def counted(image: Any) -> Any:
-        found = loaded(image)
+    def counted(image: Any, *held: int) -> Any:
+        found = loaded(image, *held)
         decoded[found.tobytes()] += 1
         return found
 
@@ -184,6 +184,21 @@ def test_an_index_that_is_lost_or_damaged_is_made_again(damage: bytes | None, mi
     rows._opened.clear()
     assert len(rows_of(mine, ref).labels) == ref.rows
     assert path.read_bytes() == before
+
+
+def test_an_index_is_made_again_only_of_the_files_of_its_version(mine: Workspace) -> None:
+    ref = datasets.ingest(mine)
+    index_path(mine, ref.fingerprint).unlink()
+    rows._opened.clear()
+    victim = next((mine.data_folder / "train" / "disc").iterdir())
+    content = victim.read_bytes()
+    victim.unlink()
+    victim.write_bytes(png(np.zeros((32, 32, 3), np.uint8)))
+    with pytest.raises(DataCorrupt, match=rf"{victim.name} has changed since its version was made"):
+        rows_of(mine, ref)
+    assert not index_path(mine, ref.fingerprint).exists()
+    victim.write_bytes(content)
+    assert len(rows_of(mine, ref).labels) == ref.rows
 
 
 def test_an_index_for_which_there_is_no_room_stops_nothing_that_is_there(

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from openmlops.core.types import DatasetRef
+from openmlops.errors import DataCorrupt
 from openmlops.files import Manifest
 from openmlops.images.index import ImageIndex, OnProgress, index_of
 from openmlops.images.lazy import Decoded, LazyImages
@@ -50,11 +51,18 @@ def index_folder(
 
 
 def version_index(workspace: Workspace, folder: Path, fingerprint: str) -> ImageIndex:
-    """The index of a version, which `folder` holds. It is made if there is none."""
+    """The index of a version, which `folder` holds. It is made if there is none. Raises DataCorrupt if a file is not that of
+    the version then."""
     path = index_path(workspace, fingerprint)
     if (found := ImageIndex.read(path)) is not None:
         return found
     (made,) = index_folder(workspace, folder)
+    if workspace.data_versions.fingerprint(folder) == fingerprint:
+        sealed = {name: entry.sha256 for name, entry in workspace.data_versions.manifest(folder).files.items()}
+        for name, sha256 in zip(made.paths, made.columns["sha256"], strict=True):
+            if sha256.any() and sealed.get(name) != sha256.tobytes().hex():  # 0: not read, which is its problem
+                changed = f"{folder / name} has changed since its version was made"
+                raise DataCorrupt(changed, "Restore it: `openmlops data pull`")
     made.write(path)
     return made
 
