@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 
 from openmlops.cli import app
 from openmlops.core.classification.task import CLASSIFICATION
-from openmlops.errors import ServiceUnavailable, SettingsError
+from openmlops.core.images.decoding import png
+from openmlops.errors import DataError, ServiceUnavailable, SettingsError
+from openmlops.images.lazy import LazyImages
 from openmlops.operations.simulation.traffic import Stream, parse_corruption, send
 from openmlops.usecases.cifar10.data import decode
 from shapes import NAMES, folders
@@ -88,6 +90,23 @@ def test_right_wrong_and_failed_answers_are_counted(server: Server) -> None:
     assert report.versions == {4: 3}
     assert "503" in report.first_failure
     assert len(server.bodies) == 4
+
+
+def test_files_are_read_by_those_who_send_them_and_one_that_is_gone_is_a_failure(server: Server) -> None:
+    """Files that wait to be sent are not in memory."""
+    readers: set[str] = set()
+
+    def content(row: int) -> bytes:
+        readers.add(threading.current_thread().name)
+        if row:
+            raise DataError("a.png cannot be read", "Restore it")
+        return png(np.full((32, 32, 3), 1, np.uint8))
+
+    images = LazyImages.of_contents(content, np.full((2, 2), 32), decode, (32, 32))
+    report = send(server.url, Stream(images, np.array([1, 1]), CLASSIFICATION), count=2, rate=500)
+    assert (report.sent, report.answered, report.failed) == (2, 1, 1)
+    assert "a.png cannot be read" in report.first_failure
+    assert all(name.startswith("client") for name in readers)
 
 
 def test_what_is_sent_is_the_image_to_the_pixel(server: Server) -> None:

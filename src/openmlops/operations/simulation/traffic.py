@@ -22,7 +22,7 @@ from openmlops.core.images.boxes import objects
 from openmlops.core.images.corruptions import CORRUPTIONS
 from openmlops.core.tasks import Task
 from openmlops.core.types import Account, Value
-from openmlops.errors import EvaluationError, ServiceUnavailable, SettingsError, one_line
+from openmlops.errors import DataError, EvaluationError, ServiceUnavailable, SettingsError, one_line
 from openmlops.files import absolute
 from openmlops.images.lazy import Images, corrupted, file_of, sizes
 from openmlops.operations.data import datasets
@@ -152,7 +152,7 @@ def send(
         for number in _paced(rate, until, count, stop or threading.Event()):
             index = number % len(stream.labels)
             client = _Client(url, token, labels, tally)
-            clients.submit(client.send, *file_of(stream.images, index), index)
+            clients.submit(client.send, index)
             show(number + 1)
     return tally.report()
 
@@ -228,17 +228,18 @@ class _Client:
     labels: bool
     tally: _TrafficCounts
 
-    def send(self, content: bytes, suffix: str, row: int) -> None:
-        """Send one image of the stream, and its label if enabled; failures are counted."""
-        start = time.perf_counter()
+    def send(self, row: int) -> None:
+        """Read and send one image of the stream, and its label if enabled; failures are counted."""
         try:
+            content, suffix = file_of(self.tally.stream.images, row)
+            start = time.perf_counter()
             response = self._post("/predict", data=content, headers={"Content-Type": media_type(suffix)})
             taken = time.perf_counter() - start
             if self.labels:
                 names = self.tally.stream.names or tuple(response.get("probabilities", ()))
                 label = self.tally.stream.task.as_feedback(self.tally.stream.labels[row], names)
                 self._post("/feedback", json={"prediction_id": response["prediction_id"], "label": label})
-        except (requests.RequestException, ValueError, KeyError) as error:
+        except (requests.RequestException, ValueError, KeyError, DataError) as error:
             failure = one_line(f"{type(error).__name__}: {error}")[:300]
             self.tally.add(lambda tally: _failed(tally, failure))
             return
