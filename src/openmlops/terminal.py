@@ -82,8 +82,11 @@ def exit_code(command: Callable[[], Any]) -> int:
 
 def _refused_by_system(error: Exception) -> OpenMLOpsError | None:
     """What a file, a folder or a disk of the user's refuses, in our words; None for any other error, which is a bug."""
-    if not isinstance(error, OSError) or error.errno not in _REMEDIES or error.filename is None:
+    if not isinstance(error, OSError) or error.errno not in _REMEDIES:
         return None
+    if error.filename is None:  # writing to a file that is open names none
+        told = f"A file cannot be written ({error.strerror})"
+        return OpenMLOpsError(told, _SPACE) if _REMEDIES[error.errno] == _SPACE else None
     path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
     return OpenMLOpsError(f"{path} cannot be used ({error.strerror})", _REMEDIES[error.errno])
 

@@ -1,5 +1,6 @@
 """What a person sees in a terminal, and that a pipe gets the same without its decoration."""
 
+import errno
 import os
 import pty
 import subprocess
@@ -115,3 +116,12 @@ def test_a_locale_without_an_accent_cuts_no_table_off(locale: dict[str, str], sh
     lines = done.stdout.decode().splitlines()
     assert any(line.startswith(f"MLFLOW_EXPERIMENT_NAME\t{shown}\t") for line in lines)
     assert lines[-1].startswith("NOTIFY_ALLOWED_HOSTS")
+
+
+def test_a_full_disk_is_no_bug_also_where_the_system_names_no_file(capsys: pytest.CaptureFixture[str]) -> None:
+    def write() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert terminal.exit_code(write) == 1
+    told = "error: A file cannot be written (No space left on device). Free some space, or use another disk."
+    assert capsys.readouterr().err == f"{told}\n"
