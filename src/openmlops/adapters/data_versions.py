@@ -35,7 +35,7 @@ class OwnVersion(Value):
     """A version that was added to the cache of this home, at `at` the last time.
 
     `listing` is DVC's object of the folder named `folder`. `is_pushed_first`: the remote is the one that openmlops made, and
-    did not have the version before.
+    did not have the version before. `places`: where it was added, empty in notes of earlier releases.
     """
 
     fingerprint: str
@@ -43,6 +43,7 @@ class OwnVersion(Value):
     listing: str
     at: datetime
     is_pushed_first: bool
+    places: tuple[str, ...] = ()
 
 
 class DataVersions:
@@ -175,9 +176,14 @@ class DataVersions:
     def _note(self, manifest: Manifest, folder: Path, oid: str, is_new: bool) -> None:
         """Remember that this version is ours."""
         path = self._notes / f"{manifest.fingerprint}.json"
-        is_first = is_new or (path.is_file() and OwnVersion.model_validate_json(path.read_bytes()).is_pushed_first)
+        before = OwnVersion.model_validate_json(path.read_bytes()) if path.is_file() else None
         note = OwnVersion(
-            fingerprint=manifest.fingerprint, folder=folder.name, listing=oid, at=datetime.now(UTC), is_pushed_first=is_first
+            fingerprint=manifest.fingerprint,
+            folder=folder.name,
+            listing=oid,
+            at=datetime.now(UTC),
+            is_pushed_first=is_new or bool(before and before.is_pushed_first),
+            places=tuple(sorted({str(folder.parent), *(before.places if before else ())})),
         )
         write_text(path, note.model_dump_json())
 

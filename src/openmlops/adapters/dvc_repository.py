@@ -169,7 +169,7 @@ def opened(root: Path, remote: Remote, cache: Path, known: KnownHashes) -> Itera
         except DvcException as error:
             raise DataError(f"The DVC repository {root} cannot be opened ({error})", "Correct its .dvc/config") from error
         try:
-            yield DvcRepository(repo, name, known, is_ours)
+            yield DvcRepository(repo, name, known, is_ours, name == OURS and remote.is_default)
         finally:
             repo.close()
 
@@ -220,13 +220,15 @@ def _quiet() -> Iterator[None]:
 
 
 class DvcRepository:
-    """An opened repository: its object cache and the selected remote. `shares`: whether files may share the cache's bytes."""
+    """An opened repository: its object cache and the selected remote. `shares`: whether files may share the cache's bytes.
+    `remote_is_ours`: whether the remote is the one that openmlops made, not one that the user named by name or address."""
 
-    def __init__(self, repo: "Repo", remote_name: str, known: KnownHashes, shares: bool) -> None:
+    def __init__(self, repo: "Repo", remote_name: str, known: KnownHashes, shares: bool, remote_is_ours: bool) -> None:
         self._repo = repo
         self._remote_name = remote_name
         self._known = known
         self.shares = shares
+        self.remote_is_ours = remote_is_ours
         self.remote_url: str = repo.config["remote"][remote_name]["url"]
 
     def add(self, folder: Path, md5s: Mapping[Path, tuple[os.stat_result, str]]) -> str:
@@ -321,11 +323,6 @@ class DvcRepository:
             failed = self._copied(self._repo.cache.local, self._remote, new)
         self._explain(failed.values())
         return new
-
-    @property
-    def remote_is_ours(self) -> bool:
-        """Whether the remote is the one that openmlops made, not one that the user named."""
-        return self._remote_name == OURS
 
     def discard(self, listings: Collection[str], remotely: bool, dry: bool) -> tuple[int, int]:
         """Delete folders from the cache, or from the remote: their listings, and the files that no other listing there names.

@@ -73,7 +73,7 @@ class InputStore:
             raise DataCorrupt(f"The kept input {self.path(sha256)} has content that does not match its name", "Remove the file")
         return content
 
-    def prune(self, max_bytes: int | None, oldest: float, dry: bool = False) -> Pruned:
+    def prune(self, max_bytes: float | None, oldest: float, dry: bool = False) -> Pruned:
         """Delete inputs last sent before `oldest` (seconds since the epoch) and, above `max_bytes`, the oldest ones.
 
         One process prunes at a time; any other returns immediately without pruning. With `dry` nothing is deleted.
@@ -93,7 +93,7 @@ class InputStore:
         """What is stored now."""
         return self.prune(None, 0.0, dry=True)
 
-    def _prune(self, max_bytes: int | None, oldest: float, dry: bool) -> Pruned:
+    def _prune(self, max_bytes: float | None, oldest: float, dry: bool) -> Pruned:
         files = sorted(_sizes(self._folder))
         total = before = sum(size for _, size, _ in files)
         budget = total if max_bytes is None or total <= max_bytes else KEEP_SHARE * max_bytes

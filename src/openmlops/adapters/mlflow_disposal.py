@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from openmlops.adapters.mlflow_client import EMBEDDED, connect, translating_errors
@@ -73,9 +73,8 @@ class Disposal:
         if self._is_empty:
             return ()
         with translating_errors(self._uri):
-            models = self._client.search_registered_models(max_results=PAGE)
             aliases: dict[tuple[str, int], list[str]] = {}
-            for model in models:
+            for model in self._all_models():
                 for alias, number in model.aliases.items():
                     aliases.setdefault((model.name, int(number)), []).append(alias)
             return tuple(_version(found, aliases) for found in self._all_versions())
@@ -145,6 +144,13 @@ class Disposal:
     def _size(self, run_id: str, path: str | None) -> int:
         found = self._client.list_artifacts(run_id, path)
         return sum(self._size(run_id, each.path) if each.is_dir else int(each.file_size or 0) for each in found)
+
+    def _all_models(self) -> Iterator[RegisteredModel]:
+        page = self._client.search_registered_models(max_results=PAGE)
+        yield from page
+        while page.token:
+            page = self._client.search_registered_models(max_results=PAGE, page_token=page.token)
+            yield from page
 
     def _all_versions(self) -> Iterator[ModelVersion]:
         page = self._client.search_model_versions(max_results=PAGE)

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from filled_log import MODEL, NOW, log, promote, workspace
+from openmlops.adapters.leases import Leases
 from openmlops.errors import LeaseTaken, ServiceUnavailable
+from openmlops.files import write_text
 from openmlops.operations.projects.doctor import _retention
 from openmlops.operations.retention import due
 from openmlops.operations.retention import prune as pruning
@@ -20,6 +22,7 @@ from openmlops.operations.retention.due import is_due, last_pruned
 from openmlops.operations.retention.inputs import prune_inputs
 from openmlops.operations.retention.prune import prune, prune_and_log
 from openmlops.operations.retention.report import size
+from openmlops.operations.workspace import Workspace
 
 
 def test_every_kind_is_accounted_for(tmp_path: Path):
@@ -52,6 +55,53 @@ def test_a_watcher_prunes_once_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert abs(datetime.now(UTC) - began) < timedelta(minutes=1)
     monkeypatch.setattr(due, "datetime", type("Later", (), {"now": lambda zone: began + timedelta(days=1, seconds=1)}))
     assert is_due(found)
+
+
+def set_clock(found: Workspace, monkeypatch: pytest.MonkeyPatch, at: datetime) -> None:
+    clock = type("Clock", (), {"now": lambda zone: at})
+    monkeypatch.setattr(due, "datetime", clock)
+    monkeypatch.setattr(pruning, "datetime", clock)
+    found.leases = Leases(found.engine, lambda: at)
+
+
+def test_a_clock_that_is_a_year_ahead_is_believed_after_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    found = workspace(tmp_path)
+    log(found, 100, days=1)
+    set_clock(found, monkeypatch, NOW)
+    assert prune_and_log(found) is not None
+    for hours in (0, 1, 23):
+        set_clock(found, monkeypatch, NOW + timedelta(days=365, hours=hours))
+        assert is_due(found)
+        assert prune_and_log(found) is None
+    assert [record.message for record in caplog.records] == [
+        "nothing is pruned for a day: the last time was 2026-11-01, or the clock is wrong. `openmlops prune` does it now"
+    ]
+    set_clock(found, monkeypatch, NOW + timedelta(days=2))
+    assert getattr(prune_and_log(found), "deleted", None) == 0, "it was wrong"
+    for hours, deleted in ((0, None), (25, 100)):
+        set_clock(found, monkeypatch, NOW + timedelta(days=500, hours=hours))
+        assert getattr(prune_and_log(found), "deleted", None) == deleted, "it was right: the project rested"
+
+
+def test_a_pruning_in_the_future_does_not_stop_those_of_today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    found = workspace(tmp_path)
+    set_clock(found, monkeypatch, NOW + timedelta(days=365))
+    assert prune_and_log(found) is not None
+    assert not is_due(found)
+    set_clock(found, monkeypatch, NOW)
+    assert is_due(found)
+
+
+@pytest.mark.parametrize("huge", ["1e6", "1e300", "inf"])
+def test_limits_beyond_the_calendar_are_none(tmp_path: Path, huge: str):
+    names = ("PREDICTIONS_DAYS", "INPUTS_DAYS", "INPUTS_GIB", "REPORTS_DAYS", "UNUSED_DAYS")
+    found = workspace(tmp_path, **{f"RETENTION_{name}": huge for name in names})
+    log(found, 100, days=1000)
+    write_text(found.home / "inputs" / "ab" / ("ab" * 32), "an image")
+    report = prune(found, NOW)
+    assert (report.deleted, report.problems) == (0, ())
 
 
 def test_a_kind_that_fails_is_one_line_and_the_others_are_pruned(

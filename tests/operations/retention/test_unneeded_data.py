@@ -111,6 +111,15 @@ def test_a_remote_and_a_version_of_a_users_own_are_left_alone(world: Workspace, 
     assert (files(tmp_path / "elsewhere"), files(theirs.home / "dvc-cache")) == (pushed, 3)
 
 
+def test_a_remote_that_a_user_names_by_its_address_is_left_alone(world: Workspace, tmp_path: Path):
+    theirs = workspace(tmp_path, USE_CASE="toy_promotion:USE_CASE", DVC_REMOTE=str(tmp_path / "elsewhere"))
+    for name in ("a", "b"):
+        assert not add(theirs, name).is_pushed_first
+    pushed = files(tmp_path / "elsewhere")
+    assert prune_data(theirs, LATER).deleted == 1
+    assert (files(tmp_path / "elsewhere"), files(theirs.home / "dvc-cache")) == (pushed, 3)
+
+
 def _path() -> dict[str, str]:
     import sys
 
@@ -143,6 +152,29 @@ def test_what_a_git_commit_names_stays(world: Workspace):
     add(world, "b")
     add(world, "c")
     assert prune_data(world, LATER).deleted == 1
+
+
+def test_what_git_does_not_say_stays(world: Workspace, monkeypatch: pytest.MonkeyPatch):
+    """A repository of another user, as in a container; one that is damaged; no git at all."""
+    add(world, "a")
+    add(world, "b")
+    (world.home.parent / ".git").mkdir()
+    assert prune_data(world, LATER).deleted == 0
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert prune_data(world, LATER).deleted == 0
+    (world.home.parent / ".git").rmdir()
+    assert prune_data(world, LATER).deleted == 1
+
+
+def test_the_folder_of_another_project_with_the_same_home_keeps_its_version(world: Workspace):
+    other = workspace(world.home.parent, USE_CASE="toy_promotion:USE_CASE", DATA_RAW_DIR=f"{world.home.parent}/other")
+    both = add(other, "a")
+    assert add(world, "a").places == tuple(sorted(str(each.data_folder.parent) for each in (world, other)))
+    add(world, "b")
+    add(world, "c")
+    assert prune_data(world, LATER).deleted == 1
+    assert both.fingerprint in {note.fingerprint for note in world.data_versions.own()}
+    assert other.data_versions.is_pushed(other.data_folder)
 
 
 def test_a_listing_that_cannot_be_read_keeps_all_files(world: Workspace):

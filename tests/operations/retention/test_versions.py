@@ -1,6 +1,7 @@
 """What goes from MLflow and from the working files, and what stays although it is old: with a real store of MLflow."""
 
 import shutil
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -124,6 +125,13 @@ def test_a_version_with_other_files_than_the_ledger_names_is_not_ours_to_delete(
     assert {found.version for found in rejected(world, LATER)} == {3, 5, 6}
 
 
+def test_a_version_stays_while_another_model_has_its_files(world: Workspace):
+    ref = world.registry.version(MODEL, 2)
+    client(world).create_registered_model("of-another-tool")
+    client(world).create_model_version("of-another-tool", f"runs:/{ref.run_id}/model", ref.run_id)
+    assert {found.version for found in rejected(world, LATER)} == {3, 5, 6}
+
+
 def test_a_number_that_is_free_again_is_not_given_twice(world: Workspace):
     prune_versions(world, LATER)
     assert register(world, 9).version == 9
@@ -188,18 +196,25 @@ def test_reports_of_monitoring_go_earlier_and_those_that_made_the_loop_act_later
     assert versions(world) == list(range(1, 9))
 
 
+def test_zero_keeps_all_reports_and_no_report_that_acted_goes_before_the_others(world: Workspace):
+    run = world.registry.version(MODEL, 4).run_id
+    decide(world, run, "acted", datetime.now(UTC), "retrain")
+    for days in ("0", "200"):
+        assert prune_reports(workspace(world.home.parent, RETENTION_REPORTS_DAYS=days), LATER).deleted == 0
+
+
 def test_copies_and_remains_of_ended_trainings_go(world: Workspace):
     home, still_open = world.home, start(world, end=False)
     kept = {ref.version: world.registry.fetch(ref).name for ref in world.registry.versions(MODEL)}
-    for name in ("trainings/ended", f"grids/{'a' * 16}"):
+    for name in (f"trainings/{'e' * 16}", f"grids/{'a' * 16}"):
         write_text(home / name / "run_id", "no such run")
         write_text(home / name / "checkpoint.pt", "tensors")
-    write_text(home / "trainings" / "open" / "run_id", still_open)
+    write_text(home / "trainings" / ("0" * 16) / "run_id", still_open)
     write_text(home / "exports" / still_open / "model.txt", "not registered yet")
     write_text(home / "answers" / f"{kept[4]}-1.npz", "predictions")
-    write_text(home / "verify-xyz" / "weights", "of a killed process")
+    write_text(Path(tempfile.mkdtemp(prefix="verify-", dir=home)) / "weights", "of a killed process")
     recorded = world.data_versions.fingerprint(world.data_folder)
-    for name in ("of-another-version", recorded or "none"):
+    for name in ("0" * 64, recorded or "1" * 64):
         write_text(home / "indexes" / f"{name}.parquet", "index")
     write_text(home / "replaced" / "cifar10" / "image.png", "somebody's work")
     prune_versions(world, LATER)
@@ -208,11 +223,20 @@ def test_copies_and_remains_of_ended_trainings_go(world: Workspace):
     assert said == done
     left = {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file() and "mlflow" not in str(path)}
     assert {path for path in left if path.startswith(("trainings", "grids", "exports", "weights", "answers", "verify"))} == {
-        "trainings/open/run_id", f"exports/{still_open}/model.txt",
+        f"trainings/{'0' * 16}/run_id", f"exports/{still_open}/model.txt",
     }  # fmt: skip
     assert {path.name for path in (home / "models").iterdir() if path.is_dir()} == {kept[v] for v in (1, 4, 7, 8)}
     assert "replaced/cifar10/image.png" in left
     assert {path for path in left if path.startswith("indexes")} == ({f"indexes/{recorded}.parquet"} if recorded else set())
+
+
+def test_what_a_person_keeps_in_the_home_stays(world: Workspace):
+    own = ("models/mine/model.pt", "weights/best.safetensors", "exports/2024/a.onnx", "labels-pictures/a.txt", "sample-1/a.png")
+    for name in (*own, "splits/mine.npz", "trainings/mine/run_id", "answers/a.npz", "indexes/mine.parquet", "inputs/a.png"):
+        write_text(world.home / name, "somebody's work")
+    before = {path for path in world.home.rglob("*") if path.is_file() and path.read_bytes() == b"somebody's work"}
+    assert prune(world, LATER).problems == ()
+    assert {path for path in before if path.is_file()} == before
 
 
 def test_exports_are_copies_after_a_day_and_nothing_else_is(world: Workspace):

@@ -14,8 +14,9 @@ DONE = "prune/done"
 
 
 def is_due(workspace: Workspace) -> bool:
-    """Whether no process has pruned in the last day."""
-    return workspace.leases.look(DONE).expires <= datetime.now(UTC)
+    """Whether no process has pruned in the last day. One in the future does not count: the clock was wrong then, or is now."""
+    now = datetime.now(UTC)
+    return not now < workspace.leases.look(DONE).expires <= now + EVERY
 
 
 def last_pruned(workspace: Workspace) -> datetime | None:

@@ -30,7 +30,7 @@ def prune_inputs(workspace: Workspace, now: datetime, dry: bool = False) -> Prun
 def prune_store(inputs: InputStore, settings: Settings, now: datetime, dry: bool = False) -> input_store.Pruned:
     """Delete inputs last sent before the age limit and, above the size limit, the oldest ones."""
     before = limit(now, settings.retention_inputs_days)
-    most = int(settings.retention_inputs_gib * GIB) or None
+    most = settings.retention_inputs_gib * GIB or None
     return inputs.prune(most, before.timestamp() if before else 0.0, dry)
 
 

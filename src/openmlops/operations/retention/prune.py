@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from openmlops.errors import LeaseTaken, OpenMLOpsError
-from openmlops.operations.retention.due import DONE, EVERY
+from openmlops.operations.retention.due import DONE, EVERY, last_pruned
 from openmlops.operations.retention.inputs import prune_inputs
 from openmlops.operations.retention.predictions import prune_predictions
 from openmlops.operations.retention.report import Pruned, PruneReport
@@ -24,6 +24,10 @@ LEASE = timedelta(seconds=60)
 """time after which the lease of a dead process expires"""
 ALONE = "prune"
 """the lease of the process that prunes"""
+LONG = timedelta(days=30)
+"""time without a pruning after which the clock may be wrong"""
+DOUBT = "prune/doubt"
+"""a lease that expires when the clock is believed all the same"""
 
 KINDS: tuple[Callable[[Workspace, datetime, bool], Pruned], ...] = (
     *(prune_predictions, prune_inputs),
@@ -47,9 +51,13 @@ def prune(workspace: Workspace, now: datetime, dry: bool = False) -> PruneReport
 
 
 def prune_and_log(workspace: Workspace) -> PruneReport | None:
-    """Prune, and log the result in one line; do nothing if another process prunes. A failure is logged: nothing is raised."""
+    """Prune, and log the result in one line; do nothing if another process prunes, or if the clock may be wrong. A failure is
+    logged: nothing is raised."""
+    now = datetime.now(UTC)
     try:
-        found = prune(workspace, datetime.now(UTC))
+        if _is_doubtful(workspace, now):
+            return None
+        found = prune(workspace, now)
     except LeaseTaken:
         return None
     except (OpenMLOpsError, OSError) as error:
@@ -60,6 +68,24 @@ def prune_and_log(workspace: Workspace) -> PruneReport | None:
     if parts := [f"{each.deleted} {each.what}" for each in found.pruned if each.deleted]:
         log.info("pruned %s", ", ".join(parts))
     return found
+
+
+def _is_doubtful(workspace: Workspace, now: datetime) -> bool:
+    """Whether the clock may be wrong: it is long after the last pruning, and has been so for less than a day.
+
+    Everything is too old for a clock that is a year ahead.
+    """
+    last = last_pruned(workspace)
+    if last is None or now - last <= LONG:
+        return False
+    doubt = workspace.leases.look(DOUBT)
+    if doubt.holder and doubt.expires <= now < doubt.expires + LONG:
+        return False
+    if not now < doubt.expires <= now + EVERY:
+        workspace.leases.seize(DOUBT, ALONE, EVERY)
+        why = f"the last time was {last:%Y-%m-%d}, or the clock is wrong"
+        log.warning("nothing is pruned for a day: %s. `openmlops prune` does it now", why)
+    return True
 
 
 def _prune(workspace: Workspace, now: datetime, dry: bool) -> PruneReport:

@@ -39,8 +39,11 @@ class PruneReport(Value):
 
 
 def limit(now: datetime, days: float) -> datetime | None:
-    """The time before which things of an age limit are too old; None if there is no limit."""
-    return now - timedelta(days=days) if days else None
+    """The time before which things of an age limit are too old; None if there is no limit, or if it is beyond the calendar."""
+    try:
+        return now - timedelta(days=days) if days else None
+    except OverflowError:
+        return None
 
 
 def size(count: int) -> str:

@@ -5,7 +5,7 @@ else added is never touched. Not here: which objects a version shares with other
 """
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -27,9 +27,11 @@ def prune_data(workspace: Workspace, now: datetime, dry: bool = False) -> Pruned
         return Pruned(what="data versions", deleted=0, bytes=0, oldest=_oldest(own), why=NEVER.format("RETENTION_UNUSED_DAYS"))
     why = f"of a champion, a version, a run, the data folder or a git commit, or younger than {days:g} days"
     old = [found for found in own if found.at < before]
-    needed = _needed(workspace, now) if old else frozenset()
     folder = workspace.data_folder
-    gone = [found for found in old if found.fingerprint not in needed and not _is_in_git(folder.parent, found.listing)]
+    places = {folder.parent, *(Path(place) for found in own for place in found.places)}  # also other projects with this home
+    needed = _needed(workspace, now, places) if old else frozenset()
+    unnamed = [found for found in old if found.fingerprint not in needed]
+    gone = [found for found in unnamed if not any(_is_in_git(place, found.listing) for place in places)]
     size = 0
     if gone:
         size += sum(_delete_copies(workspace, found, dry) for found in gone)
@@ -43,7 +45,7 @@ def _oldest(own: Sequence[OwnVersion]) -> datetime | None:
     return min((found.at for found in own), default=None)
 
 
-def _needed(workspace: Workspace, now: datetime) -> frozenset[str]:
+def _needed(workspace: Workspace, now: datetime, places: Collection[Path]) -> frozenset[str]:
     """Fingerprints of the data of all champions, now and before, of the versions and runs that stay, and of data folders."""
     gone = {version.run_id for version in rejected(workspace, now)} | {run.id for run in unneeded_runs(workspace, now)}
     found = {run.dataset for run in workspace.disposal.runs() if run.id not in gone}
@@ -52,21 +54,23 @@ def _needed(workspace: Workspace, now: datetime) -> frozenset[str]:
         found |= {entry.dataset for entry in entries if entry.version in champions}
         doomed = {version.version for version in rejected(workspace, now) if version.name == model}
         found |= {ref.dataset for ref in workspace.registered.versions(model) if ref.version not in doomed}
-    for path in workspace.data_folder.parent.glob("*.manifest.json"):
+    for path in (path for place in places for path in place.glob("*.manifest.json")):
         found.add(Manifest.read(path).fingerprint)
     return frozenset(found)
 
 
 def _is_in_git(folder: Path, listing: str) -> bool:
-    """Whether a commit of the repository around `folder` names this version. True if git does not say."""
-    command = ["git", "log", "--all", "--max-count=1", "--format=%h", f"-S{listing}", "--", "*.dvc"]
+    """Whether a commit of the repository around `folder` names this version. True if there is one and git does not say: it may
+    be missing, take too long, or refuse a repository of another user."""
+    folder = folder.resolve()
+    if not folder.is_dir() or not any((place / ".git").exists() for place in (folder, *folder.parents)):
+        return False
+    command = ["git", "log", "--all", "--max-count=1", "--format=%h", f"-S{listing}", "--", ":(top)*.dvc"]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=GIT_SECONDS)
-    except FileNotFoundError:  # no git, or no such folder
-        return False
-    except subprocess.TimeoutExpired:
+    except (OSError, subprocess.TimeoutExpired):
         return True
-    return done.returncode == 0 and bool(done.stdout.strip())
+    return done.returncode != 0 or bool(done.stdout.strip())
 
 
 def _delete_copies(workspace: Workspace, found: OwnVersion, dry: bool) -> int:

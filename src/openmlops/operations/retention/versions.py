@@ -4,6 +4,7 @@ Here: which of them go. Not here: how (`adapters.mlflow_disposal`), and local fi
 """
 
 import re
+from collections import Counter
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING
@@ -50,20 +51,23 @@ def rejected(workspace: Workspace, now: datetime) -> "tuple[StoredVersion, ...]"
     """The versions in MLflow that the gate did not promote before the limit and that nobody needs.
 
     A version stays that was ever champion, is one of the latest of its model, has an alias, or that the ledger does not know
-    with these files: it may be somebody else's.
+    with these files: it may be somebody else's. So does one whose run, and so its files, another version has.
     """
     before = limit(now, workspace.settings.retention_unused_days)
     if before is None:
         return ()
     ledger = cache(workspace.ledger.history)
     ours, most = set(workspace.ledger.models()), workspace.settings.retention_versions
-    stored = [found for found in workspace.disposal.versions() if found.name in ours]
+    everything = workspace.disposal.versions()
+    of_run = Counter(found.run_id for found in everything)
+    stored = [found for found in everything if found.name in ours]
     numbers = {model: sorted(found.version for found in stored if found.name == model) for model in ours}
     return tuple(
         found
         for found in stored
         if found.version not in numbers[found.name][-most:]
         and not found.aliases
+        and of_run[found.run_id] == 1
         and _was_rejected(found, ledger(found.name), before)
     )
 
@@ -111,7 +115,9 @@ def unneeded_runs(workspace: Workspace, now: datetime) -> "tuple[StoredRun, ...]
 def prune_reports(workspace: Workspace, now: datetime, dry: bool = False) -> Pruned:
     """Delete the files of monitoring runs before their limit from the runs of champions. Raises ServiceUnavailable."""
     disposal, settings = workspace.disposal, workspace.settings
-    short, long = limit(now, settings.retention_reports_days), limit(now, settings.retention_unused_days)
+    days, more = settings.retention_reports_days, settings.retention_unused_days
+    more = max(days, more) if days and more else 0.0
+    short, long = limit(now, days), limit(now, more)
     count, size, oldest = 0, 0, None
     for version in _champions(workspace):
         for name in disposal.folders(version.run_id, REPORTS):
@@ -123,7 +129,6 @@ def prune_reports(workspace: Workspace, now: datetime, dry: bool = False) -> Pru
                     disposal.delete_folder(version.run_id, f"{REPORTS}/{name}")
             elif record:
                 oldest = min(oldest or record.at, record.at)
-    days, more = settings.retention_reports_days, settings.retention_unused_days
     why = f"younger than {days:g} days; of a decision that acted: {f'{more:g} days' if more else 'for ever'}"
     why = why if days else NEVER.format("RETENTION_REPORTS_DAYS")
     return Pruned(what="monitoring reports", deleted=count, bytes=size, oldest=oldest, why=why)

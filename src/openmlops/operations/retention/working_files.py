@@ -19,9 +19,12 @@ EXPORT = timedelta(days=1)
 """time after which an export is only a copy, if its run has ended: it is registered at once"""
 SCRATCH = timedelta(days=7)
 """time after which a temporary folder is that of a killed process"""
+HEX, RANDOM = "[0-9a-f]", "[a-z0-9_]" * 8
+"""of names that are hashes or identities of runs, and what `tempfile` appends. Only names of our own are taken for ours: a home
+may be a folder in which a person keeps models and labels too"""
 TEMPORARY = (
-    *("verify-*", "sample-*", "tiny-*", "labels-*", "arranged-*", "new-data-*", "dvc-memory-*"),
-    *("models/.download.*", "exports/.export.*", "downloads/unpacked-*"),
+    *("verify-", "sample-", "tiny-", "labels-", "arranged-", "new-data-", "dvc-memory-"),
+    *("models/.download.", "exports/.export.", "downloads/unpacked-"),
 )
 
 
@@ -57,27 +60,28 @@ def _files(workspace: Workspace, now: datetime) -> Iterator[_File]:
     home, gone = workspace.home, unneeded_runs(workspace, now)
     open_runs = {run.id for run in workspace.disposal.runs() if run.can_go_on and run not in gone}
     kept = _kept_models(workspace, now)
-    for path in _below(home, "exports/[!.]*"):
+    for path in _below(home, f"exports/{HEX * 32}"):
         yield _File(path, _newest(path), path.name in open_runs, EXPORT)
-    for path in _below(home, "weights/*.safetensors"):
+    for path in _below(home, f"weights/{HEX * 32}.safetensors"):
         yield _File(path, _newest(path), path.stem in open_runs)
     for path, note in ((path, note) for folder, note in _NOTES for path in _below(home, folder)):
         yield _File(path, _newest(path), _text(path / note) in open_runs)
-    for path in _below(home, "answers/*.npz"):
+    for path in _below(home, f"answers/{HEX * 64}-*.npz"):
         age = None if path.name.partition("-")[0] in kept else EXPORT
         yield _File(path, _newest(path), False, age)
-    for path in _below(home, "splits/*.npz"):
+    for path in _below(home, f"splits/{HEX * 64}.npz"):
         yield _File(path, _newest(path), False)
     recorded = workspace.data_versions.fingerprint(workspace.data_folder)
-    for path in _below(home, "indexes/*.parquet"):
+    for path in _below(home, f"indexes/{HEX * 64}.parquet"):
         yield _File(path, _newest(path), path.stem == recorded)
-    for path in _below(home, "models/[!.]*"):
+    for path in _below(home, f"models/{HEX * 64}"):
         yield _File(path, _newest(path), path.name in kept)
-    for path in (path for pattern in TEMPORARY for path in _below(home, pattern)):
-        yield _File(path, _newest(path), False, SCRATCH)
+    for path in (path for begin in TEMPORARY for path in _below(home, begin + RANDOM)):
+        if not path.lstat().st_mode & 0o077:  # as `tempfile` makes them
+            yield _File(path, _newest(path), False, SCRATCH)
 
 
-_NOTES = (("trainings/*", "run_id"), ("grids/*", "parent"))
+_NOTES = ((f"trainings/{HEX * 16}*", "run_id"), (f"grids/{HEX * 16}*", "parent"))
 """folders, and their file that names the run"""
 
 
