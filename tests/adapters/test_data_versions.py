@@ -232,6 +232,27 @@ def test_nothing_is_pulled_when_the_folder_is_as_recorded(place: Place) -> None:
     assert not (place.root / "home").exists()
 
 
+def test_changes_that_were_kept_stay_when_more_are_kept(place: Place) -> None:
+    kept = place.root / "home" / "replaced"
+    for name, where in (("first", ""), ("second", "-2"), ("third", "-3")):
+        (place.folder / name).write_text("somebody's work")
+        place.versions.pull(place.folder)
+        assert (kept / f"{place.folder.name}{where}" / name).is_file()
+    assert (kept / place.folder.name / "first").is_file()
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_what_was_never_added_is_kept_before_it_is_replaced(place: Place, is_recorded: bool) -> None:
+    place.versions.keep_changes(place.folder)
+    assert place.folder.is_dir(), "it can be restored"
+    (place.folder / "mine").write_text("somebody's work")
+    if not is_recorded:
+        place.folder.with_name(f"{place.folder.name}.manifest.json").write_text("damaged")
+    place.versions.keep_changes(place.folder)
+    assert not place.folder.exists()
+    assert (place.root / "home" / "replaced" / place.folder.name / "mine").is_file()
+
+
 def test_the_small_files_of_two_versions_do_not_pass_as_one(place: Place) -> None:
     first = (place.folder.parent / "set.dvc").read_bytes()
     place.versions.add(write_set(place.folder, b"b"))

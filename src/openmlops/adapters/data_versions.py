@@ -191,8 +191,9 @@ class DataVersions:
         """Restore the folder to its recorded version; does nothing if it matches already.
 
         `read_all=False`: only files that changed since they were last read are read, because whoever uses one verifies it.
-        Modified files are not lost: the replaced folder is kept as `replaced/<name>` next to the cache. Raises DataError (no
-        version is recorded), DataCorrupt that names the files, or ServiceUnavailable; the folder is then unchanged.
+        Modified files are not lost: the replaced folder is kept as `replaced/<name>` next to the cache, a later one as
+        `<name>-2`. Raises DataError (no version is recorded), DataCorrupt that names the files, or ServiceUnavailable; the
+        folder is then unchanged.
         """
         folder = folder.resolve()
         manifest = self._recorded(folder)
@@ -293,11 +294,24 @@ class DataVersions:
             remedy = "Restore the remote, or run `openmlops data add` with a good copy, which replaces damaged files"
             raise DataCorrupt(f"{'; '.join(what)} the DVC remote {repo.remote_url}", remedy)
 
+    def keep_changes(self, folder: Path) -> None:
+        """Keep a folder that is about to be replaced, unless it is as its version was recorded, which can be restored."""
+        if folder.is_symlink():  # only the link is replaced
+            return
+        try:
+            found = self._recorded(folder)
+            is_recorded = found is not None and not found.differences(folder, self.known.sha256s)
+        except (DataCorrupt, DataError):
+            is_recorded = False
+        if not is_recorded:
+            self._set_aside(folder)
+
     def _set_aside(self, folder: Path) -> None:
-        """Keep the folder that is about to be replaced, because its changes may be somebody's work."""
+        """Keep the folder that is about to be replaced, because its changes may be somebody's work, as those kept before."""
         if folder.is_dir() and any(folder.iterdir()):
-            kept = self.cache.parent / "replaced" / folder.name
-            shutil.rmtree(kept, ignore_errors=True)
+            place = self.cache.parent / "replaced"
+            names = (folder.name, *(f"{folder.name}-{number}" for number in range(2, 1_000_000)))
+            kept = next(place / name for name in names if not os.path.lexists(place / name))
             kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(folder, kept)
             log.warning("%s differed from its recorded version; its previous contents are in %s", folder, kept)

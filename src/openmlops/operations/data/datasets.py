@@ -305,6 +305,7 @@ def _added(workspace: Workspace, folder: Path, unused: set[str], *index: ImageIn
                 gone = {folder / path for path in unused}
                 wanted = lambda path: path not in gone and not is_system(path)  # noqa: E731
                 workspace.data_versions.bring(folder, new, wanted, workspace.data_folder)
+                workspace.data_versions.keep_changes(workspace.data_folder)
         elif unused:
             kept_in = str(_set_aside(workspace, folder, unused))
         if not workspace.settings.dvc_remote:
