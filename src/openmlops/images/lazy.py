@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
@@ -22,7 +23,7 @@ from openmlops.core.images import decoding
 from openmlops.core.images.boxes import objects
 from openmlops.core.images.corruptions import corrupt, corrupt_one, require
 from openmlops.core.validation import content_hashes, packed_hashes, perceptual_hashes
-from openmlops.errors import DataCorrupt, DataError
+from openmlops.errors import DataCorrupt, DataError, OpenMLOpsError
 from openmlops.files import content_of
 from openmlops.images.index import WORKERS, ImageIndex
 
@@ -30,6 +31,9 @@ AHEAD = 2
 """batches that are decoded before they are asked for"""
 SHARE = 8
 """images that a thread decodes at a time"""
+
+Elsewhere = Callable[[str], bytes]
+"""path of an image in the data set -> the bytes of its file, from another place. Raises OpenMLOpsError"""
 
 log = logging.getLogger(__name__)
 
@@ -121,11 +125,19 @@ class LazyImages:
 
     @classmethod
     def of_files(
-        cls, folder: Path, index: ImageIndex, decode: Callable[[bytes], np.ndarray], frame: tuple[int, int] | None
+        cls,
+        folder: Path,
+        index: ImageIndex,
+        decode: Callable[[bytes], np.ndarray],
+        frame: tuple[int, int] | None,
+        elsewhere: Elsewhere | None = None,
     ) -> "LazyImages":
-        """The images of an index, all of `frame` (height, width) when decoded, or each of its own size. To read one raises
-        DataCorrupt if its file has changed since the index was made."""
-        return cls.of_contents(_Files(folder, index), index.sizes, decode, frame, index)
+        """The images of an index, all of `frame` (height, width) when decoded, or each of its own size.
+
+        A file that is gone from `folder` or has changed since the index was made is read from `elsewhere`; if that does not
+        have it, reading the image raises DataError or DataCorrupt.
+        """
+        return cls.of_contents(_Files(folder, index, elsewhere), index.sizes, decode, frame, index)
 
     @classmethod
     def of_contents(
@@ -210,6 +222,12 @@ class LazyImages:
     def sizes(self) -> np.ndarray:
         """int64 (n, 2): height and width of each image in pixels."""
         return self._source.sizes[self._rows]
+
+    @property
+    def index(self) -> ImageIndex:
+        """What is known of these images, which images that were `changed` do not have."""
+        assert self._source.index is not None
+        return self._source.index.at(self._rows)
 
     def column(self, name: str) -> np.ndarray:
         """A column of the index for these images (index.py), which images that were `changed` do not have."""
@@ -298,20 +316,33 @@ class _Keeping:
 
 
 class _Files:
-    """Reads the files of an index, each verified."""
+    """Reads the files of an index, each verified: from the folder, else from `elsewhere`, if that has the file."""
 
-    def __init__(self, folder: Path, index: ImageIndex) -> None:
-        self._folder, self._index = folder, index
+    def __init__(self, folder: Path, index: ImageIndex, elsewhere: Elsewhere | None) -> None:
+        self._folder, self._index, self._elsewhere = folder, index, elsewhere
 
     def __call__(self, row: int) -> bytes:
-        path = self._folder / self._index.paths[row]
+        path = self._index.paths[row]
         try:
-            content = content_of(path)
-        except OSError as error:
-            raise DataError(f"{path} cannot be read ({error.strerror})", "Restore the data: `openmlops data pull`") from error
+            return self._verified(row, _content(self._folder / path))
+        except DataError:
+            if self._elsewhere is not None:
+                with suppress(OpenMLOpsError):
+                    return self._verified(row, self._elsewhere(path))
+            raise
+
+    def _verified(self, row: int, content: bytes) -> bytes:
         if hashlib.sha256(content).digest() != self._index.columns["sha256"][row].tobytes():
+            path = self._folder / self._index.paths[row]
             raise DataCorrupt(f"{path} has changed since its version was made", "Restore it: `openmlops data pull`")
         return content
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return content_of(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})", "Restore the data: `openmlops data pull`") from error
 
 
 def _all(n: int, size: tuple[int, int]) -> np.ndarray:

@@ -229,3 +229,14 @@ def test_the_splits_are_the_same_from_the_index_and_from_the_files(mine: Workspa
     for name, chosen in mine.use_case.split(read, 3).items():
         assert np.array_equal(chosen, mine.use_case.split(found, 3)[name])
     assert np.array_equal(found.labels, read.labels)
+
+
+def test_a_training_goes_on_with_its_version_when_other_data_is_added_meanwhile(mine: Workspace, tmp_path: Path) -> None:
+    splits = prepared(mine)
+    datasets.upload(mine, splits.dataset)
+    before = pixels(rows_of(mine, splits.dataset).images)
+    rows._opened.clear()
+    found = rows_of(mine, splits.dataset)
+    other = datasets.add(mine, folders(tmp_path / "other", COUNT, seed=7))
+    assert other.fingerprint != splits.dataset.fingerprint
+    assert np.array_equal(pixels(found.images), before)

@@ -363,3 +363,12 @@ def test_a_file_name_that_is_not_utf8_or_too_long_becomes_one_that_is(own: Path,
     written = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert len(written) == 30
     assert all(len(name.encode()) <= 216 for name in written)
+
+
+def test_no_two_images_get_one_place_whatever_they_are_called(tmp_path: Path) -> None:
+    own = folders(tmp_path / "own", 8)
+    for number, name in enumerate(("x.jpg", "x.png", "x_jpg.jpg", "X_PNG.bmp")):
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(own / "disc" / name)
+    found = arrange(own, tmp_path / "out")
+    assert len(found.sources) == len(set(found.sources.values())) == 3 * 8 + 4
+    assert all((tmp_path / "out" / place).read_bytes() == source.read_bytes() for place, source in found.sources.items())

@@ -21,7 +21,7 @@ from openmlops.errors import DataError, DataInvalid, OpenMLOpsError, SettingsErr
 from openmlops.files import Manifest, absolute, copy_folder, replacing, replacing_folder, why_not_storable
 from openmlops.images.index import ImageIndex, OnProgress
 from openmlops.operations.data.download import Progress, download, unpack, verify
-from openmlops.operations.data.rows import index_folder, keep_index, rows_of, version_index
+from openmlops.operations.data.rows import index_folder, keep_index, key_prefix, rows_of, version_index
 from openmlops.operations.data.splits import indices_of, split
 from openmlops.operations.workspace import Workspace
 from openmlops.usecases.base import Archive
@@ -408,11 +408,6 @@ def upload(workspace: Workspace, ref: DatasetRef) -> UploadReport:
     known.follow(folder / name for name in manifest.files)
     known.save()
     return UploadReport(uri=store.uri(prefix), keys=tuple(sent), sent=sum(new), skipped=len(new) - sum(new))
-
-
-def key_prefix(workspace: Workspace, folder: str, fingerprint: str) -> str:
-    """What the keys of a version's objects begin with; `folder` is the name of its folder."""
-    return "/".join(part for part in (*workspace.settings.minio_data_prefix.split("/"), folder, fingerprint) if part)
 
 
 def _unstorable(folder: Path) -> list[Problem]:

@@ -5,6 +5,7 @@ where indexes lie, and where decoded images are kept. Not here: making an index 
 are not files, which are read as a whole.
 """
 
+import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,31 +13,55 @@ from pathlib import Path
 
 from openmlops.core.types import DatasetRef
 from openmlops.errors import DataCorrupt
-from openmlops.files import Manifest
+from openmlops.files import Manifest, content_of
 from openmlops.images.index import ImageIndex, OnProgress, index_of
-from openmlops.images.lazy import Decoded, LazyImages
+from openmlops.images.lazy import Decoded, Elsewhere, LazyImages
 from openmlops.operations.workspace import Workspace
 from openmlops.usecases.base import Rows
 
 _lock = threading.Lock()
-_opened: dict[tuple[str, str, str], Rows] = {}
+_opened: dict[tuple[object, ...], Rows] = {}
 """the version of this process that was used last: its decoded images are kept from step to step"""
 
 
 def rows_of(workspace: Workspace, ref: DatasetRef) -> Rows:
-    """The rows of a version. Raises DataError if it cannot be read; DataCorrupt, when an image is read, if it has changed."""
+    """The rows of a version. Raises DataError if it cannot be read; DataCorrupt, when an image is read, if it has changed.
+
+    An image whose file is no longer that of the version, because other data was added meanwhile, is read from the object store,
+    if the version was uploaded.
+    """
     use_case, folder = workspace.use_case, Path(ref.path)
     if use_case.files is None:
         return use_case.read(folder)
-    key = (str(workspace.home), str(folder), ref.fingerprint)
+    key = (str(workspace.home), str(folder), ref.fingerprint, use_case.name, use_case.frame)
     with _lock:
         if key not in _opened:
             found = use_case.read(folder, version_index(workspace, folder, ref.fingerprint))
             assert isinstance(found.images, LazyImages)
             room = Decoded(workspace.home / "cache" / "decoded", workspace.settings.decoded_bytes)
             _opened.clear()
-            _opened[key] = replace(found, images=found.images.kept_in(room))
+            images = LazyImages.of_files(
+                folder, found.images.index, use_case.decode, use_case.frame, _uploaded(workspace, folder.name, ref.fingerprint)
+            )
+            _opened[key] = replace(found, images=images.kept_in(room))
         return _opened[key]
+
+
+def _uploaded(workspace: Workspace, folder: str, fingerprint: str) -> Elsewhere:
+    """Reads the images of a version from the object store."""
+    prefix, scratch = key_prefix(workspace, folder, fingerprint), workspace.home / "cache"
+
+    def read(path: str) -> bytes:
+        scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="uploaded-", dir=scratch) as place:
+            return content_of(workspace.object_store.get_file(f"{prefix}/{path}", Path(place) / "file"))
+
+    return read
+
+
+def key_prefix(workspace: Workspace, folder: str, fingerprint: str) -> str:
+    """What the keys of a version's objects begin with; `folder` is the name of its folder."""
+    return "/".join(part for part in (*workspace.settings.minio_data_prefix.split("/"), folder, fingerprint) if part)
 
 
 def index_folder(

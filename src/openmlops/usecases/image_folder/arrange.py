@@ -4,6 +4,7 @@ Existing splits are kept; missing ones are drawn from the others, stratified by 
 validation of the imported images (data.py).
 """
 
+import itertools
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -170,11 +171,16 @@ def _split(images: Sequence[_Image]) -> list[_Image]:
 def _places(images: Sequence[_Image]) -> dict[str, _Image]:
     """The new path of each without suffix; images whose paths differ in the suffix only keep it in the name."""
     wanted = Counter((image.split, image.label, image.source.stem.lower()) for image in images)
-    places = {}
+    places: dict[str, _Image] = {}
+    taken: set[str] = set()
     for image in images:
         is_alone = wanted[image.split, image.label, image.source.stem.lower()] == 1
-        name = image.source.stem if is_alone else image.source.name.replace(".", "_")
-        places[f"{image.split}/{image.label}/{storable_name(name)}"] = image
+        name = storable_name(image.source.stem if is_alone else image.source.name.replace(".", "_"))
+        place = f"{image.split}/{image.label}/{name}"
+        numbers = (f"{place}-{number}" for number in itertools.count(2))
+        place = next(each for each in itertools.chain([place], numbers) if each.lower() not in taken)
+        taken.add(place.lower())
+        places[place] = image
     return places
 
 
