@@ -32,6 +32,15 @@ def test_a_bad_value_is_named_with_its_remedy(value: str) -> None:
         Settings.load({"SIMULATE_DRIFT": value}, Path("/nowhere"))
 
 
+@pytest.mark.parametrize(
+    ("value", "said"), [("much", "it is no size in bytes. Set DATA_MEMORY to a size such as 4GB"), ("-1", "Set")]
+)
+def test_a_size_is_named_with_an_example(value: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=f"DATA_MEMORY has the value '{value}'.*{said}"):
+        Settings.load({"DATA_MEMORY": value})
+    assert Settings.load({"DATA_MEMORY": "2GB"}).decoded_bytes == 2_000_000_000
+
+
 def test_no_secret_is_shown() -> None:
     secrets = {
         name.upper(): f"hunter{number}"

@@ -18,9 +18,13 @@ def hide_passwords(text: str) -> str:
 
 def one_line(text: str) -> str:
     """`text` made safe to print: one line of bounded length, no passwords of URLs, no control characters."""
-    line = hide_passwords(" ".join(text.split()))
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    shown = printable(hide_passwords(" ".join(text.split())))
     return shown if len(shown) <= MOST_CHARACTERS else f"{shown[:MOST_CHARACTERS]}..."
+
+
+def printable(text: str) -> str:
+    """`text` with its control characters escaped, other than line breaks and tabs: a file's name must not steer a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 class OpenMLOpsError(Exception):

@@ -176,7 +176,7 @@ class Settings(BaseModel):
             name = str(first["loc"][0])
             shown = "(hidden)" if _is_secret(name) else repr(given.get(name, ""))
             raise SettingsError(
-                f"{name.upper()} has the value {shown}: {first['msg'].lower()}", f"Set {name.upper()} to {_kind(name)}"
+                f"{name.upper()} has the value {shown}: {_fault(first)}", f"Set {name.upper()} to {_kind(name)}"
             ) from None
 
     @classmethod
@@ -291,7 +291,13 @@ def _show(name: str, value: Any) -> str:
 
 def _kind(name: str) -> str:
     annotation = Settings.model_fields[name].annotation
-    return {bool: "1 or 0", int: "a whole number", float: "a number", Path: "a folder"}.get(annotation, "a text")  # type: ignore[arg-type]
+    kinds = {bool: "1 or 0", int: "a whole number", float: "a number", Path: "a folder", ByteSize: "a size such as 4GB"}
+    return kinds.get(annotation, "a text")  # type: ignore[arg-type]
+
+
+def _fault(error: Any) -> str:
+    """What is wrong with a value, of pydantic's description."""
+    return "it is no size in bytes" if error["type"].startswith("byte_size") else error["msg"].lower()
 
 
 def restart_in_utf8() -> None:

@@ -17,7 +17,7 @@ from functools import cache
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
-from openmlops.errors import OpenMLOpsError, hide_passwords, one_line
+from openmlops.errors import OpenMLOpsError, hide_passwords, one_line, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -102,7 +102,8 @@ def say(*parts: str | tuple[str, str]) -> None:
     """Print a message on standard error, for standard output is for results only. (text, style): a part with a style."""
     from rich.text import Text
 
-    stderr().print(Text.assemble(*parts))
+    texts = (printable(part) if isinstance(part, str) else (printable(part[0]), part[1]) for part in parts)
+    stderr().print(Text.assemble(*texts))
 
 
 @contextmanager

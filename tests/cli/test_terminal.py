@@ -125,3 +125,10 @@ def test_a_full_disk_is_no_bug_also_where_the_system_names_no_file(capsys: pytes
     assert terminal.exit_code(write) == 1
     told = "error: A file cannot be written (No space left on device). Free some space, or use another disk."
     assert capsys.readouterr().err == f"{told}\n"
+
+
+def test_a_name_with_control_characters_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.stderr.cache_clear()
+    terminal.say("- \x1b[2J\x1c.png: \x9b1m\n", ("styled\x07", "bold"))
+    assert capsys.readouterr().err == "- \\x1b[2J\\x1c.png: \\x9b1m\nstyled\\x07\n"
+    terminal.stderr.cache_clear()

@@ -129,6 +129,8 @@ def test_no_command_leaves_a_file_outside_its_project_or_calls_a_host(tmp_path: 
         ("history", "shapes"),
         ("settings",),
         ("doctor",),
+        ("prune", "--dry-run"),
+        ("prune",),
         ("monitor", "--source", "test-set"),
         ("cycle", "--mode", "suggest"),
         ("decisions",),
