@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from openmlops.adapters.decisions import DecisionRecord
+from openmlops.operations.release.aliases import repair
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings
 
@@ -55,6 +56,7 @@ def told(loop: Workspace) -> Workspace:
         id=DECISION, model="cifar10_cnn", version=1, at=now, action="request", reasons=("a look",), by="a test"
     )
     loop.decisions.append(record)
+    repair(loop, "cifar10_cnn")  # the alias of another test on the same MLflow would be repaired by the command, with MLflow
     return loop
 
 

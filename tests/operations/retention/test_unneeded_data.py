@@ -15,6 +15,7 @@ from openmlops.core.types import DatasetRef, Verdict
 from openmlops.errors import DataCorrupt
 from openmlops.operations.data import datasets
 from openmlops.operations.retention.unneeded_data import prune_data
+from openmlops.operations.retention.working_files import prune_working_files
 from openmlops.operations.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -39,7 +40,14 @@ def add(found: Workspace, *names: str) -> OwnVersion:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     monkeypatch.chdir(tmp_path)
-    return workspace(tmp_path, USE_CASE="toy_promotion:USE_CASE")
+    return with_another_model(workspace(tmp_path, USE_CASE="toy_promotion:USE_CASE"))
+
+
+def with_another_model(found: Workspace) -> Workspace:
+    """A ledger that knows a model, of other data."""
+    verdict = Verdict(outcome="reject", reasons=("made",), challenger=1, champion=None)
+    found.ledger.append("another", 0, "reject", 1, "a test", ("made",), "d" * 64, "m" * 64, verdict, LATER)
+    return found
 
 
 def files(folder: Path) -> int:
@@ -131,7 +139,7 @@ def test_a_bucket_is_pruned_as_a_folder_is(tmp_path: Path, s3_server: "S3Server"
     secrets = {"MINIO_ACCESS_KEY": s3_server.access_key, "MINIO_SECRET_KEY": s3_server.secret_key}
     places = {"MINIO_ENDPOINT_URL": s3_server.endpoint, "MINIO_BUCKET": "retention"}
     given = places | {name: value.get_secret_value() for name, value in secrets.items()}
-    found = workspace(tmp_path, USE_CASE="toy_promotion:USE_CASE", **given)
+    found = with_another_model(workspace(tmp_path, USE_CASE="toy_promotion:USE_CASE", **given))
     found.object_store.ready()
     for names in (("a", "b"), ("b", "c"), ("d",)):
         add(found, *names)
@@ -202,3 +210,20 @@ def test_a_manifest_that_cannot_be_read_stops_it(world: Workspace):
 def test_looking_at_an_empty_home_makes_nothing(world: Workspace, tmp_path: Path):
     assert prune_data(world, LATER, dry=True).deleted == 0
     assert not (tmp_path / ".dvc").exists()
+
+
+def test_a_home_whose_ledger_and_mlflow_are_empty_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As of a cron job without DATABASE_URL and MLFLOW_TRACKING_URI."""
+    monkeypatch.chdir(tmp_path)
+    found = workspace(tmp_path, USE_CASE="toy_promotion:USE_CASE")
+    add(found, "a", "b")
+    add(found, "c")
+    (weights := found.home / "weights" / f"{'a' * 32}.safetensors").parent.mkdir(parents=True)
+    weights.touch()
+    before = stores(found)
+    for prune in (prune_data, prune_working_files):
+        done = prune(found, LATER)
+        assert done.deleted == 0
+        assert "Are DATABASE_URL and MLFLOW_TRACKING_URI those of this home?" in done.why
+    assert stores(found) == before
+    assert weights.exists()

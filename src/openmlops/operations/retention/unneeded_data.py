@@ -13,7 +13,7 @@ from openmlops.adapters.data_versions import OwnVersion
 from openmlops.files import Manifest
 from openmlops.operations.data.datasets import key_prefix, locked
 from openmlops.operations.retention.report import Pruned, limit
-from openmlops.operations.retention.versions import NEVER, rejected, unneeded_runs
+from openmlops.operations.retention.versions import NEVER, UNKNOWN, knows_models, rejected, unneeded_runs
 from openmlops.operations.workspace import Workspace
 
 GIT_SECONDS = 60
@@ -25,6 +25,8 @@ def prune_data(workspace: Workspace, now: datetime, dry: bool = False) -> Pruned
     before, own = limit(now, days), workspace.data_versions.own()
     if before is None:
         return Pruned(what="data versions", deleted=0, bytes=0, oldest=_oldest(own), why=NEVER.format("RETENTION_UNUSED_DAYS"))
+    if not knows_models(workspace):
+        return Pruned(what="data versions", deleted=0, bytes=0, oldest=_oldest(own), why=UNKNOWN)
     why = f"of a champion, a version, a run, the data folder or a git commit, or younger than {days:g} days"
     old = [found for found in own if found.at < before]
     folder = workspace.data_folder

@@ -20,6 +20,15 @@ REPORTS = "monitoring"
 """folder of a run's files with one folder per decision"""
 ACTED = ("retrain", "roll_back", "collect_labels")
 NEVER = "kept for ever: {} is 0"
+UNKNOWN = (
+    "kept: the ledger and MLflow know no version of any model. Are DATABASE_URL and MLFLOW_TRACKING_URI those of this home?"
+)
+
+
+def knows_models(workspace: Workspace) -> bool:
+    """Whether the ledger or MLflow knows any version: if neither does, another database may be the one that names what is
+    needed, and nothing of this home is deleted for not being named."""
+    return bool(workspace.ledger.models() or workspace.disposal.versions())
 
 
 def prune_versions(workspace: Workspace, now: datetime, dry: bool = False) -> Pruned:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from openmlops.operations.retention.report import Pruned, folder_bytes, limit
-from openmlops.operations.retention.versions import NEVER, rejected, unneeded_runs
+from openmlops.operations.retention.versions import NEVER, UNKNOWN, knows_models, rejected, unneeded_runs
 from openmlops.operations.workspace import Workspace
 
 EXPORT = timedelta(days=1)
@@ -44,6 +44,8 @@ def prune_working_files(workspace: Workspace, now: datetime, dry: bool = False) 
     before = limit(now, days)
     if before is None:
         return Pruned(what="working files", deleted=0, bytes=0, oldest=None, why=NEVER.format("RETENTION_UNUSED_DAYS"))
+    if not knows_models(workspace):
+        return Pruned(what="working files", deleted=0, bytes=0, oldest=None, why=UNKNOWN)
     count, size, oldest = 0, 0, None
     for file in _files(workspace, now):
         if file.is_needed or file.newest >= (now - file.age if file.age else before):
