@@ -6,9 +6,10 @@ an embedded store a deleted run is gone; a server keeps its row, marked as delet
 What is not here: which of them are deleted (`operations.retention.versions`). Runs that a person deleted are left as they are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -146,29 +147,26 @@ class Disposal:
         return sum(self._size(run_id, each.path) if each.is_dir else int(each.file_size or 0) for each in found)
 
     def _all_models(self) -> Iterator[RegisteredModel]:
-        page = self._client.search_registered_models(max_results=PAGE)
-        yield from page
-        while page.token:
-            page = self._client.search_registered_models(max_results=PAGE, page_token=page.token)
-            yield from page
+        return _paged(partial(self._client.search_registered_models, max_results=PAGE))
 
     def _all_versions(self) -> Iterator[ModelVersion]:
-        page = self._client.search_model_versions(max_results=PAGE)
-        yield from page
-        while page.token:
-            page = self._client.search_model_versions(max_results=PAGE, page_token=page.token)
-            yield from page
+        return _paged(partial(self._client.search_model_versions, max_results=PAGE))
 
     def _all_runs(self, which: int, query: str = "") -> Iterator[Run]:
         experiment = self._client.get_experiment_by_name(self._experiment)
         if experiment is None:
-            return
-        where = ([experiment.experiment_id], query, which, PAGE)
-        page = self._client.search_runs(*where)
+            return iter(())
+        return _paged(partial(self._client.search_runs, [experiment.experiment_id], query, which, PAGE))
+
+
+def _paged(search: Callable[..., Any]) -> Iterator[Any]:
+    """What `search` finds, page by page."""
+    token = None
+    while True:
+        page = search(page_token=token)
         yield from page
-        while page.token:
-            page = self._client.search_runs(*where, page_token=page.token)
-            yield from page
+        if not (token := page.token):
+            return
 
 
 def _version(found: ModelVersion, aliases: dict[tuple[str, int], list[str]]) -> StoredVersion:

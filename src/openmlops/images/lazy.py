@@ -20,7 +20,6 @@ from typing import Any, overload
 import numpy as np
 
 from openmlops.core.images import decoding
-from openmlops.core.images.boxes import objects
 from openmlops.core.images.corruptions import corrupt, corrupt_one, require
 from openmlops.core.validation import content_hashes, packed_hashes, perceptual_hashes
 from openmlops.errors import DataCorrupt, DataError, OpenMLOpsError
@@ -291,15 +290,6 @@ def file_of(images: Images, row: int) -> tuple[bytes, str]:
     """The bytes of an image's file and its suffix: the file as it is, or a PNG of its pixels."""
     content = images.content(row) if isinstance(images, LazyImages) else None
     return (decoding.png(images[row]), ".png") if content is None else (content, decoding.suffix(content))
-
-
-def joined(parts: Sequence[np.ndarray], like: Images) -> np.ndarray:
-    """Single images as an array, dense or of objects as `like` is in memory, also for none."""
-    dense = like.frame is not None if isinstance(like, LazyImages) else like.dtype != object
-    if not dense:
-        return objects(parts)
-    height, width = sizes(like)[0] if len(like) else (0, 0)
-    return np.array(parts, np.uint8).reshape(-1, height, width, 3)
 
 
 class _Keeping:

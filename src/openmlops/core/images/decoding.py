@@ -74,6 +74,8 @@ _UNREADABLE = (
 
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 """A hostile file would write one line for each of its tags."""
+Image.MAX_IMAGE_PIXELS = None
+"""Pillow's own limit warns on standard error: `_open` refuses by ours, before anything is decoded."""
 
 
 class _Limit:
@@ -85,7 +87,6 @@ class _Limit:
 def allow(pixels: int) -> None:
     """Decode images of up to so many pixels in this process (the setting MAX_MEGAPIXELS), which is checked in the header."""
     _Limit.pixels = pixels
-    Image.MAX_IMAGE_PIXELS = pixels  # Pillow refuses twice as many by itself
 
 
 def decode_image(content: bytes, height: int, width: int) -> np.ndarray:
@@ -219,8 +220,6 @@ def _open(content: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(content), formats=tuple(formats))
         tile = _tile_pixels(image)
-    except Image.DecompressionBombError as error:
-        raise _refused(f"has more than {_Limit.pixels} pixels, the limit of MAX_MEGAPIXELS") from error
     except _UNREADABLE as error:
         raise _refused(f"is none of {NAMES}") from error
     if image.width * image.height > _Limit.pixels:

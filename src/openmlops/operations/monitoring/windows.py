@@ -4,7 +4,6 @@ SIMULATE_DRIFT corrupts the images before inference; no other code reads it, so 
 other. Not here: evaluation of a window (`monitor`).
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -18,7 +17,7 @@ from openmlops.core.images.decoding import upright_size
 from openmlops.core.types import ModelRef, Value
 from openmlops.errors import DataError, ModelNotFound
 from openmlops.files import replacing
-from openmlops.images.lazy import Images, LazyImages, corrupted
+from openmlops.images.lazy import Images, LazyImages, corrupted, digests
 from openmlops.operations.data import datasets
 from openmlops.operations.data.rows import rows_of
 from openmlops.operations.release import inference
@@ -100,7 +99,7 @@ def _test_window(workspace: Workspace, model: ModelRef, last: int, now: datetime
         layout=Layout((), description.classes),
         ids=tuple(f"test-{row}" for row in chosen),
         at=(now,) * len(chosen),
-        input_sha256=tuple(hashlib.sha256(rows.images[row].tobytes()).hexdigest() for row in chosen),
+        input_sha256=tuple(digest.hex() for digest in digests(rows.images[chosen])),
         features=np.zeros((len(chosen), 0), np.float32),
         predictions=(b"",) * len(chosen),
         labels=tuple(workspace.use_case.task.as_json(label) for label in rows.labels[chosen]),

@@ -60,11 +60,11 @@ def _batches(use_case: UseCase, model: Model, images: Images) -> Iterator[tuple[
     height, width, _ = model.image_shape
     size = max(1, min(BATCH, BATCH_PIXELS // (height * width)))
     parts = [np.arange(start, min(start + size, len(images))) for start in range(0, max(len(images), 1), size)]
-    for model_input in _model_inputs(use_case, images, parts, (height, width)):
+    for model_input in model_inputs(use_case, images, parts, (height, width)):
         yield model_input, use_case.to_predictions(model.run(model_input.pixels), model_input)
 
 
-def _model_inputs(
+def model_inputs(
     use_case: UseCase, images: Images, parts: Sequence[np.ndarray], shape: tuple[int, int]
 ) -> Iterator[ModelInput]:
     """The model input of each of `parts` (rows). Of images that are large and on demand only the model input is held."""

@@ -9,7 +9,7 @@ import numpy as np
 from openmlops.core.quality import Evaluation
 from openmlops.core.types import Preprocessing, TrainedRef
 from openmlops.errors import ModelCorrupt
-from openmlops.images.lazy import Images, pixels
+from openmlops.images.lazy import Images
 from openmlops.operations.data import datasets
 from openmlops.operations.data.rows import rows_of
 from openmlops.operations.release import inference
@@ -81,7 +81,8 @@ class RebuiltModel:
         (height, width, channels), images = self.eager.image_shape, self.images("validation")
         most = min(GOLDEN_IMAGES, max(MIN_GOLDEN_IMAGES, GOLDEN_BYTES // (height * width * channels)))
         spread = np.linspace(0, len(images) - 1, min(most, len(images))).astype(int)
-        return self.workspace.use_case.to_model_input(pixels(images[spread]), (height, width)).pixels
+        (batch,) = inference.model_inputs(self.workspace.use_case, images, [spread], (height, width))
+        return batch.pixels
 
     def describe(self, evaluation: Evaluation, parity: float) -> Description:
         """The description of the version. `parity` is the largest difference of outputs of the exported model."""
