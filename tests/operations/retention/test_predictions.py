@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
@@ -127,6 +128,28 @@ def test_an_open_label_request_keeps_what_it_names_until_it_is_closed(tmp_path: 
     assert prune_predictions(found, NOW).deleted == 48
     found.decisions.append(asked.model_copy(update={"id": "r2", "action": "retrain", "labels": WorthLabelling()}))
     assert prune_predictions(found, NOW).deleted == 2
+
+
+def test_a_label_request_of_meanwhile_keeps_what_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    found = workspace(tmp_path)
+    ids = log(found, 50, days=100)
+    log(found, 20, days=1, version=2)
+    promote(found, 2)
+    monkeypatch.setattr(predictions, "REFRESH_SECONDS", -1.0)
+    retire, batches = predictions._retire, []
+
+    def asking(*arguments: Any) -> Any:
+        passed = retire(*arguments)
+        if not batches:
+            labels = WorthLabelling(uncertain=(ids[48],), random=(ids[49],))
+            named = {"id": "r1", "model": MODEL, "version": 1, "action": "collect_labels", "by": "a test"}
+            found.decisions.append(DecisionRecord(**named, at=NOW, reasons=("few",), labels=labels))
+        batches.append(passed)
+        return passed
+
+    monkeypatch.setattr(predictions, "_retire", asking)
+    assert prune_predictions(found, NOW).deleted == 48
+    assert len(batches) > 1
 
 
 def test_the_latest_windows_of_the_champion_and_of_the_one_before_it_stay(tmp_path: Path):

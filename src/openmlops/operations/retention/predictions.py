@@ -26,6 +26,8 @@ FIRST_BATCH, SMALLEST_BATCH, LARGEST_BATCH, DRY_BATCH = 500, 200, 4000, 20_000
 """rows of one transaction; never fewer than the smallest, because on a slow disk the commit alone may take the time"""
 LONG_SECONDS, SHORT_SECONDS = 0.1, 0.025
 """a batch that takes longer is followed by one of half the size, one that takes less by a larger one"""
+REFRESH_SECONDS = 5.0
+"""age at which what stays is looked up again, before the next batch"""
 ATTEMPTS = 5
 NEVER = "kept for ever: RETENTION_PREDICTIONS_DAYS is 0"
 
@@ -39,29 +41,47 @@ def prune_predictions(workspace: Workspace, now: datetime, dry: bool = False) ->
     before = limit(now, days)
     if before is None:
         return Pruned(what="predictions", deleted=0, bytes=0, oldest=workspace.inference_log.first(), why=NEVER)
-    stretches, requested = _windows(workspace), _requested(workspace)
-
-    def stays(row: Any) -> bool:
-        kept = stretches.get((row.model, row.version), ())
-        return row.id in requested or any(low <= row.sequence <= high for low, high in kept)
-
+    needed_now = _Needed(workspace)
     size = _row_bytes(workspace)
     retired, labelled, oldest = 0, 0, None
-    for passed in _batches(workspace, before, stays, dry):
+    for passed in _batches(workspace, before, needed_now, dry):
         retired, labelled = retired + passed.retired, labelled + passed.labelled
         oldest = oldest or passed.oldest
-    needed = ["the latest windows", *(["open label requests"] if requested else ())]
+    needed = ["the latest windows", *(["open label requests"] if needed_now.requested else ())]
     needed += [f"labels that can still be trained on ({labelled})"] if labelled else []
     why = f"younger than {days:g} days, or of {', '.join(needed)}"
     return Pruned(what="predictions", deleted=retired, bytes=retired * size, oldest=oldest, why=why)
 
 
-def _batches(workspace: Workspace, before: datetime, stays: Any, dry: bool) -> Iterator[Passed]:
+class _Needed:
+    """Which predictions stay. Looked up again while a long pruning goes on: a promotion, a rollback or a label request of
+    meanwhile makes others stay."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._look()
+
+    def _look(self) -> None:
+        self.looked_at = time.monotonic()
+        self.stretches, self.requested = _windows(self._workspace), _requested(self._workspace)
+
+    def refresh(self) -> None:
+        """Look again if what is known is older than REFRESH_SECONDS."""
+        if time.monotonic() - self.looked_at > REFRESH_SECONDS:
+            self._look()
+
+    def __call__(self, row: Any) -> bool:
+        kept = self.stretches.get((row.model, row.version), ())
+        return row.id in self.requested or any(low <= row.sequence <= high for low, high in kept)
+
+
+def _batches(workspace: Workspace, before: datetime, stays: _Needed, dry: bool) -> Iterator[Passed]:
     """Go through the log from its beginning, until a batch has no old row. Between two batches the database is left to others
     for as long as the first took."""
     last: int | None = 0
     most = DRY_BATCH if dry else FIRST_BATCH
     while last is not None:
+        stays.refresh()
         began = time.monotonic()
         passed = _retire(workspace, before, last, most, stays, dry)
         took = time.monotonic() - began
