@@ -207,7 +207,8 @@ def forms(value: str) -> list[str]:
     ]
     if value in WORDS:
         return [f"/{value}", f"{value}/", f"'{value}'", f"{value}: ", f"{value}.", f" {value},"]
-    return [form for each in found for form in (each, each[:20]) if len(form.strip()) > 1]
+    quoted = [f"{before}{value}{after}" for before, after in ("''", "()", "  ")]
+    return quoted + [form for each in found for form in (each, each[:20]) if len(form.strip()) > 1]
 
 
 def _put(path: bytes, kind: str, value: bytes | None) -> None:

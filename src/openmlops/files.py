@@ -45,6 +45,11 @@ def absolute(path: Path) -> Path:
     return found
 
 
+def real(path: Path) -> Path:
+    """`path` made absolute, links resolved, but for links that lead to themselves."""
+    return Path(os.path.realpath(path))
+
+
 def why_not_storable(name: str) -> str:
     """Why a file or folder of this name cannot be stored everywhere, in one word or two; empty if it can."""
     if not name.isprintable():
@@ -91,7 +96,7 @@ def share_file(source: Path, target: Path) -> None:
         if found.st_size and not found.st_mode & 0o222:  # empty ones: a file may have some thousand links only
             beside.unlink(missing_ok=True)
             try:
-                os.link(source.resolve(), beside)
+                os.link(real(source), beside)
             except OSError:  # on another disk, too many links, or not a file system that links
                 pass
             else:

@@ -59,11 +59,11 @@ def forms_of(values: Iterable[str]) -> list[str]:
     return [form for value in values for form in odd.forms(value)]
 
 
-def spoiled_data(one: User, place: Path, kind: str, faults: Faults, named: bool = True) -> None:
+def spoiled_data(one: User, place: Path, kind: str, faults: Faults) -> None:
     """`init` with a folder with these faults."""
     data = DATA[kind](place / "own")
     told = [name for number, (fault, value) in faults for name in odd.spoil(data, number, fault, value)]
-    one.run(place, ("init", "odds", "--kind", kind, "--data", "own")).require_clear(*(forms_of(told) if named else ()))
+    one.run(place, ("init", "odds", "--kind", kind, "--data", "own")).require_clear(*forms_of(told))
 
 
 @SHORT
@@ -83,14 +83,14 @@ def test_a_project_of_any_folder(one: User, place: Callable[[], Path], kind: str
 @LONG
 @given(st.sampled_from(sorted(DATA)), odd.faults)
 def test_a_project_of_any_folder_at_length(one: User, place: Callable[[], Path], kind: str, faults: Faults) -> None:
-    spoiled_data(one, place(), kind, faults, named=False)
+    spoiled_data(one, place(), kind, faults)
 
 
 VERSION = (("data", "check"), ("data", "status"), ("data", "add", "../more"), ("data", "pull"), ("doctor",), ("settings",))
 _made: dict[str, Path] = {}
 
 
-def spoiled_version(one: User, place: Path, kind: str, faults: Faults, words: tuple[str, ...], named: bool = True) -> None:
+def spoiled_version(one: User, place: Path, kind: str, faults: Faults, words: tuple[str, ...]) -> None:
     """A command in a project with these faults; `data add` of a folder with these faults into one without."""
     if kind not in _made:
         made = place.with_name(f"made-{kind}")
@@ -105,7 +105,7 @@ def spoiled_version(one: User, place: Path, kind: str, faults: Faults, words: tu
     told = [name for number, (fault, value) in faults for name in odd.spoil(changed, number, fault, value)]
     told.append("data/raw")  # what is missed where `.env` is gone, which nothing else names
     if (place / "odds").is_dir() and os.access(place / "odds", os.X_OK):
-        one.run(place / "odds", words).require_clear(*(forms_of(told) if named else ()))
+        one.run(place / "odds", words).require_clear(*forms_of(told))
 
 
 @SHORT
@@ -118,17 +118,17 @@ def test_any_version(one: User, place: Callable[[], Path], kind: str, faults: Fa
 @LONG
 @given(st.sampled_from(sorted(DATA)), odd.faults, st.sampled_from(VERSION))
 def test_any_version_at_length(one: User, place: Callable[[], Path], kind: str, faults: Faults, words: tuple[str, ...]) -> None:
-    spoiled_version(one, place(), kind, faults, words, named=False)
+    spoiled_version(one, place(), kind, faults, words)
 
 
-def odd_texts(one: User, place: Path, config: bytes, labels: bytes, named: bool = True) -> None:
+def odd_texts(one: User, place: Path, config: bytes, labels: bytes) -> None:
     """`init` with these bytes as data.yaml and as one label file."""
     data = odd.boxes(place / "own")
     (data / "data.yaml").write_bytes(config)
     (data / "labels" / "3.txt").write_bytes(labels)
     texts = re.findall(r"[\w./~]{3,}", config.decode("utf-8", "replace"))
     told = ("data.yaml", "3.txt", *texts)
-    one.run(place, ("init", "odds", "--kind", "detection", "--data", "own")).require_clear(*(forms_of(told) if named else ()))
+    one.run(place, ("init", "odds", "--kind", "detection", "--data", "own")).require_clear(*forms_of(told))
 
 
 @SHORT
@@ -141,19 +141,17 @@ def test_a_project_of_any_yaml_and_labels(one: User, place: Callable[[], Path], 
 @LONG
 @given(odd.yaml, odd.labels)
 def test_a_project_of_any_yaml_and_labels_at_length(one: User, place: Callable[[], Path], config: bytes, labels: bytes) -> None:
-    odd_texts(one, place(), config, labels, named=False)
+    odd_texts(one, place(), config, labels)
 
 
-def odd_variables(
-    one: User, place: Path, dotenv: bytes, variables: dict[str, str], words: tuple[str, ...], named: bool = True
-) -> None:
+def odd_variables(one: User, place: Path, dotenv: bytes, variables: dict[str, str], words: tuple[str, ...]) -> None:
     """A command with these bytes as `.env` and these variables."""
     (place / ".env").write_bytes(dotenv)
     found = re.findall(r"[A-Z_]{2,}|(?<=[=#' ])[^=#' \n]{2,}", dotenv.decode("utf-8", "replace"))
     told = (".env", *found, *variables, *variables.values())
     done = one.run(place, words, variables)
     if done.err.replace(str(place), "") != without_odds(one, words):  # what it says for lack of data or a model is not of them
-        done.require_clear(*(forms_of(told) if named else ()))
+        done.require_clear(*forms_of(told))
 
 
 @cache
@@ -200,7 +198,7 @@ def test_a_long_argument_leaves_room_for_what_to_do(one: User, place: Callable[[
 def test_any_variables_at_length(
     one: User, place: Callable[[], Path], dotenv: bytes, variables: dict[str, str], words: tuple[str, ...]
 ) -> None:
-    odd_variables(one, place(), dotenv, variables, words, named=False)
+    odd_variables(one, place(), dotenv, variables, words)
 
 
 COMMANDS = (
@@ -210,10 +208,11 @@ COMMANDS = (
 arguments = st.lists(st.sampled_from(("--json", "--help", "--kind", "--data", "--stack")) | odd.text, max_size=3)
 
 
-def odd_arguments(one: User, place: Path, words: tuple[str, ...], more: list[str], named: bool = True) -> None:
+def odd_arguments(one: User, place: Path, words: tuple[str, ...], more: list[str]) -> None:
     """A command with these arguments, one of which its line must hold, or an option or a word that it lacks."""
-    lacking = ("PROJECT", "--kind", "--data", "MODEL", "FOLDER", "no data set", "No version", "no manifest", "no `.dvc`")
-    one.run(place, (*words, *more)).require_clear(*(forms_of((*more, *lacking)) if named else ()))
+    options = ("PROJECT", "--kind", "--data", "MODEL", "FOLDER", "'folder'")
+    lacking = (*options, "no data set", "No version", "no manifest", "no `.dvc`", "deploy/compose.yml")
+    one.run(place, (*words, *more)).require_clear(*forms_of((*more, *lacking)))
 
 
 @SHORT
@@ -226,4 +225,4 @@ def test_any_arguments(one: User, place: Callable[[], Path], words: tuple[str, .
 @LONG
 @given(st.sampled_from(COMMANDS), arguments)
 def test_any_arguments_at_length(one: User, place: Callable[[], Path], words: tuple[str, ...], more: list[str]) -> None:
-    odd_arguments(one, place(), words, more, named=False)
+    odd_arguments(one, place(), words, more)

@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from openmlops.adapters.database import writing
 from openmlops.adapters.decisions import Outcome
 from openmlops.adapters.evidently_report import HTML
+from openmlops.adapters.moved_home import repair
 from openmlops.adapters.schema import INFERENCE_HOUR
 from openmlops.console import registry_cache, static_files
 from openmlops.console.app import create_app
@@ -25,6 +26,7 @@ from openmlops.console.model_state import read
 from openmlops.console.sections import PARTS
 from openmlops.core.monitoring.policy import Policy, WorthLabelling
 from openmlops.operations.monitoring.monitor import OUTCOME_FILE
+from openmlops.operations.projects.doctor import examine
 from openmlops.operations.workspace import Workspace
 
 PAGE = f"/console/models/{NAME}"
@@ -97,6 +99,27 @@ def test_what_was_deleted_from_mlflow_is_told_and_not_offered(client: TestClient
     assert "accuracy 80.0 % [78.0, 82.0]" in found
     assert "Deleted from MLflow, its files are kept here." in now
     assert f'id="promote-{CHAMPION}"' not in page
+
+
+def test_what_is_gone_elsewhere_is_told_as_the_doctor_tells_it(toys: Workspace, tmp_path: Path) -> None:
+    """Of a copy: the DVC remote, and then the active stack of ZenML."""
+    home = tmp_path / "home"
+    shutil.copytree(toys.home, home)
+    repair(home, None, ())
+    found = workspace(home)
+    with TestClient(create_app(found), base_url="http://127.0.0.1") as opened:
+        assert "is gone from" not in part(opened, "now")
+    shutil.rmtree(home / "dvc-remote")
+    (home / "zenml").mkdir()
+    with sqlite3.connect(home / "zenml" / "zenml.db") as store:
+        store.execute("CREATE TABLE stack (id CHAR(32))")
+        store.execute("INSERT INTO stack VALUES (?)", ("2" * 32,))
+    (home / "zenml" / "config.yaml").write_text(f"active_stack_id: x\nstore: {{database: {home}/zenml/zenml.db}}\n")
+    with TestClient(create_app(found), base_url="http://127.0.0.1") as opened:
+        told = part(opened, "now")
+    said = [finding for finding in examine(found, "http://127.0.0.1:9") if finding.service in ("data", "zenml")]
+    assert [finding.status for finding in said] == ["warning", "warning"]
+    assert all(f"{finding.says}. {finding.remedy}." in told for finding in said)
 
 
 def test_charts_have_their_points_in_a_table_too(client: TestClient) -> None:

@@ -24,7 +24,7 @@ from openmlops.adapters.dvc_repository import DvcRepository, Remote
 from openmlops.adapters.known_hashes import Key, KnownHashes, read_file, state_of
 from openmlops.core.types import Value
 from openmlops.errors import DataCorrupt, DataError
-from openmlops.files import Manifest, copy_file, copy_folder, placing, replacing_folder, share_file, write_text
+from openmlops.files import Manifest, copy_file, copy_folder, placing, real, replacing_folder, share_file, write_text
 
 __all__ = ["DataVersions", "OwnVersion", "Remote"]
 
@@ -59,7 +59,7 @@ class DataVersions:
     def bring(self, source: Path, out: Path, wanted: Callable[[Path], bool], folder: Path) -> None:
         """Copy a folder into the empty `out`, which will be added as `folder`: with the bytes of cached objects where they have
         the same content. Every file and every such object is read. Raises DataError that names a file that cannot be."""
-        folder = folder.resolve()
+        folder = real(folder)
         root = dvc_repository.find(folder.parent) if self.cache.is_dir() else None
         if root is None:
             copy_folder(source, out, wanted)
@@ -87,7 +87,7 @@ class DataVersions:
         else in the parent. Raises DataError, DataCorrupt if files change meanwhile, and ServiceUnavailable if the push fails;
         the version is then recorded locally only.
         """
-        folder = folder.resolve()
+        folder = real(folder)
         below = list(folder.rglob("*"))
         if strange := [path for path in below if not _is_text(path.name)]:
             others = f", and {len(strange) - 1} more" if len(strange) > 1 else ""
@@ -151,7 +151,7 @@ class DataVersions:
         Only from the cache and the remote that openmlops made itself: a user's own may be shared. What another version there
         names stays. `folder` is in the DVC repository. Raises ServiceUnavailable.
         """
-        root = dvc_repository.find(folder.resolve().parent)
+        root = dvc_repository.find(real(folder).parent)
         if root is None or not versions:
             return 0
         size = 0
@@ -167,7 +167,7 @@ class DataVersions:
 
     def _holds(self, repo: DvcRepository, oid: str) -> bool:
         """Whether the repository uses our cache, not one that the user configured and may share."""
-        return repo.path(oid).is_relative_to(self.cache.resolve())
+        return repo.path(oid).is_relative_to(real(self.cache))
 
     @property
     def _notes(self) -> Path:
@@ -195,7 +195,7 @@ class DataVersions:
         `<name>-2`. Raises DataError (no version is recorded), DataCorrupt that names the files, or ServiceUnavailable; the
         folder is then unchanged.
         """
-        folder = folder.resolve()
+        folder = real(folder)
         manifest = self._recorded(folder)
         hashed = self.known.read_sha256s if read_all else self.known.sha256s
         if manifest and folder.is_dir() and not manifest.differences(folder, hashed):
@@ -210,25 +210,25 @@ class DataVersions:
     def check(self, folder: Path) -> tuple[str, ...]:
         """How the folder differs from its recorded version, one phrase per file. All files are read. Raises DataError if there
         is no version."""
-        return self._manifest(folder.resolve()).differences(folder, self.known.read_sha256s)
+        return self._manifest(real(folder)).differences(folder, self.known.read_sha256s)
 
     def differences(self, folder: Path) -> tuple[str, ...]:
         """`check`, which reads only the files that changed since they were last read."""
-        return self._manifest(folder.resolve()).differences(folder, self.known.sha256s)
+        return self._manifest(real(folder)).differences(folder, self.known.sha256s)
 
     def manifest(self, folder: Path) -> Manifest:
         """The manifest of the recorded version. Raises DataError if none is recorded."""
-        return self._manifest(folder.resolve())
+        return self._manifest(real(folder))
 
     def fingerprint(self, folder: Path) -> str:
         """The fingerprint of the recorded version; empty if none is recorded."""
-        found = self._recorded(folder.resolve())
+        found = self._recorded(real(folder))
         return found.fingerprint if found else ""
 
     def is_pushed(self, folder: Path) -> bool:
         """Whether the remote has all objects of the recorded version. Raises ServiceUnavailable."""
-        oid = _object_of(self.record(folder.resolve()))
-        with dvc_repository.opened(self._home_of(folder.resolve()), self.remote, self.cache, self.known) as repo:
+        oid = _object_of(self.record(real(folder)))
+        with dvc_repository.opened(self._home_of(real(folder)), self.remote, self.cache, self.known) as repo:
             if not repo.holds([oid]):
                 return False
             self._fetch(repo, {"the listing of the folder": oid})
@@ -237,7 +237,7 @@ class DataVersions:
     def copies(self, folder: Path) -> dict[str, bool]:
         """Where the recorded version should be, and whether its files seem to be there: by their names, without DVC. What is no
         folder of ours is left out. Raises DataError if there is no version."""
-        folder = folder.resolve()
+        folder = real(folder)
         text = self.record(folder)[f"{folder.name}.dvc"].decode(errors="replace")
         stores = {"cache": self.cache, "remote": Path(self.remote.url)} if dvc_repository.is_ours(folder) else {}
         stores = {name: place for name, place in stores.items() if place.is_absolute()}
@@ -246,7 +246,7 @@ class DataVersions:
 
     def record(self, folder: Path) -> dict[str, bytes]:
         """The small files that identify the recorded version, to be logged with a run. Raises DataError if there is none."""
-        folder = folder.resolve()
+        folder = real(folder)
         files = [_beside(folder, suffix) for suffix in (".dvc", ".manifest.json")]
         found = {path.name: path.read_bytes() for path in files if path.is_file()}
         if f"{folder.name}.dvc" not in found:
@@ -256,7 +256,7 @@ class DataVersions:
 
     def restore(self, record: dict[str, bytes], folder: Path) -> Manifest:
         """Restore the version identified by `record` into any folder, verified. Raises as `pull` does."""
-        folder = folder.resolve()
+        folder = real(folder)
         root = dvc_repository.find(folder.parent) or dvc_repository.find(Path.cwd())
         return self._retrieve(record, folder, root or dvc_repository.initialise(self.cache.parent, self.remote, self.cache))
 
@@ -318,7 +318,7 @@ class DataVersions:
 
     def _home_of(self, folder: Path) -> Path:
         """The repository that tracks the folder, created if there is none."""
-        here = Path.cwd().resolve()
+        here = real(Path.cwd())
         root, home = here if here in folder.parents else folder.parent, self.cache.parent
         skipped = [path for path in (home, root / ".venv") if path not in folder.parents]
         return dvc_repository.find(folder.parent) or dvc_repository.initialise(root, self.remote, self.cache, skipped)

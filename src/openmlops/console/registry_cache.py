@@ -8,6 +8,7 @@ from urllib.parse import quote, urlsplit
 
 from openmlops.core.types import Interval, ModelRef, Value
 from openmlops.errors import OpenMLOpsError
+from openmlops.operations.projects.doctor import Finding, lost
 from openmlops.operations.release.aliases import recorded_only, what_is_gone
 from openmlops.operations.release.listing import scores
 from openmlops.operations.workspace import Workspace
@@ -35,9 +36,10 @@ class Figures(Value):
 
 class Listing(Value):
     """A model's versions in MLflow, oldest first; `problem` says why there are none, or no newer ones; `is_late`:
-    still loading."""
+    still loading. `lost`: what is gone elsewhere, of the data's copies and in ZenML."""
 
     versions: tuple[Figures, ...] = ()
+    lost: tuple[Finding, ...] = ()
     problem: str = ""
     is_late: bool = False
 
@@ -75,14 +77,15 @@ class RegistryCache:
             return at, found
 
     def _read(self, model: str) -> Listing:
+        gone = lost(self._workspace) if model == self._workspace.model_name else ()
         try:
             refs = {entry.version: recorded_only(entry) for entry in self._workspace.ledger.history(model)}
             refs |= {ref.version: ref for ref in self._workspace.registry.versions(model)}
             newest = sorted(refs)[-MAX_VERSIONS:]
-            return Listing(versions=tuple(self._of(refs[version]) for version in newest))
+            return Listing(versions=tuple(self._of(refs[version]) for version in newest), lost=gone)
         except OpenMLOpsError as error:
             state = self._known.get(model, Listing())
-            return Listing(versions=state.versions, problem=str(error))
+            return Listing(versions=state.versions, lost=gone, problem=str(error))
 
     def _of(self, ref: ModelRef) -> Figures:
         """Figures of a version that nothing was deleted of are cached: test metrics do not change."""

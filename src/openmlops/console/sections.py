@@ -28,11 +28,13 @@ def overview(console: Console, model: str) -> dict[str, Any]:
     logged = console.workspace.activity.latest(model, traffic.LATEST)
     situation = _situation(console, model, at)
     decided = state.records[-1] if state.records else None
+    listing = console.registry_cache.look(model)
     return {
         "state": state,
         "test": _test_score(console, state),
-        "gone": next((f.gone for f in console.registry_cache.look(model).versions if f.version == state.champion), ""),
-        "is_late": console.registry_cache.look(model).is_late,
+        "gone": next((f.gone for f in listing.versions if f.version == state.champion), ""),
+        "lost": listing.lost,
+        "is_late": listing.is_late,
         "answered": logged,
         "recent": traffic.since(logged, at, RECENT),
         "times": traffic.percentiles([a.latency_ms for a in logged]) if logged else None,

@@ -72,7 +72,7 @@ def left_out(why: str, where: str, files: Sequence[str], examples: Sequence[str]
     `examples`: a text for each image, if the names of the files alone do not say it.
     """
     shown = list(examples or files)
-    alone = len(shown) == 1 and shown[0] in files
+    alone = len(shown) == 1 and (shown[0] in files or not any(name in shown[0] for name in files))
     found = problem(why, shown[0]) if alone else listed(why, where, shown, blocking=True)
     unused: Literal["ignored", "left out"] = "ignored" if ignored else "left out"
     return found.model_copy(update={"blocking": not ignored, "unused": unused, "altered": not ignored, "files": tuple(files)})

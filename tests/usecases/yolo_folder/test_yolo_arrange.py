@@ -1,6 +1,7 @@
 """The layouts in which people and tools write YOLO's labels, arranged into the one that detectors are trained on."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def _few(place: Path) -> None:
         (_orphan, "labels/003.txt: label files have no image; add the images, or delete the files"),
         (_no_labels, "no image has a label file"),
         (_no_names, "there are no class names; write them as names into data.yaml"),
-        (_few, "there are 9 images with labels; at least 10 are required"),
+        (_few, "/images; at least 10 are required"),
     ],
 )
 def test_bad_data_is_named_with_its_remedy(tmp_path: Path, spoil: Callable[[Path], None], said: str) -> None:
@@ -112,6 +113,44 @@ def test_bad_data_is_named_with_its_remedy(tmp_path: Path, spoil: Callable[[Path
     found = [str(problem) for problem in arrange(tmp_path / "own", tmp_path / "out").problems]
     assert len(found) == 1
     assert said in found[0]
+
+
+def _config_to_nothing(place: Path) -> None:
+    (place / "data.yaml").symlink_to("nowhere")
+
+
+def _train_to_nothing(place: Path) -> None:
+    (place / "data.yaml").write_text("names: [cat, dog]\ntrain: {a: b}\n")
+
+
+def _label_to_nothing(place: Path) -> None:
+    for number in range(3, 9):
+        (place / "labels" / f"{number:03d}.txt").unlink()
+        (place / "labels" / f"{number:03d}.txt").symlink_to("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_config_to_nothing, "data.yaml: the file is a link to nothing; restore what it leads to"),
+        (_train_to_nothing, "data.yaml: train names {'a': 'b'}, which is not there; correct it"),
+        (_label_to_nothing, "label files cannot be read; make them readable, or restore them: OWN/labels/003.txt"),
+    ],
+)
+def test_the_file_at_fault_is_named(tmp_path: Path, spoil: Callable[[Path], None], said: str) -> None:
+    _flat(tmp_path / "own")
+    spoil(tmp_path / "own")
+    found = [str(problem) for problem in arrange(tmp_path / "own", tmp_path / "out").problems if problem.blocking]
+    assert any(said.replace("OWN", str(tmp_path / "own")) in each for each in found), found
+
+
+def test_a_loop_of_links_is_no_crash(tmp_path: Path) -> None:
+    _flat(tmp_path / "own")
+    loop = tmp_path / "own" / "labels"
+    shutil.rmtree(loop)
+    loop.symlink_to(loop)
+    found = [str(problem) for problem in arrange(tmp_path / "own", tmp_path / "out").problems if problem.blocking]
+    assert any(str(loop) in each for each in found), found
 
 
 def test_a_broken_image_is_told_by_the_name_that_the_user_knows(tmp_path: Path) -> None:
@@ -150,12 +189,21 @@ def _a_folder(place: Path) -> None:
     _label(place, "003").mkdir()
 
 
-@pytest.mark.parametrize("spoil", [_as_xml, _link_to_nothing, _a_folder])
-def test_an_image_whose_label_cannot_be_read_is_never_background(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_as_xml, "images/003.png: images have a label file"),
+        (_link_to_nothing, "labels/003.txt: label files cannot be read"),
+        (_a_folder, "labels/003.txt: label files cannot be read"),
+    ],
+)
+def test_an_image_whose_label_cannot_be_read_is_never_background(
+    tmp_path: Path, spoil: Callable[[Path], None], said: str
+) -> None:
     _flat(tmp_path / "own")
     spoil(tmp_path / "own")
     (stops,) = [str(each) for each in arrange(tmp_path / "own", tmp_path / "out").problems if each.blocking]
-    assert stops.startswith(f"{tmp_path}/own/images/003.png: images have a label file")
+    assert stops.startswith(f"{tmp_path}/own/{said}")
     found = arrange(tmp_path / "own", tmp_path / "out", skip=True)
     assert not any(each.blocking for each in found.problems)
     assert not list((tmp_path / "out").rglob("003.*"))

@@ -263,8 +263,8 @@ def _one_label_for_two(place: Path) -> None:
     [
         (_missing_image, "own/train.txt: it lists images that are not here; export them with the labels, or remove the lines"),
         (_no_images, "own/train.txt: it lists images that are not here"),
-        (_wrong_val, "own: val names images/vall, which is not there, and 6 images belong to no split, such as "),
-        (_no_train, "own: train names images/training, which is not there"),
+        (_wrong_val, "own/data.yaml: val names images/vall, which is not there, and 6 images belong to no split, such as "),
+        (_no_train, "own/data.yaml: train names images/training, which is not there"),
         (_orphan_beside, "own/003.txt: label files have no image"),
         (_two_lists_of_names, "own/classes.txt: the class names differ from those in "),
         (_keypoints, "own/data.yaml: kpt_shape says that labels have keypoints"),

@@ -83,6 +83,22 @@ def examine(workspace: Workspace, server: str) -> Iterator[Finding]:
         yield finding
 
 
+def lost(workspace: Workspace) -> tuple[Finding, ...]:
+    """What is gone of the data's copies and of the embedded ZenML store: the findings of `examine` that are not ok."""
+    checks = [("data", _data)]
+    if not workspace.settings.zenml_store_url.startswith("http"):
+        checks.append(("zenml", _zenml))
+    found = []
+    for service, check in checks:
+        try:
+            finding = check(workspace)
+        except OpenMLOpsError as error:
+            finding = Finding(service=service, status="failed", says=error.problem, remedy=error.remedy)
+        if finding is not None and finding.status != "ok":
+            found.append(finding)
+    return tuple(found)
+
+
 def _settings(workspace: Workspace) -> Finding:
     says = f"use case {workspace.use_case.name}, model {workspace.model_name}"
     env = Path(".env")

@@ -17,6 +17,7 @@ from dotenv import dotenv_values
 
 from openmlops.core.types import Value
 from openmlops.errors import SettingsError
+from openmlops.files import real
 from openmlops.settings import dotenv_text
 
 SECRET_BYTES = 20
@@ -139,5 +140,5 @@ def _show_to_compose(path: Path, link: Path) -> None:
     """Link `.env` beside the Compose file, where Compose reads it."""
     with suppress(FileExistsError):
         link.symlink_to(Path("..") / path.name)
-    if link.resolve() != path.resolve():
+    if real(link) != real(path):
         raise SettingsError(f"{link} already exists and is not a link to {path}", "Move its contents there, then remove it")

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from openmlops.adapters.data_versions import OwnVersion
-from openmlops.files import Manifest
+from openmlops.files import Manifest, real
 from openmlops.operations.data.datasets import key_prefix, locked
 from openmlops.operations.retention.report import Pruned, limit
 from openmlops.operations.retention.versions import NEVER, UNKNOWN, knows_models, rejected, unneeded_runs
@@ -64,7 +64,7 @@ def _needed(workspace: Workspace, now: datetime, places: Collection[Path]) -> fr
 def _is_in_git(folder: Path, listing: str) -> bool:
     """Whether a commit of the repository around `folder` names this version. True if there is one and git does not say: it may
     be missing, take too long, or refuse a repository of another user."""
-    folder = folder.resolve()
+    folder = real(folder)
     if not folder.is_dir() or not any((place / ".git").exists() for place in (folder, *folder.parents)):
         return False
     command = ["git", "log", "--all", "--max-count=1", "--format=%h", f"-S{listing}", "--", ":(top)*.dvc"]

@@ -51,7 +51,9 @@ def arrange(folder: Path, out: Path, skip: bool = False, on_progress: OnProgress
     rest = unused(folder, {image.source for image in images}, _misplaced, absolute=True)
     problems = sorted([*problems, *tolerated(rest, len(images), skip)], key=lambda each: each.what == EMPTY)
     if not any(each.blocking for each in problems) and len(names) < 2:
-        what = f"there is only one class, {names[0]}" if names else "there are no class folders"
+        files = [path.name for path in entries(folder) if not path.is_dir()]
+        beside = f", but files such as {files[0]}" if files else ""
+        what = f"there is only one class, {names[0]}{beside}" if names else f"there are no class folders{beside}"
         problems.append(problem(f"{what}; create at least two folders, each with the images of one class", str(folder)))
     if any(each.blocking for each in problems):
         return Arranged(names, {}, tuple(problems))

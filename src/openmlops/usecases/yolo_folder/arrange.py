@@ -36,7 +36,8 @@ def arrange(folder: Path, out: Path, skip: bool = False, on_progress: OnProgress
     found = replace(found, images=tuple(images), problems=tuple(problems))
     if not any(each.blocking for each in problems) and len(found.images) < FEWEST:
         why = f"at least {FEWEST} are required: two for test, two for validation, six for training"
-        problems.append(problem(f"there are {len(found.images)} images with labels; {why}", str(folder)))
+        place = folder if found.images else found.config
+        problems.append(problem(f"there are {len(found.images)} images with labels{_where(found.images)}; {why}", str(place)))
     if any(each.blocking for each in problems):
         return Arranged(found.names, {}, tuple(problems))
     with Copies(out) as copies:
@@ -50,6 +51,12 @@ def arrange(folder: Path, out: Path, skip: bool = False, on_progress: OnProgress
         if any(each.blocking for each in problems):
             return Arranged(found.names, {}, tuple(problems))
         return _written(replace(found, problems=tuple(problems)), index, copies)
+
+
+def _where(images: Sequence[Found]) -> str:
+    """The folders in which these images were found, if there are any."""
+    places = list(dict.fromkeys(str(image.source.parent) for image in images))
+    return f", in {', '.join(places[:3])}{', ...' if len(places) > 3 else ''}" if places else ""
 
 
 def _written(found: Export, index: ImageIndex, copies: Copies) -> Arranged:

@@ -31,6 +31,8 @@ def read_text(path: Path, most: int = MAX_BYTES) -> tuple[str, str]:
         with opened(path) as file:
             content = file.read(most + 1)
     except FileNotFoundError:
+        if path.is_symlink():
+            return "", "the file is a link to nothing; restore what it leads to, or replace it"
         raise
     except OSError as error:
         return "", f"the file cannot be read ({error.strerror})"

@@ -19,6 +19,7 @@ from typing import Any
 from openmlops.core.images.decoding import SUFFIXES, is_image
 from openmlops.core.types import Problem
 from openmlops.core.validation import fewer, problem
+from openmlops.files import real
 from openmlops.usecases.arranging import entries, split_name
 from openmlops.usecases.yolo_folder import config
 from openmlops.usecases.yolo_folder.config import CONFIG
@@ -55,7 +56,7 @@ def find(folder: Path) -> Export:
     content, chosen, problems = _config(folder)
     if problems:
         return Export((), chosen, (), tuple(problems))
-    images, problems = _images(folder, content)
+    images, problems = _images(folder, content, chosen)
     names, source, wrong = _names(folder, content, chosen, images)
     orphans = [] if _lists(folder, content) else _orphans(folder, images)
     if names and (count := config.wrong_count(_darknet(folder), names, "classes")):
@@ -135,9 +136,10 @@ def _darknet(folder: Path) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs if value.strip()}
 
 
-def _images(folder: Path, content: dict[str, Any]) -> tuple[list[Found], list[Problem]]:
+def _images(folder: Path, content: dict[str, Any], chosen: Path) -> tuple[list[Found], list[Problem]]:
     named = _named(folder, content)
-    splits, problems = _of_named(folder, content, named) if named else _of_layout(folder)
+    source = chosen if named == _named_in(content) else folder / "obj.data"
+    splits, problems = _of_named(folder, content, named, source) if named else _of_layout(folder)
     if len(set(splits.values())) == 1:
         splits = dict.fromkeys(splits)  # a single split counts as none
     return [Found(path, label_of(path), split) for path, split in splits.items()], problems
@@ -145,15 +147,17 @@ def _images(folder: Path, content: dict[str, Any]) -> tuple[list[Found], list[Pr
 
 def _named(folder: Path, content: dict[str, Any]) -> dict[str, list[str]]:
     """Split -> the folders or lists of images that the .yaml file, obj.data or the lists' own names name for it."""
-    for source in (content, _darknet(folder), _list_files(folder)):
-        found: dict[str, list[str]] = {}
-        for key in ("train", "val", "valid", "validation", "test"):
-            if places := config.value(source, key):
-                listed = places if isinstance(places, list) else [places]
-                found.setdefault(split_name(key) or key, [str(each) for each in listed])
-        if found:
-            return found
-    return {}
+    sources = (content, _darknet(folder), _list_files(folder))
+    return next((found for source in sources if (found := _named_in(source))), {})
+
+
+def _named_in(source: Mapping[str, Any]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for key in ("train", "val", "valid", "validation", "test"):
+        if places := config.value(source, key):
+            listed = places if isinstance(places, list) else [places]
+            found.setdefault(split_name(key) or key, [str(each) for each in listed])
+    return found
 
 
 def _list_files(folder: Path) -> dict[str, Any]:
@@ -180,7 +184,7 @@ def _lists_of(folder: Path, content: dict[str, Any]) -> list[Path]:
 
 
 def _of_named(
-    folder: Path, content: dict[str, Any], named: Mapping[str, list[str]]
+    folder: Path, content: dict[str, Any], named: Mapping[str, list[str]], source: Path
 ) -> tuple[dict[Path, str | None], list[Problem]]:
     splits: dict[Path, str | None] = {}
     problems, absent = [], []
@@ -194,21 +198,21 @@ def _of_named(
             problems += wrong
             for path in images:
                 splits.setdefault(canonical(path), split)  # some files name one folder as train and val
-    return splits, problems + _absent(folder, absent, splits)
+    return splits, problems + _absent(folder, source, absent, splits)
 
 
-def _absent(folder: Path, absent: list[tuple[str, str]], splits: Mapping[Path, str | None]) -> list[Problem]:
-    """Problems of what is named and not there. Tools name a val or test that they did not export: a note, if the folder holds
-    no other images that could be meant."""
+def _absent(folder: Path, source: Path, absent: list[tuple[str, str]], splits: Mapping[Path, str | None]) -> list[Problem]:
+    """Problems of what the file `source` names and is not there. Tools name a val or test that they did not export: a note, if
+    the folder holds no other images that could be meant."""
     problems = []
     for split, text in absent:
         others = [] if split == "train" else [path for path in _below(folder) if canonical(path) not in splits]
         if split == "train" or split in splits.values() or others:
             more = f", and {len(others)} images belong to no split, such as {others[0]}" if others else ""
-            problems.append(problem(f"{split} names {text}, which is not there{more}; correct it", str(folder)))
+            problems.append(problem(f"{split} names {text}, which is not there{more}; correct it", str(source)))
         else:
             what = f"{split} names {text}, which is not there: its images are drawn from the others"
-            problems.append(problem(what, str(folder), blocking=False, altered=True))
+            problems.append(problem(what, str(source), blocking=False, altered=True))
     return problems
 
 
@@ -258,7 +262,7 @@ def _exists(path: Path) -> bool:
 
 def canonical(path: Path) -> Path:
     """The path of a file in its real folder; a link to a file stays, because its label has its name."""
-    return path.parent.resolve() / path.name
+    return real(path.parent) / path.name
 
 
 def _of_layout(folder: Path) -> tuple[dict[Path, str | None], list[Problem]]:
@@ -312,7 +316,7 @@ def _without_images(folder: Path) -> Iterator[Path]:
         for place in (labels, *entries(labels)) if labels.is_dir() else ():
             images = labels.parent / "images" / place.relative_to(labels)
             if place.is_dir() and images.parent.is_dir() and not (images.is_dir() and any(True for _ in _below(images))):
-                yield place.resolve()
+                yield real(place)
 
 
 def _has_boxes(path: Path) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 from openmlops.core.images.decoding import is_image
 from openmlops.core.types import Problem
 from openmlops.core.validation import problem
+from openmlops.files import real
 from openmlops.usecases.arranging import entries
 from openmlops.usecases.yolo_folder import config
 from openmlops.usecases.yolo_folder.config import CONFIG
@@ -107,7 +108,7 @@ def _why_not(place: object, folder: Path) -> str:
     if not _is_folder(folder / place):
         return f"names {place[:100]}, which is not a readable folder"
     for inside in (place, label_path(f"{place}/x.txt").removesuffix("/x.txt")):
-        if not (folder / inside).resolve().is_relative_to(folder.resolve()):
+        if not real(folder / inside).is_relative_to(real(folder)):
             return f"leads outside the folder of the data set through a link ({inside}); copy the files into it"
     return ""
 

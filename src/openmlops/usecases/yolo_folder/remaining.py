@@ -17,7 +17,7 @@ from openmlops.usecases.yolo_folder.exports import NAME_FILES, Export, Found, ca
 MISPLACED = "images are in no folder of images that is read; move them into one, or name their folder in data.yaml"
 OTHER_LABELS = "images have a label file, but not as .txt in YOLO's format; export the labels in it"
 NO_IMAGE = "label files have no image; add the images, or delete the files"
-NO_LABEL_THERE = "images have a label file that cannot be read; restore it"
+NO_LABEL_THERE = "label files cannot be read; make them readable, or restore them"
 BACKGROUND = "images have no label file and are used as background"
 
 
@@ -37,13 +37,16 @@ def with_labels(images: Sequence[Found], folder: Path) -> tuple[list[Found], lis
         texts = [path for path in others if path.suffix.lower() == ".txt"]
         label = image.label if image.label in texts or not texts else texts[0]
         if label in texts and not (label.is_file() and os.access(label, os.R_OK)):
-            wrong.setdefault(NO_LABEL_THERE, []).append(image)
+            wrong.setdefault(NO_LABEL_THERE, []).append(replace(image, label=label))
         elif others and not texts:
             wrong.setdefault(OTHER_LABELS, []).append(image)
         else:
             kept.append(replace(image, label=label))
             background += [] if texts else [image]
-    problems = [left_out(why, str(folder), [str(image.source) for image in found]) for why, found in wrong.items()]
+    problems = []
+    for why, found in wrong.items():
+        shown = [str(image.label) for image in found] if why == NO_LABEL_THERE else []
+        problems.append(left_out(why, str(folder), [str(image.source) for image in found], shown))
     if background and len(background) < len(kept):
         problems.append(listed(BACKGROUND, str(folder), [str(image.source) for image in background], blocking=False))
     return kept, problems
