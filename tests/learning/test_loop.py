@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from toy_training import CONFIG, STEPS_PER_EPOCH, ToyNetwork, toy_data, train, train_and_die
 
 from forks import FORKS
 from openmlops.core.quality import EpochMetrics
 from openmlops.errors import TrainingError
+from openmlops.learning import loop
 from openmlops.learning.config import FitConfig
 from openmlops.learning.loop import FitResult
 
@@ -207,3 +209,29 @@ def test_progress_counts_to_the_total_and_learning_is_measured(tmp_path: Path) -
 def test_bfloat16_is_the_same_code_and_learns_too(tmp_path: Path) -> None:
     _, result = train(tmp_path, config=CONFIG.model_copy(update={"precision": "bfloat16"}))
     assert result.history[-1].validation_accuracy > 0.9
+
+
+class _Plain(nn.Module):
+    """Each image's answer depends on that image alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.filters, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        embedding = self.filters(images.float() / 255).relu().mean((2, 3))
+        return self.head(embedding), embedding
+
+
+def test_a_batch_whose_layers_are_large_takes_the_same_step_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, result = train(tmp_path / "whole", model=_Plain())
+    monkeypatch.setattr(loop, "LAYER_PIXELS", 20 * 8 * 8)
+    rows: list[int] = []
+    model = _Plain()
+    model.register_forward_hook(lambda module, given, _: rows.append(len(given[0])) if module.training else None)
+    parts, also = train(tmp_path / "parts", model=model)
+    assert set(rows) == {17, 16}  # 50 in three parts
+    for name, weight in whole.items():
+        torch.testing.assert_close(parts[name], weight, rtol=1e-3, atol=1e-4)
+    assert also.history[-1].loss == pytest.approx(result.history[-1].loss, rel=1e-3)

@@ -1,5 +1,8 @@
 """Claims about Muon for filters and Nesterov SGD for the rest."""
 
+import subprocess
+import sys
+
 import torch
 from torch import nn
 
@@ -58,3 +61,19 @@ def test_other_weights_follow_nesterov_sgd_as_torch_defines_it() -> None:
             optimizer.step()
     torch.testing.assert_close(ours.weight, torchs.weight)
     torch.testing.assert_close(ours.bias, torchs.bias)
+
+
+def test_it_does_not_bring_torchs_compiler_into_the_process() -> None:
+    script = """
+import sys
+from torch import nn
+from openmlops.learning.config import FitConfig
+from openmlops.learning.optimizer import optimizer_for
+model = nn.Linear(3, 2)
+optimizer = optimizer_for(model, FitConfig())
+model.weight.sum().backward()
+optimizer.step()
+optimizer.zero_grad()
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0

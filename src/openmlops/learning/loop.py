@@ -28,6 +28,8 @@ from openmlops.learning.optimizer import optimizer_for
 
 EVALUATION_PIXELS = 500 * 32 * 32
 """pixels of the images that are evaluated at once"""
+LAYER_PIXELS = 2**20
+"""pixels of the images whose layers are held at once on a CPU; a larger batch takes its step from the sum of its parts"""
 WARM_UP_STEPS = 2
 MEASURED_STEPS = 3
 MEASURED_SECONDS = 1.5
@@ -246,13 +248,18 @@ class _Training:
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * rate
         images, labels = self._augmented(rows, *found, size)
-        with self.compute.autocast():
-            logits = self.model(images)[0].float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        parts = -(-len(rows) * size**2 // LAYER_PIXELS) if self.compute.device == "cpu" else 1
+        losses, hits = 0.0, 0.0
         self.optimizer.zero_grad()
-        loss.backward()
+        for part, truth in zip(images.chunk(parts), labels.chunk(parts), strict=True):
+            with self.compute.autocast():
+                logits = self.model(part)[0].float()
+            loss = F.cross_entropy(logits, truth, label_smoothing=self.config.label_smoothing)
+            (loss if parts == 1 else loss * (len(part) / len(rows))).backward()
+            losses += loss.item() * len(part)
+            hits += (logits.argmax(1) == truth).float().sum().item()
         self.optimizer.step()
-        return loss.item(), (logits.argmax(1) == labels).float().mean().item()
+        return losses / len(rows), hits / len(rows)
 
     def _augmented(
         self, rows: torch.Tensor, held: torch.Tensor, places: torch.Tensor, size: int

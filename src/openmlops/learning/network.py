@@ -13,7 +13,7 @@ from openmlops.core.types import Preprocessing
 
 PATCH = 2
 """side of the whitened patches in pixels"""
-WHITENING_PIXELS = 500_000
+WHITENING_PIXELS = 100_000
 """pixels of the images whose patches are held at a time for the first layer"""
 LOGIT_SCALE = 1 / 3
 """factor on the logits; keeps the first steps stable"""

@@ -17,20 +17,40 @@ ITERATIONS = 3
 """Newton-Schulz iterations; 5 cost more and were not better on CIFAR-10"""
 
 
-class FilterMuon(torch.optim.Optimizer):
-    """Groups with `filters=True` use Muon, the others Nesterov SGD. `lr`, `momentum`, `weight_decay` are per group."""
+class FilterMuon:
+    """Groups with `filters=True` use Muon, the others Nesterov SGD. `lr`, `momentum`, `weight_decay` are per group.
+
+    Not a torch.optim.Optimizer: the first of a process imports torch's compiler, which takes 125 MB and three seconds.
+    """
 
     def __init__(self, groups: Iterable[dict[str, Any]]) -> None:
-        super().__init__(groups, {"weight_decay": 0.0, "filters": False})
+        self.param_groups = [{"weight_decay": 0.0, "filters": False, **group} for group in groups]
+        self._weights = [weight for group in self.param_groups for weight in group["params"]]
+        self._momenta: dict[torch.Tensor, torch.Tensor] = {}
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for weight in self._weights:
+            weight.grad = None
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """Apply the gradients; weights without one are unchanged."""
         for group in self.param_groups:
             update = self._muon if group["filters"] else self._sgd
             for weight in group["params"]:
                 if weight.grad is not None:
                     update(weight, group)
+
+    def state_dict(self) -> dict[int, torch.Tensor]:
+        """The momenta by the number of their weight."""
+        return {number: self._momenta[weight] for number, weight in enumerate(self._weights) if weight in self._momenta}
+
+    def load_state_dict(self, state: dict[int, torch.Tensor]) -> None:
+        """Continue with the momenta of `state`, which is copied."""
+        self._momenta = {
+            self._weights[number]: torch.empty_like(self._weights[number]).copy_(momentum) for number, momentum in state.items()
+        }
 
     def _muon(self, weight: torch.Tensor, group: dict[str, Any]) -> None:
         direction = self._nesterov(weight, weight.grad, group["momentum"])
@@ -43,7 +63,7 @@ class FilterMuon(torch.optim.Optimizer):
 
     def _nesterov(self, weight: torch.Tensor, gradient: torch.Tensor | None, momentum: float) -> torch.Tensor:
         assert gradient is not None
-        buffer = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+        buffer = self._momenta.setdefault(weight, torch.zeros_like(weight))
         buffer.mul_(momentum).add_(gradient)
         return gradient.add(buffer, alpha=momentum)
 

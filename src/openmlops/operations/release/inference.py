@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BATCH = 250
 """images per batch, fewer if they are large"""
-BATCH_PIXELS = 1_000_000
+BATCH_PIXELS = 250 * 32 * 32
 """pixels per batch: what the layers of a network hold grows with them"""
 
 

@@ -20,6 +20,7 @@ from openmlops.adapters.mlflow_values import START_TAG
 from openmlops.core.quality import EpochMetrics
 from openmlops.core.types import Preprocessing, SplitsRef, TrainedRef, Value
 from openmlops.files import replacing, write_text
+from openmlops.memory import give_back
 from openmlops.operations.data.datasets import indices_of
 from openmlops.operations.data.rows import rows_of
 from openmlops.operations.retries import retry
@@ -72,6 +73,7 @@ def train(
             on_epoch=on_epoch,
             on_step=progress.step,
         )
+        give_back()  # the layers of the batches
         trained = run.keep(model, result, splits)
         retry(run.complete, workspace, trained)
         return trained
