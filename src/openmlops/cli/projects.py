@@ -104,6 +104,8 @@ def _init_project(
 
 
 def _print(made: "NewProject", project: Path) -> None:
+    from openmlops.core.gate.sample_size import sentences
+
     looked_at = [("model input", f"{made.side}x{made.side} pixels")] if made.side else []
     rows = [
         ("classes", ", ".join(made.classes[:20]) + (", ..." if len(made.classes) > 20 else "")),
@@ -113,6 +115,6 @@ def _print(made: "NewProject", project: Path) -> None:
     ]
     print_table(f"Project {made.name}", ("what", "value"), rows)
     say_account(made.account)
-    for note in made.notes:
+    for note in (*(sentences(made.holdout) if made.holdout else ()), *made.notes):
         say(f"- {note}")
     say(f"Next: cd {project} && openmlops train")

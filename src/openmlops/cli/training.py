@@ -7,7 +7,7 @@ import typer
 
 from openmlops.cli.evaluations import figures
 from openmlops.cli.options import Sets, UseCaseName, assignments, repeated, seconds
-from openmlops.cli.show import Json, print_json, print_table
+from openmlops.cli.show import Json, percent, print_json, print_table
 from openmlops.errors import SettingsError
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import chapter, say
@@ -40,6 +40,10 @@ def train(
     ] = None,
     pretrained: Annotated[str | None, typer.Option(help="Pretrained weights for a detector: a file, or none.")] = None,
     device: Annotated[str | None, typer.Option(help="Device: cpu, cuda or auto.")] = None,
+    folds: Annotated[
+        int,
+        typer.Option(min=0, max=20, help="Cross-validate with so many further trainings, such as 5: for small data."),
+    ] = 0,
     set_: Sets = None,
     json: Json = False,
 ) -> None:
@@ -48,7 +52,9 @@ def train(
     given: dict[str, Any] = {"epochs": epochs, "imgsz": imgsz, "batch_size": batch_size, "lr": lr, "seed": seed}
     given |= {"budget": seconds(budget) if budget else None, "pretrained": pretrained, "device": device}
     named = {name for name, value in given.items() if value is not None}
-    outcome = run(workspace, train_config(workspace, given | assignments(set_, named)))
+    if folds == 1:
+        raise SettingsError("--folds is 1, and one fold leaves nothing to train on", "Use --folds 5")
+    outcome = run(workspace, train_config(workspace, given | assignments(set_, named)), folds)
     print_json(outcome) if json else print_outcome(outcome, use_case)
 
 
@@ -81,7 +87,7 @@ def demo(
     return None
 
 
-def run(workspace: Workspace, config: "Value") -> "TrainingOutcome":
+def run(workspace: Workspace, config: "Value", folds: int = 0) -> "TrainingOutcome":
     """Run the training pipeline, with ZenML's store under OPENMLOPS_HOME unless the user has configured one."""
     from openmlops.settings import embed_zenml
     from openmlops.usecases.base import LazyFunction
@@ -92,10 +98,10 @@ def run(workspace: Workspace, config: "Value") -> "TrainingOutcome":
     if workspace.use_case.name == "person":
         from openmlops.pipelines.person_baseline import run_baseline
 
-        return run_baseline(config)
+        return run_baseline(config, folds)
     from openmlops.pipelines.training_pipeline import run_training
 
-    return run_training(config)
+    return run_training(config, folds)
 
 
 def train_config(workspace: Workspace, given: dict[str, Any]) -> "Value":
@@ -118,11 +124,15 @@ def train_config(workspace: Workspace, given: dict[str, Any]) -> "Value":
 
 def print_outcome(outcome: "TrainingOutcome", use_case: str | None = None) -> None:
     """Print the result of a training."""
+    from openmlops.core.gate.sample_size import sentences
+
     print_table(
         f"{outcome.model.name}/{outcome.model.version}",
         ("field", "value"),
         (
             *figures(outcome.evaluation),
+            *_cross_validated(outcome),
+            ("test split", sentences(outcome.holdout)[1]),
             ("data", f"{outcome.dataset.rows} images, version {outcome.dataset.fingerprint[:12]}"),
             ("run", outcome.run_id),
             ("verdict", outcome.verdict.outcome),
@@ -132,3 +142,14 @@ def print_outcome(outcome: "TrainingOutcome", use_case: str | None = None) -> No
     )
     name = outcome.model.name
     say(f"Next: openmlops history {name}   openmlops evaluate {name}@champion{repeated(use_case)}")
+
+
+def _cross_validated(outcome: "TrainingOutcome") -> list[tuple[str, str]]:
+    """The row of the out-of-fold score, and what it is of."""
+    if (found := outcome.cross_validation) is None:
+        return []
+    score = percent(found.score.value, found.score.low, found.score.high)
+    what = (
+        f"{found.metric} {score} on {found.images} training and validation images, each predicted by a model trained without it"
+    )
+    return [(f"{found.folds} folds", what), ("", "The registered model is another: it was trained on the ordinary split")]

@@ -7,7 +7,18 @@ from typing import Literal
 
 from pydantic import Field
 
-from openmlops.core.types import Champion, DatasetRef, Interval, LedgerEntry, ModelRef, Value, Verdict
+from openmlops.core.types import (
+    Champion,
+    CrossValidation,
+    DatasetRef,
+    HoldoutPower,
+    Interval,
+    LedgerEntry,
+    ModelRef,
+    TrainedRef,
+    Value,
+    Verdict,
+)
 
 
 class EpochMetrics(Value):
@@ -140,7 +151,8 @@ Evaluation = ClassificationEvaluation | DetectionEvaluation
 
 
 class TrainingOutcome(Value):
-    """The result of a training pipeline: the object that `openmlops train --json` prints."""
+    """The result of a training pipeline: the object that `openmlops train --json` prints. `holdout` is what the test split can
+    decide; `cross_validation` is None without `--folds`."""
 
     model: ModelRef
     run_id: str
@@ -148,16 +160,22 @@ class TrainingOutcome(Value):
     evaluation: Evaluation = Field(discriminator="kind")
     verdict: Verdict
     champion: Champion
+    holdout: HoldoutPower
+    cross_validation: CrossValidation | None = None
 
     @classmethod
-    def of(cls, dataset: DatasetRef, evaluation: Evaluation, model: ModelRef, decision: LedgerEntry) -> "TrainingOutcome":
+    def of(
+        cls, trained: TrainedRef, evaluation: Evaluation, model: ModelRef, decision: LedgerEntry, holdout: HoldoutPower
+    ) -> "TrainingOutcome":
         """Combine the outputs of the pipeline's steps. The gate's decision always carries its verdict."""
         assert decision.verdict is not None
         return cls(
             model=model,
             run_id=model.run_id,
-            dataset=dataset,
+            dataset=trained.splits.dataset,
             evaluation=evaluation,
             verdict=decision.verdict,
             champion=Champion(version=decision.champion),
+            holdout=holdout,
+            cross_validation=trained.cross_validation,
         )

@@ -43,6 +43,19 @@ class Interval(Value):
     high: float
 
 
+class HoldoutPower(Value):
+    """What a test split of n images can decide. `score` is the score of a model there, measured or assumed. `images_needed` is
+    how many test images the gate needs to promote a model that is truly `gain` better with probability `power`, if it disagrees
+    with the champion on the share `disagreement` of the images (None for a detector)."""
+
+    n: int
+    score: Interval
+    gain: float
+    images_needed: int | None
+    power: float
+    disagreement: float | None = None
+
+
 class DatasetRef(Value):
     """One version of a data set on disk. `fingerprint` is the SHA-256 of its manifest; `rows` counts images."""
 
@@ -140,8 +153,19 @@ class Preprocessing(Value):
     std: tuple[float, float, float]
 
 
+class CrossValidation(Value):
+    """Out-of-fold score of `images` distinct images, each predicted by a model trained without it, in `folds` folds; its 95 %
+    interval is corrected for models that share training images. `metric` is the name of the score."""
+
+    folds: int
+    images: int
+    metric: str
+    score: Interval
+
+
 class TrainedRef(Value):
-    """A finished training: weights (safetensors) at `path`, its MLflow run, its data and its resolved configuration."""
+    """A finished training: weights (safetensors) at `path`, its MLflow run, its data and its resolved configuration.
+    `cross_validation` is of other models, trained alike."""
 
     path: str
     run_id: str
@@ -152,6 +176,7 @@ class TrainedRef(Value):
     ended_at: datetime
     """when the training ended: the timestamp of its metrics, however often they are computed"""
     resumed: bool = False
+    cross_validation: CrossValidation | None = None
 
 
 class ExportRef(Value):

@@ -9,6 +9,7 @@ from typing import Any
 
 from zenml import pipeline
 
+from openmlops.core.gate import sample_size
 from openmlops.core.quality import TrainingOutcome
 from openmlops.core.types import Value
 from openmlops.pipelines.outputs import outputs_of
@@ -17,24 +18,29 @@ from openmlops.pipelines.steps import training as steps
 
 
 @pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_pipeline_logs=False, enable_artifact_metadata=False)
-def training_pipeline(config: dict[str, Any]) -> None:
-    """Nine steps from the data to a registered version, and the gate. `config` are the fields of the use case's TrainConfig."""
+def training_pipeline(config: dict[str, Any], folds: int = 0) -> None:
+    """Nine steps from the data to a registered version, and the gate. `config` are the fields of the use case's TrainConfig;
+    with `folds`, one more step cross-validates."""
     dataset = steps.ingest_data()
     steps.upload_data_to_minio(dataset)
     report = steps.validate_data(dataset)
     splits = steps.split_data(report, seed=config["seed"])
     preprocessing = steps.preprocess(splits)
     trained = steps.train(splits, preprocessing, config)
+    if folds:
+        trained = steps.cross_validate(trained, folds)
     evaluation = steps.evaluate(trained)
     export = steps.export_model(trained, evaluation)
     model = steps.register_model(export, trained, evaluation)
     steps.gate(model, splits)
 
 
-def run_training(config: Value) -> TrainingOutcome:
+def run_training(config: Value, folds: int = 0) -> TrainingOutcome:
     """Run the pipeline on the active stack and return its outcome. Raises the error of a failed step."""
-    output = outputs_of(training_pipeline, config=config.model_dump())
-    return TrainingOutcome.of(output("ingest_data"), output("evaluate"), output("register_model"), output("gate"))
+    output = outputs_of(training_pipeline, config=config.model_dump(), folds=folds)
+    trained, evaluation = output("cross_validate" if folds else "train"), output("evaluate")
+    holdout = sample_size.of_evaluation(evaluation)
+    return TrainingOutcome.of(trained, evaluation, output("register_model"), output("gate"), holdout)
 
 
 def main() -> None:

@@ -20,8 +20,10 @@ from openmlops.images.index import ImageIndex
 from openmlops.usecases.leftovers import is_system
 
 SPLITS = ("train", "val", "test")
-TEST_SHARE = 0.2
-"""Share of the images drawn for the test split if the folder has none."""
+TEST_SHARE, MOST_TEST_SHARE = 0.2, 0.3
+"""Share of the images drawn for the test split if the folder has none; and the largest share, if TELLING requires it."""
+TELLING = 150
+"""Test images that tell an accuracy of 90 % within 5 points either way (95 % interval)."""
 VALIDATION_SHARE, MOST_VALIDATION_SHARE = 0.2, 0.45
 """Share of the rest drawn for validation if the folder has no such split; and the largest share, if MONITORABLE requires it."""
 MONITORABLE = 100
@@ -79,18 +81,20 @@ def drawn(groups: Sequence[str], given: set[str], total: int) -> list[str]:
     Only splits that are not `given` are drawn. `total` is the number of images of all classes without a split.
     """
     order = sorted(set(groups))
-    tests = 0 if "test" in given else max(1, round(TEST_SHARE * len(order)))
-    rest = len(order) - tests
-    validations = 0 if "val" in given else max(1, round(_validation_share(total, "test" in given) * rest))
+    test_share = 0.0 if "test" in given else _share(TEST_SHARE, MOST_TEST_SHARE, TELLING, total)
+    tests = 0 if "test" in given else max(1, round(test_share * len(order)))
+    rest = total * (1 - test_share)
+    validation_share = _share(VALIDATION_SHARE, MOST_VALIDATION_SHARE, MONITORABLE + 4, rest)  # each class's is rounded
+    validations = 0 if "val" in given else max(1, round(validation_share * (len(order) - tests)))
     split = dict.fromkeys(order, "train") | dict.fromkeys(order[:tests], "test")
     split |= dict.fromkeys(order[tests : tests + validations], "val")
     return [split[group] for group in groups]
 
 
-def _validation_share(total: int, test_is_given: bool) -> float:
-    rest = total if test_is_given else total * (1 - TEST_SHARE)
-    needed = (MONITORABLE + 4) / max(rest, 1)  # four more, because the share of each class is rounded
-    return max(VALIDATION_SHARE, needed) if needed <= MOST_VALIDATION_SHARE else VALIDATION_SHARE
+def _share(usual: float, most: float, wanted: int, total: float) -> float:
+    """The share of `total` images: the usual one, or what gives `wanted` images if that is not more than `most`."""
+    needed = wanted / max(total, 1)
+    return max(usual, needed) if needed <= most else usual
 
 
 class Copies:

@@ -28,9 +28,10 @@ from openmlops.operations.data.datasets import indices_of
 from openmlops.operations.release.aliases import STAGING
 from openmlops.operations.run_leases import close_orphans
 from openmlops.operations.training import grid_run
-from openmlops.operations.training.grid import Grid, GridRef, grid_of, save_predictions, stage, train_all, within_noise
+from openmlops.operations.training.grid import Grid, GridRef, grid_of, stage, train_all, within_noise
 from openmlops.operations.training.grid_jobs import PARENT_TAG, RunResult
 from openmlops.operations.training.grid_report import FILE, Experiment, summarize_grid
+from openmlops.operations.training.predictions import save_predictions
 from openmlops.operations.workspace import Workspace
 from small_people import clean_environment, conclude, environment, inside, other_process, people_workspace, splits_of
 

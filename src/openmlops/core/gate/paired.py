@@ -28,7 +28,7 @@ def score_interval(only_first: int, only_second: int, n: int, confidence: float)
     z, value = standard_normal((1 + confidence) / 2), (only_first - only_second) / n
 
     def beyond(bound: float, errors: float) -> float:
-        return _standard_errors(only_first, only_second, n, bound) - errors
+        return standard_errors(only_first, only_second, n, bound) - errors
 
     low = brentq(beyond, -1, value, args=(z,)) if value > -1 else -1.0
     high = brentq(beyond, value, 1, args=(-z,)) if value < 1 else 1.0
@@ -49,7 +49,7 @@ def standard_normal(probability: float) -> float:
     return NormalDist().inv_cdf(probability)
 
 
-def _standard_errors(only_first: int, only_second: int, n: int, difference: float) -> float:
+def standard_errors(only_first: int, only_second: int, n: int, difference: float) -> float:
     """The score statistic: the observed lead minus `difference` in standard errors, at the constrained maximum likelihood."""
     lead = only_first - only_second - n * difference
     b = (2 * n - only_first + only_second) * difference - only_first - only_second

@@ -15,8 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from openmlops.core.gate import sample_size
 from openmlops.core.images.decoding import allow
-from openmlops.core.types import Account, Problem, Value
+from openmlops.core.types import Account, HoldoutPower, Problem, Value
 from openmlops.errors import DataError, DataInvalid, SettingsError
 from openmlops.files import absolute, write_text
 from openmlops.images.index import OnProgress
@@ -34,7 +35,8 @@ MAY_BE_THERE = (".git", ".DS_Store", "Thumbs.db", "desktop.ini")
 
 
 class NewProject(Value):
-    """The created project. `side` is the side of a classifier's square model input in pixels, None for a detector."""
+    """The created project. `side` is the side of a classifier's square model input in pixels, None for a detector; `holdout` is
+    what the test split could decide of a classifier, None for a detector, whose scores cannot be assumed."""
 
     path: str
     name: str
@@ -44,6 +46,7 @@ class NewProject(Value):
     validation: int
     test: int
     side: int | None
+    holdout: HoldoutPower | None
     fingerprint: str
     is_repository: bool
     notes: tuple[str, ...]
@@ -185,6 +188,7 @@ def _described(workspace: Workspace, kind: Kind, arranged: Arranged, added: data
         validation=sizes.validation,
         test=sizes.test,
         side=arranged.side or None,
+        holdout=sample_size.before_training(sizes.test) if kind == "classification" else None,
         fingerprint=added.dataset.fingerprint,
         is_repository=is_repository,
         notes=(*map(str, (*altered, *added.notes)), *_notes(sizes.validation, kind)),

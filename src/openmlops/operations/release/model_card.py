@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from openmlops.core.quality import ClassificationEvaluation, DetectionEvaluation, Evaluation
-from openmlops.core.types import Interval, Preprocessing, Value
+from openmlops.core.types import CrossValidation, Interval, Preprocessing, Value
 from openmlops.errors import ModelCorrupt
 
 WEAK_CLASSES = 3
@@ -36,6 +36,7 @@ class Description(Value):
     preprocessing: Preprocessing
     parity: float
     evaluation: Evaluation = Field(discriminator="kind")
+    cross_validation: CrossValidation | None = None
 
     @classmethod
     def read(cls, path: Path) -> "Description":
@@ -85,7 +86,19 @@ On the {e.split} split ({e.n:,} images), which was not used for model selection.
 
 | metric | value |
 |---|---|
-{table}"""
+{table}{_cross_validation(d.cross_validation)}"""
+
+
+def _cross_validation(found: CrossValidation | None) -> str:
+    if found is None:
+        return ""
+    score = f"{found.score.value:.4f} [{found.score.low:.4f}, {found.score.high:.4f}]"
+    return f"""
+
+Cross-validation with {found.folds} folds: {found.metric} {score} on {found.images:,} training and validation images, each
+predicted by a model that was trained in the same way without it and its copies. This version is not one of those models:
+its weights are of the ordinary split. The interval (95 %) is widened because the models share training images, and assumes that
+images are independent."""
 
 
 def _classifier_rows(e: ClassificationEvaluation) -> tuple[tuple[tuple[str, str], ...], str]:

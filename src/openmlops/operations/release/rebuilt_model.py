@@ -105,4 +105,5 @@ class RebuiltModel:
             preprocessing=self.preprocessing,
             parity=parity,
             evaluation=evaluation,
+            cross_validation=self.trained.cross_validation,
         )

@@ -8,13 +8,11 @@ Runs are selected on the validation split and reported on the test split, which 
 
 import hashlib
 import itertools
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import Field
 
@@ -30,6 +28,7 @@ from openmlops.operations.retries import retry
 from openmlops.operations.run_leases import hold_run, next_start, run_lease
 from openmlops.operations.training import train
 from openmlops.operations.training.grid_jobs import GridJob, RunResult, run_all
+from openmlops.operations.training.predictions import load_predictions
 from openmlops.operations.workspace import Workspace
 
 EPOCHS, IMGSZ = (3, 5), (320, 416)
@@ -116,18 +115,6 @@ def within_noise(workspace: Workspace, grid: GridRef) -> tuple[int, Comparison |
     compared = [task.compare("validation", labels, predictions[0], predictions[other], other, False) for other in names]
     distinct = next((number for number, found in enumerate(compared) if found.low > 0), len(compared))
     return 1 + distinct, compared[0] if compared else None
-
-
-def save_predictions(workspace: Workspace, path: Path, predictions: np.ndarray) -> None:
-    """Write a run's predictions to `path`, packed as in the inference log."""
-    packed = workspace.use_case.task.pack(predictions)
-    write_text(path, json.dumps([row.hex() for row in packed]))
-
-
-def load_predictions(workspace: Workspace, path: str, classes: int) -> np.ndarray:
-    """Read what `save_predictions` wrote."""
-    packed = [bytes.fromhex(row) for row in json.loads(Path(path).read_text())]
-    return workspace.use_case.task.unpack(packed, classes)
 
 
 @contextmanager

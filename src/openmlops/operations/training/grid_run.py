@@ -17,8 +17,9 @@ from openmlops.files import write_text
 from openmlops.operations.release import scoring
 from openmlops.operations.retries import retry
 from openmlops.operations.run_leases import hold_run
-from openmlops.operations.training import grid, train
+from openmlops.operations.training import train
 from openmlops.operations.training.grid_jobs import EXIT_UNAVAILABLE, PARENT_TAG, RunResult, predictions_file
+from openmlops.operations.training.predictions import save_predictions
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import exit_code
 
@@ -72,7 +73,7 @@ def _evaluate(workspace: Workspace, trained: TrainedRef, request: dict[str, Any]
         selection = {"selection_map50": validation.evaluation.headline()[1].value}
         workspace.tracking.log_metrics(trained.run_id, selection, trained.ended_at)
         predictions = predictions_file(result)
-        grid.save_predictions(workspace, predictions, validation.predictions)
+        save_predictions(workspace, predictions, validation.predictions)
         found = RunResult(
             config=request["config"],
             run_id=trained.run_id,

@@ -23,6 +23,7 @@ from openmlops.operations.data import datasets
 from openmlops.operations.data.datasets import UploadReport
 from openmlops.operations.release import exporting, promotion, registration, scoring
 from openmlops.operations.retries import retry
+from openmlops.operations.training import cross_validation
 from openmlops.operations.training import train as training
 from openmlops.pipelines.stack import open_workspace
 
@@ -61,6 +62,12 @@ def preprocess(splits: SplitsRef) -> Annotated[Preprocessing, "preprocessing"]:
 def train(splits: SplitsRef, preprocessing: Preprocessing, config: dict[str, Any]) -> Annotated[TrainedRef, "trained"]:
     """Train the model in one MLflow run, or resume the interrupted training of the same data, configuration and code."""
     return training.train(open_workspace(), splits, preprocessing, config)
+
+
+@step(enable_cache=False)
+def cross_validate(trained: TrainedRef, folds: int) -> Annotated[TrainedRef, "cross_validated"]:
+    """Train alike on `folds` parts of the training and validation images, and add the out-of-fold score."""
+    return retry(cross_validation.cross_validate, open_workspace(), trained, folds)
 
 
 @step(enable_cache=False)
