@@ -61,7 +61,9 @@ def traffic(
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder of new labelled images to send instead of the test images: one subfolder per class."),
+        typer.Option(
+            help="Folder of new images to send instead of the test images, in any layout that init reads; labels optional."
+        ),
     ] = None,
     on_left_out: OnLeftOut = StopOrSkip.stop,
     strict: Strict = False,
@@ -99,7 +101,8 @@ def traffic(
         return print_json(report)
     left_out = {"ids", "accuracy", "metric", "account"}
     rows = [(name, value) for name, value in report.model_dump(exclude=left_out).items() if value not in ("", None)]
-    right = percent(report.accuracy) if report.accuracy is not None else "no predictions"
+    missing = "no labels" if stream.labels is None else "no predictions"
+    right = percent(report.accuracy) if report.accuracy is not None else missing
     return print_table("Traffic", ("field", "value"), [*rows, (f"{report.metric} of the predictions", right)])
 
 

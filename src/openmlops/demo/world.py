@@ -45,7 +45,7 @@ class World:
         """Send a stream once, or repeatedly until `stop`, in chunks of CHUNK images; returns the mean score of the chunks."""
         right = total = 0.0
         while True:
-            for start in range(0, len(stream.labels), CHUNK):
+            for start in range(0, len(stream.images), CHUNK):
                 piece = stream.part(slice(start, start + CHUNK))
                 rate = self.scenario.rate / 5 if stop else self.scenario.rate
                 report = send(self.url, piece, count=len(piece.labels), rate=rate, labels=labels, stop=stop)

@@ -98,6 +98,15 @@ class ImageIndex:
         paths, problems = (tuple(column[row] for row in rows) for column in (self.paths, self.problems))
         return ImageIndex(paths, problems, {name: column[rows] for name, column in self.columns.items()})
 
+    def updated(self, other: "ImageIndex") -> "ImageIndex":
+        """With the rows of `other` in place of its own of the same paths. Raises DataError for another path."""
+        rows = [self.row(path) for path in other.paths]
+        problems = dict(enumerate(self.problems)) | dict(zip(rows, other.problems, strict=True))
+        columns = {name: column.copy() for name, column in self.columns.items()}
+        for name, column in columns.items():
+            column[rows] = other.columns[name]
+        return ImageIndex(self.paths, tuple(problems.values()), columns)
+
     def write(self, path: Path) -> None:
         """Write it to a Parquet file with checksums."""
         import pyarrow

@@ -47,11 +47,15 @@ class Rows:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Labelled images of a folder: images and labels as in `Rows`, and the problems of files that were left out."""
+    """Images of a folder, their labels as in `Rows`, None if it has none, and the problems of files that were left out.
+
+    `names`: the classes by their numbers in `labels`, if the folder names them; else they are those of the data set.
+    """
 
     images: Images
-    labels: np.ndarray
+    labels: np.ndarray | None
     problems: tuple[Problem, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,8 +148,8 @@ class UseCase:
     """folder, images, labels, new folder -> writes the data set with these images added to its training images into the new
     folder, and returns that; None if production images cannot be used for training"""
     labelled: "Callable[[Path], Labelled | tuple[np.ndarray, np.ndarray]] | None" = None
-    """folder of labelled images without splits -> images and labels, as a client would send them. Raises DataError. None if
-    there is no such layout"""
+    """folder of images -> images, and labels if there are any, as a client would send them. Raises DataError. None if there is
+    no such layout"""
     leave_out_bad_labels: Callable[[Path], tuple[Problem, ...]] | None = None
     """folder -> makes label lines that cannot be used comments, in place, and returns them; None if labels are not in files"""
     files: Callable[[Path], tuple[str, ...]] | None = None

@@ -24,6 +24,7 @@ NO_SUFFIX = "files hold images but have no image's suffix; rename them, as in .j
 UNREAD_FORMAT = f"pictures are in none of the formats {NAMES}; convert them" + (
     "" if HEIF else ", or for HEIC: pip install pillow-heif"
 )
+NO_FILES = "entries are pipes, sockets or devices, which are not read; remove them"
 NO_IMAGES = "files are not images"
 HIDDEN = "hidden files and files of the system"
 
@@ -54,7 +55,7 @@ def unused(
     `absolute` one. What is `beside` an image that is left out goes with it, and is not counted.
     """
     known, groups = {_key(path) for path in used}, dict[str, list[Path]]()
-    for path in _below(folder):
+    for path in below(folder):
         if _key(path) not in known:
             groups.setdefault(_reason(path, folder, misplaced), []).append(path)
     where = str(folder) if absolute else "files"
@@ -106,7 +107,7 @@ def _key(path: Path) -> str:
     return os.path.join(os.path.realpath(path.parent), path.name)
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def below(folder: Path) -> Iterator[Path]:
     """Every file below a folder, by name, through links; a hidden or system folder counts as one file."""
     seen: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
@@ -125,6 +126,8 @@ def _reason(path: Path, folder: Path, misplaced: Callable[[Path], str]) -> str:
         return HIDDEN
     if not path.exists():
         return ELSEWHERE
+    if not path.is_file():
+        return NO_FILES
     if path.suffix.lower() in SUFFIXES:
         return misplaced(path.relative_to(folder))
     if path.suffix.lower() in UNREAD:

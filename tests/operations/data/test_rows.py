@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from mlflow_tables import with_tables
+from openmlops import files
 from openmlops.core.images import decoding
 from openmlops.core.images.decoding import png
 from openmlops.core.types import SplitsRef
-from openmlops.errors import DataCorrupt, DataError
+from openmlops.errors import DataCorrupt, DataError, DataInvalid
 from openmlops.images.lazy import LazyImages, pixels
 from openmlops.operations.data import datasets, rows
-from openmlops.operations.data.rows import index_path, rows_of
+from openmlops.operations.data.rows import index_path, rows_of, version_index
 from openmlops.operations.projects.create import create
 from openmlops.operations.release import exporting, registration, scoring
 from openmlops.operations.training import train as training
@@ -184,6 +185,39 @@ def test_an_index_that_is_lost_or_damaged_is_made_again(damage: bytes | None, mi
     rows._opened.clear()
     assert len(rows_of(mine, ref).labels) == ref.rows
     assert path.read_bytes() == before
+
+
+def closed(monkeypatch: pytest.MonkeyPatch, *victims: Path) -> None:
+    """Files that may not be read, as by their modes, which do not apply to root."""
+
+    def opening(path: Path) -> Any:
+        if path in victims:
+            raise PermissionError(13, "Permission denied")
+        return files.opened(path)
+
+    monkeypatch.setattr("openmlops.images.index.opened", opening)
+
+
+def test_what_could_not_be_read_once_is_read_when_it_can_be(mine: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = datasets.ingest(mine)
+    index_path(mine, ref.fingerprint).unlink()
+    victim = next((mine.data_folder / "train" / "disc").iterdir())
+    with monkeypatch.context() as patched:
+        closed(patched, victim)
+        found = version_index(mine, mine.data_folder, ref.fingerprint)
+        assert found.problems[found.row(victim.relative_to(mine.data_folder).as_posix())]
+    for _ in range(2):
+        found = version_index(mine, mine.data_folder, ref.fingerprint)
+        assert not any(found.problems)
+        assert found.columns["sha256"].any(axis=1).all()
+
+
+def test_a_training_names_the_command_whose_options_help(mine: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = datasets.ingest(mine)
+    index_path(mine, ref.fingerprint).unlink()
+    closed(monkeypatch, *sorted((mine.data_folder / "train" / "disc").iterdir())[:5])
+    with pytest.raises(DataInvalid, match=rf"; `openmlops data add {mine.data_folder}` with --on-left-out skip goes on"):
+        datasets.validate(mine, ref)
 
 
 def test_an_index_is_made_again_only_of_the_files_of_its_version(mine: Workspace) -> None:

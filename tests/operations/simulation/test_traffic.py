@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from openmlops.cli import app
 from openmlops.core.classification.task import CLASSIFICATION
+from openmlops.core.images.boxes import objects
 from openmlops.core.images.decoding import png
 from openmlops.errors import DataError, ServiceUnavailable, SettingsError
 from openmlops.images.lazy import LazyImages
-from openmlops.operations.simulation.traffic import Stream, parse_corruption, send
+from openmlops.operations.simulation.traffic import Stream, _renumbered, parse_corruption, send
 from openmlops.usecases.cifar10.data import decode
 from shapes import NAMES, folders
 
@@ -151,6 +152,22 @@ def test_the_files_of_a_folder_are_accounted_for_before_they_are_sent(
         assert "account" not in done.stdout
     found = json.loads(CliRunner().invoke(app, [*words, server.url, "--json"]).stdout)
     assert (found["account"]["used"], found["account"]["left_out"]) == (119, 1)
+
+
+def test_images_without_labels_are_sent_and_their_labels_refused(server: Server) -> None:
+    images = np.zeros((3, 32, 32, 3), np.uint8)
+    report = send(server.url, Stream(images, None, CLASSIFICATION), count=3, rate=500)
+    assert (report.answered, report.labelled, report.accuracy) == (3, 0, None)
+    with pytest.raises(SettingsError, match=r"There are no labels to send.*Leave out --labels"):
+        send(server.url, Stream(images, None, CLASSIFICATION), count=3, labels=True)
+
+
+def test_boxes_get_the_numbers_of_the_data_sets_classes() -> None:
+    boxes = objects([np.array([[0, 0, 4, 4, 1]], np.float32), np.zeros((0, 5), np.float32)])
+    moved = _renumbered(Path("own"), boxes, ("dog", "cat"), ("cat", "dog"))
+    assert [each[:, 4].tolist() for each in moved] == [[0.0], []]
+    with pytest.raises(DataError, match=r"own has boxes of the class 'bird'.*Its classes are cat, dog"):
+        _renumbered(Path("own"), boxes, ("dog", "bird"), ("cat", "dog"))
 
 
 @pytest.mark.parametrize("text", ["brightness", "brightness:x", "noise:0", "blur:3", ""])

@@ -14,6 +14,7 @@ from openmlops.errors import DataError
 from openmlops.files import why_not_storable
 from openmlops.usecases.image_folder.arrange import arrange
 from openmlops.usecases.image_folder.data import ImageFolder, preprocess, split, to_model_input
+from openmlops.usecases.image_folder.labelled import labelled
 from shapes import NAMES, folders, pictures
 
 SHAPES = ImageFolder(NAMES, 32)
@@ -320,14 +321,30 @@ def test_a_folder_of_tiffs_is_not_empty(own: Path, tmp_path: Path) -> None:
 def test_new_images_for_traffic_are_read_and_the_others_told(own: Path, tmp_path: Path) -> None:
     place = copied(own, tmp_path)
     (place / "disc" / "0000.png").write_bytes(b"no image")
-    found = SHAPES.labelled(place)
+    found = labelled(SHAPES, place)
     assert len(found.labels) == len(found.images) == 29
     (told,) = found.problems
     assert (told.files, told.unused, told.blocking) == (("disc/0000.png",), "left out", True)
     for path in place.rglob("*.png"):
         path.write_bytes(b"no image")
     with pytest.raises(DataError, match=r"There is no image in .*pictures \(images: The image is none of JPEG"):
-        SHAPES.labelled(place)
+        labelled(SHAPES, place)
+
+
+def test_traffic_is_read_from_every_layout_with_labels_or_without(own: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    for path in sorted(own.rglob("*.png")):
+        (flat / "2026" / path.parent.name[:1]).mkdir(parents=True, exist_ok=True)
+        Image.open(path).save(flat / "2026" / path.parent.name[:1] / f"{path.stem}.webp", lossless=True)
+    found = labelled(SHAPES, flat)
+    assert (len(found.images), found.labels, found.problems) == (30, None, ())
+    assert arrange(own, tmp_path / "split").problems == ()
+    split = labelled(SHAPES, tmp_path / "split")
+    assert (len(split.images), np.bincount(split.labels).tolist()) == (30, [10, 10, 10])
+    place = copied(own, tmp_path)
+    (place / "disc").rename(place / "plate")
+    with pytest.raises(DataError, match=r"plate: the folder is not one of the classes disc, square, triangle"):
+        labelled(SHAPES, place)
 
 
 def test_a_model_of_another_size_is_still_shown_what_it_takes() -> None:

@@ -1,5 +1,6 @@
 """The layouts in which people and tools write YOLO's labels, arranged into the one that detectors are trained on."""
 
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from openmlops.core.images.decoding import NAMES as FORMATS
 from openmlops.core.images.decoding import png
 from openmlops.core.types import Account
 from openmlops.usecases.yolo_folder.arrange import arrange
-from openmlops.usecases.yolo_folder.data import check, labelled, read
+from openmlops.usecases.yolo_folder.data import check, read
+from openmlops.usecases.yolo_folder.labelled import labelled
 
 NAMES = "names: [cat, dog]\n"
 
@@ -142,6 +144,29 @@ def test_the_file_at_fault_is_named(tmp_path: Path, spoil: Callable[[Path], None
     spoil(tmp_path / "own")
     found = [str(problem) for problem in arrange(tmp_path / "own", tmp_path / "out").problems if problem.blocking]
     assert any(said.replace("OWN", str(tmp_path / "own")) in each for each in found), found
+
+
+def test_a_label_whose_accents_are_composed_otherwise_is_that_of_its_image(tmp_path: Path) -> None:
+    _flat(tmp_path / "own")
+    (tmp_path / "own" / "images" / "003.png").rename(tmp_path / "own" / "images" / "cafe\u0301.png")
+    _label(tmp_path / "own", "003").rename(tmp_path / "own" / "labels" / "caf\u00e9.txt")
+    assert arrange(tmp_path / "own", tmp_path / "out").problems == ()
+    (written,) = (tmp_path / "out").rglob("caf*.txt")
+    assert written.read_text()
+
+
+def test_names_that_are_a_text_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "own" / "images", tmp_path / "own" / "labels", 20)
+    (tmp_path / "own" / "data.yaml").write_text("names: cat, dog\n")
+    (wrong,) = arrange(tmp_path / "own", tmp_path / "out").problems
+    assert str(wrong).startswith(f"{tmp_path}/own/data.yaml: names is 'cat, dog', neither a list of class names nor a file")
+
+
+def test_a_pipe_with_the_name_of_an_image_is_told_as_no_file(tmp_path: Path) -> None:
+    _flat(tmp_path / "own")
+    os.mkfifo(tmp_path / "own" / "images" / "pipe.png")
+    (stops,) = [str(each) for each in arrange(tmp_path / "own", tmp_path / "out").problems if each.blocking]
+    assert stops.startswith(f"{tmp_path}/own/images/pipe.png: entries are pipes, sockets or devices, which are not read")
 
 
 def test_a_loop_of_links_is_no_crash(tmp_path: Path) -> None:
@@ -290,10 +315,22 @@ def test_new_images_without_splits_are_read_for_traffic(tmp_path: Path) -> None:
     assert [each[0, 4] for each in labels] == [0, 1, 0]
 
 
+@pytest.mark.parametrize("layout", [_flat, _inside, _outside, _ultralytics, _same_twice])
+def test_traffic_is_read_from_every_layout_with_labels_or_without(tmp_path: Path, layout: Callable[[Path], None]) -> None:
+    layout(tmp_path / "own")
+    found = labelled(tmp_path / "own")
+    assert found.labels is not None
+    assert (len(found.images), len(found.labels), found.names, found.problems) == (20, 20, ("cat", "dog"), ())
+    bare = tmp_path / "bare"
+    for number, path in enumerate(sorted((tmp_path / "own").rglob("*.png"))):
+        (bare / f"{number % 3}").mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, bare / f"{number % 3}" / f"{number}.png")
+    without = labelled(bare)
+    assert (len(without.images), without.labels, without.problems) == (20, None, ())
+
+
 def test_an_image_keeps_its_boxes_under_a_name_of_ours(tmp_path: Path) -> None:
     """A name that is not UTF-8, and one that leaves no room for a temporary file beside it."""
-    import os
-
     place = tmp_path / "pets"
     _flat(place)
     for number, name in enumerate((os.fsdecode(b"caf\xe9"), "x" * 251)):

@@ -7,7 +7,8 @@ import pytest
 
 from openmlops.errors import DataError
 from openmlops.usecases.yolo_folder.arrange import arrange
-from openmlops.usecases.yolo_folder.data import check, labelled, leave_out_bad_labels, read
+from openmlops.usecases.yolo_folder.data import check, leave_out_bad_labels, read
+from openmlops.usecases.yolo_folder.labelled import labelled
 from openmlops.usecases.yolo_folder.labels import CONFIDENCE, OVER, POLYGON, have_keypoints, parse
 from usecases.yolo_folder.test_yolo_arrange import image, write
 
@@ -157,3 +158,10 @@ def test_poses_without_kpt_shape_are_refused_and_not_read_as_polygons(tmp_path: 
     assert wrong.what.startswith("the lines are boxes with keypoints, which are not supported; export boxes")
     with pytest.raises(DataError, match="boxes with keypoints"):
         labelled(tmp_path / "own")
+
+
+@pytest.mark.parametrize("line", ["0 0.5_0 0.5 0.5 0.5", "\uff10 0.5 0.5 0.5 0.5", "0 0,5 0,5 0,5 0,5", "0x0 .5 .5 .5 .5"])
+def test_what_only_python_reads_as_a_number_is_none(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.txt").write_text(f"{line}\n")
+    boxes, (wrong,) = parse(tmp_path / "a.txt", "a.txt", 2, (32, 32))
+    assert (len(boxes), wrong.what.startswith("a line is not five numbers"), wrong.rows) == (0, True, (1,))

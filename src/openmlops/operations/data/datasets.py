@@ -387,7 +387,7 @@ def validate(workspace: Workspace, ref: DatasetRef) -> ValidationReport:
     folder, use_case = Path(ref.path), workspace.use_case
     index = () if use_case.files is None else (version_index(workspace, folder, ref.fingerprint),)
     problems, counts = use_case.check(folder, *index)
-    refuse(folder, problems)
+    refuse(folder, problems, options_of=f"`openmlops data add {folder}` with ")
     return ValidationReport(dataset=ref, problems=problems, class_counts=counts)
 
 
@@ -426,13 +426,19 @@ RESTORE = "Correct the files, or restore the last good version: `openmlops data 
 
 
 def refuse(
-    folder: Path, problems: tuple[Problem, ...], remedy: str = RESTORE, strict: bool = False, lines: bool = True
+    folder: Path,
+    problems: tuple[Problem, ...],
+    remedy: str = RESTORE,
+    strict: bool = False,
+    lines: bool = True,
+    options_of: str = "",
 ) -> None:
-    """Raises DataInvalid with all problems if any of them blocks; `strict` and `lines` as in `ways_on`."""
+    """Raises DataInvalid with all problems if any of them blocks; `strict` and `lines` as in `ways_on`. `options_of`: the
+    command whose options are named, if it is not the one at hand."""
     blocking = [problem for problem in problems if problem.blocking]
     if blocking:
         more = f", and {len(blocking) - 1} more" if len(blocking) > 1 else ""
-        remedy = "; ".join((remedy, *ways_on(blocking, strict, lines)))
+        remedy = "; ".join((remedy, *(f"{options_of}{way}" for way in ways_on(blocking, strict, lines))))
         raise DataInvalid(f"{folder} did not pass the data checks: {blocking[0]}{more}", remedy, problems)
 
 

@@ -76,20 +76,35 @@ def index_folder(
 
 
 def version_index(workspace: Workspace, folder: Path, fingerprint: str) -> ImageIndex:
-    """The index of a version, which `folder` holds. It is made if there is none. Raises DataCorrupt if a file is not that of
-    the version then."""
+    """The index of a version, which `folder` holds. It is made if there is none, and images that could not be used are looked
+    at again. Raises DataCorrupt if a file is not that of the version then."""
     path = index_path(workspace, fingerprint)
-    if (found := ImageIndex.read(path)) is not None:
+    found = ImageIndex.read(path)
+    looked = index_folder(workspace, folder)[0] if found is None else _again(found, folder)
+    if looked is None:
+        assert found is not None
         return found
-    (made,) = index_folder(workspace, folder)
-    if workspace.data_versions.fingerprint(folder) == fingerprint:
-        sealed = {name: entry.sha256 for name, entry in workspace.data_versions.manifest(folder).files.items()}
-        for name, sha256 in zip(made.paths, made.columns["sha256"], strict=True):
-            if sha256.any() and sealed.get(name) != sha256.tobytes().hex():  # 0: not read, which is its problem
-                changed = f"{folder / name} has changed since its version was made"
-                raise DataCorrupt(changed, "Restore it: `openmlops data pull`")
-    made.write(path)
-    return made
+    _require_sealed(workspace, folder, fingerprint, looked)
+    whole = looked if found is None else found.updated(looked)
+    whole.write(path)
+    return whole
+
+
+def _again(index: ImageIndex, folder: Path) -> ImageIndex | None:
+    """The images that could not be used, if that has changed: their modes, the limit of their size, or a plugin may differ."""
+    broken = [path for path, problem in zip(index.paths, index.problems, strict=True) if problem]
+    looked = index_of(folder, broken)
+    return None if looked.problems == tuple(filter(None, index.problems)) else looked
+
+
+def _require_sealed(workspace: Workspace, folder: Path, fingerprint: str, index: ImageIndex) -> None:
+    if workspace.data_versions.fingerprint(folder) != fingerprint:
+        return
+    sealed = {name: entry.sha256 for name, entry in workspace.data_versions.manifest(folder).files.items()}
+    for name, sha256 in zip(index.paths, index.columns["sha256"], strict=True):
+        if sha256.any() and sealed.get(name) != sha256.tobytes().hex():  # 0: not read, which is its problem
+            changed = f"{folder / name} has changed since its version was made"
+            raise DataCorrupt(changed, "Restore it: `openmlops data pull`")
 
 
 def keep_index(workspace: Workspace, folder: Path, manifest: Manifest, index: ImageIndex) -> None:

@@ -1,4 +1,4 @@
-"""Simulated traffic: sends test images to a running server as a client would.
+"""Simulated traffic: sends test images, or images of a folder, to a running server as a client would.
 
 Uses HTTP only: PNG bodies to `/predict`, true labels to `/feedback`. Images can be corrupted before they are sent, as by a
 degraded camera.
@@ -8,7 +8,7 @@ import mimetypes
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -55,24 +55,27 @@ class TrafficReport(Value):
 
 @dataclass(frozen=True)
 class Stream:
-    """n images to send, cyclically, with their true labels and the task that defines labels.
+    """n images to send, cyclically, with their true labels, None if they are not known, and the task that defines labels.
 
     Labels are sent with class names; without `names`, as a classifier's response names the classes, else by index.
     """
 
     images: Images
-    labels: np.ndarray
+    labels: np.ndarray | None
     task: Task
     names: tuple[str, ...] = ()
     account: Account | None = None
 
     def part(self, rows: slice) -> "Stream":
         """A slice of the stream."""
-        return replace(self, images=self.images[rows], labels=self.labels[rows])
+        labels = None if self.labels is None else self.labels[rows]
+        return replace(self, images=self.images[rows], labels=labels)
 
     def corrupted(self, kind: str, severity: int, seed: int) -> "Stream":
         """The stream with corrupted images, severity 1 to 5, and labels moved accordingly."""
-        labels = self.task.moved(self.labels, sizes(self.images), kind, severity, seed)
+        labels = self.labels
+        if labels is not None:
+            labels = self.task.moved(labels, sizes(self.images), kind, severity, seed)
         return replace(self, images=corrupted(self.images, kind, severity, seed), labels=labels)
 
 
@@ -92,26 +95,48 @@ def stream_of_folder(
     strict: bool = False,
     skip: bool = False,
 ) -> Stream:
-    """Labelled images of a folder outside the splits, in random order, corrupted by `kind:strength`. `strict` and `skip` as in
-    `datasets.add_with_notes`. Raises SettingsError, DataError and DataInvalid."""
+    """Images of a folder outside the splits, with their labels if it has any, in random order, corrupted by `kind:strength`.
+    `strict` and `skip` as in `datasets.add_with_notes`. Raises SettingsError, DataError and DataInvalid."""
     use_case = workspace.use_case
     if use_case.labelled is None:
-        raise SettingsError(f"The use case '{use_case.name}' does not read folders of labelled images", "Remove --images")
+        raise SettingsError(f"The use case '{use_case.name}' does not read folders of images", "Remove --images")
+    if not absolute(folder).is_dir():
+        raise DataError(f"There is no folder {folder}", "Name a folder of images with --images")
     place, data = absolute(folder), workspace.data_folder
     read = use_case.labelled(place)
     found = read if isinstance(read, Labelled) else Labelled(*read)
     problems = datasets.judged(found.problems, strict, skip)
     datasets.refuse(place, problems, "Correct the files", strict, lines=False)
     names = use_case.names(data) if use_case.names is not None and data.is_dir() else ()
-    stream = _shuffled(workspace, found.images, found.labels, names, corruption, seed)
-    return replace(stream, account=Account.of(len(found.labels), problems))
+    labels = found.labels
+    if labels is not None and found.names and names:
+        labels = _renumbered(place, labels, found.names, names)
+    stream = _shuffled(workspace, found.images, labels, names or found.names, corruption, seed)
+    return replace(stream, account=Account.of(len(found.images), problems))
+
+
+def _renumbered(place: Path, labels: np.ndarray, names: Sequence[str], known: Sequence[str]) -> np.ndarray:
+    """Boxes, an object array of (m, 5) whose classes are `names`, with the numbers that these have in `known`.
+
+    Raises DataError for a class that is not among them.
+    """
+    used = {int(number) for boxes in labels for number in boxes[:, 4]}
+    if unknown := [names[number] for number in sorted(used) if names[number] not in known]:
+        problem = f"{place} has boxes of the class '{unknown[0]}', which the data set does not have"
+        raise DataError(problem, f"Its classes are {', '.join(known)}: rename the class, or remove its boxes")
+    numbers = np.array([known.index(name) if name in known else 0 for name in names], np.float32)
+    moved = []
+    for boxes in labels:
+        moved.append(boxes.copy())
+        moved[-1][:, 4] = numbers[boxes[:, 4].astype(np.int64)]
+    return objects(moved)
 
 
 def _shuffled(
-    workspace: Workspace, images: Images, labels: np.ndarray, names: tuple[str, ...], corruption: str | None, seed: int
+    workspace: Workspace, images: Images, labels: np.ndarray | None, names: tuple[str, ...], corruption: str | None, seed: int
 ) -> Stream:
-    order = np.random.default_rng(seed).permutation(len(labels))
-    stream = Stream(images[order], labels[order], workspace.use_case.task, names)
+    order = np.random.default_rng(seed).permutation(len(images))
+    stream = Stream(images[order], None if labels is None else labels[order], workspace.use_case.task, names)
     return stream.corrupted(*parse_corruption(corruption), seed) if corruption else stream
 
 
@@ -143,14 +168,18 @@ def send(
     """Send `count` images, or for `seconds`, at `rate` images per second over CLIENTS connections; with `labels`, also the true
     labels. `show` is called with the number of images sent.
 
-    A failed request is counted, never repeated. Raises ServiceUnavailable if nothing answers at `url` at all.
+    A failed request is counted, never repeated. Raises SettingsError if labels are wanted and not known, ServiceUnavailable if
+    nothing answers at `url` at all.
     """
+    if labels and stream.labels is None:
+        problem = "There are no labels to send: the folder has no folders of known classes, or no label files"
+        raise SettingsError(problem, "Leave out --labels, or pass a folder with labels")
     _require_server(url, token)
     tally = _TrafficCounts(stream)
     until = time.monotonic() + seconds if seconds else float("inf")
     with ThreadPoolExecutor(CLIENTS, thread_name_prefix="client") as clients:
         for number in _paced(rate, until, count, stop or threading.Event()):
-            index = number % len(stream.labels)
+            index = number % len(stream.images)
             client = _Client(url, token, labels, tally)
             clients.submit(client.send, index)
             show(number + 1)
@@ -208,7 +237,7 @@ class _TrafficCounts:
 
     def _score(self) -> float | None:
         """The task's score; None without predictions, or if the labels do not define one."""
-        if not self.predictions:
+        if not self.predictions or self.stream.labels is None:
             return None
         rows, predictions = zip(*self.predictions, strict=True)
         labels, boxes = self.stream.labels[list(rows)], self.stream.task.kind == "detection"
@@ -235,7 +264,7 @@ class _Client:
             start = time.perf_counter()
             response = self._post("/predict", data=content, headers={"Content-Type": media_type(suffix)})
             taken = time.perf_counter() - start
-            if self.labels:
+            if self.labels and self.tally.stream.labels is not None:
                 names = self.tally.stream.names or tuple(response.get("probabilities", ()))
                 label = self.tally.stream.task.as_feedback(self.tally.stream.labels[row], names)
                 self._post("/feedback", json={"prediction_id": response["prediction_id"], "label": label})

@@ -3,11 +3,14 @@
 Functions that need torch are lazy, because the server loads this use case without torch.
 """
 
+from functools import partial
+
 from openmlops.core.classification.task import CLASSIFICATION
 from openmlops.usecases import classifier
 from openmlops.usecases.base import UseCase, lazy, no_sample
 from openmlops.usecases.image_folder import data
 from openmlops.usecases.image_folder.arrange import arrange
+from openmlops.usecases.image_folder.labelled import labelled
 from openmlops.usecases.image_folder.recipe import TrainConfig
 
 __all__ = ["TrainConfig", "image_folder"]
@@ -47,7 +50,7 @@ def image_folder(
         features=classifier.features,
         sample=no_sample,
         extend=layout.extend,
-        labelled=layout.labelled,
+        labelled=partial(labelled, layout),
         files=layout.files,
         arrange=arrange,
         in_layout=data.in_layout,

@@ -46,9 +46,9 @@ def arrange(folder: Path, out: Path, skip: bool = False, on_progress: OnProgress
     The class names are the folder names, sorted, numbers as numbers. A handful of files that cannot be used is left out; with
     `skip`, any number.
     """
-    images, problems = _named(folder)
+    images, problems = named(folder)
     names = tuple(sorted({image.label for image in images}, key=by_number))
-    rest = unused(folder, {image.source for image in images}, _misplaced, absolute=True)
+    rest = unused(folder, {image.source for image in images}, misplaced, absolute=True)
     problems = sorted([*problems, *tolerated(rest, len(images), skip)], key=lambda each: each.what == EMPTY)
     if not any(each.blocking for each in problems) and len(names) < 2:
         files = [path.name for path in entries(folder) if not path.is_dir()]
@@ -70,7 +70,7 @@ def arrange(folder: Path, out: Path, skip: bool = False, on_progress: OnProgress
     return Arranged(names, placed, tuple(problems), index, _side([image.side for image in images]))
 
 
-def _named(folder: Path) -> tuple[list[_Image], list[Problem]]:
+def named(folder: Path) -> tuple[list[_Image], list[Problem]]:
     """Every image with its class, and its split if it has one."""
     places = [path for path in entries(folder) if path.is_dir()]
     splits = _splits(places)
@@ -108,7 +108,7 @@ def _of_classes(folder: Path, split: str | None) -> tuple[list[_Image], list[Pro
     return images, fewer(problems)
 
 
-def _misplaced(path: Path) -> str:
+def misplaced(path: Path) -> str:
     """Why an image, by its path in the folder, is not read."""
     is_deep = len(path.parts) > (3 if split_name(path.parts[0]) else 2)
     if is_deep:

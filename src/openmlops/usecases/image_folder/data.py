@@ -26,7 +26,7 @@ from openmlops.images.index import ImageIndex, index_of
 from openmlops.images.lazy import Images, LazyImages, file_of
 from openmlops.usecases import classifier, splitting
 from openmlops.usecases.arranging import SPLITS, VALIDATION_SHARE, entries
-from openmlops.usecases.base import Labelled, ModelInput, Rows
+from openmlops.usecases.base import ModelInput, Rows
 from openmlops.usecases.copies import Seen, check_copies
 from openmlops.usecases.leftovers import left_out, tolerated, unreadable, unused
 
@@ -94,23 +94,6 @@ class ImageFolder:
     def decode(self, content: bytes) -> np.ndarray:
         """An image file's bytes -> uint8 (side, side, 3), RGB. Raises DataError."""
         return decoding.decode_shrunk(content, self.side, self.side)
-
-    def labelled(self, folder: Path) -> Labelled:
-        """Images and classes of a folder with one folder per class and no splits, for simulated traffic.
-
-        Raises DataError for a class that the data set does not have, and if there is no image that can be read.
-        """
-        files, problems = _of_classes(folder, "", self.classes)
-        if wrong := [each for each in problems if each.blocking]:
-            raise DataError(f"{folder} cannot be used: {wrong[0]}", "Correct or remove the file")
-        index = index_of(folder, [file.path for file in files])
-        unusable = [*_unused(folder, files), *_unreadable(files, index)]
-        files = [file for file in files if not index.problems[index.row(file.path)]]
-        if not files:
-            reason = f" ({unusable[0]})" if unusable else ""
-            problem = f"There is no image in {folder}{reason}"
-            raise DataError(problem, f"Pass a folder with a subfolder for each of {', '.join(self.classes)}")
-        return Labelled(self._images(folder, files, index), _labels(files), tuple(tolerated(unusable, len(files))))
 
     def extend(self, folder: Path, images: Images, labels: np.ndarray, out: Path) -> Path:
         """Copy `folder` to `out` with n images and labels (n,) in its train folders: their files as they are, or as PNG."""

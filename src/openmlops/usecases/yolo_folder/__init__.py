@@ -9,6 +9,7 @@ from openmlops.usecases.base import UseCase, lazy, no_sample
 from openmlops.usecases.yolo_folder import data, features, inference
 from openmlops.usecases.yolo_folder.arrange import arrange
 from openmlops.usecases.yolo_folder.extend import extend
+from openmlops.usecases.yolo_folder.labelled import labelled
 from openmlops.usecases.yolo_folder.recipe import TrainConfig
 
 __all__ = ["TrainConfig", "yolo_folder"]
@@ -42,7 +43,7 @@ def yolo_folder(name: str, config: type[TrainConfig] = TrainConfig, about: str =
         features=features.features,
         sample=no_sample,
         extend=extend,
-        labelled=data.labelled,
+        labelled=labelled,
         files=data.files,
         names=data.names,
         arrange=arrange,

@@ -15,7 +15,7 @@ from openmlops.images.index import ImageIndex, OnProgress, index_of, remedied
 from openmlops.usecases.arranging import Arranged, Copies, drawn
 from openmlops.usecases.leftovers import tolerated, unreadable
 from openmlops.usecases.yolo_folder.config import CONFIG
-from openmlops.usecases.yolo_folder.exports import Export, Found, find
+from openmlops.usecases.yolo_folder.exports import Export, Found, find, unlabelled
 from openmlops.usecases.yolo_folder.layout import data_yaml
 from openmlops.usecases.yolo_folder.remaining import remaining, with_labels
 
@@ -32,7 +32,7 @@ def arrange(folder: Path, out: Path, skip: bool = False, on_progress: OnProgress
     found = find(folder)
     images, wrong = with_labels(found.images, folder)
     rest = remaining(folder, found, images)
-    problems = tolerated([*found.problems, *wrong, *rest], len(images), skip)
+    problems = tolerated([*found.problems, *unlabelled(folder, found.images), *wrong, *rest], len(images), skip)
     found = replace(found, images=tuple(images), problems=tuple(problems))
     if not any(each.blocking for each in problems) and len(found.images) < FEWEST:
         why = f"at least {FEWEST} are required: two for test, two for validation, six for training"

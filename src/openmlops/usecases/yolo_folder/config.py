@@ -58,7 +58,8 @@ def read(path: Path) -> tuple[dict[str, Any], str]:
             return {}, "the file has YAML aliases (`*name`); expand them"
         content = _plain(yaml.compose(text, Loader=yaml.BaseLoader))
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, AttributeError, LookupError) as error:
-        return {}, f"the file is not YAML ({' '.join(str(error).split())[:120]})"
+        said = " ".join(str(error).replace('in "<unicode string>", ', "").split())
+        return {}, f"the file is not YAML ({said[:120]})"
     if not isinstance(content, dict):
         kind = "list" if isinstance(content, list) else "text"
         return {}, f"the file holds {f'a {kind}' if content else 'nothing'}, not a mapping; add names, train and test"

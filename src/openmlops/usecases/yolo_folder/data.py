@@ -19,11 +19,11 @@ from openmlops.files import write_text
 from openmlops.images.index import ImageIndex, index_of
 from openmlops.images.lazy import LazyImages
 from openmlops.usecases import splitting
-from openmlops.usecases.base import Labelled, Rows
+from openmlops.usecases.base import Rows
 from openmlops.usecases.copies import Seen, check_copies
 from openmlops.usecases.leftovers import left_out, tolerated, unreadable, unused, with_beside
-from openmlops.usecases.yolo_folder.config import CONFIG, MAX_NAMES, read_text
-from openmlops.usecases.yolo_folder.folder import Contents, contents, label_files, label_path
+from openmlops.usecases.yolo_folder.config import CONFIG, read_text
+from openmlops.usecases.yolo_folder.folder import Contents, contents, label_path
 from openmlops.usecases.yolo_folder.labels import MAX_BYTES, OUTSIDE, POLYGON, bad_lines, have_keypoints, parse, without
 from openmlops.usecases.yolo_folder.remaining import NO_IMAGE, misplaced
 
@@ -164,17 +164,17 @@ def _paths(found: Contents) -> tuple[str, ...]:
 def _opened(folder: Path, found: Contents, index: ImageIndex) -> tuple[list[_Image], list[Problem]]:
     images, problems, broken = [], [], {}
     for split, path in ((split, path) for split, paths in found.images.items() for path in paths):
-        if why := _unusable(index, path):
+        if why := unusable(index, path):
             broken[path] = why
             continue
         where = label_path(path)
         labels, wrong = parse(folder / where, where, len(found.names), index.size(path))
         problems += wrong
         images.append(_Image(path, split, labels))
-    return images, [*unreadable(broken, "images", _beside), *_keypoints(folder, problems)]
+    return images, [*unreadable(broken, "images", _beside), *without_keypoints(folder, problems)]
 
 
-def _keypoints(folder: Path, problems: list[Problem]) -> list[Problem]:
+def without_keypoints(folder: Path, problems: list[Problem]) -> list[Problem]:
     """The problems, with one instead of what is said of lines as polygons if they are boxes with keypoints."""
     files = list(dict.fromkeys(each.where for each in problems if each.what in (POLYGON, OUTSIDE)))
     if not have_keypoints(read_text(folder / where, MAX_BYTES)[0] for where in files):
@@ -183,7 +183,7 @@ def _keypoints(folder: Path, problems: list[Problem]) -> list[Problem]:
     return [problem(what, files[0]), *(each for each in problems if each.what not in (POLYGON, OUTSIDE))]
 
 
-def _unusable(index: ImageIndex, path: str) -> str:
+def unusable(index: ImageIndex, path: str) -> str:
     """Why an image cannot be used; empty if it can."""
     height, width = index.size(path)
     if not index.problems[index.row(path)] and min(height, width) < MIN_SIDE:
@@ -224,29 +224,6 @@ def leave_out_bad_labels(folder: Path) -> tuple[Problem, ...]:
             rows = [number for number in bad if bad[number] == reason]
             problems.append(problem(f"left out, because {reason}", where, rows, blocking=False, altered=True))
     return tuple(fewer(problems))
-
-
-def labelled(folder: Path) -> Labelled:
-    """Images and boxes of a folder with images/ and labels/ and no splits, for simulated traffic. Raises DataError.
-
-    Class indices are not checked: a label file does not give the number of classes.
-    """
-    found = Contents(tuple(map(str, range(MAX_NAMES))), {"train": tuple(_listing(folder))}, label_files(folder, "images"))
-    index = index_of(folder, _paths(found))
-    images, problems = _opened(folder, found, index)
-    problems = tolerated([*_unused(folder, found), *problems], len(images))
-    if wrong := [each for each in problems if each.blocking and each.unused != "left out"]:
-        raise DataError(f"{folder} cannot be used: {wrong[0]}", "Correct or remove the file")
-    if not images:
-        raise DataError(f"There is no image in {folder / 'images'} that can be used: {problems[0]}", "Replace the files")
-    return Labelled(_lazy(folder, images, index), objects([image.labels for image in images]), tuple(problems))
-
-
-def _listing(folder: Path) -> list[str]:
-    found = sorted(path.name for path in (folder / "images").glob("[!.]*") if path.suffix.lower() in decoding.SUFFIXES)
-    if not found:
-        raise DataError(f"There is no image in {folder / 'images'}", "Pass the folder that contains images/ and labels/")
-    return [f"images/{name}" for name in found]
 
 
 def decode(content: bytes) -> np.ndarray:

@@ -11,7 +11,8 @@
 Folders of images are read with their subfolders. What is not here: copying (arrange.py), and the content of labels (labels.py).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,6 +28,7 @@ from openmlops.usecases.yolo_folder.config import CONFIG
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels")
 NO_LABELS = (*NAME_FILES, "README.txt", "notes.txt")
 MAX_LIST_BYTES = 2**26
+NO_NAMES = "there are no class names; write them as names into data.yaml, or one per line into classes.txt"
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,19 @@ class Export:
     orphans: tuple[Path, ...] = ()
 
 
-def find(folder: Path) -> Export:
-    """The folder's images and class names. Bad data is returned as problems and never raises."""
+def find(folder: Path, default: tuple[str, ...] = ()) -> Export:
+    """The folder's images and class names, `default` if it names none. Bad data is returned as problems and never raises."""
     content, chosen, problems = _config(folder)
     if problems:
         return Export((), chosen, (), tuple(problems))
     images, problems = _images(folder, content, chosen)
     names, source, wrong = _names(folder, content, chosen, images)
+    if default and wrong and wrong[0].what == NO_NAMES:
+        names, wrong = default, []
     orphans = [] if _lists(folder, content) else _orphans(folder, images)
     if names and (count := config.wrong_count(_darknet(folder), names, "classes")):
         wrong.append(problem(count, str(folder / "obj.data")))
-    problems += [*wrong, *fewer(_shared(images)), *_unlabelled(folder, images)]
+    problems += [*wrong, *fewer(_shared(images))]
     read = (chosen, source, *_lists_of(folder, content))
     return Export(names, source, tuple(images), tuple(problems), read, tuple(orphans))
 
@@ -73,7 +77,15 @@ def label_of(image: Path) -> Path:
     last = max((index for index, part in enumerate(parts[:-1]) if part == "images"), default=None)
     mirrored = [] if last is None else [Path(*parts[:last], "labels", *parts[last + 1 :])]
     beside = [image.with_suffix(".txt"), *(above / "labels" / parts[-1] for above in image.parents[:2])]
-    return next((path for path in (*mirrored, *beside) if path.is_file()), (*mirrored, *beside)[0])
+    places = (*mirrored, *beside)
+    return next((path for path in (*places, *_otherwise_composed(places)) if path.is_file()), places[0])
+
+
+def _otherwise_composed(paths: Iterable[Path]) -> Iterator[Path]:
+    """The paths whose accents are composed otherwise: macOS and some archives take letters apart, other tools do not."""
+    for path in paths:
+        if not path.name.isascii():
+            yield from (path.with_name(unicodedata.normalize(form, path.name)) for form in ("NFC", "NFD"))
 
 
 def _config(folder: Path) -> tuple[dict[str, Any], Path, list[Problem]]:
@@ -110,8 +122,10 @@ def _names(
             return (), path, [problem(wrong, str(chosen))]
         found[path] = names
     if not found:
-        what = "there are no class names; write them as names into data.yaml, or one per line into classes.txt"
-        return (), folder, [problem(what, str(folder))]
+        if named := config.value(content, "names"):
+            what = f"names is '{str(named)[:60]}', neither a list of class names nor a file that is there; write them as a list"
+            return (), chosen, [problem(what, str(chosen))]
+        return (), folder, [problem(NO_NAMES, str(folder))]
     first, names = next(iter(found.items()))
     if other := [path for path in found if found[path] != names]:
         return (), first, [problem(f"the class names differ from those in {other[0]}; keep one of the files", str(first))]
@@ -337,7 +351,8 @@ def _shared(images: Iterable[Found]) -> Iterator[Problem]:
             yield problem(f"the image has the label file of {other.name}; rename one of them", str(image.source))
 
 
-def _unlabelled(folder: Path, images: list[Found]) -> list[Problem]:
+def unlabelled(folder: Path, images: Sequence[Found]) -> list[Problem]:
+    """A problem if no image has a label file."""
     if not images or any(image.label.is_file() for image in images):
         return []
     what = f"no image has a label file (the first would be {images[0].label}); put them into labels"

@@ -184,7 +184,9 @@ def _numbers(words: Sequence[str], classes: int) -> tuple[tuple[float, ...], str
 
 
 def _floats(words: Sequence[str]) -> tuple[float, ...]:
-    """The words as numbers; empty if one is no finite number."""
+    """The words as numbers; empty if one is no finite number in plain digits: Python reads `1_0` and digits of any script."""
+    if not all(word.isascii() and "_" not in word for word in words):
+        return ()
     try:
         values = tuple(float(word) for word in words)
     except ValueError:
