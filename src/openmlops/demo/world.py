@@ -48,7 +48,7 @@ class World:
             for start in range(0, len(stream.images), CHUNK):
                 piece = stream.part(slice(start, start + CHUNK))
                 rate = self.scenario.rate / 5 if stop else self.scenario.rate
-                report = send(self.url, piece, count=len(piece.labels), rate=rate, labels=labels, stop=stop)
+                report = send(self.url, piece, count=len(piece.images), rate=rate, labels=labels, stop=stop)
                 self._keep(part, report)
                 right += (report.accuracy or 0) * report.answered
                 total += report.answered
