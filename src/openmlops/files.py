@@ -23,6 +23,8 @@ from openmlops.core.types import Value
 from openmlops.errors import DataCorrupt, DataError, SettingsError
 
 MANIFEST = "manifest.json"
+READABLE = 0o644
+"""mode of files that another user may copy"""
 MOST_NAME_BYTES = 200
 LONGEST_SUFFIX = ".jpeg"
 MOST_PATH_BYTES = 3000
@@ -187,7 +189,7 @@ def replacing(path: Path) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix=f".{path.name[:32]}.", dir=path.parent)  # a name of 255 bytes has no room for more
     os.close(handle)
     beside = Path(name)
-    beside.chmod(0o644)
+    beside.chmod(READABLE)
     try:
         yield beside
         with beside.open("rb") as written:

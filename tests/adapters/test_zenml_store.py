@@ -51,3 +51,12 @@ def test_a_store_that_cannot_be_read_is_named_with_a_way_on(name: str, store: Pa
     file.write_text("{ not what it was")
     with pytest.raises(ServiceRefused, match=f"{file} cannot be read .*Restore it, or move {name} away: the next pipeline"):
         what_is_gone(tmp_path)
+
+
+def test_a_store_of_another_user_is_named_with_a_way_on(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refused)
+    with pytest.raises(ServiceRefused, match=r"config\.yaml cannot be read .*Permission denied.*Give yourself the permission"):
+        what_is_gone(tmp_path)

@@ -247,6 +247,8 @@ def _translate(context: ExceptionContext) -> None:
 def _unavailable(address: URL, cause: BaseException) -> ServiceUnavailable:
     where, lines = place(address), str(cause).strip().splitlines()
     problem = f"{where[0].upper()}{where[1:]} cannot be used ({lines[0] if lines else type(cause).__name__})"
+    if address.get_backend_name() == "sqlite" and any(words in problem for words in ("readonly", "unable to open")):
+        return ServiceUnavailable(problem, "Give yourself the permission to write it and its folder, or work in a copy")
     return ServiceUnavailable(problem, "Check that it is running and that DATABASE_URL is correct")
 
 

@@ -42,8 +42,11 @@ def what_is_gone(folder: Path | None) -> str:
 
 
 def _configuration(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
+    try:
+        if not path.exists():
+            return {}
+    except OSError as error:
+        raise _unreadable(path, error) from error
     import yaml
 
     try:
@@ -55,4 +58,6 @@ def _configuration(path: Path) -> dict[str, Any]:
 
 def _unreadable(path: Path, error: Exception) -> ServiceRefused:
     problem = f"ZenML's store cannot be used: {path} cannot be read ({' '.join(str(error).split())[:120]})"
+    if isinstance(error, PermissionError):
+        return ServiceRefused(problem, "Give yourself the permission to read and write it, or work in a copy")
     return ServiceRefused(problem, f"Restore it, or move {path.name} away: the next pipeline makes a new one. Models stay")

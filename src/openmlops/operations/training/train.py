@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from openmlops.adapters.mlflow_values import START_TAG
 from openmlops.core.quality import EpochMetrics
 from openmlops.core.types import Preprocessing, SplitsRef, TrainedRef, Value
-from openmlops.files import replacing, write_text
+from openmlops.files import READABLE, replacing, write_text
 from openmlops.memory import give_back
 from openmlops.operations.data.datasets import indices_of
 from openmlops.operations.data.rows import rows_of
@@ -189,6 +189,7 @@ class _Run:
         path = _weights(self.home, self.id)
         with replacing(path) as beside:
             save_file(model.state_dict(), beside)
+            beside.chmod(READABLE)  # safetensors lets nobody else read it, so that another user's copy lacked it
         trained = TrainedRef(
             path=str(path),
             run_id=self.id,
