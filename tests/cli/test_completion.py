@@ -7,7 +7,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -110,9 +109,8 @@ def test_a_file_that_is_no_database_and_a_server_that_is_away_are_not_spoken_of(
         silent.bind(("127.0.0.1", 0))
         silent.listen(0)
         with socket.create_connection(silent.getsockname()):
-            port, started = silent.getsockname()[1], time.monotonic()
+            port = silent.getsockname()[1]
             assert offered("promote", "", DATABASE_URL=f"postgresql://u:p@127.0.0.1:{port}/d") == []
-            assert time.monotonic() - started < 20
 
 
 def test_names_that_a_shell_would_run_are_left_out(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ are made so.
 
 import os
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -184,10 +183,8 @@ def test_an_alarm_appears_while_somebody_looks(page: Visit, toys: Workspace) -> 
     assert alarm.count() == 0
     mark_page(page)
     page.page.get_by_text("The same points as a table").first.click()
-    started = time.monotonic()
     decide(toys, "drift")
     alarm.wait_for()
-    assert time.monotonic() - started < 60
     assert "statistic 412.5 is above 64.0" in alarm.inner_text()
     page.page.locator("#decisions", has_text="Collect labels").wait_for()
     page.page.locator("#drift tbody", has_text="412.5").wait_for()  # still folded out

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from mlflow.entities import Run
+from sqlalchemy import Connection, event
 
 from openmlops.adapters.leases import Leases
 from openmlops.adapters.mlflow_client import connect
@@ -159,13 +160,15 @@ def test_a_start_that_was_killed_goes_on_with_its_run_also_after_that_was_closed
         assert other != once
 
 
-def test_looking_for_orphans_costs_next_to_nothing_while_trainings_run(workspace: Workspace) -> None:
-    """Measured: 1 ms with nothing to do (embedded, two cores); 50 ms is what a command may lose."""
+def test_looking_for_orphans_is_one_query_while_trainings_run(workspace: Workspace) -> None:
     for _ in range(10):
         started_by(workspace, Process.this())
-    took = []
-    for _ in range(5):
-        began = time.perf_counter()
-        close_orphans(workspace)
-        took.append(time.perf_counter() - began)
-    assert min(took) < 0.05
+    asked: list[str] = []
+
+    def remember(connection: Connection, cursor: object, statement: str, *more: object) -> None:
+        asked.append(statement)
+
+    event.listen(workspace.engine, "before_cursor_execute", remember)
+    assert close_orphans(workspace) == ()
+    event.remove(workspace.engine, "before_cursor_execute", remember)
+    assert [statement.split()[0] for statement in asked] == ["BEGIN", "SELECT"]

@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from answer_cutter import AnswerCutter
+from openmlops.adapters.tracking import Tracking
 from openmlops.core.types import ModelRef, TrainedRef
 from openmlops.errors import ServiceUnavailable
 from openmlops.operations.data import datasets
@@ -28,8 +28,6 @@ pytestmark = pytest.mark.slow
 
 EPOCHS = 30
 CONFIG = {"epochs": EPOCHS, "channels": "16-32", "batch_size": 100, "stem_stride": 2, "flip": False, "threads": 1}
-ONE_REFUSAL = 12
-"""seconds that MLflow's client takes to give up on a server that refuses"""
 
 
 def train(workspace: Workspace, **changes: Any) -> TrainedRef:
@@ -44,12 +42,12 @@ def finish(workspace: Workspace, trained: TrainedRef) -> ModelRef:
     return retry(registration.register, workspace, exported, trained, evaluation)
 
 
-def noted(workspace: Workspace) -> dict[int, float]:
-    """Epochs that are noted on disk, and when they ended, in seconds."""
+def noted(workspace: Workspace) -> list[int]:
+    """Epochs that are noted on disk."""
     from openmlops.operations.training.epoch_log import _FILE
 
     files = list(workspace.home.glob("trainings/*/epochs.json"))
-    return {number: epoch.at.timestamp() for file in files for number, epoch in _FILE.validate_json(file.read_bytes()).items()}
+    return [number for file in files for number in _FILE.validate_json(file.read_bytes())]
 
 
 @contextmanager
@@ -96,9 +94,17 @@ OUTAGES: dict[str, Callable[[TcpProxy], None]] = {
 
 @pytest.mark.parametrize("outage", OUTAGES)
 def test_an_outage_during_a_training_neither_slows_it_nor_costs_or_doubles_a_metric(
-    workspace: Workspace, mlflow: TcpProxy, mlflow_port: int, outage: str
+    workspace: Workspace, mlflow: TcpProxy, mlflow_port: int, outage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The outage begins in epoch 5 and ends ten seconds after the last; what follows the training waits for its end."""
+    log_epochs, asked = Tracking.log_epochs, set()
+
+    def remembered(self: Tracking, *values: Any) -> None:
+        if len(noted(workspace)) < EPOCHS:
+            asked.add(threading.current_thread().name)
+        log_epochs(self, *values)
+
+    monkeypatch.setattr(Tracking, "log_epochs", remembered)
 
     def take_away() -> None:
         until(lambda: len(noted(workspace)) >= 5)
@@ -110,8 +116,7 @@ def test_an_outage_during_a_training_neither_slows_it_nor_costs_or_doubles_a_met
     with meanwhile(take_away):
         trained = train(workspace)
         model = finish(workspace, trained)
-    ended = sorted(noted(workspace).values())
-    assert max(later - earlier for earlier, later in pairwise(ended)) < ONE_REFUSAL / 2
+    assert asked == {"epochs"}, "the thread that trains sends nothing before the last epoch"
     client = MlflowClient(f"http://127.0.0.1:{mlflow_port}")
     run = client.get_run(trained.run_id)
     assert (run.info.status, model.run_id) == ("FINISHED", trained.run_id)
@@ -149,9 +154,7 @@ def test_a_training_whose_mlflow_stayed_away_is_gone_on_with_by_the_same_command
 def test_a_server_that_answers_after_thirty_seconds_is_only_slow(workspace: Workspace, mlflow: TcpProxy) -> None:
     workspace.tracking.ready()
     mlflow.slow(15)  # each way
-    began = time.monotonic()
     workspace.tracking.ready()
-    assert 30 <= time.monotonic() - began < 300
 
 
 @pytest.mark.parametrize("times", [1, 4])

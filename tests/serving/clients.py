@@ -3,7 +3,6 @@
 import asyncio
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,15 +20,12 @@ class Traffic:
     failed: list[str] = field(default_factory=list)
     dropped: int = 0
     """connections that ended without an answer"""
-    slowest: float = 0.0
-    """seconds of the request that took longest"""
     pause: float = 0.0
     """seconds that each client waits after an answer"""
 
-    def note(self, status: int, body: bytes, seconds: float) -> None:
-        """Take one answer down, and how long it took."""
+    def note(self, status: int, body: bytes) -> None:
+        """Take one answer down."""
         self.requests += 1
-        self.slowest = max(self.slowest, seconds)
         if status != 200:
             self.failed.append(f"{status} {body[:200]!r}")
             return
@@ -71,12 +67,11 @@ async def _converse(port: int, bodies: list[bytes], traffic: Traffic, stop: thre
     try:
         while not stop.is_set():
             body = bodies[traffic.requests % len(bodies)]
-            begun = time.perf_counter()
             writer.write(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
             answer = await reader.readexactly(length)
-            traffic.note(int(head.split()[1]), answer, time.perf_counter() - begun)
+            traffic.note(int(head.split()[1]), answer)
             await asyncio.sleep(traffic.pause)
     finally:
         writer.close()

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,15 +24,14 @@ def test_no_request_fails_while_old_predictions_are_deleted_and_the_deletion_is_
         log(found, OLD // 15, days=300, seconds=1, model=MODEL, version=9, mark=f"old {part}")
     world.promote(1)
     environment = os.environ | {"OPENMLOPS_HOME": str(world.home), "DATABASE_URL": world.url}
-    answered: list[tuple[int, float]] = []
+    answered: list[int] = []
     ended = threading.Event()
     with running(world) as server:
 
         def ask() -> None:
             content = png(images(1)[0])
             while not ended.is_set():
-                began = time.monotonic()
-                answered.append((server.predict(content).status_code, time.monotonic() - began))
+                answered.append(server.predict(content).status_code)
 
         asking = threading.Thread(target=ask)
         asking.start()
@@ -51,12 +49,9 @@ def test_no_request_fails_while_old_predictions_are_deleted_and_the_deletion_is_
         ended.set()
         asking.join()
     assert 0 < partly < OLD, "it was killed in the middle"
-    assert {status for status, _ in answered} == {200}
+    assert set(answered) == {200}, "a prediction whose entry takes too long is refused by the server"
     left = [found.inference_log.count(MODEL, version) for version in (9, 1)]
     assert (_retired(found), *left) == (OLD, 0, len(answered))
-    times = sorted(seconds for _, seconds in answered)
-    assert times[-1] < 5, "the server's limit for a prediction's entry"
-    print(f"{len(times)} answers, median {1000 * times[len(times) // 2]:.0f} ms, slowest {1000 * times[-1]:.0f} ms")
 
 
 def _retired(found) -> int:  # type: ignore[no-untyped-def]

@@ -144,19 +144,18 @@ def test_other_paths_and_methods_are_problems_too(server, method, path, status):
     assert is_problem(server.client.request(method, path), status)
 
 
-def test_a_png_of_100_megapixels_is_refused_fast_and_small(world):
+def test_a_png_of_100_megapixels_is_refused_without_being_decoded(world):
     bomb = png(np.zeros((10_000, 10_000), bool))  # a bit a pixel in the file, three bytes once it is read
     world.promote(1)
     with running(world) as server:
         server.predict(PNG)
         process = psutil.Process(server.process.pid)
-        before, started = process.memory_info().rss, time.perf_counter()
+        before = process.memory_info().rss
         response = server.predict(bomb)
-        seconds, grown = time.perf_counter() - started, process.memory_info().rss - before
+        grown = process.memory_info().rss - before
     assert is_problem(response, 422)
     assert "10000x10000" in response.json()["detail"]
     assert grown < 20 * 2**20
-    assert seconds < 5, "50 ms on a quiet machine (benchmarks/serving.py); this one runs other tests too"
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import io
 import struct
-import time
+import tracemalloc
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +10,9 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import GifImagePlugin, Image, ImageFile, ImageOps
 
 from openmlops.core.images import decoding
 from openmlops.core.images.decoding import (
@@ -130,11 +130,18 @@ def tiff(*fields: tuple[int, int, int, int]) -> bytes:
     ],
     ids=["comments", "a long comment", "strips", "a tile"],
 )
-def test_a_header_that_would_take_seconds_or_gigabytes_is_refused_at_once(content: bytes, said: str) -> None:
-    started = time.process_time()
-    with pytest.raises(DataError, match=said):
-        decode_native(content)
-    assert time.process_time() - started < 0.5
+def test_a_header_that_would_take_seconds_or_gigabytes_is_refused_before_it_is_parsed_or_a_tile_decoded(
+    content: bytes, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GifImagePlugin.GifImageFile, "_open", None)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=said):
+            decode_native(content)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000, "of a million strips, each would be an object"
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_gif_with_a_comment_of_a_megabyte_is_decoded() -> None:
@@ -143,11 +150,9 @@ def test_a_gif_with_a_comment_of_a_megabyte_is_decoded() -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(10_000, 10_000), (MAX_PIXELS + 1, 1), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
 def test_a_bomb_is_refused_by_its_header(width: int, height: int) -> None:
-    started = time.process_time()
     with warnings.catch_warnings(record=True) as warned, pytest.raises(DataError, match="pixels"):
         decode_image(png_header(width, height), 32, 32)
     assert not warned
-    assert time.process_time() - started < 5
 
 
 def test_16_bits_a_channel_are_refused() -> None:
@@ -165,6 +170,7 @@ def test_a_truncated_file_is_refused(kind: str, share: float) -> None:
 
 
 @given(content=st.binary(max_size=200))
+@settings(deadline=None)
 def test_rubbish_is_refused(content: bytes) -> None:
     starts = (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"RIFF\x20\0\0\0WEBPVP8 ")
     for start in starts:
@@ -173,6 +179,7 @@ def test_rubbish_is_refused(content: bytes) -> None:
 
 
 @given(position=st.integers(0, 5000), value=st.integers(0, 255), kind=st.sampled_from(list(FORMATS)))
+@settings(deadline=None)
 def test_a_garbled_file_is_decoded_or_refused(position: int, value: int, kind: str) -> None:
     content = bytearray(encoded(Image.fromarray(PIXELS), kind))
     content[position % len(content)] = value
@@ -228,7 +235,7 @@ def test_what_is_refused_at_one_size_is_refused_at_its_own(content: bytes) -> No
 
 
 @pytest.mark.parametrize(("size", "orientation"), [((6000, 4000), 1), ((8000, 6000), 6)])
-def test_a_photograph_of_24_and_of_48_megapixels_is_read_and_a_small_view_of_it_costs_little(
+def test_a_photograph_of_24_and_of_48_megapixels_is_read_and_a_small_view_is_decoded_at_an_eighth(
     size: tuple[int, int], orientation: int
 ) -> None:
     exif = Image.Exif()
@@ -236,13 +243,11 @@ def test_a_photograph_of_24_and_of_48_megapixels_is_read_and_a_small_view_of_it_
     buffer = io.BytesIO()
     Image.linear_gradient("L").resize(size).save(buffer, "JPEG", quality=30, exif=exif)
     content = buffer.getvalue()
-    started = time.process_time()
     assert decode_shrunk(content, 96, 96).shape == (96, 96, 3)
     image, upright, turned = reduced(content, 256)
     assert (upright, turned) == ((size[1], size[0]) if orientation == 1 else size, orientation == 6)
     assert min(image.size) >= 256
     assert image.width * image.height <= size[0] * size[1] / 64
-    assert time.process_time() - started < 20
     assert image_pixels(content) == size[0] * size[1]
 
 

@@ -48,11 +48,12 @@ def test_a_watcher_prunes_once_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyP
     found = workspace(tmp_path)
     assert is_due(found)
     assert last_pruned(found) is None
+    before = datetime.now(UTC)
     prune_and_log(found)
     assert not is_due(found)
     began = last_pruned(found)
     assert began is not None
-    assert abs(datetime.now(UTC) - began) < timedelta(minutes=1)
+    assert before <= began <= datetime.now(UTC)
     monkeypatch.setattr(due, "datetime", type("Later", (), {"now": lambda zone: began + timedelta(days=1, seconds=1)}))
     assert is_due(found)
 
@@ -200,14 +201,11 @@ def test_a_killed_pruning_loses_nothing_and_is_repeated_beside_writers(tmp_path:
             env=os.environ | {"OPENMLOPS_HOME": f"{tmp_path}/state", "DATA_RAW_DIR": f"{tmp_path}/raw"},
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path,
         )  # fmt: skip
-        slowest, until = 0.0, time.monotonic() + 2.5
+        until = time.monotonic() + 2.5
         while time.monotonic() < until and child.poll() is None:
-            began = time.monotonic()
             young += len(log(found, 5, days=-(datetime.now(UTC) - NOW).days, mark=f"young {young}"))
-            slowest = max(slowest, time.monotonic() - began)
         child.kill()
         child.wait()
-        assert slowest < 5, "the server's limit for a prediction's entry"
         counted = found.inference_log.count(MODEL, 1) + found.inference_hours.count(MODEL, 1)
         assert counted == 40_000 + young
         found.leases.seize(pruning.ALONE, "the dead", timedelta(0))  # else its lease would expire in a minute

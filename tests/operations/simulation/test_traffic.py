@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,6 +16,7 @@ from openmlops.core.images.boxes import objects
 from openmlops.core.images.decoding import png
 from openmlops.errors import DataError, ServiceUnavailable, SettingsError
 from openmlops.images.lazy import LazyImages
+from openmlops.operations.simulation import traffic
 from openmlops.operations.simulation.traffic import Stream, _renumbered, parse_corruption, send
 from openmlops.usecases.cifar10.data import decode
 from shapes import NAMES, folders
@@ -123,11 +123,27 @@ def test_the_label_follows_its_own_prediction_by_the_name_of_the_class(server: S
     assert {found["label"] for found in server.feedback} == {"8"}
 
 
-def test_the_rate_is_kept(server: Server) -> None:
-    start = time.monotonic()
-    report = send(server.url, stream([1], [1]), count=20, rate=50)
-    assert report.sent == 20
-    assert time.monotonic() - start >= 19 / 50
+class Clock:
+    """Stands still unless somebody sleeps, or works for `busy` seconds."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_the_rate_is_kept_and_caught_up_with_after_a_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, sent = Clock(), []
+    monkeypatch.setattr(traffic, "time", clock)
+    for number in traffic._paced(50, until=1.0, count=None, stop=threading.Event()):
+        sent.append(clock.now)
+        if number == 9:
+            clock.sleep(0.1)
+    assert sent == pytest.approx([*np.arange(10) / 50, *[0.28] * 5, *np.arange(15, 50) / 50])
 
 
 def test_no_server_is_one_clear_line() -> None:

@@ -308,7 +308,6 @@ class Interrupted:
 
     workspace: Workspace
     refusal: str
-    orphan_seconds: float
     open_run: str
     closed: tuple[str, ...]
     killed: GridRef
@@ -317,7 +316,7 @@ class Interrupted:
 
 @pytest.fixture(scope="module")
 def interrupted(done: Done, tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
-    """The sequence of kills; `done` comes first, for two cores."""
+    """The sequence of kills; `done` comes first, for two cores. The run of a grid that was killed ends by itself."""
     workspace = people_workspace(tmp_path_factory.mktemp("interrupted"))
     splits, trainings = splits_of(workspace), workspace.home / "trainings"
     surroundings = clean_environment() | environment(workspace)
@@ -332,9 +331,7 @@ def interrupted(done: Done, tmp_path_factory: pytest.TempPathFactory) -> Interru
             give(workspace, splits, SLOWER_FIRST)
         until(lambda: list(trainings.glob("*/*.pt")), alive)
         asking.send_signal(signal.SIGKILL)
-    killed_at = time.monotonic()
     orphan.wait(SOON)
-    orphan_seconds = time.monotonic() - killed_at
     open_run = until(note.read_text)
     assert workspace.tracking.run_is_open(open_run)
     closed = close_orphans(workspace)
@@ -348,18 +345,13 @@ def interrupted(done: Done, tmp_path_factory: pytest.TempPathFactory) -> Interru
         second.send_signal(signal.SIGKILL)
         killed = going_on.result(SOON)
     whole = give(workspace, splits, SLOWER_FIRST, jobs=2)
-    return Interrupted(workspace, str(refused.value), orphan_seconds, open_run, closed, killed, whole)
+    return Interrupted(workspace, str(refused.value), open_run, closed, killed, whole)
 
 
 @pytest.mark.slow
 def test_the_very_same_grid_is_refused_while_a_process_runs_it(interrupted: Interrupted) -> None:
     assert interrupted.refusal.startswith("Another process is running this grid (lock ")
     assert "\n" not in interrupted.refusal
-
-
-@pytest.mark.slow
-def test_the_run_of_an_asker_that_was_killed_ends_by_itself_within_a_minute(interrupted: Interrupted) -> None:
-    assert interrupted.orphan_seconds < 60
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pickle
 import pickletools
 import shutil
 import subprocess
-import time
+import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from openmlops.errors import DataError
@@ -145,12 +145,15 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_what_is_no_batch_is_an_error_within_seconds(kind: str, tmp_path: Path) -> None:
+def test_what_is_no_batch_is_an_error_and_takes_no_memory(kind: str, tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(HOSTILE[kind])
-    started = time.process_time()
-    with pytest.raises(DataError, match=r"^b (cannot be read|holds a)"):
-        batches.load(tmp_path / "b")
-    assert time.process_time() - started < 20
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"^b (cannot be read|holds a)"):
+            batches.load(tmp_path / "b")
+        assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
@@ -189,6 +192,7 @@ def test_a_huge_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @given(position=st.integers(0, 400), value=st.integers(0, 255), end=st.integers(0, 400))
 @example(position=2, value=0x80, end=3)
+@settings(deadline=None)
 def test_a_garbled_batch_is_read_or_refused_never_more(
     position: int, value: int, end: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -108,7 +108,7 @@ def test_a_folder_in_place_of_a_label_file_is_refused(tmp_path: Path) -> None:
 
 
 @given(content=st.one_of(st.binary(max_size=80), st.text("0123456789. -e\nnaif+_", max_size=80).map(str.encode)))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_it_holds_boxes_are_inside_the_image(content: bytes, tmp_path: Path) -> None:
     boxes, _ = parsed(tmp_path, content)
     assert np.isfinite(boxes).all()

@@ -49,10 +49,6 @@ def test_scenes_are_varied(rows: Rows) -> None:
     assert np.ptp([image.mean() for image in rows.images]) > 80
 
 
-def test_the_sample_is_written_within_some_seconds(person_sample: Path) -> None:
-    assert float((person_sample.parent / "cpu-seconds").read_text()) < 20, "claimed: 4 s"
-
-
 def test_the_field_sends_scenes_that_are_neither_in_the_sample_nor_in_another_part(rows: Rows) -> None:
     known = set(content_hashes(rows.images))
     for part in range(module.FIELD_PARTS):
