@@ -14,7 +14,7 @@ import pytest
 from openmlops.adapters.mlflow_client import connect
 from openmlops.adapters.tracking import FAILURE_TAG
 from openmlops.cli import main
-from openmlops.cli.grid import _print
+from openmlops.cli.grid import print_experiment
 from openmlops.errors import SettingsError
 from openmlops.operations.training.grid import grid_of, train_all
 from openmlops.operations.training.grid_jobs import PARENT_TAG
@@ -118,7 +118,7 @@ def test_the_table_is_in_artifacts_dir_and_on_the_parent_with_a_column_for_what_
 def test_a_person_is_shown_the_table_the_reasons_and_what_to_do_next(
     printed: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _print(Experiment.model_validate(printed))
+    print_experiment(Experiment.model_validate(printed))
     out, err = capsys.readouterr()
     heads, *rows = [line.split("\t") for line in out.splitlines()]
     assert heads == ["ID", "Epochs", "Imgsz", "pretrained", "mAP@50", "Precision", "Recall", "Status"]
@@ -228,7 +228,7 @@ def say_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         (("--jobs", "0"), "--jobs"),
         (("--jobs", "many"), "--jobs"),
         (("--nonsense", "1"), "--nonsense"),
-        (("--use-case", "cifar10"), "The use case 'cifar10' has no grid"),
+        (("--use-case", "cifar10", "--lr", "0.1"), "No setting has more than one value"),
         (("--use-case", "nobody"), "nobody"),
     ],
 )
@@ -257,6 +257,37 @@ finally:
     assert "lr cannot be 7" in found.stderr
 
 
-def test_a_grid_of_something_else_than_detectors_is_refused(home: Home) -> None:
-    with pytest.raises(SettingsError, match="has no grid"):
-        grid_of(Workspace(home.workspace.settings.model_copy(update={"use_case": "cifar10"})), {"epochs": (1,)}, {}, 1)
+def test_a_grid_of_nothing_is_the_default_one_of_a_detector_and_refused_for_a_classifier(home: Home) -> None:
+    assert grid_of(home.workspace, {}, {}, 1).axes.keys() == {"epochs", "imgsz"}
+    with pytest.raises(SettingsError, match="No setting has more than one value"):
+        grid_of(Workspace(home.workspace.settings.model_copy(update={"use_case": "cifar10"})), {}, {"lr": 0.1}, 1)
+
+
+def test_ctrl_c_in_any_command_is_told_and_its_exit_code_is_130(say_it, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("openmlops.operations.training.search.search_of", interrupted)
+    code, out, err = say_it("search")
+    assert (code, out) == (130, "")
+    assert err == "error: Interrupted. Completed work is kept; run the same command to resume.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--set", "nonsense=1"), "nonsense cannot be 1"),
+        (("--set", "lr=3..1"), "'3..1' is not a range"),
+        (("--set", "lr=0.1..7"), "lr cannot be 7"),
+        (("--set", "imgsz=64,100"), "imgsz cannot be 100"),
+        (("--budget", "soon"), "'soon' is not a duration"),
+        (("--trials", "0"), "--trials"),
+    ],
+)
+def test_a_mistake_in_a_search_gets_one_line_and_exit_code_1(say_it, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    code, out, err = say_it("search", *words)
+    (line,) = err.strip().splitlines()
+    assert (code, out) == (1, "")
+    assert line.startswith("error: ")
+    assert said in line
+    assert not list(tmp_path.iterdir())

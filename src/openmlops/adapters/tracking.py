@@ -28,10 +28,14 @@ from openmlops.files import MOST_NAME_BYTES
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """makes MLflow's UI open on training runs, not on prompts and traces"""
+_MACHINE = "system/"
+"""of the names of MLflow's own metrics of the machine"""
 EVERY_EPOCH = "loss"
 """a metric that every epoch of every task has"""
 
-_RUNNING, _FINISHED, _FAILED = (RunStatus.to_string(s) for s in (RunStatus.RUNNING, RunStatus.FINISHED, RunStatus.FAILED))
+_RUNNING, _FINISHED, _FAILED, _KILLED = (
+    RunStatus.to_string(s) for s in (RunStatus.RUNNING, RunStatus.FINISHED, RunStatus.FAILED, RunStatus.KILLED)
+)
 
 
 class Tracking:
@@ -90,6 +94,16 @@ class Tracking:
         with self._using(run_id):
             return frozenset(point.step for point in self._client.get_metric_history(run_id, EVERY_EPOCH))
 
+    def curves(self, run_id: str) -> dict[str, list[tuple[int, float]]]:
+        """The metrics of the run's epochs, by name: (epoch, value), in order."""
+        with self._using(run_id):
+            epochs = self._client.get_metric_history(run_id, EVERY_EPOCH)
+            last = max((point.step for point in epochs), default=0)
+            names = [name for name in self._client.get_run(run_id).data.metrics if last and not name.startswith(_MACHINE)]
+            found = {name: self._client.get_metric_history(run_id, name) for name in names}
+        stepped = {name: sorted({point.step: point.value for point in points}.items()) for name, points in found.items()}
+        return {name: points for name, points in stepped.items() if points[-1][0] == last}
+
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], at: datetime) -> None:
         """Log metrics of the whole run at `at` (timezone-aware): logged again with the same time, they are stored once.
 
@@ -132,6 +146,12 @@ class Tracking:
         with self._using(run_id):
             self._client.log_batch(run_id, tags=[RunTag(FAILURE_TAG, reason[:MAX_TAG_VAL_LENGTH])])
             self._client.set_terminated(run_id, _FAILED)
+
+    def stop(self, run_id: str, reason: str) -> None:
+        """End the run as stopped on purpose, with the reason as a tag."""
+        with self._using(run_id):
+            self._client.log_batch(run_id, tags=[RunTag(FAILURE_TAG, reason[:MAX_TAG_VAL_LENGTH])])
+            self._client.set_terminated(run_id, _KILLED)
 
     @contextmanager
     def failing(self, run_id: str) -> Iterator[None]:

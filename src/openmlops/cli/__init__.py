@@ -20,6 +20,7 @@ MODULES = {
     "data": ("data",),
     "training": ("train", "demo"),
     "grid": ("grid",),
+    "search": ("search",),
     "models": ("evaluate", "models", "history", "promote", "rollback", "settings"),
     "serving": ("serve", "traffic", "verify"),
     "console": ("console",),
@@ -31,7 +32,7 @@ MODULES = {
 
 PANELS = {
     "Get started": ("init", "demo", "doctor", "settings"),
-    "Train and evaluate": ("data", "train", "grid", "evaluate", "verify"),
+    "Train and evaluate": ("data", "train", "grid", "search", "evaluate", "verify"),
     "Release": ("models", "promote", "rollback", "history"),
     "Serve and monitor": ("serve", "traffic", "monitor", "cycle", "watch", "decisions", "why", "console"),
     "Infrastructure": ("prune", "stack"),
@@ -40,6 +41,9 @@ PANELS = {
 
 MOST_OF_A_WORD, MOST_OF_A_LINE = 80, 500
 """characters of arguments that a message repeats: what to do comes after them"""
+
+INTERRUPTED = 130
+"""what typer makes of Ctrl-C, which is to be told"""
 
 GC_THRESHOLD = 300_000
 """allocations between two garbage collections; Python's default of 700 runs them repeatedly during imports, which cost a
@@ -70,6 +74,8 @@ def _run() -> None:
             told = f"In 'openmlops {_short(given, MOST_OF_A_LINE)}': {_short(message, MOST_OF_A_LINE).rstrip('.')}"
             fail(f"{told}. See 'openmlops --help'.")
         raise SystemExit(1) from None
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
     raise SystemExit(code or 0)
 
 

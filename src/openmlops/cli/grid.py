@@ -30,7 +30,7 @@ def grid(
 
     What ended well is not trained again when the same command is given again; what was killed goes on where it was.
     """
-    from openmlops.operations.training.grid import EPOCHS, IMGSZ, grid_of
+    from openmlops.operations.training.grid import grid_of
 
     workspace = Workspace.open()
     options = {"epochs": epochs, "imgsz": imgsz, "batch_size": batch_size, "lr": lr, "seed": seed}
@@ -38,29 +38,33 @@ def grid(
     chosen = {name: values(text) for name, text in (given | assignments(set_, given)).items()}
     axes = {name: found for name, found in chosen.items() if len(found) > 1 or name in ("epochs", "imgsz")}
     base = {name: found[0] for name, found in chosen.items() if name not in axes}
-    found = _run(workspace, grid_of(workspace, axes or {"epochs": EPOCHS, "imgsz": IMGSZ}, base, jobs))
-    print_json(found) if json else _print(found, use_case)
+    found = _run(workspace, grid_of(workspace, axes, base, jobs))
+    print_json(found) if json else print_experiment(found, use_case)
 
 
 def _run(workspace: Workspace, grid: Any) -> Any:
     from openmlops.settings import embed_zenml
 
     embed_zenml(workspace.home)
-    from openmlops.pipelines.person_grid import run_grid
+    if workspace.use_case.name == "person":
+        from openmlops.pipelines.person_grid import run_grid
+    else:
+        from openmlops.pipelines.search_pipeline import run_grid
 
     return run_grid(grid)
 
 
-def _print(found: Any, use_case: str | None = None) -> None:
+def print_experiment(found: Any, use_case: str | None = None) -> None:
+    """Print the table of a grid or a search, what to know about it, and what to do next."""
     from openmlops.operations.training.grid_report import cells, columns
 
     print_table(
-        f"{found.model.name}: {len(found.runs)} runs, {found.trained} trained in this call", columns(found.axes), cells(found)
+        f"{found.model.name}: {len(found.runs)} runs, {found.trained} trained in this call", columns(found), cells(found)
     )
     for note in (*found.notes, f"Gate: {found.verdict.outcome}. {' '.join(found.verdict.reasons)}"):
         say(f"- {note}")
     for run in found.runs:
-        if run.reason:
+        if run.status == "failed":
             say(f"- failed: {run.reason}")
     say(f"Table: {found.table}, and MLflow run {found.parent}.")
     say(f"Next: openmlops evaluate {found.model.name}@staging{repeated(use_case)}")

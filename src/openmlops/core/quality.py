@@ -29,6 +29,11 @@ class EpochMetrics(Value):
     learning_rate: float
     seconds: float
 
+    @property
+    def score(self) -> float:
+        """What trials of a search are compared by while they run; more is better."""
+        return -self.loss
+
     def line(self) -> str:
         """The epoch as one line of text."""
         return f"epoch {self.epoch:>3}  loss {self.loss:.3f}  {self.seconds:.1f} s"
@@ -40,6 +45,11 @@ class ClassifierEpoch(EpochMetrics):
     train_accuracy: float
     validation_loss: float
     validation_accuracy: float
+
+    @property
+    def score(self) -> float:
+        """Accuracy on the validation split."""
+        return self.validation_accuracy
 
     def line(self) -> str:
         """The epoch as one line of text."""
@@ -58,6 +68,11 @@ class DetectorEpoch(EpochMetrics):
     validation_recall: float
     validation_map50: float
     validation_map50_95: float
+
+    @property
+    def score(self) -> float:
+        """mAP@50 on the validation split."""
+        return self.validation_map50
 
     def line(self) -> str:
         """The epoch as one line of text."""

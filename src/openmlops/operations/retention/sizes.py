@@ -14,7 +14,7 @@ from openmlops.operations.workspace import Workspace
 
 LATE = 2 * EVERY
 """time without a pruning after which what is beyond a limit is worth a warning"""
-MODELS = ("models", "mlflow-artifacts", "exports", "weights", "trainings", "grids", "answers", "splits")
+MODELS = ("models", "mlflow-artifacts", "exports", "weights", "trainings", "grids", "searches", "answers", "splits")
 """folders of OPENMLOPS_HOME with files of versions and runs"""
 DATA = ("dvc-cache", "dvc-remote", "object-store")
 """those with data versions"""

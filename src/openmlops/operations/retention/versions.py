@@ -109,7 +109,7 @@ def unneeded_runs(workspace: Workspace, now: datetime) -> "tuple[StoredRun, ...]
     gone = {version.run_id for version in rejected(workspace, now)}  # with their versions
     taken = {version.run_id for version in disposal.versions()}
     names = "|".join(map(re.escape, sorted({*workspace.ledger.models(), workspace.model_name})))
-    ours = re.compile(rf"({names})(-[0-9a-f]{{8}}| grid)")  # as a training and a grid name theirs
+    ours = re.compile(rf"({names})(-[0-9a-f]{{8}}| grid| search)")  # as a training, a grid and a search name theirs
     held = {lease.name.partition("/")[2] for lease in workspace.leases.named("run/") if lease.expires > now}
     runs = [run for run in disposal.runs() if run.id not in gone]
     found = [

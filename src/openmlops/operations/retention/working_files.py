@@ -1,8 +1,8 @@
 """Files of trainings and versions under OPENMLOPS_HOME that are copies, or were needed by a training that has ended.
 
-Here: exports, weights, checkpoints, grids, predictions cached for the gate, splits, indexes of data versions, local copies of
-versions, and what killed processes left. Not here: inputs (`inputs`), data (`data_versions`). Downloads, and files that were
-set aside because they may be somebody's work (`replaced`, `left-out`), are never deleted.
+Here: exports, weights, checkpoints, grids, searches, predictions cached for the gate, splits, indexes of data versions, local
+copies of versions, and what killed processes left. Not here: inputs (`inputs`), data (`data_versions`). Downloads, and files
+that were set aside because they may be somebody's work (`replaced`, `left-out`), are never deleted.
 """
 
 import shutil
@@ -83,7 +83,7 @@ def _files(workspace: Workspace, now: datetime) -> Iterator[_File]:
             yield _File(path, _newest(path), False, SCRATCH)
 
 
-_NOTES = ((f"trainings/{HEX * 16}*", "run_id"), (f"grids/{HEX * 16}*", "parent"))
+_NOTES = ((f"trainings/{HEX * 16}*", "run_id"), (f"grids/{HEX * 16}*", "parent"), (f"searches/{HEX * 16}*", "parent"))
 """folders, and their file that names the run"""
 
 

@@ -32,7 +32,7 @@ from openmlops.operations.training.predictions import load_predictions
 from openmlops.operations.workspace import Workspace
 
 EPOCHS, IMGSZ = (3, 5), (320, 416)
-"""the default grid"""
+"""the default grid of a detector"""
 
 
 class Grid(Value):
@@ -74,8 +74,9 @@ def train_all(workspace: Workspace, splits: SplitsRef, grid: Grid) -> GridRef:
         raise SettingsError(problem, "Vary only parameters that affect the weights")
     key = hashlib.sha256("\n".join(sorted(job.key for job in jobs)).encode()).hexdigest()[:16]
     folder = workspace.home / "grids" / key
-    with _locked(folder):
-        parent = retry(_parent_run, workspace, folder, grid, splits)
+    axes = {name: ",".join(map(str, values)) for name, values in grid.axes.items()}
+    with locked(folder, "grid"):
+        parent = retry(parent_run, workspace, folder, "grid", {"grid": axes, **grid.base}, splits)
         waiting = [job for job in jobs if job.read(folder) is None]
         with hold_run(workspace, parent):
             ran = run_all(waiting, folder, parent, grid.jobs)
@@ -86,11 +87,8 @@ def train_all(workspace: Workspace, splits: SplitsRef, grid: Grid) -> GridRef:
     }
     results = [failed.get(job.key) or job.read(folder) for job in jobs]
     runs = tuple(result for result in results if result is not None)
-    retry(_close, workspace, runs)
-    if not any(run.trained for run in runs):
-        retry(_fail, workspace, parent, runs[0].reason)
-        problem = f"All {len(runs)} runs of the grid failed; the first: {runs[0].reason}"
-        raise TrainingError(problem, "Fix this error and run the same command again")
+    retry(close_runs, workspace, runs)
+    require_any(workspace, runs, parent, "runs of the grid")
     trained = sum(result.trained is not None for result in ran)
     return GridRef(axes=tuple(grid.axes), runs=runs, parent=parent, trained=trained, splits=splits)
 
@@ -117,30 +115,39 @@ def within_noise(workspace: Workspace, grid: GridRef) -> tuple[int, Comparison |
     return 1 + distinct, compared[0] if compared else None
 
 
+def require_any(workspace: Workspace, runs: tuple[RunResult, ...], parent: str, what: str) -> None:
+    """Raises TrainingError, with the first reason, if no run ended well; the parent run is then closed as failed."""
+    if not any(run.trained for run in runs):
+        reason = runs[0].reason if runs else "their files were deleted"
+        retry(_fail, workspace, parent, reason)
+        problem = f"All {len(runs)} {what} failed; the first: {reason}"
+        raise TrainingError(problem, "Fix this error and run the same command again")
+
+
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold the lock of a grid or a search (`what`). Raises TrainingError if another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "lock", timeout=0):
             yield
     except Timeout as error:
         raise TrainingError(
-            f"Another process is running this grid (lock {folder / 'lock'})", "Wait for it, or stop it"
+            f"Another process is running this {what} (lock {folder / 'lock'})", "Wait for it, or stop it"
         ) from error
 
 
-def _parent_run(workspace: Workspace, folder: Path, grid: Grid, splits: SplitsRef) -> str:
-    """The parent MLflow run of the grid: that of an earlier call, unless all of its runs failed."""
+def parent_run(workspace: Workspace, folder: Path, kind: str, params: dict[str, Any], splits: SplitsRef) -> str:
+    """The parent MLflow run of a grid or a search (`kind`): that of an earlier call, unless all of its runs failed."""
     note = folder / "parent"
     if note.exists():
         parent = note.read_text()
         found = workspace.tracking.tags(parent) if workspace.registered.has_run(parent) else {FAILURE_TAG: "deleted"}
         if FAILURE_TAG not in found or ABANDONED_TAG in found:
             return parent
-    axes = {name: ",".join(map(str, values)) for name, values in grid.axes.items()}
-    tags = {"openmlops.use_case": workspace.use_case.name, "openmlops.splits": splits.fingerprint, "openmlops.kind": "grid"}
+    tags = {"openmlops.use_case": workspace.use_case.name, "openmlops.splits": splits.fingerprint, "openmlops.kind": kind}
     with next_start(folder) as start_id, run_lease(workspace, start_id):
-        parent = workspace.tracking.start(f"{workspace.model_name} grid", {"grid": axes, **grid.base}, tags, start_id)
+        parent = workspace.tracking.start(f"{workspace.model_name} {kind}", params, tags, start_id)
         write_text(note, parent)
     return parent
 
@@ -149,7 +156,7 @@ def _fail(workspace: Workspace, run_id: str, reason: str) -> None:
     workspace.tracking.fail(run_id, reason)
 
 
-def _close(workspace: Workspace, runs: tuple[RunResult, ...]) -> None:
+def close_runs(workspace: Workspace, runs: tuple[RunResult, ...]) -> None:
     """Close the runs of processes that were killed after they had written their results."""
     for run in runs:
         if run.trained and workspace.tracking.run_is_open(run.run_id):
@@ -158,20 +165,26 @@ def _close(workspace: Workspace, runs: tuple[RunResult, ...]) -> None:
 
 def grid_of(workspace: Workspace, axes: dict[str, tuple[Any, ...]], base: dict[str, Any], jobs: int) -> Grid:
     """A grid over fields of the use case's TrainConfig, each value checked. Raises SettingsError."""
-    from pydantic import ValidationError
-
-    use_case = workspace.use_case
-    if use_case.task.kind != "detection":
-        problem = f"The use case '{use_case.name}' has no grid; grid supports detection only"
-        raise SettingsError(problem, "Choose one with --use-case person")
+    if not axes and workspace.use_case.task.kind == "detection":
+        axes = {"epochs": EPOCHS, "imgsz": IMGSZ}
+    if not axes:
+        raise SettingsError("No setting has more than one value", "Give a grid several, as in --lr 0.05,0.1,0.2")
     grid = Grid(axes=axes, base=base, jobs=jobs)
     for config in grid.configs():
-        try:
-            use_case.config(**config)
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = str(first["loc"][0]) if first["loc"] else ""
-            what = f"{name} cannot be {config.get(name)!r}" if name else "These fields cannot be combined"
-            problem = f"{what}: {first['msg'].lower()}"
-            raise SettingsError(problem, f"Fields: {', '.join(use_case.config.model_fields)}") from None
+        require_valid(workspace, config)
     return grid
+
+
+def require_valid(workspace: Workspace, config: dict[str, Any]) -> None:
+    """Raises SettingsError if the use case's TrainConfig cannot have these fields."""
+    from pydantic import ValidationError
+
+    fields = workspace.use_case.config
+    try:
+        fields(**config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else ""
+        what = f"{name} cannot be {config.get(name)!r}" if name else "These fields cannot be combined"
+        problem = f"{what}: {first['msg'].lower()}"
+        raise SettingsError(problem, f"Fields: {', '.join(fields.model_fields)}") from None

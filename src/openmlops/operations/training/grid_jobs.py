@@ -1,21 +1,22 @@
-"""The processes of a grid's runs: started, their output forwarded, terminated with the parent, failures turned into results.
+"""The processes of the runs of a grid or a search: started, their output forwarded, terminated with the parent, failures turned
+into results.
 
-Not here: the list of runs and the selection (`grid`), and the work of one run (`grid_run`).
+Not here: the list of runs and the selection (`grid`, `search`), and the work of one run (`grid_run`).
 """
 
 import json
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
-from openmlops.core.quality import DetectionEvaluation
+from openmlops.core.quality import Evaluation
 from openmlops.core.types import SplitsRef, TrainedRef, Value
 from openmlops.errors import ServiceUnavailable
 from openmlops.files import write_text
@@ -31,22 +32,31 @@ EXIT_UNAVAILABLE = 75
 """exit code of a run that stopped because a service was unavailable: it can be resumed (EX_TEMPFAIL)"""
 
 
+_PROGRESS = TypeAdapter(list[tuple[float, float]])
+
+
 class RunResult(Value):
-    """Result of one run; `predictions` is the file of its validation predictions. A failed run has
-    `config`, `run_id` and `reason` only."""
+    """Result of one run; `predictions` is the file of its validation predictions. A failed or pruned run has
+    `config`, `run_id` and `reason` only; a run of a search has `test` only if it was selected."""
 
     config: dict[str, Any]
     run_id: str = ""
     reason: str = ""
     trained: TrainedRef | None = None
-    validation: DetectionEvaluation | None = None
-    test: DetectionEvaluation | None = None
+    validation: Evaluation | None = Field(None, discriminator="kind")
+    test: Evaluation | None = Field(None, discriminator="kind")
     predictions: str = ""
+    pruned: bool = False
 
     @property
     def score(self) -> float:
-        """The selection criterion: mAP@50 on the validation split, -1 for a failed run."""
-        return self.validation.map50.value if self.validation else -1.0
+        """The selection criterion: the score on the validation split, -1 for a failed run."""
+        return self.validation.headline()[1].value if self.validation else -1.0
+
+    @property
+    def status(self) -> str:
+        """`finished`, `failed` or `pruned`."""
+        return "finished" if self.trained else "pruned" if self.pruned else "failed"
 
 
 def run_all(waiting: "list[GridJob]", folder: Path, parent: str, jobs: int) -> list[RunResult]:
@@ -67,16 +77,35 @@ def run_all(waiting: "list[GridJob]", folder: Path, parent: str, jobs: int) -> l
     return [done.result() for done in futures]
 
 
+def shown(config: Mapping[str, Any]) -> str:
+    """Settings in one line, numbers with four digits."""
+    given = {name: value for name, value in config.items() if value is not None}
+    return "  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in given.items())
+
+
 def predictions_file(result: Path) -> Path:
     """The file of a run's validation predictions, beside its result."""
     return result.with_suffix(".answers")
 
 
-class GridJob:
-    """One run of the grid, identified by its training key."""
+def progress_file(result: Path) -> Path:
+    """The file of a run's validation scores, beside its result: [share of the training, score] for each epoch."""
+    return result.with_suffix(".progress")
 
-    def __init__(self, workspace: Workspace, splits: SplitsRef, preprocessing: Any, config: dict[str, Any]) -> None:
-        self.workspace, self.splits, self.config = workspace, splits, config
+
+def read_progress(result: Path) -> list[tuple[float, float]]:
+    """The scores so far; empty if there are none."""
+    path = progress_file(result)
+    return _PROGRESS.validate_json(path.read_bytes()) if path.exists() else []
+
+
+class GridJob:
+    """One run, identified by its training key. `tests`: whether it is evaluated on the test split too."""
+
+    def __init__(
+        self, workspace: Workspace, splits: SplitsRef, preprocessing: Any, config: dict[str, Any], tests: bool = True
+    ) -> None:
+        self.workspace, self.splits, self.config, self.tests = workspace, splits, config, tests
         chosen = workspace.use_case.config(**config)
         self.key = train.training_key(workspace, splits, preprocessing, chosen)
         self.process: subprocess.Popen[str] | None = None
@@ -113,6 +142,7 @@ class GridJob:
             "key": self.key,
             "parent": parent,
             "jobs": jobs,
+            "tests": self.tests,
             "result": str(self.result_file(folder)),
         }
         command = [sys.executable, "-m", "openmlops.operations.training.grid_run"]
@@ -139,7 +169,7 @@ class GridJob:
 
     @property
     def shown(self) -> str:
-        return "  ".join(f"{name} {value}" for name, value in self.config.items() if value is not None)
+        return shown(self.config)
 
     def end(self) -> None:
         """Kill the process, now or as soon as it has started. Its MLflow run stays open and its checkpoint is kept."""
@@ -148,11 +178,11 @@ class GridJob:
             self.process.kill()
 
     def close(self, workspace: Workspace, result: RunResult, parent: str) -> RunResult:
-        """Close the MLflow run of a failed process as failed; create one if it failed before it had one."""
+        """Close the MLflow run of a failed or pruned process; create one if it failed before it had one."""
         with run_lease(workspace, self.start_id):
             run_id = self._own_run_id(workspace, parent) or self._new_run(workspace, parent)
             if workspace.tracking.run_is_open(run_id):
-                workspace.tracking.fail(run_id, result.reason)
+                (workspace.tracking.stop if result.pruned else workspace.tracking.fail)(run_id, result.reason)
         return result.model_copy(update={"run_id": run_id})
 
     def _own_run_id(self, workspace: Workspace, parent: str) -> str:

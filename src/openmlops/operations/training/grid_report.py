@@ -3,12 +3,11 @@
 Not here: training (`grid`), and the gate, whose verdict is only reported.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field
 
-from openmlops.core.quality import DetectionEvaluation
+from openmlops.core.quality import DetectionEvaluation, Evaluation
 from openmlops.core.types import Champion, Comparison, Interval, LedgerEntry, ModelRef, TrainedRef, Value, Verdict
 from openmlops.files import write_text
 from openmlops.operations.training.grid import GridRef, within_noise
@@ -27,13 +26,17 @@ class Staging(Value):
 
 
 class ExperimentRun(Value):
-    """One run: quality on the test split with 95 % intervals, and `validation`, the mAP@50 that runs are selected by."""
+    """One run: quality on the test split with 95 % intervals, and `validation`, the score that runs are selected by.
+
+    A detector has `map50`, `precision` and `recall`, a classifier `accuracy` and `macro_f1`; in a search only the best."""
 
     id: str
     config: dict[str, Any]
     map50: float | None = None
     precision: float | None = None
     recall: float | None = None
+    accuracy: float | None = None
+    macro_f1: float | None = None
     intervals: dict[str, Interval] = Field(default_factory=dict)
     validation: Interval | None = None
     status: str
@@ -41,8 +44,8 @@ class ExperimentRun(Value):
 
 
 class Experiment(Value):
-    """The object that `openmlops grid --json` prints. `trained` counts the runs that this call trained; `notes` are caveats on
-    the numbers."""
+    """The object that `openmlops grid --json` and `search --json` print. `trained` counts the runs that this call trained;
+    `notes` are caveats on the numbers."""
 
     runs: tuple[ExperimentRun, ...]
     axes: tuple[str, ...]
@@ -60,7 +63,7 @@ class Experiment(Value):
 def summarize_grid(workspace: Workspace, grid: GridRef, model: ModelRef, decision: LedgerEntry) -> Experiment:
     """Write the table of a grid to ARTIFACTS_DIR and to its MLflow run, and close that run."""
     runs = tuple(map(_row, grid.runs))
-    notes = (_selected(grid), _noise(*within_noise(workspace, grid), grid))
+    notes = (_selected(workspace, grid), _noise(*within_noise(workspace, grid), grid))
     found = _experiment(workspace, runs, grid.axes, grid.trained, grid.best.run_id, notes, model, decision, grid.parent)
     best = grid.best.test
     assert best is not None
@@ -112,14 +115,23 @@ def _experiment(
     return found
 
 
-def columns(axes: Sequence[str]) -> tuple[str, ...]:
+_SCORES = {
+    "map50": "mAP@50",
+    "precision": "Precision",
+    "recall": "Recall",
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro F1",
+}
+"""scores of the test split, and their columns"""
+_OF_DETECTORS = ("map50", "precision", "recall")
+
+
+def columns(found: Experiment) -> tuple[str, ...]:
     """Column names of the table: the standard ones, and one per further axis."""
-    return ("ID", "Epochs", "Imgsz", *others(axes), "mAP@50", "Precision", "Recall", "Status")
-
-
-def others(axes: Sequence[str]) -> tuple[str, ...]:
-    """The axes that need an additional column."""
-    return tuple(name for name in axes if name not in ("epochs", "imgsz"))
+    names = {"epochs": "Epochs", "imgsz": "Imgsz"}
+    settings = (names.get(name, name) for name in _settings(found))
+    selection = ["Validation"] if _is_search(found) else []
+    return ("ID", *settings, *selection, *(_SCORES[name] for name in _scores(found)), "Status")
 
 
 def cells(found: Experiment) -> list[tuple[str, ...]]:
@@ -127,19 +139,42 @@ def cells(found: Experiment) -> list[tuple[str, ...]]:
     return [
         (
             run.id[:SHOWN_ID],
-            *(str(run.config.get(name, "")) for name in ("epochs", "imgsz", *others(found.axes))),
-            *(_interval(run, name) for name in ("map50", "precision", "recall")),
+            *(_shown(run.config.get(name, "")) for name in _settings(found)),
+            *([_bracketed(run.validation)] if _is_search(found) else []),
+            *(_score(run, name) for name in _scores(found)),
             f"{run.status}{', staging' if run.id == found.best else ''}",
         )
         for run in found.runs
     ]
 
 
+def _is_search(found: Experiment) -> bool:
+    """Whether runs were not all evaluated on the test split."""
+    return any(run.status == "finished" and not run.intervals for run in found.runs) or any(
+        run.status == "pruned" for run in found.runs
+    )
+
+
+def _scores(found: Experiment) -> tuple[str, ...]:
+    is_classifier = any(run.accuracy is not None for run in found.runs)
+    return ("accuracy", "macro_f1") if is_classifier else _OF_DETECTORS
+
+
+def _settings(found: Experiment) -> tuple[str, ...]:
+    """The settings with a column: those that vary, and the two of every detector."""
+    usual = ("epochs", "imgsz") if _scores(found) == _OF_DETECTORS else ()
+    return (*usual, *(name for name in found.axes if name not in usual))
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def markdown(found: Experiment) -> str:
     """The report as Markdown: the table, notes, failures and the verdict."""
-    heads = columns(found.axes)
+    heads = columns(found)
     lines = ["| " + " | ".join(row) + " |" for row in (heads, ("---",) * len(heads), *cells(found))]
-    failed = [f"- {run.id[:SHOWN_ID] or 'a run'} failed: {run.reason}" for run in found.runs if run.reason]
+    failed = [f"- {run.id[:SHOWN_ID] or 'a run'} failed: {run.reason}" for run in found.runs if run.status == "failed"]
     notes = [f"- {note}" for note in found.notes]
     version = f"{found.model.name}/{found.model.version}"
     outcome = f"- {version} has the alias staging; gate: {found.verdict.outcome}. {found.verdict.reasons[0]}"
@@ -147,32 +182,43 @@ def markdown(found: Experiment) -> str:
 
 
 def _row(run: RunResult) -> ExperimentRun:
-    shown = {**run.config, **(run.trained.config if run.trained else {})}
-    validation = run.validation.map50 if run.validation else None
+    given = {name: value for name, value in run.config.items() if value is not None}
+    shown = {**(run.trained.config if run.trained else {}), **given}
+    validation = run.validation.headline()[1] if run.validation else None
     if run.test is None:
-        return ExperimentRun(id=run.run_id, config=shown, status="failed", reason=run.reason)
-    intervals = {"map50": run.test.map50, "precision": run.test.precision, "recall": run.test.recall}
-    return ExperimentRun(
-        id=run.run_id,
-        config=shown,
-        intervals=intervals,
-        validation=validation,
-        status="finished",
-        **{name: found.value for name, found in intervals.items()},
-    )
+        return ExperimentRun(id=run.run_id, config=shown, validation=validation, status=run.status, reason=run.reason)
+    intervals = _intervals(run.test)
+    scores = {name: found.value for name, found in intervals.items()}
+    if not isinstance(run.test, DetectionEvaluation):
+        scores["macro_f1"] = run.test.macro_f1
+    return ExperimentRun(id=run.run_id, config=shown, intervals=intervals, validation=validation, status="finished", **scores)
 
 
-def _interval(run: ExperimentRun, name: str) -> str:
-    found = run.intervals.get(name)
+def _intervals(test: Evaluation) -> dict[str, Interval]:
+    if isinstance(test, DetectionEvaluation):
+        return {"map50": test.map50, "precision": test.precision, "recall": test.recall}
+    return dict([test.headline()])
+
+
+def _score(run: ExperimentRun, name: str) -> str:
+    value = getattr(run, name)
+    return _bracketed(run.intervals.get(name)) or ("" if value is None else f"{value:.3f}")
+
+
+def _bracketed(found: Interval | None) -> str:
     return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]" if found else ""
 
 
-def _selected(grid: GridRef) -> str:
-    best, n = grid.best.validation, grid.splits
-    assert best is not None
+def _selected(workspace: Workspace, grid: GridRef) -> str:
+    assert grid.best.validation is not None
+    (_, best), n = grid.best.validation.headline(), grid.splits
+    ended = sum(run.trained is not None for run in grid.runs)
+    tested = sum(run.test is not None for run in grid.runs)
+    whose = "The table shows" if tested == ended else "Only the selected run was evaluated on"
+    score = workspace.use_case.task.score_name
     return (
-        f"Selected by mAP@50 on the validation split ({n.validation} images): {best.map50.value:.3f} "
-        f"[{best.map50.low:.3f}, {best.map50.high:.3f}]. The table shows the test split ({n.test} images), unused in selection."
+        f"Selected by {score} on the validation split ({n.validation} images): {_bracketed(best)}. "
+        f"{whose} the test split ({n.test} images), unused in selection."
     )
 
 

@@ -1,4 +1,4 @@
-"""One run of a grid, in its own process: train, evaluate, write the result.
+"""One run of a grid or a search, in its own process: train, evaluate, write the result.
 
 The request is one line of JSON on standard input, which stays open: when it closes, the parent process is gone, and this one
 exits too, keeping its checkpoint. Not here: the list of runs (`grid`).
@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from openmlops.core.quality import EpochMetrics
 from openmlops.core.types import SplitsRef, TrainedRef
 from openmlops.errors import ServiceUnavailable, TrainingError
 from openmlops.files import write_text
@@ -18,7 +19,14 @@ from openmlops.operations.release import scoring
 from openmlops.operations.retries import retry
 from openmlops.operations.run_leases import hold_run
 from openmlops.operations.training import train
-from openmlops.operations.training.grid_jobs import EXIT_UNAVAILABLE, PARENT_TAG, RunResult, predictions_file
+from openmlops.operations.training.grid_jobs import (
+    EXIT_UNAVAILABLE,
+    PARENT_TAG,
+    RunResult,
+    predictions_file,
+    progress_file,
+    read_progress,
+)
 from openmlops.operations.training.predictions import save_predictions
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import exit_code
@@ -51,7 +59,7 @@ def _exit_with_parent() -> None:
 
 
 def run(workspace: Workspace, request: dict[str, Any]) -> None:
-    """Train or resume, evaluate on validation and test split, and write the result atomically."""
+    """Train or resume, evaluate on the validation split and, if asked, the test split, and write the result atomically."""
     from openmlops.learning.device import cores
 
     splits = SplitsRef.model_validate(request["splits"])
@@ -61,7 +69,14 @@ def run(workspace: Workspace, request: dict[str, Any]) -> None:
     preprocessing = train.preprocess(workspace, splits)
     if train.training_key(workspace, splits, preprocessing, workspace.use_case.config(**config)) != request["key"]:
         raise TrainingError("The training code changed while the grid was running", "Run the same command again")
-    trained = train.train(workspace, splits, preprocessing, config, {PARENT_TAG: request["parent"]})
+    result = Path(request["result"])
+    seen = read_progress(result)
+
+    def watch(metrics: EpochMetrics, share: float) -> None:
+        seen.append((share, metrics.score))
+        write_text(progress_file(result), json.dumps(seen))
+
+    trained = train.train(workspace, splits, preprocessing, config, {PARENT_TAG: request["parent"]}, watch)
     retry(_evaluate, workspace, trained, request)
 
 
@@ -69,8 +84,9 @@ def _evaluate(workspace: Workspace, trained: TrainedRef, request: dict[str, Any]
     result = Path(request["result"])
     with hold_run(workspace, trained.run_id):
         validation = scoring.measure(workspace, trained, "validation")
-        test = scoring.evaluate(workspace, trained, result.with_suffix(""))
-        selection = {"selection_map50": validation.evaluation.headline()[1].value}
+        test = scoring.evaluate(workspace, trained, result.with_suffix("")) if request["tests"] else None
+        name, score = validation.evaluation.headline()
+        selection = {f"selection_{name}": score.value}
         workspace.tracking.log_metrics(trained.run_id, selection, trained.ended_at)
         predictions = predictions_file(result)
         save_predictions(workspace, predictions, validation.predictions)

@@ -7,7 +7,7 @@ Here: finding the interrupted training to resume, its run, progress output, save
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,10 +42,13 @@ def train(
     preprocessing: Preprocessing,
     config: dict[str, Any],
     tags: Mapping[str, str] = MappingProxyType({}),
+    watch: Callable[[EpochMetrics, float], None] | None = None,
 ) -> TrainedRef:
     """Train the use case's model on the training split, or resume the interrupted training of the same data, configuration and
-    code. `tags` are added to its run. Raises TrainingError if training fails; the run is then closed as failed, with the
-    reason. Outages of services during training have no effect; before and after it they are waited for.
+    code. `tags` are added to its run; `watch` is called after each epoch with the share of the training that is done.
+
+    Raises TrainingError if training fails; the run is then closed as failed, with the reason. Outages of services during
+    training have no effect; before and after it they are waited for.
     """
     chosen = workspace.use_case.config(**config)
     key = training_key(workspace, splits, preprocessing, chosen)
@@ -57,9 +60,18 @@ def train(
     indices = indices_of(splits)
     model = workspace.use_case.build(chosen, preprocessing, rows, indices["train"])
 
+    done = 0.0
+
     def on_epoch(metrics: EpochMetrics) -> None:
         run.epochs.add(metrics)
         progress.epoch(metrics)
+        if watch is not None:
+            watch(metrics, done)
+
+    def on_step(step: Any) -> None:
+        nonlocal done
+        done = step.step / max(step.total, 1)
+        progress.step(step)
 
     with training_progress() as progress, run:
         result = workspace.use_case.fit(
@@ -71,7 +83,7 @@ def train(
             key=key,
             on_start=lambda: retry(run.open, workspace, splits, preprocessing, chosen),
             on_epoch=on_epoch,
-            on_step=progress.step,
+            on_step=on_step,
         )
         give_back()  # the layers of the batches
         trained = run.keep(model, result, splits)

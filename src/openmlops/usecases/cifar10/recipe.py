@@ -16,10 +16,11 @@ bfloat16 halves the cpu-seconds on a CPU with AVX-512 BF16; the default is float
 Within the noise of one run: crops of 1 or 2 pixels, normalisation momentum 0.2 or 0.4, `other_lr` from 0.02 to 0.1.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from openmlops.core.search_space import Choices, Range, Space
 from openmlops.core.types import Value
 from openmlops.learning.config import FitConfig, one_length
 
@@ -42,6 +43,17 @@ WIDE = Recipe(channels="64-256-256", stem_stride=1, batch_size=1000, lr=0.24, sm
 
 class TrainConfig(Value):
     """Set at most one of `epochs`, `budget` and `steps` (none: `default_epochs`). The recipe fills in fields that are None."""
+
+    SEARCH: ClassVar[Space] = {
+        "epochs": Range(low=2, high=12, log=True, whole=True),
+        "lr": Range(low=0.04, high=0.4, log=True),
+        "weight_decay": Range(low=1e-5, high=1e-2, log=True),
+        "label_smoothing": Range(low=0, high=0.3),
+        "channels": Choices(options=("16-64-128", "32-64-128", "32-128-256")),
+        "small_share": Range(low=0, high=0.7),
+        "flip": Choices(options=(True, False)),
+    }
+    """what `openmlops search` varies"""
 
     epochs: float | None = Field(None, gt=0, description="epochs; fractions are allowed")
     budget: float | None = Field(None, gt=0, description="training time in seconds; converted to `steps` by timing real steps")

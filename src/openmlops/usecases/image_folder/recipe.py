@@ -3,10 +3,11 @@
 No torch here: the server and the command line read this configuration too. The network is in `learning.network`.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from openmlops.core.search_space import Choices, Range, Space
 from openmlops.core.types import Value
 from openmlops.learning.config import FitConfig, one_length
 
@@ -19,6 +20,17 @@ STEPS_AN_EPOCH = 16
 
 class TrainConfig(Value):
     """Set at most one of `epochs`, `budget` and `steps` (none: `default_epochs`). `resolved` fills in fields that are None."""
+
+    SEARCH: ClassVar[Space] = {
+        "epochs": Range(low=4, high=40, log=True, whole=True),
+        "lr": Range(low=0.02, high=0.4, log=True),
+        "weight_decay": Range(low=1e-5, high=1e-2, log=True),
+        "label_smoothing": Range(low=0, high=0.3),
+        "width": Choices(options=(8, 16, 32)),
+        "flip": Choices(options=(True, False)),
+        "shift": Range(low=0, high=0.2),
+    }
+    """what `openmlops search` varies"""
 
     epochs: float | None = Field(None, gt=0, description="epochs; fractions are allowed")
     budget: float | None = Field(None, gt=0, description="training time in seconds; converted to `steps` by timing real steps")

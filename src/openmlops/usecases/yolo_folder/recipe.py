@@ -20,10 +20,11 @@ eight epochs and behind in the end (0.808).
 """
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from openmlops.core.search_space import Choices, Range, Space
 from openmlops.core.types import Value
 
 STRIDE = 32
@@ -36,6 +37,17 @@ FEW = 1000
 
 class TrainConfig(Value):
     """Set at most one of `epochs` and `budget`. `resolved` fills in fields that are None."""
+
+    SEARCH: ClassVar[Space] = {
+        "epochs": Range(low=10, high=60, log=True, whole=True),
+        "lr": Range(low=5e-4, high=1e-2, log=True),
+        "weight_decay": Range(low=1e-5, high=1e-2, log=True),
+        "imgsz": Choices(options=(160, 320, 416)),
+        "mosaic": Range(low=0, high=1),
+        "scale": Range(low=0, high=0.9),
+        "fliplr": Choices(options=(0.0, 0.5)),
+    }
+    """what `openmlops search` varies"""
 
     epochs: int | None = Field(None, gt=0, description="epochs; none: see `default_epochs`")
     budget: float | None = Field(None, gt=0, description="training time in seconds; converted to `epochs` by timing real steps")
