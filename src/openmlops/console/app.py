@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from openmlops.console import actions, examples, labelling, login, pages
+from openmlops.console import actions, errors, examples, labelling, login, pages
 from openmlops.console.rendering import error_page
 from openmlops.console.reports import report
 from openmlops.console.services import make, make_access
@@ -50,7 +50,7 @@ def routes() -> list[Route]:
         Route("/console/login", with_error_pages(login.log_in), methods=["POST"]),
         Route("/console/logout", with_error_pages(login.log_out), methods=["POST"]),
         Route("/console/static/{path:path}", static),
-        *(_with_error_pages(route) for route in (*labelling.ROUTES, *examples.ROUTES)),
+        *(_with_error_pages(route) for route in (*labelling.ROUTES, *examples.ROUTES, *errors.ROUTES)),
     ]
 
 

@@ -16,12 +16,14 @@ from openmlops.operations.release import detection_figures, figures
 
 @dataclass(frozen=True)
 class Evaluated:
-    """An evaluation with its evidence: n images, their labels, and the model's predictions."""
+    """An evaluation with its evidence: n images, their labels, and the model's predictions. `heat_maps`: images, a class of
+    each -> what spoke for it, float (n, h, w) 0..1 or None; None where the model is not at hand, or is a detector."""
 
     evaluation: Evaluation
     images: Images
     labels: np.ndarray
     predictions: np.ndarray
+    heat_maps: Callable[[list[np.ndarray], np.ndarray], np.ndarray | None] | None = None
 
 
 def write_reports(found: Evaluated, folder: Path) -> tuple[Path, ...]:

@@ -1,5 +1,6 @@
 """Figures of evaluation results as PNG files. matplotlib is imported on use, with a headless backend."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from openmlops.files import replacing
 
 COUNTED_CLASSES = 25
 """up to this many classes each cell displays its count; beyond, colours only"""
+SCORES = ("validation_", "train_")
+"""what the names of an epoch's scores begin with"""
 DARK = 0.55
 """share above which a cell has white text"""
 
@@ -37,6 +40,24 @@ def confusion_matrix(evaluation: Evaluation, path: Path) -> Path:
             colour = "white" if shares[row, column] > DARK else "black" if count else "0.75"
             axes.text(middles[column], middles[row], str(count), ha="center", va="center", fontsize=9, color=colour)
     figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046, pad=0.02)
+    return save(figure, path)
+
+
+def curves(metrics: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> Path:
+    """Plot the losses of all epochs, and beside them the validation scores; rates and times are left out."""
+    losses = {name: points for name, points in metrics.items() if "loss" in name}
+    scores = {name: points for name, points in metrics.items() if name.startswith(SCORES) and name not in losses}
+    axes, figure = canvas(10, 4)
+    right = axes.twinx()
+    for place, drawn, style in ((axes, losses, "-"), (right, scores, "--")):
+        for number, (name, points) in enumerate(sorted(drawn.items())):
+            epochs, values = zip(*points, strict=True)
+            place.plot(epochs, values, style, color=f"C{number + (5 if place is right else 0)}", label=name, marker=".")
+    axes.set(xlabel="epoch", ylabel="loss")
+    right.set(ylabel="share", ylim=(0, 1.02))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=8)
+    right.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=8)
     return save(figure, path)
 
 

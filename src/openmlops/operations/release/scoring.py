@@ -3,7 +3,10 @@
 Not here: the metrics (`core`), and comparing models (`gate`).
 """
 
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from openmlops.core.quality import Evaluation
 from openmlops.core.types import TrainedRef
@@ -13,6 +16,7 @@ from openmlops.operations.data.rows import rows_of
 from openmlops.operations.release import inference
 from openmlops.operations.release.aliases import find_version
 from openmlops.operations.release.evaluation_report import Evaluated, write_reports
+from openmlops.operations.release.explanations import EVALUATION, write_explanations
 from openmlops.operations.release.model_card import DESCRIPTION_FILE, Description
 from openmlops.operations.release.rebuilt_model import RebuiltModel
 from openmlops.operations.run_leases import fails_its_run
@@ -24,10 +28,12 @@ from openmlops.usecases.base import Rows
 def evaluate(workspace: Workspace, trained: TrainedRef, folder: Path | None = None) -> Evaluation:
     """Evaluate the trained model on the test split; log metrics and reports to its run, reports also to `folder`
     (default ARTIFACTS_DIR)."""
-    found = measure(workspace, trained, "test")
+    found, place = measure(workspace, trained, "test"), folder or workspace.artifacts
     workspace.tracking.log_metrics(trained.run_id, metrics_of(found.evaluation), trained.ended_at)
-    for path in write_reports(found, folder or workspace.artifacts):
-        workspace.tracking.log_files(trained.run_id, path, "evaluation")
+    curves = workspace.tracking.curves(trained.run_id)
+    explained = write_explanations(found, workspace.use_case.task, curves, place)
+    for path in (*write_reports(found, place), *explained):
+        workspace.tracking.log_files(trained.run_id, path, EVALUATION)
     return found.evaluation
 
 
@@ -37,7 +43,17 @@ def measure(workspace: Workspace, trained: TrainedRef, split: str) -> Evaluated:
     images, labels = rebuilt.images(split), rebuilt.rows.labels[rebuilt.indices[split]]
     predictions = inference.predict(use_case, rebuilt.eager, images)
     evaluation = use_case.task.evaluate(labels, predictions, rebuilt.rows.names, split, trained.splits.fingerprint)
-    return Evaluated(evaluation, images, labels, predictions)
+    heat_maps = partial(_heat_maps, rebuilt) if use_case.task.kind == "classification" else None
+    return Evaluated(evaluation, images, labels, predictions, heat_maps)
+
+
+def _heat_maps(rebuilt: RebuiltModel, images: list[np.ndarray], classes: np.ndarray) -> np.ndarray | None:
+    """What spoke for the class of each image, as the model saw it; None if its sides are not those of its image."""
+    from openmlops.learning.attention import heat_maps
+
+    height, width, _ = rebuilt.eager.image_shape
+    pixels = rebuilt.workspace.use_case.to_model_input(images, (height, width)).pixels
+    return heat_maps(rebuilt.served, pixels, classes)
 
 
 def metrics_of(evaluation: Evaluation) -> dict[str, float]:
