@@ -114,7 +114,9 @@ def test_pictures_reports_and_models_are_where_users_look(made: Made):
     kept = {
         file.path for file in MlflowClient(made.workspace.settings.tracking_uri).list_artifacts(made.model.run_id, "evaluation")
     }
-    assert kept == {f"evaluation/{name}" for name in ("confusion_matrix.png", "classification_report.txt", "evaluation.json")}
+    names = {"confusion_matrix.png", "classification_report.txt", "evaluation.json", "explanations.json", "explanations.html"}
+    assert {f"evaluation/{name}" for name in names} == kept - {"evaluation/worst_errors.png", "evaluation/curves.png"}
+    assert "Grad-CAM" in (artifacts / "explanations.html").read_text() or made.evaluation.accuracy == 1
 
 
 def test_the_sealed_folder_holds_everything_a_version_consists_of(made: Made):
