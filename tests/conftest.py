@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 quiet_libraries()
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `make` says: read by torch's threads when it is imported
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read by numpy when it is imported, later: its threads spin for each other
 assert "numpy" not in sys.modules
 

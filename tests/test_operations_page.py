@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from openmlops.cli import app
 from openmlops.operations.projects.env_file import COMPOSE
 from openmlops.operations.retention.predictions import LONG_SECONDS, WINDOW
 from openmlops.serving.config import Limits
 from openmlops.settings import Settings
-from user_folder import Folder
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "operations.md").read_text()
@@ -187,14 +188,18 @@ def _gibibytes(service: dict) -> float:
     return float(limit[:-1]) / {"m": 1024, "g": 1}[limit[-1]]
 
 
-def test_the_example_of_the_doctor_is_what_it_prints_where_nothing_listens(tmp_path: Path) -> None:
+def test_the_example_of_the_doctor_is_what_it_prints_where_nothing_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
     example = re.search(r"```text\n(.*?)```", section("Without Docker: your own servers"), re.DOTALL)
     assert example
     with socket.socket() as taken:  # bound and not listening: nobody else can answer there
         taken.bind(("127.0.0.1", 0))
         nobody = f"127.0.0.1:{taken.getsockname()[1]}"
-        folder = Folder(tmp_path)
-        folder.environment |= {
+        services = {
             "DATABASE_URL": f"postgresql://openmlops:unused@{nobody}/openmlops",
             "MLFLOW_TRACKING_URI": f"http://{nobody}",
             "MINIO_ENDPOINT_URL": f"http://{nobody}",
@@ -202,8 +207,8 @@ def test_the_example_of_the_doctor_is_what_it_prints_where_nothing_listens(tmp_p
             "MINIO_SECRET_KEY": "unused",
             "ZENML_STORE_URL": f"http://{nobody}",
         }
-        done = folder.run("doctor", "--server", f"http://{nobody}")
-    assert done.returncode == 1
+        done = CliRunner().invoke(app, ["doctor", "--server", f"http://{nobody}"], env=services)
+    assert done.exit_code == 1
     assert _without_numbers(done.stdout) == _without_numbers(example[1])
 
 

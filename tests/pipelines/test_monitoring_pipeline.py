@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,13 @@ def run(loop: Workspace, *words: str, **settings: str) -> subprocess.CompletedPr
     return warm.run(words, PROGRAM, loop.monitoring.parent, environment(loop, **settings), SECONDS)
 
 
+def begin(loop: Workspace, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """The same where Python begins anew: for so few commands that a warm process would cost more."""
+    loop.monitoring.mkdir(parents=True, exist_ok=True)
+    given: dict[str, Any] = {"cwd": loop.monitoring.parent, "env": environment(loop, **settings), "timeout": SECONDS}
+    return subprocess.run([PROGRAM, *words], capture_output=True, text=True, **given)
+
+
 @pytest.mark.slow
 def test_the_pipeline_watches_the_champion_of_now_and_not_the_one_of_its_last_run(loop: Workspace, tmp_path: Path):
     """Defect: a cached "load latest model" step. Twice the same pipeline in one store, a promotion in between."""
@@ -60,12 +68,12 @@ print(before.model.version, run_monitoring().model.version)
 
 def test_monitor_prints_one_object_and_its_exit_code_says_what_there_is_to_do(loop: Workspace):
     send(loop, load_latest_model(loop), fresh_images(120, seed=60)[0], datetime.now(UTC))
-    simulated = run(loop, "monitor", "--json", "--exit-code", simulate_drift="1")
+    simulated = begin(loop, "monitor", "--json", "--exit-code", simulate_drift="1")
     assert simulated.returncode == 3, simulated.stderr
     found = json.loads(simulated.stdout)
     assert (found["n"], found["simulated"], found["drift"]["outcome"]) == (120, True, "drift")
     assert all(Path(file).exists() for file in found["files"])
-    why = run(loop, "why", found["decision"]["id"][:6], "--json")
+    why = begin(loop, "why", found["decision"]["id"][:6], "--json")
     assert json.loads(why.stdout)["observation"]["drift"] == found["drift"]
 
 

@@ -173,14 +173,20 @@ COMMANDS = (
 )  # fmt: skip
 
 
-SHARE = 4
+SHARE = 8
+HALVES, QUARTERS = (pytest.mark.parametrize("share", [part, pytest.param(1, marks=pytest.mark.slow)]) for part in (2, 4))
+"""Of several ways each gets a part of the strings every day, so that all are used; all strings in the slow tests."""
+
+
+def share_of(strings: Sequence[str], number: int, share: int) -> Sequence[str]:
+    return strings[number % share :: share]
 
 
 @pytest.mark.parametrize(("first", "line"), [(number % SHARE, line) for number, line in enumerate(COMMANDS)])
 def test_no_command_is_led_astray_by_its_share_of_the_strings(
     place: Place, command: Callable[..., str], first: int, line: str
 ) -> None:
-    """Each string meets three or four commands here, and all of them in the slow test."""
+    """Each string meets one or two commands here, and all of them in the slow test."""
     strings = STRINGS[first::SHARE]
     assert place.escapes(lambda text: command(*(word.replace("{}", text) for word in line.split())), strings=strings) == {}
 
@@ -191,11 +197,16 @@ def test_no_command_is_led_astray(place: Place, command: Callable[..., str], lin
     assert place.escapes(lambda text: command(*(word.replace("{}", text) for word in line.split()))) == {}
 
 
-@pytest.mark.parametrize("line", ["data add {}", "data fetch cifar10 --archive {}"])
+@HALVES
+@pytest.mark.parametrize(("number", "line"), enumerate(["data add {}", "data fetch cifar10 --archive {}"]))
 def test_a_command_that_reads_what_it_is_given_tells_nothing_of_it(
-    place: Place, command: Callable[..., str], line: str
+    place: Place, command: Callable[..., str], number: int, line: str, share: int
 ) -> None:
-    assert place.escapes(lambda text: command(*(word.replace("{}", text) for word in line.split())), may_read=True) == {}
+    strings = share_of(STRINGS, number, share)
+    found = place.escapes(
+        lambda text: command(*(word.replace("{}", text) for word in line.split())), may_read=True, strings=strings
+    )
+    assert found == {}
 
 
 def test_models_that_somebody_else_named_are_listed_all_the_same(place: Place, registered: Workspace) -> None:
@@ -335,8 +346,12 @@ def sent(client: TestClient, method: str, path: str) -> tuple[int, str]:
     return messages[0]["status"], b"".join(message.get("body", b"") for message in messages).decode()
 
 
-@pytest.mark.parametrize("path", ["/v2/models/{}", f"/v2/models/{MODEL}/versions/{{}}", "/{}", "/v2/models/{}/infer"])
-def test_no_path_is_led_astray(place: Place, client: TestClient, path: str) -> None:
+PATHS = ("/v2/models/{}", f"/v2/models/{MODEL}/versions/{{}}", "/{}", "/v2/models/{}/infer")
+
+
+@QUARTERS
+@pytest.mark.parametrize(("number", "path"), enumerate(PATHS))
+def test_no_path_is_led_astray(place: Place, client: TestClient, number: int, path: str, share: int) -> None:
     def use(text: str) -> str:
         once = quote(text.encode("utf-8", "surrogatepass"), safe="")
         paths = [path.replace("{}", part) for part in (once, quote(once, safe=""))]
@@ -344,36 +359,35 @@ def test_no_path_is_led_astray(place: Place, client: TestClient, path: str) -> N
         assert {status for status, _ in predictions} <= {404, 405}
         return "".join(" ".join(body.split()) for _, body in predictions)[:5000]
 
-    assert place.escapes(use) == {}
+    assert place.escapes(use, strings=share_of(STRINGS, number, share)) == {}
 
 
+PAGES = ("/console/{}", "/console/static/{}", "/console/models/{}")
+
+
+@QUARTERS
 @pytest.mark.parametrize(
-    "path",
-    [
-        "/console/{}",
-        "/console/static/{}",
-        "/console/models/{}",
-        *(f"/console/models/{MODEL}/{part}" for part in PARTS_OF_A_PAGE),
-    ],
+    ("number", "path"), enumerate([*PAGES, *(f"/console/models/{MODEL}/{part}" for part in PARTS_OF_A_PAGE)])
 )
-def test_no_path_of_the_console_is_led_astray(place: Place, client: TestClient, path: str) -> None:
+def test_no_path_of_the_console_is_led_astray(place: Place, client: TestClient, number: int, path: str, share: int) -> None:
     def use(text: str) -> str:
         status, body = sent(client, "GET", path.replace("{}", quote(text.encode("utf-8", "surrogatepass"), safe="")))
         assert status in (303, 404, 405)
         return " ".join(body.split())[:5000]
 
-    assert place.escapes(use) == {}
+    assert place.escapes(use, strings=share_of(STRINGS, number, share)) == {}
 
 
-@pytest.mark.parametrize("field", ["prediction_id", "label"])
-def test_no_feedback_is_led_astray(place: Place, client: TestClient, field: str) -> None:
+@HALVES
+@pytest.mark.parametrize(("number", "field"), enumerate(["prediction_id", "label"]))
+def test_no_feedback_is_led_astray(place: Place, client: TestClient, number: int, field: str, share: int) -> None:
     def use(text: str) -> str:
         body = {"prediction_id": "01890a5d-ac96-774b-bcce-b302099a8057", "label": 1, field: text}
         answer = client.post("/feedback", content=json.dumps(body))
         assert answer.status_code in (404, 422)
         return " ".join(answer.text.split())[:5000]
 
-    assert place.escapes(use) == {}
+    assert place.escapes(use, strings=share_of(STRINGS, number, share)) == {}
 
 
 def test_the_reason_of_a_trigger_is_kept_as_one_printable_line(place: Place, client: TestClient) -> None:

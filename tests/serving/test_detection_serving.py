@@ -450,7 +450,7 @@ def test_a_swap_to_another_input_size_under_load_fails_no_image_and_refuses_raw_
                 two_sizes.promote(version, kind="promote" if version == 2 else "rollback")
                 server.wait_until(lambda wanted=version: server.serving() == wanted)
                 seen = traffic.requests
-                server.wait_until(lambda before=seen: traffic.requests >= before + 60)
+                server.wait_until(lambda before=seen: traffic.requests >= before + 30)
             stop.set()
             for thread in others:
                 thread.join()
@@ -630,5 +630,6 @@ def references_in(found: object) -> Iterator[str]:
             yield from references_in(part)
 
 
-def test_generated_requests_are_never_a_5xx_of_a_detector(server):
-    assert send_generated(server.url, requests=100) >= 50
+@pytest.mark.parametrize("requests", [30, pytest.param(3000, marks=pytest.mark.slow)])
+def test_generated_requests_are_never_a_5xx_of_a_detector(server, requests):
+    assert send_generated(server.url, requests=requests) >= requests / 2

@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 
 from openmlops.adapters import dvc_repository
@@ -310,7 +311,7 @@ class DataVersions:
         """Keep the folder that is about to be replaced, because its changes may be somebody's work, as those kept before."""
         if folder.is_dir() and any(folder.iterdir()):
             place = self.cache.parent / "replaced"
-            names = (folder.name, *(f"{folder.name}-{number}" for number in range(2, 1_000_000)))
+            names = chain([folder.name], (f"{folder.name}-{number}" for number in count(2)))
             kept = next(place / name for name in names if not os.path.lexists(place / name))
             kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(folder, kept)

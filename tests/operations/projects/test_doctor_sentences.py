@@ -6,8 +6,12 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
 import requests
+from typer.testing import CliRunner
 
+from openmlops.cli import app
+from openmlops.settings import Settings
 from user_folder import PROGRAM, Folder
 
 
@@ -17,14 +21,17 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def test_a_server_without_a_champion_is_a_warning_of_whole_sentences(tmp_path: Path) -> None:
+def test_a_server_without_a_champion_is_a_warning_of_whole_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
     folder, port = Folder(tmp_path), str(_free_port())
     url = f"http://127.0.0.1:{port}"
     words = (PROGRAM, "serve", "--port", port)
     served = subprocess.Popen(words, cwd=folder.path, env=folder.environment, stderr=subprocess.DEVNULL)
     try:
         _wait_for(f"{url}/health/live")
-        line = folder.run("doctor", "--server", url).stdout.splitlines()[-1]
+        line = CliRunner().invoke(app, ["doctor", "--server", url]).stdout.splitlines()[-1]
     finally:
         served.send_signal(signal.SIGINT)
         served.wait(120)

@@ -124,7 +124,7 @@ def test_the_label_follows_its_own_prediction_by_the_name_of_the_class(server: S
 
 
 class Clock:
-    """Stands still unless somebody sleeps, or works for `busy` seconds."""
+    """Stands still unless somebody sleeps."""
 
     def __init__(self) -> None:
         self.now = 0.0

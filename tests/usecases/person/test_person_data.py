@@ -221,7 +221,7 @@ YAML = st.recursive(
 @given(
     content=st.dictionaries(st.sampled_from(["path", "train", "val", "test", "names", "nc"]), YAML), raw=st.binary(max_size=60)
 )
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_whatever_data_yaml_says_is_judged_and_never_an_exception(content: dict, raw: bytes, tmp_path: Path) -> None:
     for text in (yaml.safe_dump(content, allow_unicode=True).encode(), raw, CLEAN_YAML.encode() + raw):
         (tmp_path / "data.yaml").write_bytes(text)

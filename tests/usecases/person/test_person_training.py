@@ -112,8 +112,8 @@ def test_an_interrupted_training_is_resumed_by_the_same_key_only(tmp_path: Path)
     reported: list[int] = []
     result = train(tmp_path, on_epoch=lambda metrics: reported.append(metrics.epoch))[1]
     assert result.resumed
-    assert reported == [2, 3]
-    assert [metrics.epoch for metrics in result.history] == [1, 2, 3]
+    assert reported == [2]
+    assert [metrics.epoch for metrics in result.history] == [1, 2]
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", pytest.param("MuSGD", marks=pytest.mark.slow)])
@@ -290,7 +290,7 @@ def test_the_test_split_is_never_touched(tmp_path: Path, alone: Alone) -> None:
 
 def test_progress_counts_to_the_total_and_epochs_are_measured(alone: Alone) -> None:
     steps, result, model = alone.steps, alone.result, alone.model
-    total = 3 * STEPS_PER_EPOCH
+    total = 2 * STEPS_PER_EPOCH
     assert [(progress.step, progress.total) for progress in steps] == [(step, total) for step in range(1, total + 1)]
     assert {progress.accuracy for progress in steps} == {None}
     assert steps[-1].seconds_left == 0
@@ -338,8 +338,7 @@ def test_a_budget_becomes_epochs_once_and_the_epochs_repeat_the_training(
     assert _same(weights, again)
 
 
-@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
-@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize(("poison", "after"), [(float("nan"), 0), (float("inf"), 1)])
 def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_nothing_to_resume(
     tmp_path: Path, poison: float, after: int
 ) -> None:

@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,23 @@ from openmlops.usecases.yolo_folder.model import Network, build
 from openmlops.usecases.yolo_folder.recipe import TrainConfig
 from openmlops.usecases.yolo_folder.training import fit
 
-CONFIG = TrainConfig(epochs=3, imgsz=64, batch_size=4, pretrained="none", threads=1, warmup_epochs=1, close_mosaic=1)
+CONFIG = TrainConfig(epochs=2, imgsz=64, batch_size=4, pretrained="none", threads=1, warmup_epochs=1, close_mosaic=1)
 LONGER = CONFIG.model_copy(update={"epochs": 4})
 STEPS_PER_EPOCH = 2
 UNUSED = Preprocessing(mean=(0, 0, 0), std=(255, 255, 255))
 SPLITS = {"train": np.arange(7), "validation": np.arange(10, 15), "test": np.arange(15, 18)}
 
-gc.freeze()  # ultralytics collects garbage twice an epoch, half of a toy training's time: what was imported is none
+_frozen = 0
+"""modules"""
+
+
+def _freeze() -> None:
+    """ultralytics collects garbage twice an epoch, half of a toy training's time: what was imported is none."""
+    global _frozen
+    if len(sys.modules) > _frozen:
+        gc.collect()
+        gc.freeze()
+        _frozen = len(sys.modules)
 
 
 def toy_rows(seed: int = 0) -> Rows:
@@ -64,6 +75,7 @@ def train(
     on_start: Callable[[], None] | None = None,
 ) -> tuple[dict[str, torch.Tensor], FitResult]:
     """Train the toy; its final weights and the result."""
+    _freeze()
     rows = rows or toy_rows()
     model = model or toy_network(rows, config)
     result = fit(model, rows, indices, config, folder=folder, key=key, on_epoch=on_epoch, on_step=on_step, on_start=on_start)
