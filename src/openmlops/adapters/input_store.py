@@ -9,6 +9,7 @@ import hashlib
 import os
 import threading
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable
@@ -36,6 +37,11 @@ class InputStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._root = str(folder)
+
+    @property
+    def folder(self) -> Path:
+        """The folder."""
+        return self._folder
 
     def path(self, sha256: str) -> Path:
         """The path of the input with this SHA-256, whether it exists or not."""
@@ -88,6 +94,11 @@ class InputStore:
                 return self._prune(max_bytes, oldest, dry)
         except Timeout:
             return Pruned(0, 0, 0)
+
+    def newest(self) -> datetime | None:
+        """When an input was last sent; None if there is none. Looks at every file."""
+        newest = max((modified for modified, *_ in _sizes(self._folder)), default=None) if self._folder.is_dir() else None
+        return None if newest is None else datetime.fromtimestamp(newest, UTC)
 
     def size(self) -> Pruned:
         """What is stored now."""

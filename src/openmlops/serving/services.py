@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from openmlops.adapters.inference_log import InferenceLog
 from openmlops.adapters.input_store import InputStore
 from openmlops.adapters.ledger import Ledger
 from openmlops.core.images.decoding import allow
-from openmlops.operations.retention.inputs import prune_store
+from openmlops.operations.retention.inputs import prune_unless_doubtful
 from openmlops.serving.batching import Batcher
 from openmlops.serving.calls import Calls
 from openmlops.serving.commit import GroupCommit, begin_in_thread
@@ -28,6 +29,8 @@ from openmlops.settings import Settings
 from openmlops.usecases.base import UseCase, load_use_case
 
 PRUNE_SECONDS = 60.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,11 @@ async def _background(*coroutines) -> AsyncIterator[None]:  # type: ignore[no-un
 
 
 async def _prune(inputs: InputStore, settings: Settings, metrics: Metrics) -> None:
+    said = ""
     while True:
-        kept = await asyncio.to_thread(prune_store, inputs, settings, datetime.now(UTC))
+        kept, doubt = await asyncio.to_thread(prune_unless_doubtful, inputs, settings, datetime.now(UTC))
+        if doubt and not said:
+            log.warning("%s.", doubt)
+        said = doubt
         metrics.inputs.set(kept.bytes)
         await asyncio.sleep(PRUNE_SECONDS)

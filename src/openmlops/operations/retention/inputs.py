@@ -1,23 +1,26 @@
 """Images sent for prediction, by age and total size: RETENTION_INPUTS_DAYS and RETENTION_INPUTS_GIB.
 
-A running server prunes them every minute by itself; this is for homes where none runs, and for the account.
+A running server prunes them every minute by itself; `prune_inputs` is for homes where none runs, and for the account.
 """
 
 from datetime import UTC, datetime
 
 from openmlops.adapters import input_store
 from openmlops.adapters.input_store import InputStore
+from openmlops.operations.retention import clock
 from openmlops.operations.retention.report import Pruned, limit
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings
 
 GIB = 1024**3
+NOTE = ".clock.json"
+"""in the folder of the inputs: what is known of the clock"""
 
 
 def prune_inputs(workspace: Workspace, now: datetime, dry: bool = False) -> Pruned:
     """Delete the inputs beyond the limits."""
     settings = workspace.settings
-    done = prune_store(workspace.inputs, settings, now, dry)
+    done = _prune(workspace.inputs, settings, limit(now, settings.retention_inputs_days), dry)
     return Pruned(
         what="inputs",
         deleted=done.removed,
@@ -27,11 +30,17 @@ def prune_inputs(workspace: Workspace, now: datetime, dry: bool = False) -> Prun
     )
 
 
-def prune_store(inputs: InputStore, settings: Settings, now: datetime, dry: bool = False) -> input_store.Pruned:
-    """Delete inputs last sent before the age limit and, above the size limit, the oldest ones."""
+def prune_unless_doubtful(inputs: InputStore, settings: Settings, now: datetime) -> tuple[input_store.Pruned, str]:
+    """Delete inputs beyond the limits, by size alone while the clock is doubted (`clock`). Returns what was deleted, and why the
+    clock is doubted: a sentence, or nothing."""
     before = limit(now, settings.retention_inputs_days)
-    most = settings.retention_inputs_gib * GIB or None
-    return inputs.prune(most, before.timestamp() if before else 0.0, dry)
+    doubt = clock.doubt(inputs.folder / NOTE, now, inputs.newest) if before else ""
+    return _prune(inputs, settings, None if doubt else before), doubt
+
+
+def _prune(inputs: InputStore, settings: Settings, before: datetime | None, dry: bool = False) -> input_store.Pruned:
+    """Delete inputs last sent before an instant and, above the size limit, the oldest ones."""
+    return inputs.prune(settings.retention_inputs_gib * GIB or None, before.timestamp() if before else 0.0, dry)
 
 
 def _why(days: float, gib: float) -> str:
