@@ -6,6 +6,7 @@ characters and without passwords of URLs.
 """
 
 import re
+from typing import Any
 
 MOST_CHARACTERS = 2000
 _USERINFO = re.compile(r"(?<=://)([^\s/@:]*):\S*@|(?<=://)[^\s/@:]+@")
@@ -85,6 +86,14 @@ class RegistryError(OpenMLOpsError):
 
 class GateError(OpenMLOpsError):
     """The comparison is not valid, for example of a model with itself."""
+
+
+class GateRefusal(GateError):
+    """The gate did not promote a version that a person submitted; `entry` is the row of the ledger that says so."""
+
+    def __init__(self, problem: str, remedy: str, entry: Any) -> None:
+        super().__init__(problem, remedy)
+        self.entry = entry
 
 
 class LedgerConflict(OpenMLOpsError):

@@ -199,6 +199,12 @@ def replacing(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def copy(path: Path, source: Path) -> None:
+    """Replace `path` by a copy of `source`, in one step."""
+    with replacing(path) as beside:
+        shutil.copyfile(source, beside)
+
+
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty folder next to `folder` that replaces it if the block succeeds; else `folder` is unchanged.

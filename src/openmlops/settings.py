@@ -41,7 +41,7 @@ class Settings(BaseModel):
         64.0, gt=0, le=1000, description="largest image that is read, in millions of pixels; checked before it is decoded"
     )
     artifacts_dir: Path = Field(Path("artifacts"), description="folder of the latest run's reports and models")
-    monitoring_dir: Path = Field(Path("monitoring"), description="folder of the latest monitoring run's files")
+    monitoring_dir: Path = Field(Path("monitoring"), description="folder of the latest monitoring runs")
     database_url: SecretStr = Field(SecretStr(""), description="SQLAlchemy URL; empty: SQLite under OPENMLOPS_HOME")
     mlflow_tracking_uri: SecretStr = Field(
         SecretStr(""), description="URL of the MLflow server; empty: SQLite under OPENMLOPS_HOME"

@@ -107,7 +107,7 @@ def test_the_second_stack_trains_and_serves_people_on_mysql(trained: Stack) -> N
     with trained.timed("train, person"):
         outcome = trained.ask("person", "train", "--epochs", "1", "--imgsz", "64")
     if outcome["verdict"]["outcome"] != "promote":  # one epoch may be too little for the gate
-        trained.ask("person", "promote", f"{PEOPLE}/1", "--reason", "to serve it")
+        trained.ask("person", "promote", f"{PEOPLE}/1", "--force", "--reason", "to serve it")
     trained.serves("SERVE_PERSON_PORT", 1)
     assert trained.ask("person", "history", PEOPLE)["entries"][-1]["champion"] == 1
     assert PEOPLE not in {row["name"] for row in trained.ask("app", "models")["models"]}

@@ -162,7 +162,7 @@ def test_a_rollback_is_done_with_the_keyboard_alone(page: Visit, toys: Workspace
         if found.evaluate("document.activeElement.textContent") == "Roll back…":
             break
     keys.press("Enter")
-    dialog = found.get_by_role("dialog", name="Roll back?")
+    dialog = found.get_by_role("dialog", name=f"Roll back {BEST} -> {CHAMPION}?")
     dialog.wait_for()
     keys.press("Escape")
     dialog.wait_for(state="hidden")

@@ -236,9 +236,9 @@ def test_what_is_not_there_is_a_page_that_says_so(client: TestClient, path: str)
 def test_the_report_of_the_last_window_is_shown_in_a_sandbox_and_nothing_else_of_the_folder(
     client: TestClient, toys: Workspace
 ) -> None:
-    toys.monitoring.mkdir(exist_ok=True)
-    (toys.monitoring / HTML).write_text("<h1>Drift</h1>")
-    (toys.monitoring / OUTCOME_FILE).write_text(json.dumps({"decision": {"id": "abc"}, "model": {"name": NAME}}))
+    (toys.monitoring / "abc").mkdir(parents=True, exist_ok=True)
+    (toys.monitoring / "abc" / HTML).write_text("<h1>Drift</h1>")
+    (toys.monitoring / "abc" / OUTCOME_FILE).write_text(json.dumps({"decision": {"id": "abc"}, "model": {"name": NAME}}))
     predicted = client.get(f"{PAGE}/decisions/abc/report")
     assert (predicted.status_code, predicted.text) == (200, "<h1>Drift</h1>")
     policy = predicted.headers["content-security-policy"]

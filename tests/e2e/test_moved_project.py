@@ -28,7 +28,7 @@ def require_whole_loop(project: Folder) -> None:
     trained = project.json("train", "--epochs", "1", "--seed", "5")
     assert (trained["model"]["version"], trained["dataset"]["path"]) == (2, f"{project.path}/data/raw/{NAME}")
     if trained["champion"]["version"] == 1:
-        assert project.json("promote", f"{NAME}/2", "--reason", "it is needed")["champion"] == 2
+        assert project.json("promote", f"{NAME}/2", "--force", "--reason", "it is needed")["champion"] == 2
     assert all(file.startswith(f"{project.path}/") for file in project.json("monitor")["files"])
     assert project.json("rollback", NAME)["champion"] == 1
     assert [row["gone"] for row in project.json("models")["models"]] == ["", ""]

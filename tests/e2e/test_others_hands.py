@@ -129,7 +129,7 @@ def test_what_is_read_is_shown_and_work_goes_on_or_is_refused_before_it_begins(
     assert len(list((project.path / ".openmlops" / "trainings").iterdir())) == len(versions)
     if len(versions) == 2:
         if project.json("history", NAME)["entries"][-1]["champion"] == 1:
-            assert project.json("promote", f"{NAME}/2", "--reason", "it is needed")["champion"] == 2
+            assert project.json("promote", f"{NAME}/2", "--force", "--reason", "it is needed")["champion"] == 2
         assert project.json("rollback", NAME)["champion"] == 1
 
 

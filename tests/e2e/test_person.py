@@ -77,7 +77,7 @@ def test_a_version_is_trained_again_to_the_bit(folder: Folder, outcome: dict[str
 
 def test_monitoring_says_why_ten_validation_images_are_no_reference(folder: Folder, outcome: dict[str, Any]) -> None:
     if outcome["champion"]["version"] is None:
-        folder.json("promote", f"{MODEL}/1", "--reason", "to have something to watch")
+        folder.json("promote", f"{MODEL}/1", "--force", "--reason", "to have something to watch")
     found = folder.json("monitor", "--source", "test-set")
     assert found["drift"]["outcome"] == "not_measurable"
     assert "10 reference rows are too few" in found["drift"]["reasons"][0]

@@ -141,7 +141,7 @@ class TestTheLoop:
     @pytest.mark.slow
     def test_a_rollback_on_the_server_is_served_at_once(self, folder: Folder, server: str) -> None:
         folder.json(*TRAIN[:-4], "--seed", "1", "--set", "threads=1")
-        folder.json("promote", f"{NAME}/2", "--reason", "to see it come and go")
+        folder.json("promote", f"{NAME}/2", "--force", "--reason", "to see it come and go")
         _until(lambda: _serving(server) == 2)
         folder.json("rollback", NAME)
         _until(lambda: _serving(server) == 1)

@@ -117,8 +117,10 @@ def test_no_run_and_no_metric_of_the_training_is_missing_or_doubled(world: World
 
 
 def test_monitoring_waits_too_and_decides_once(world: World, trained: tuple[dict[str, Any], str]) -> None:
-    window = Path(world.folder.path) / "monitoring" / "inference.parquet"
-    outcome, said = world.through_an_outage(window.exists, "monitor", "--source", "test-set", "--window", "300")
+    runs = Path(world.folder.path) / "monitoring"
+    outcome, said = world.through_an_outage(
+        lambda: any(runs.glob("*/inference.parquet")), "monitor", "--source", "test-set", "--window", "300"
+    )
     assert "Waiting up to" in said
     (record,) = world.folder.json("decisions", "commands")["decisions"]
     assert record["id"] == outcome["decision"]["id"]

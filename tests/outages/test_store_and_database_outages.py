@@ -101,12 +101,12 @@ def test_a_lease_is_held_again_after_its_database_was_away_for_longer_than_it_la
     connect(server.url(database)).dispose()
     with TcpProxy(server.port) as proxy:
         leases = Leases(connect(server.url(database, proxy.port)))
-        with leases.holding("cycle/toy", "us", timedelta(seconds=3)) as check:
+        with leases.holding("cycle/toy", "us", timedelta(seconds=3)) as held:
             proxy.refuse()
             threading.Event().wait(6)
             proxy.forward()
             threading.Event().wait(4)
-            check()
-            held = Leases(connect(server.url(database))).look("cycle/toy")
-            assert (held.holder, held.term) == ("us", 1)
+            held.check()
+            found = Leases(connect(server.url(database))).look("cycle/toy")
+            assert (found.holder, found.term) == ("us", 1)
             proxy.refuse()  # and so its end does not hide how the block ended

@@ -54,7 +54,7 @@ workspace = open_workspace()
 from openmlops.operations.release import promotion
 from openmlops.pipelines.monitoring_pipeline import run_monitoring
 before = run_monitoring()
-promotion.promote(workspace, "{second.name}/{second.version}", "to see whether monitoring follows")
+promotion.promote(workspace, "{second.name}/{second.version}", "to see whether monitoring follows", force=True)
 print(before.model.version, run_monitoring().model.version)
 """
     (tmp_path / "twice.py").write_text(script)

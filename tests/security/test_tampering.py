@@ -183,7 +183,7 @@ def evaluate(workspace: Workspace, spec: str) -> object:
 
 
 def promote(workspace: Workspace, version: int, reason: str | None = None) -> object:
-    return promotion.promote(workspace, f"{toy.NAME}/{version}", reason, toy.splits(workspace))
+    return promotion.promote(workspace, f"{toy.NAME}/{version}", reason, toy.splits(workspace), force=bool(reason))
 
 
 @by_name

@@ -11,10 +11,11 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import Engine, Row, insert, select, update
+from sqlalchemy import Engine, Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from openmlops.adapters.database import writing
+from openmlops.adapters.fences import Lease, require
 from openmlops.adapters.schema import DECISION
 from openmlops.core.monitoring.observed import Action, Observation, WorthLabelling
 from openmlops.core.types import Value
@@ -33,6 +34,17 @@ class Span(Value):
     n: int
 
 
+class Basis(Value):
+    """What a decision was based on: the newest row of the ledger, and the window in the log.
+
+    `anchor` is the sequence number of the last prediction of the window that began the observation; None if the window is not
+    from the log, or overlaps with one of an earlier release, whose span has the anchor.
+    """
+
+    sequence: int
+    anchor: int | None = None
+
+
 class Outcome(Value):
     """The outcome of a decision, `started` until it ends. `version` is the challenger, or the champion after a rollback."""
 
@@ -43,7 +55,8 @@ class Outcome(Value):
 
 
 class DecisionRecord(Value):
-    """One stored decision. `by` is who requested it; `observation` and `span` are None if nothing was observed."""
+    """One stored decision. `by` is who requested it; `observation` and `span` are None if nothing was observed, `basis` also in
+    decisions of earlier releases."""
 
     id: str
     model: str
@@ -56,6 +69,7 @@ class DecisionRecord(Value):
     observation: Observation | None = None
     span: Span | None = None
     outcome: Outcome | None = None
+    basis: Basis | None = None
 
 
 def new_id() -> str:
@@ -79,7 +93,9 @@ class Decisions:
         """Store a new record without an outcome; does nothing if its id exists already."""
         row = {name: getattr(record, name) for name in ("id", "model", "version", "at", "action")}
         with suppress(IntegrityError), writing(self._engine) as connection:
-            connection.execute(insert(DECISION), {**row, "record": record.model_dump_json(exclude={"outcome"})})
+            stored = record.model_dump_json(exclude={"outcome", "basis"})  # as earlier releases read it
+            basis = record.basis.model_dump_json() if record.basis else None
+            connection.execute(insert(DECISION), {**row, "record": stored, "basis": basis})
 
     def find(self, decision: str) -> DecisionRecord | None:
         """The record with exactly this id, or None."""
@@ -87,10 +103,14 @@ class Decisions:
             row = connection.execute(select(DECISION).where(DECISION.c.id == decision)).first()
         return _record(row) if row else None
 
-    def outcome(self, decision: str, outcome: Outcome) -> None:
-        """Set the outcome of a decision, replacing an earlier one. Raises DecisionNotFound."""
+    def outcome(self, decision: str, outcome: Outcome, fence: Lease | None = None) -> None:
+        """Set the outcome of a decision, replacing an earlier one.
+
+        Raises DecisionNotFound, and LeaseLost if another process has acquired the lease `fence`, under which the caller acts.
+        """
         change = update(DECISION).where(DECISION.c.id == decision).values(outcome=outcome.model_dump_json())
         with writing(self._engine) as connection:
+            require(connection, fence)
             if connection.execute(change).rowcount != 1:
                 raise _unknown(decision)
 
@@ -112,6 +132,20 @@ class Decisions:
             row = connection.execute(found.order_by(DECISION.c.sequence.desc()).limit(1)).first()
         return _record(row) if row else None
 
+    def after(self, model: str, sequence: int, actions: Sequence[str]) -> tuple[tuple[int, DecisionRecord], ...]:
+        """The records of a model with one of these actions after a sequence number, oldest first, each with its own."""
+        found = select(DECISION).where(
+            DECISION.c.model == model, DECISION.c.sequence > sequence, DECISION.c.action.in_(actions)
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(found.order_by(DECISION.c.sequence)).all()
+        return tuple((row.sequence, _record(row)) for row in rows)
+
+    def newest(self, model: str) -> int:
+        """The sequence number of a model's latest record; 0 if there is none."""
+        with self._engine.connect() as connection:
+            return int(connection.scalar(select(func.max(DECISION.c.sequence)).where(DECISION.c.model == model)) or 0)
+
     def open_request(self, model: str) -> DecisionRecord | None:
         """The open label request of a model, or None."""
         latest = self.latest(model, REQUEST_ACTIONS)
@@ -126,8 +160,9 @@ class Decisions:
 
 
 def _record(row: Row) -> DecisionRecord:
-    record = DecisionRecord.model_validate_json(row.record)
-    return record.model_copy(update={"outcome": Outcome.model_validate_json(row.outcome) if row.outcome else None})
+    outcome = Outcome.model_validate_json(row.outcome) if row.outcome else None
+    basis = Basis.model_validate_json(row.basis) if row.basis else None
+    return DecisionRecord.model_validate_json(row.record).model_copy(update={"outcome": outcome, "basis": basis})
 
 
 def _unknown(decision: str) -> DecisionNotFound:

@@ -69,6 +69,8 @@ class Window:
 
     layout: Layout
     ids: tuple[str, ...]
+    sequences: tuple[int, ...]
+    """n, in the order in which the log took them; none for predictions that are not from the log"""
     at: tuple[datetime, ...]
     input_sha256: tuple[str, ...]
     features: np.ndarray
@@ -263,6 +265,7 @@ class InferenceLog:
         return Window(
             layout=layout,
             ids=tuple(row["id"] for row in rows),
+            sequences=tuple(row["sequence"] for row in rows),
             at=tuple(row["at"] for row in rows),
             input_sha256=tuple(row["input_sha256"] for row in rows),
             features=_matrix([row["features"] for row in rows], len(layout.columns)),

@@ -11,6 +11,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Engine, Row, Select, func, insert, select
 
 from openmlops.adapters.database import writing
+from openmlops.adapters.fences import Lease, require
 from openmlops.adapters.schema import INFERENCE, INFERENCE_LAYOUT, LABEL, LABEL_USE
 from openmlops.core.types import Value
 
@@ -48,9 +49,11 @@ class LabelledInputs:
         """All labelled inputs of a model, used or not, newest first."""
         return self._read(_query().where(_of(model)))
 
-    def mark_used(self, predictions: Sequence[str], dataset: str, at: datetime) -> None:
-        """Record that the labels of these predictions are in a data version, all or none; earlier records are kept."""
+    def mark_used(self, predictions: Sequence[str], dataset: str, at: datetime, fence: Lease | None = None) -> None:
+        """Record that the labels of these predictions are in a data version, all or none; earlier records are kept. Raises
+        LeaseLost if another process has acquired the lease `fence`, under which the caller acts."""
         with writing(self._engine) as connection:
+            require(connection, fence)
             known: set[str] = set()
             for start in range(0, len(predictions), CHUNK):
                 query = select(LABEL_USE.c.inference).where(LABEL_USE.c.inference.in_(predictions[start : start + CHUNK]))

@@ -16,12 +16,16 @@ from sqlalchemy import Connection, Engine, RowMapping, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from openmlops.adapters.database import snapshots, writing
+from openmlops.adapters.fences import Lease, require
 from openmlops.adapters.schema import LEDGER, LEDGER_HEAD
 from openmlops.core.types import LedgerEntry, Verdict
 from openmlops.errors import LedgerConflict, LedgerCorrupt
 
 GENESIS = "0" * 64
 """`previous` of a model's first row"""
+
+TOLD = 3
+"""rows that a conflict tells of"""
 
 Kind = Literal["promote", "reject", "inconclusive", "rollback"]
 
@@ -71,6 +75,11 @@ class Ledger:
         """The distinct versions that have been champion, the current one first, then by when each last was."""
         return tuple(dict.fromkeys(e.champion for e in reversed(self.history(model)) if e.champion is not None))
 
+    def since(self, model: str, sequence: int) -> tuple[LedgerEntry, ...]:
+        """The rows after a sequence number, oldest first, each verified by its own hash. Raises LedgerCorrupt."""
+        with self._engine.connect() as connection:
+            return _since(connection, model, sequence)
+
     def models(self) -> tuple[str, ...]:
         """Names of all models with at least one row, sorted."""
         with self._engine.connect() as connection:
@@ -93,17 +102,20 @@ class Ledger:
         model_sha256: str,
         verdict: Verdict | None,
         at: datetime,
+        fence: Lease | None = None,
     ) -> LedgerEntry:
         """Append one row after the head that the caller's decision was based on, and return it.
 
-        `expected_sequence` is the sequence number of that head, 0 for a model without rows. Raises LedgerConflict, and writes
-        nothing, if another process has appended since.
+        `expected_sequence` is the sequence number of that head, 0 for a model without rows. Raises LedgerConflict that tells
+        what happened, and writes nothing, if another process has appended since; LeaseLost if it has acquired the lease
+        `fence`, under which the caller acts.
         """
         try:
             with writing(self._engine) as connection:
+                require(connection, fence)
                 head = _head(connection, model)
                 if (head.sequence if head else 0) != expected_sequence:
-                    raise _conflict(model, expected_sequence)
+                    raise conflict(model, expected_sequence, _since(connection, model, expected_sequence))
                 row = {
                     "model": model,
                     "sequence": expected_sequence + 1,
@@ -120,7 +132,7 @@ class Ledger:
                 }
                 return _write(connection, row)
         except IntegrityError as error:
-            raise _conflict(model, expected_sequence) from error
+            raise conflict(model, expected_sequence, self.since(model, expected_sequence)) from error
 
 
 def _rows(connection: Connection, model: str) -> Sequence[RowMapping]:
@@ -179,6 +191,14 @@ def _corrupt(model: str, sequence: Any, problem: str) -> LedgerCorrupt:
     return LedgerCorrupt(f"The ledger of {model} is broken: row {sequence} {problem}", remedy)
 
 
-def _conflict(model: str, expected: int) -> LedgerConflict:
+def _since(connection: Connection, model: str, sequence: int) -> tuple[LedgerEntry, ...]:
+    query = select(LEDGER).where(LEDGER.c.model == model, LEDGER.c.sequence > sequence).order_by(LEDGER.c.sequence)
+    return tuple(_entry(row) for row in connection.execute(query).mappings())
+
+
+def conflict(model: str, expected: int, happened: Sequence[LedgerEntry]) -> LedgerConflict:
+    """The error of an act that was decided on row `expected`, with what `happened` since: the newest rows."""
+    told = "; ".join(map(str, happened[-TOLD:]))
+    more = f"{len(happened) - TOLD} rows, then " if len(happened) > TOLD else ""
     problem = f"The ledger of {model} has advanced past sequence {expected}, on which this decision was based"
-    return LedgerConflict(problem, "Run the command again to compare with the current champion")
+    return LedgerConflict(f"{problem}: {more}{told}" if told else problem, "Nothing was changed. Look at it, and decide again")

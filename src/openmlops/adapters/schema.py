@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-HEAD = "0005"
+HEAD = "0006"
 """revision of the newest migration, to which `database.connect` migrates every database"""
 
 VERSION_TABLE = "openmlops_version"
@@ -178,6 +178,7 @@ DECISION = Table(
     Column("action", text(16), nullable=False),
     Column("record", long_text(), nullable=False),  # JSON, a DecisionRecord without its outcome
     Column("outcome", long_text()),  # JSON, an Outcome
+    Column("basis", long_text()),  # JSON, a Basis; none in decisions of earlier releases
     Index("decision_model", "model", "sequence"),
 )
 
@@ -188,4 +189,11 @@ LEASE = Table(
     Column("holder", text(255), nullable=False),
     Column("term", Integer, nullable=False),  # incremented each time the lease changes hands
     Column("expires", UtcDateTime, nullable=False),
+)
+
+PROGRESS = Table(
+    "progress",
+    METADATA,
+    Column("name", text(255), primary_key=True),
+    Column("position", BigInteger, nullable=False),  # a sequence number: all up to it is done
 )

@@ -6,7 +6,7 @@ import typer
 
 from openmlops.cli import completion
 from openmlops.cli.evaluations import figures, print_evaluation
-from openmlops.cli.options import UseCaseName
+from openmlops.cli.options import Expect, UseCaseName
 from openmlops.cli.show import Json, percent, print_json, print_table
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import say, working
@@ -31,7 +31,8 @@ Spec = Annotated[
         autocompletion=completion.versions_and_aliases,
     ),
 ]
-Reason = Annotated[str | None, typer.Option(help="Reason to record in the ledger. With promote, it overrides the gate.")]
+Reason = Annotated[str | None, typer.Option(help="A note for the ledger.")]
+Force = Annotated[bool, typer.Option("--force", help="Promote whatever the gate decides; needs --reason.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -80,20 +81,32 @@ def history(model: Model, json: Json = False) -> None:
     return print_table(f"Ledger of {model}", ("#", "time", "event", "version", "champion", "by", "reasons"), map(_row, entries))
 
 
-def promote(version: Version, reason: Reason = None, use_case: UseCaseName = None, json: Json = False) -> None:
-    """Submit a version to the gate and promote it if it passes. With --reason, promote it whatever the gate decides."""
+def promote(
+    version: Version,
+    reason: Reason = None,
+    force: Force = False,
+    expect: Expect = None,
+    use_case: UseCaseName = None,
+    json: Json = False,
+) -> None:
+    """Submit a version to the gate and promote it if it passes. With --force, promote it whatever the gate decides."""
     from openmlops.operations.release.promotion import promote as run
 
     with working(f"Comparing {version} with the champions"):
-        entry = run(_opened(), version, reason)
+        entry = run(_opened(), version, reason, force=force, expected=expect)
     _print_entry(entry, json)
 
 
-def rollback(model: Model, reason: Reason = None, json: Json = False) -> None:
-    """Restore the previous champion. Adds a row to the ledger; nothing is rewritten."""
+def rollback(model: Model, reason: Reason = None, expect: Expect = None, json: Json = False) -> None:
+    """Restore the previous champion. Adds a row to the ledger; nothing is rewritten. To go back further, pass --expect."""
+    from openmlops.core.types import model_name
+    from openmlops.operations.release.acts import refuse_repetition, standing
     from openmlops.operations.release.promotion import rollback as run
 
-    _print_entry(run(_opened(), model, reason), json)
+    workspace, name = _opened(), model_name(model)
+    if expect is None:
+        refuse_repetition(workspace, name)
+    _print_entry(run(workspace, name, reason, seen=standing(workspace, name, expect)), json)
 
 
 def settings(json: Json = False) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from openmlops.cli import completion
-from openmlops.cli.options import UseCaseName, seconds
+from openmlops.cli.options import Expect, UseCaseName, seconds
 from openmlops.cli.show import Json, percent, print_json, print_table
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import working
@@ -80,6 +80,7 @@ def cycle(
     mode: Mode = None,
     window: Window = 500,
     source: Source = SourceName.log,
+    expect: Expect = None,
     use_case: UseCaseName = None,
     json: Json = False,
 ) -> None:
@@ -87,7 +88,7 @@ def cycle(
     from openmlops.operations.monitoring.notification import notify
 
     workspace = Workspace.open()
-    outcome = _run_cycle(workspace, mode, window, source)
+    outcome = _run_cycle(workspace, mode, window, source, expect)
     notify(workspace, outcome)
     print_json(outcome) if json else _print_cycle(outcome)
 
@@ -165,13 +166,16 @@ def why(
     _print_record(Workspace.open().decisions.get(decision), json)
 
 
-def _run_cycle(workspace: Workspace, mode: ModeName | None, window: int, source: SourceName) -> "CycleOutcome":
+def _run_cycle(
+    workspace: Workspace, mode: ModeName | None, window: int, source: SourceName, expect: str | None = None
+) -> "CycleOutcome":
     from openmlops.settings import embed_zenml
 
     embed_zenml(workspace.home)
     from openmlops.pipelines.cycle import run_cycle
 
-    return run_cycle(workspace, mode.value if mode else workspace.settings.watch_mode, window, source.value)
+    chosen = mode.value if mode else workspace.settings.watch_mode
+    return run_cycle(workspace, chosen, window, source.value, expected=expect)
 
 
 def _print_monitoring(outcome: "MonitoringOutcome") -> None:

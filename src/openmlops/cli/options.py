@@ -33,6 +33,10 @@ UseCaseName = Annotated[
         autocompletion=completion.use_cases,
     ),
 ]
+Expect = Annotated[
+    str | None,
+    typer.Option(metavar="VERSION[@ROW]", help="The champion you saw: nothing is done if another version is champion now."),
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any other field of the use case's TrainConfig; repeatable."),

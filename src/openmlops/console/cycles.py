@@ -4,6 +4,7 @@ State is one file per model under OPENMLOPS_HOME/console, shared by all worker p
 started it; its exit code is then unknown.
 """
 
+import re
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from typing import Literal
 
 from filelock import FileLock, Timeout
 
-from openmlops.core.types import Value, model_name
+from openmlops.core.types import Standing, Value, model_name
 from openmlops.errors import LeaseTaken, one_line
 from openmlops.files import write_text
 
@@ -43,8 +44,9 @@ class CycleRuns:
     def __init__(self, home: Path) -> None:
         self._folder = home / "console"
 
-    def start(self, model: str, mode: Mode) -> CycleRun:
-        """Start a cycle. Raises LeaseTaken while one started here runs."""
+    def start(self, model: str, mode: Mode, seen: Standing | None = None) -> CycleRun:
+        """Start a cycle, which ends without acting if another version is champion than its author saw. Raises LeaseTaken while
+        one started here runs."""
         alone = self._lock(model)
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -55,7 +57,7 @@ class CycleRuns:
         log = self._folder / f"{model}-{now:%Y%m%dT%H%M%S}.log"
         cycle_run = CycleRun(model=model, mode=mode, started=now, log=str(log))
         try:
-            child = _start_process(log, mode)
+            child = _start_process(log, mode, *(("--expect", str(seen)) if seen else ()))
             self._save(cycle_run)
             threading.Thread(target=self._follow, args=(cycle_run, child, alone), daemon=True).start()
         except BaseException:
@@ -85,7 +87,8 @@ class CycleRuns:
         write_text(self._state(cycle_run.model), cycle_run.model_dump_json(exclude={"is_running", "lines"}))
 
     def _prune_logs(self, model: str) -> None:
-        for log in sorted(self._folder.glob(f"{model}-*.log"))[:-KEPT_LOGS]:
+        its = re.compile(rf"{re.escape(model)}-\d{{8}}T\d{{6}}\.log")  # not those of a model whose name goes on with a hyphen
+        for log in sorted(path for path in self._folder.iterdir() if its.fullmatch(path.name))[:-KEPT_LOGS]:
             log.unlink(missing_ok=True)
 
     def _is_held(self, model: str) -> bool:
@@ -103,9 +106,9 @@ class CycleRuns:
         return self._folder / f"{model_name(model)}.json"
 
 
-def _start_process(log: Path, mode: Mode) -> subprocess.Popen:
+def _start_process(log: Path, mode: Mode, *options: str) -> subprocess.Popen:
     """Start the script of this installation in its own session: Ctrl-C ends the console, not the training."""
-    command = [str(Path(sys.executable).with_name("openmlops")), "cycle", "--mode", mode]
+    command = [str(Path(sys.executable).with_name("openmlops")), "cycle", "--mode", mode, *options]
     with log.open("wb") as output:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True

@@ -7,6 +7,7 @@ from functools import cached_property
 from openmlops.adapters.decisions import DecisionRecord
 from openmlops.core.monitoring.policy import Observation
 from openmlops.core.types import Comparison, Interval, LedgerEntry
+from openmlops.operations.monitoring.history import is_since
 from openmlops.operations.workspace import Workspace
 
 HISTORY_LENGTH = 200
@@ -24,7 +25,7 @@ class ModelState:
     @cached_property
     def promotion(self) -> LedgerEntry | None:
         """The ledger entry that promoted the current champion; None if there is none."""
-        made = [entry for entry in self.entries if entry.kind in ("promote", "rollback")]
+        made = [entry for entry in self.entries if entry.is_change]
         return made[-1] if made else None
 
     @property
@@ -45,8 +46,8 @@ class ModelState:
     @cached_property
     def latest(self) -> tuple[DecisionRecord, Observation] | None:
         """The last window of the champion since its promotion; None if none was evaluated."""
-        since = self.since
-        seen = [each for each in self.observations if since and each[1].version == self.champion and each[1].at >= since]
+        made = self.promotion
+        seen = [each for each in self.observations if made and each[1].version == self.champion and is_since(made, each[0])]
         return seen[-1] if seen else None
 
     @property

@@ -1,4 +1,4 @@
-"""Evidently's report of a decision, from the monitoring folder, served in a sandbox."""
+"""Evidently's report of a decision, from the folder of its monitoring run, served in a sandbox."""
 
 import re
 
@@ -7,10 +7,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
+from openmlops.operations.monitoring.run_folders import OUTCOME_FILE
 from openmlops.operations.workspace import Workspace
 
-OUTCOME_FILE, REPORT_FILE = "monitoring.json", "evidently_report.html"
-"""same as in `operations.monitoring` and the adapter, which import libraries that a server lacks"""
+REPORT_FILE = "evidently_report.html"
+"""same as in the adapter, which imports libraries that a server lacks"""
 POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval' data: blob:; "
     "style-src 'unsafe-inline'; img-src data: blob:; font-src data:; frame-ancestors 'none'"
@@ -35,29 +36,32 @@ class _Outcome(BaseModel):
 
 
 class Reports:
-    """The report in the monitoring folder, that of the last run."""
+    """The reports in the folders of the latest monitoring runs."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
 
-    def latest(self, model: str) -> str:
-        """Id of the decision that the report belongs to; empty if there is no report of this model."""
-        folder = self._workspace.monitoring
+    def has(self, model: str, decision: str) -> bool:
+        """Whether there is a report of this decision on this model."""
+        folder = self._workspace.monitoring / decision
+        if not _ID.fullmatch(decision) or not (folder / REPORT_FILE).is_file():
+            return False
         try:
             found = _Outcome.model_validate_json((folder / OUTCOME_FILE).read_bytes())
         except (OSError, ValueError):
-            return ""
-        return found.decision.id if found.model.name == model and (folder / REPORT_FILE).is_file() else ""
+            return False
+        return (found.model.name, found.decision.id) == (model, decision)
 
     def show(self, model: str, decision: str) -> Response:
-        """The report. Raises HTTPException if the folder holds that of another decision."""
-        if not _ID.fullmatch(decision) or decision != self.latest(model):
+        """The report. Raises HTTPException if there is none here."""
+        if not self.has(model, decision):
             detail = (
                 f"MONITORING_DIR has no report for this decision; MLflow stores it under monitoring/{decision[:64]} of the run"
             )
             raise HTTPException(404, detail)
         headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
-        return FileResponse(self._workspace.monitoring / REPORT_FILE, media_type="text/html; charset=utf-8", headers=headers)
+        path = self._workspace.monitoring / decision / REPORT_FILE
+        return FileResponse(path, media_type="text/html; charset=utf-8", headers=headers)
 
 
 def report(request: Request) -> Response:

@@ -13,9 +13,10 @@ from openmlops.console.model_state import ModelState, difference, gate_score, re
 from openmlops.console.registry_cache import Figures, public
 from openmlops.console.services import Console
 from openmlops.core.gate.rules import RULES
-from openmlops.core.types import Comparison, Interval, LedgerEntry
+from openmlops.core.types import Comparison, Interval, LedgerEntry, Standing
 from openmlops.operations.labelling import queue
 from openmlops.operations.monitoring.history import policy_of
+from openmlops.operations.release.promotion import champion_stack
 
 SHOWN_DECISIONS = 12
 SHOWN_ENTRIES = 12
@@ -44,6 +45,15 @@ def overview(console: Console, model: str) -> dict[str, Any]:
         "came": outcome_text(decided) if decided else "",
         "situation": situation,
     }
+
+
+def standing(console: Console, model: str) -> dict[str, Any]:
+    """What acts are decided on: the champion, the newest row of the ledger, and the version that a rollback restores."""
+    entries = console.workspace.ledger.history(model)
+    deleted = {f.version for f in console.registry_cache.look(model).versions if f.gone.startswith("deleted")}
+    stack = champion_stack(entries)
+    earlier = [version for version in reversed(stack[:-1]) if version != stack[-1] and version not in deleted]
+    return {"seen": Standing.of(entries[-1] if entries else None), "previous": earlier[0] if earlier else None}
 
 
 def drift_alert(console: Console, model: str) -> dict[str, Any]:
@@ -92,7 +102,7 @@ def decisions(console: Console, model: str) -> dict[str, Any]:
     rows = [(record, outcome_text(record), "") for record in reversed(state.records[-SHOWN_DECISIONS:])]
     if rows and not rows[0][1]:
         rows[0] = (rows[0][0], "", waiting_text(rows[0][0], situation))
-    return {"rows": rows, "report_of": console.reports.latest(model)}
+    return {"rows": rows, "reported": {record.id for record, *_ in rows if console.reports.has(model, record.id)}}
 
 
 def versions(console: Console, model: str) -> dict[str, Any]:
@@ -116,6 +126,7 @@ def examples(console: Console, model: str) -> dict[str, Any]:
 
 
 PARTS: dict[str, Callable[[Console, str], dict[str, Any]]] = {
+    "standing": standing,
     "now": overview,
     "alarm": drift_alert,
     "drift": drift,

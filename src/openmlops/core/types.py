@@ -15,6 +15,7 @@ from openmlops.errors import SettingsError
 
 SOUNDS_SECRET = re.compile(r"password|passwd|secret|token|credential|(api|access|private)_?key", re.IGNORECASE)
 """names whose values are never logged"""
+_STANDING = re.compile(r"(none|[0-9]{1,9})@([0-9]{1,9})")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
@@ -242,6 +243,43 @@ class LedgerEntry(Value):
     verdict: Verdict | None = None
     previous: str
     hash: str
+
+    @property
+    def is_change(self) -> bool:
+        """Whether the row put a version into production."""
+        return self.kind in ("promote", "rollback")
+
+    def __str__(self) -> str:
+        """Who did what, and when."""
+        kinds = {"promote": "promoted", "rollback": "restored by a rollback", "reject": "rejected"}
+        what = kinds.get(self.kind, "not promoted")
+        return f"row {self.sequence}, version {self.version} {what} by {self.actor} at {self.at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+class Standing(Value):
+    """What the author of an act saw: the champion, None if there was none, and the ledger's newest row, 0 if it was empty.
+
+    As text `3@17`, or `none@0`.
+    """
+
+    champion: int | None = None
+    sequence: int = 0
+
+    @classmethod
+    def of(cls, head: "LedgerEntry | None") -> "Standing":
+        """What the newest row of a ledger says."""
+        return cls(champion=head.champion, sequence=head.sequence) if head else cls()
+
+    @classmethod
+    def parse(cls, text: str) -> "Standing":
+        """`3@17` or `none@0`. Raises SettingsError."""
+        if not (found := _STANDING.fullmatch(text)):
+            problem = f"'{text[:40]}' does not name a champion and a row of the ledger"
+            raise SettingsError(problem, "Write it as 3, or as 3@17: version 3, as of row 17")
+        return cls(champion=None if found[1] == "none" else int(found[1]), sequence=int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{'none' if self.champion is None else self.champion}@{self.sequence}"
 
 
 class Champion(Value):

@@ -6,20 +6,19 @@ its run. Not here: which command resumes which run (`train`, `grid`).
 """
 
 import logging
-import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from datetime import UTC, datetime, timedelta
+from contextlib import contextmanager, nullcontext
+from datetime import datetime, timedelta
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
-from openmlops.adapters.leases import HEARTBEATS, Lease, Leases
+from openmlops.adapters.fences import Lease
+from openmlops.adapters.leases import NEVER
 from openmlops.adapters.mlflow_values import START_TAG
 from openmlops.adapters.processes import Process
 from openmlops.core.types import TrainedRef
-from openmlops.errors import ServiceUnavailable
 from openmlops.files import write_text
 from openmlops.operations.workspace import Workspace
 
@@ -36,15 +35,11 @@ log = logging.getLogger(__name__)
 @contextmanager
 def run_lease(workspace: Workspace, start_id: str) -> Iterator[None]:
     """Hold the lease of the run with this start id, renewed in a thread while the block runs. Raises ServiceUnavailable on
-    entry; later outages of the database are tolerated.
+    entry; later outages of the database are tolerated. The lease is not released: its holder is this process until it ends.
     """
-    name, holder, ended = PREFIX + start_id, Process.this().model_dump_json(), threading.Event()
-    workspace.leases.seize(name, holder, LEASE)
-    threading.Thread(target=_heartbeat, args=(workspace.leases, name, holder, ended), daemon=True).start()
-    try:
+    name, holder = PREFIX + start_id, Process.this().model_dump_json()
+    with workspace.leases.kept(workspace.leases.seize(name, holder, LEASE), LEASE, regain=True):
         yield
-    finally:
-        ended.set()
 
 
 @contextmanager
@@ -87,8 +82,10 @@ def close_orphans(workspace: Workspace) -> tuple[str, ...]:
     Costs one query of our own database if there are none; MLflow is not imported. Raises ServiceUnavailable.
     """
     closed: list[str] = []
-    for lease in workspace.leases.named(PREFIX):
-        if lease.holder and (why := _reason_dead(lease)) and (claimed := workspace.leases.claim(lease)):
+    held = workspace.leases.named(PREFIX)
+    now = workspace.leases.now() if held else NEVER
+    for lease in held:
+        if lease.holder and (why := _reason_dead(lease, now)) and (claimed := workspace.leases.claim(lease)):
             closed += workspace.tracking.abandon(lease.name.removeprefix(PREFIX), why)
             workspace.leases.forget(claimed)
     for run_id in closed:
@@ -96,19 +93,13 @@ def close_orphans(workspace: Workspace) -> tuple[str, ...]:
     return tuple(closed)
 
 
-def _reason_dead(lease: Lease) -> str:
+def _reason_dead(lease: Lease, now: datetime) -> str:
     """Why the holder of the lease is dead, as recorded on the run; empty if it may be alive."""
     process = Process.model_validate_json(lease.holder)
     going_on = "Run the same command to resume it."
     if process.is_dead:
         return f"Its {process} ended without closing it. {going_on}"
-    if process.is_dead is None and datetime.now(UTC) - lease.expires > GRACE:
+    if process.is_dead is None and now - lease.expires > GRACE:
         since = (lease.expires - LEASE).isoformat(sep=" ", timespec="seconds")
         return f"Its {process} has sent no heartbeat since {since}. {going_on}"
     return ""
-
-
-def _heartbeat(leases: Leases, name: str, holder: str, ended: threading.Event) -> None:
-    while not ended.wait(LEASE.total_seconds() / HEARTBEATS):
-        with suppress(ServiceUnavailable):
-            leases.seize(name, holder, LEASE)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from openmlops.adapters.mlflow_disposal import Disposal
     from openmlops.adapters.mlflow_tables import Tables
     from openmlops.adapters.object_store import ObjectStore
+    from openmlops.adapters.progress import Progress
     from openmlops.adapters.registry import Registry
     from openmlops.adapters.tracking import Tracking
     from openmlops.settings import Settings
@@ -81,7 +82,7 @@ class Workspace:
 
     @property
     def monitoring(self) -> Path:
-        """MONITORING_DIR, absolute: the last monitoring run's files."""
+        """MONITORING_DIR, absolute: a folder for each of the latest monitoring runs, and links to the files of the last."""
         return _absolute(self.settings.monitoring_dir)
 
     @cached_property
@@ -203,6 +204,13 @@ class Workspace:
         from openmlops.adapters.activity import Activity
 
         return Activity(self.engine)
+
+    @cached_property
+    def progress(self) -> "Progress":
+        """How far what is done once has come."""
+        from openmlops.adapters.progress import Progress
+
+        return Progress(self.engine)
 
     @cached_property
     def leases(self) -> "Leases":

@@ -18,9 +18,9 @@ from openmlops.pipelines.steps import training as steps
 
 
 @pipeline(dynamic=True, enable_cache=False, enable_step_logs=False, enable_pipeline_logs=False, enable_artifact_metadata=False)
-def training_pipeline(config: dict[str, Any], folds: int = 0) -> None:
-    """Nine steps from the data to a registered version, and the gate. `config` are the fields of the use case's TrainConfig;
-    with `folds`, one more step cross-validates."""
+def training_pipeline(config: dict[str, Any], folds: int = 0, lease: dict[str, Any] | None = None) -> None:
+    """Nine steps from the data to a registered version, and the gate. `config` are the fields of the use case's TrainConfig,
+    `lease` those of the lease of the cycle that retrains; with `folds`, one more step cross-validates."""
     dataset = steps.ingest_data()
     steps.upload_data_to_minio(dataset)
     report = steps.validate_data(dataset)
@@ -32,7 +32,7 @@ def training_pipeline(config: dict[str, Any], folds: int = 0) -> None:
     evaluation = steps.evaluate(trained)
     export = steps.export_model(trained, evaluation)
     model = steps.register_model(export, trained, evaluation)
-    steps.gate(model, splits)
+    steps.gate(model, splits, lease)
 
 
 def run_training(config: Value, folds: int = 0) -> TrainingOutcome:

@@ -72,6 +72,14 @@ class AccessPolicy:
             return self.tokens.role_of(bearer)
         return self.sessions.role_of(_cookie(headers)) if is_page(path) else None
 
+    def name_of(self, path: str, headers: Headers) -> str:
+        """Which token or session sends a request, as the ledger records it; empty where there is no token."""
+        if self._is_open:
+            return ""
+        if _bearer(headers):
+            return "API_TOKEN" if self.role_of(path, headers) == "act" else "API_READ_TOKEN"
+        return f"session {self.sessions.name_of(_cookie(headers))}"
+
     def read_refusal(self, path: str, headers: Headers) -> Refusal | None:
         """Why a read request is refused (either token is sufficient); None if it is allowed."""
         if path in HEALTH_PATHS:

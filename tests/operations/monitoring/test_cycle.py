@@ -60,7 +60,7 @@ def test_a_retraining_that_has_begun_is_in_the_history_at_once(loop: Workspace):
 
 def test_an_act_that_fails_is_closed_as_failed_with_the_reason(loop: Workspace):
     record = keep(loop, "retrain")
-    with pytest.raises(ZeroDivisionError), cycle.cycle_lease(loop), cycle.failing_started_acts(loop):
+    with pytest.raises(ZeroDivisionError), cycle.cycle_lease(loop) as held, cycle.failing_started_acts(loop, held):
         cycle.plan(loop, "test", "auto", NOON)
         raise ZeroDivisionError("by zero")
     outcome = loop.decisions.get(record.id).outcome
@@ -86,7 +86,7 @@ def test_while_one_process_has_the_turn_no_other_gets_it(loop: Workspace):
 def test_without_a_usable_label_the_decision_says_so_and_stays_closed(loop: Workspace):
     record = keep(loop, "retrain")
     planned = cycle.plan(loop, "test", "auto", NOON)
-    with cycle.cycle_lease(loop), pytest.raises(DataError), cycle.failing_started_acts(loop):
+    with cycle.cycle_lease(loop) as held, pytest.raises(DataError), cycle.failing_started_acts(loop, held):
         loop.decisions.outcome(record.id, cycle.Outcome(at=NOON, kind="started"))
         cycle.add_new_data(loop, planned)
     assert loop.decisions.get(record.id).outcome.kind == "no_data"
@@ -113,7 +113,7 @@ def test_a_retraining_ends_with_the_gates_verdict_and_used_labels(loop: Workspac
 
 def test_a_rollback_names_its_decision_in_the_ledger(loop: Workspace):
     second, trained = train(loop, seed=3, steps=60)
-    promotion.promote(loop, f"{second.name}/{second.version}", "to have somewhere to go back from", trained.splits)
+    promotion.promote(loop, f"{second.name}/{second.version}", "to have somewhere to go back from", trained.splits, force=True)
     record = keep(loop, "roll_back")
     planned = cycle.plan(loop, "test", "auto", NOON)
     entry = cycle.roll_back(loop, planned)

@@ -42,7 +42,7 @@ def test_a_promotion_is_seen_by_the_next_monitoring_run(loop: Workspace):
     send(loop, first, fresh_images(120, seed=1)[0])
     before = decide(loop)
     second, trained = train(loop, seed=1, steps=60)
-    promotion.promote(loop, f"{second.name}/{second.version}", "to see whether monitoring follows", trained.splits)
+    promotion.promote(loop, f"{second.name}/{second.version}", "to see whether monitoring follows", trained.splits, force=True)
     after = decide(loop)
     assert (before.version, before.span.n) == (first.version, 120)
     assert (after.version, after.action, after.span) == (second.version, "not_measurable", None)

@@ -44,7 +44,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     trained = train.train(found, splits, train.preprocess(found, splits), CONFIG)
     evaluation = scoring.evaluate(found, trained)
     model = registration.register(found, exporting.export(found, trained, evaluation), trained, evaluation)
-    promotion.promote(found, f"{model.name}/{model.version}", "to have something to watch", splits)
+    promotion.promote(found, f"{model.name}/{model.version}", "to have something to watch", splits, force=True)
     return found
 
 

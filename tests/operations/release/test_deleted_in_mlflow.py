@@ -231,7 +231,7 @@ def test_a_new_version_comes_to_the_gate_and_can_be_promoted_by_hand(workspace: 
     is_compared = deed is not delete_the_champion_of_which_there_is_no_copy
     assert (entry.kind, bool(warned)) == (("reject", False) if is_compared else ("inconclusive", True))
     assert ("could not be compared" in entry.reasons[0]) != is_compared
-    forced = promotion.promote(workspace, f"{toy.NAME}/{new}", "it is needed", splits)
+    forced = promotion.promote(workspace, f"{toy.NAME}/{new}", "it is needed", splits, force=True)
     assert (forced.champion, workspace.registry.alias(toy.NAME, "champion")) == (new, new)
 
 

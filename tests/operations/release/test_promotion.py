@@ -54,8 +54,8 @@ def decide(workspace: Workspace, version: int):
     return promotion.decide(workspace, workspace.registry.version(toy.NAME, version), toy.splits(workspace))
 
 
-def promote(workspace: Workspace, version: int, reason: str | None = None):
-    return promotion.promote(workspace, f"{toy.NAME}/{version}", reason, toy.splits(workspace))
+def promote(workspace: Workspace, version: int, reason: str | None = None, **how):
+    return promotion.promote(workspace, f"{toy.NAME}/{version}", reason, toy.splits(workspace), **how)
 
 
 def champion(workspace: Workspace) -> tuple[int | None, int | None]:
@@ -111,7 +111,7 @@ def test_an_equal_model_is_inconclusive_and_says_how_many_labels_would_settle_it
 
 def test_the_best_champion_ever_stays_the_bar_after_a_worse_one_was_forced(workspace):
     decide(workspace, BEST)
-    promote(workspace, POOR, "demonstration for the auditors")
+    promote(workspace, POOR, "demonstration for the auditors", force=True)
     entry = decide(workspace, GOOD)
     assert (entry.kind, entry.champion) == ("reject", POOR)
     assert f"against version {BEST} on holdout" in entry.reasons[0]
@@ -192,24 +192,34 @@ def test_a_training_that_lost_the_race_is_judged_against_the_winner(workspace, m
 
 def test_by_hand_the_gate_refuses_and_records_that_it_did(workspace):
     decide(workspace, GOOD)
-    with pytest.raises(GateError, match=r"did not promote toy/4 \(reject\): Version 4 is worse: .* Pass --reason"):
+    with pytest.raises(GateError, match=r"did not promote toy/4 \(reject\): Version 4 is worse: .* Pass --force and --reason"):
         promote(workspace, BAD)
     assert [(entry.kind, entry.version) for entry in workspace.ledger.history(toy.NAME)] == [("promote", GOOD), ("reject", BAD)]
     assert champion(workspace) == (GOOD, GOOD)
 
 
-def test_a_reason_forces_a_promotion_and_the_ledger_says_so(workspace):
+def test_force_promotes_against_the_gate_and_the_ledger_says_so(workspace):
     decide(workspace, GOOD)
-    entry = promote(workspace, BAD, "the only one that fits the camera")
+    entry = promote(workspace, BAD, "the only one that fits the camera", force=True)
     assert entry.reasons[0] == "Forced manually against the verdict 'reject': the only one that fits the camera"
     assert (entry.kind, entry.verdict.outcome) == ("promote", "reject")
     assert champion(workspace) == (BAD, BAD)
 
 
-def test_an_empty_reason_forces_nothing(workspace):
+def test_a_reason_is_a_note_and_forces_nothing(workspace):
     decide(workspace, GOOD)
-    with pytest.raises(GateError, match="did not promote"):
-        promote(workspace, BAD, "  ")
+    with pytest.raises(GateError, match=r"did not promote .* --reason alone is a note, and no longer forces"):
+        promote(workspace, BAD, "nightly check")
+    assert workspace.ledger.head(toy.NAME).reasons[-1] == "Submitted manually: nightly check"
+    assert champion(workspace) == (GOOD, GOOD)
+    assert promote(workspace, BEST, "nightly check").reasons[0] == "Promoted manually: nightly check"
+
+
+def test_force_without_a_reason_is_refused_before_the_gate_runs(workspace, monkeypatch):
+    decide(workspace, GOOD)
+    monkeypatch.setattr(promotion, "run_gate", lambda *values: pytest.fail("the gate ran"))
+    with pytest.raises(GateError, match="without a reason"):
+        promote(workspace, BAD, "  ", force=True)
 
 
 def test_a_promotion_by_hand_that_others_overtook_is_a_conflict(workspace, monkeypatch):

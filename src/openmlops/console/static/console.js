@@ -84,11 +84,11 @@ document.addEventListener("click", (event) => {
 function open(dialog, version) {
   const form = dialog.querySelector("form");
   form.reset();
-  form.querySelector(".outcome").replaceChildren();
-  if (version) {
-    form.elements.version.value = version;
-    dialog.querySelector("[data-shows-version]").textContent = version;
-  }
+  dialog.querySelector(".outcome").replaceChildren();
+  // what the page shows now goes with the act: if it is no longer so, the server refuses
+  const shown = { ...document.getElementById("seen")?.dataset, version: version || "" };
+  for (const name of ["version", "seen", "to"]) if (form.elements[name]) form.elements[name].value = shown[name] || "";
+  for (const element of dialog.querySelectorAll("[data-shows]")) element.textContent = shown[element.dataset.shows];
   dialog.showModal();
 }
 
@@ -104,7 +104,7 @@ document.body.addEventListener("htmx:afterSwap", (event) => {
 });
 for (const kind of ["htmx:responseError", "htmx:sendError"]) {
   document.body.addEventListener(kind, (event) => {
-    const outcome = event.detail.elt.querySelector?.(".outcome");
+    const outcome = event.detail.elt.closest?.("dialog")?.querySelector(".outcome");
     if (!outcome) return;
     const status = event.detail.xhr?.status;
     const text = new DOMParser().parseFromString(event.detail.xhr?.responseText || "", "text/html").querySelector("main p");

@@ -9,6 +9,7 @@ from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
+from openmlops.adapters.fences import Lease
 from openmlops.adapters.labelled_inputs import LabelledInput
 from openmlops.core.types import DatasetRef, ModelRef, Value
 from openmlops.errors import DataError
@@ -36,11 +37,12 @@ class NewData(Value):
     predictions: tuple[str, ...]
 
 
-def add_labelled(workspace: Workspace, champion: ModelRef) -> NewData:
+def add_labelled(workspace: Workspace, champion: ModelRef, fence: Lease | None = None) -> NewData:
     """Add the new labelled images as a version. If the current version has them already, because a retraining or its push was
     interrupted, push that one.
 
-    Raises DataError if no new image can be trained on, DataInvalid if the new version fails validation.
+    Raises DataError if no new image can be trained on, DataInvalid if the new version fails validation, LeaseLost if another
+    process has acquired the lease `fence`, under which the caller acts.
     """
     current = datasets.ingest(workspace)
     rows = rows_of(workspace, current)
@@ -53,7 +55,7 @@ def add_labelled(workspace: Workspace, champion: ModelRef) -> NewData:
             f"None of the {len(new)} new labelled images can be used for training",
             _refusal_reasons(found, len(new) - len(agreed)),
         )
-    dataset = _add(workspace, current, found) if len(found.labels) else datasets.add(workspace, Path(current.path))
+    dataset = _add(workspace, current, found, fence) if len(found.labels) else datasets.add(workspace, Path(current.path))
     considered = (*found.inputs, *held_back, *(each for group in found.refused.values() for each in group))
     refused = {why: len(group) for why, group in found.refused.items()}
     return NewData(
@@ -65,9 +67,9 @@ def add_labelled(workspace: Workspace, champion: ModelRef) -> NewData:
     )
 
 
-def mark_used(workspace: Workspace, new: NewData, now: datetime) -> None:
-    """Record that these labels were used for training."""
-    workspace.labelled_inputs.mark_used(new.predictions, new.dataset.fingerprint, now)
+def mark_used(workspace: Workspace, new: NewData, now: datetime, fence: Lease | None = None) -> None:
+    """Record that these labels were used for training. Raises LeaseLost as `add_labelled` does."""
+    workspace.labelled_inputs.mark_used(new.predictions, new.dataset.fingerprint, now, fence)
 
 
 def _capped(inputs: list[LabelledInput]) -> list[LabelledInput]:
@@ -81,13 +83,15 @@ def _capped(inputs: list[LabelledInput]) -> list[LabelledInput]:
     return taken[:MAX_IMAGES]
 
 
-def _add(workspace: Workspace, current: DatasetRef, found: UsableImages) -> DatasetRef:
+def _add(workspace: Workspace, current: DatasetRef, found: UsableImages, fence: Lease | None) -> DatasetRef:
     extend = workspace.use_case.extend
     if extend is None:
         name = workspace.use_case.name
         raise DataError(f"The use case {name} cannot add production images", "Add them with `openmlops data add FOLDER`")
     with tempfile.TemporaryDirectory(prefix="new-data-", dir=workspace.home) as scratch:
         out = extend(Path(current.path), found.images, found.labels, Path(scratch) / workspace.use_case.folder)
+        if fence:
+            workspace.leases.require(fence)
         return datasets.add(workspace, out)
 
 

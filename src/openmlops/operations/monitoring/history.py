@@ -1,7 +1,8 @@
 """The history that a decision is based on: the current champion, its observed windows, and past actions.
 
 Converts records of the decision table into the values of `core.monitoring.policy`. Windows that overlap by more than half
-count as one observation, the latest of them, so that polling every minute raises no more alarms than polling every hour.
+count as one observation, the latest of them, so that polling every minute raises no more alarms than polling every hour. What
+came before what is told by sequence numbers of the database: clocks may be wrong, and be put right.
 """
 
 from collections.abc import Sequence
@@ -9,12 +10,12 @@ from datetime import datetime
 
 import numpy as np
 
-from openmlops.adapters.decisions import DecisionRecord, Span
+from openmlops.adapters.decisions import Basis, DecisionRecord, Span
 from openmlops.core.monitoring.policy import Champion, History, Observation, PastAction, Policy
-from openmlops.core.types import ModelRef
+from openmlops.core.types import LedgerEntry, ModelRef
 from openmlops.operations.monitoring.windows import Source
-from openmlops.operations.release import promotion
 from openmlops.operations.release.model_card import Description
+from openmlops.operations.release.promotion import previous_champion
 from openmlops.operations.workspace import Workspace
 
 HISTORY_LENGTH = 1000
@@ -35,16 +36,52 @@ def records_of(workspace: Workspace, model: str) -> tuple[DecisionRecord, ...]:
 
 def history_of(workspace: Workspace, model: ModelRef, records: Sequence[DecisionRecord], source: Source) -> History:
     """History of the champion `model`: windows of `source`, and all actions."""
+    promotion = [e for e in workspace.ledger.history(model.name) if e.is_change][-1]
+    of_its_reign = [r for r in records if r.version == model.version and is_since(promotion, r)]
     return History(
-        champion=_champion(workspace, model),
-        observations=observations_of([r for r in records if r.version == model.version], source),
+        champion=_champion(workspace, model, promotion, of_its_reign),
+        observations=observations_of(of_its_reign, source),
         actions=actions_of(records),
     )
 
 
+def is_since(promotion: LedgerEntry, record: DecisionRecord) -> bool:
+    """Whether a decision was made after a row of the ledger; one of an earlier release is known by its time only."""
+    return record.basis.sequence >= promotion.sequence if record.basis else record.at >= promotion.at
+
+
 def actions_of(records: Sequence[DecisionRecord]) -> tuple[PastAction, ...]:
-    """Past actions, oldest first."""
-    return tuple(action for record in records if (action := _action(record)))
+    """Past actions, oldest first.
+
+    One in the future, seen from the last record, was noted by a clock that was wrong: it counts as of the record after it.
+    """
+    actions: list[PastAction] = []
+    latest = records[-1].at if records else None
+    for record in reversed(records):
+        if action := _action(record):
+            assert latest is not None
+            actions.append(action.model_copy(update={"at": latest}) if action.at > records[-1].at else action)
+        latest = min(latest or record.at, record.at)
+    return tuple(reversed(actions))
+
+
+def basis_of(sequence: int, rows: Sequence[int], span: Span | None, earlier: Sequence[DecisionRecord], version: int) -> Basis:
+    """What a decision is based on: the ledger's newest row, and a window of predictions with these sequence numbers in the log.
+
+    The window starts a new observation if at least half of its predictions came after the anchor of the previous one.
+    """
+    if not rows or span is None:
+        return Basis(sequence=sequence)
+    newest = max(rows)
+    before = [r for r in earlier if r.span and r.version == version and r.span.source == span.source]
+    if not before:
+        return Basis(sequence=sequence, anchor=newest)
+    previous = before[-1]
+    if previous.basis is None or previous.basis.anchor is None:  # of an earlier release, or overlapping with one
+        assert previous.span is not None
+        return Basis(sequence=sequence, anchor=newest if span.anchor != previous.span.anchor else None)
+    is_new = 2 * sum(row > previous.basis.anchor for row in rows) >= len(rows)
+    return Basis(sequence=sequence, anchor=newest if is_new else previous.basis.anchor)
 
 
 def span_of(at: Sequence[datetime], source: Source, earlier: Sequence[DecisionRecord], version: int) -> Span | None:
@@ -67,7 +104,8 @@ def observations_of(records: Sequence[DecisionRecord], source: Source) -> tuple[
     for record in records:
         if record.observation is None or (record.span and record.span.source != source):
             continue
-        key = record.span.anchor if record.span else record.id
+        anchor = record.basis.anchor if record.basis else None
+        key = anchor or (record.span.anchor if record.span else record.id)
         latest.pop(key, None)
         latest[key] = record.observation
     return tuple(latest.values())
@@ -78,14 +116,15 @@ def requested_labels(records: Sequence[DecisionRecord]) -> frozenset[str]:
     return frozenset(name for record in records for name in record.labels.uncertain)
 
 
-def _champion(workspace: Workspace, model: ModelRef) -> Champion:
-    made = [e for e in workspace.ledger.history(model.name) if e.kind in ("promote", "rollback")]
+def _champion(
+    workspace: Workspace, model: ModelRef, promotion: LedgerEntry, of_its_reign: Sequence[DecisionRecord]
+) -> Champion:
     evaluation = Description.read(workspace.registry.fetch(model) / "model.json").evaluation
     return Champion(
         version=model.version,
-        since=made[-1].at,
+        since=min([promotion.at, *(r.observation.at for r in of_its_reign if r.observation)]),
         accuracy=evaluation.headline()[1],
-        previous=promotion.previous_champion(workspace, model.name),
+        previous=previous_champion(workspace, model.name),
     )
 
 

@@ -16,8 +16,9 @@ from openmlops.core.monitoring.policy import Action, Labels, Observation, WorthL
 from openmlops.core.tasks import Predictions, Task
 from openmlops.core.types import ModelRef, Value
 from openmlops.files import write_text
-from openmlops.operations.monitoring.history import history_of, policy_of, records_of, requested_labels, span_of
-from openmlops.operations.monitoring.windows import Source, WindowRef
+from openmlops.operations.monitoring.history import basis_of, history_of, policy_of, records_of, requested_labels, span_of
+from openmlops.operations.monitoring.run_folders import OUTCOME_FILE, show_last
+from openmlops.operations.monitoring.windows import SEQUENCE, Source, WindowRef
 from openmlops.operations.release.drift_references import read_references
 from openmlops.operations.release.exporting import REFERENCE_FILE
 from openmlops.operations.workspace import Workspace
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 MIN_LABELS = 30
 """minimum number of labelled predictions to report their accuracy: below it the interval is too wide"""
-OUTCOME_FILE = "monitoring.json"
 SHOWN_PROBLEMS = 3
 ACTIONS_TO_TAKE = ("retrain", "collect_labels", "roll_back")
 
@@ -65,13 +65,13 @@ class MonitoringOutcome(Value):
 
 
 def run_evidently_report(workspace: Workspace, window: WindowRef) -> EvidentlyReport:
-    """Write Evidently's report of the window against the version's reference to MONITORING_DIR. Without a report, `problems`
+    """Write Evidently's report of the window against the version's reference to the run's folder. Without a report, `problems`
     says why."""
     import pandas as pd
 
     reference = pd.read_parquet(workspace.registry.fetch(window.model) / REFERENCE_FILE)
     current = pd.read_parquet(window.path, columns=list(window.columns))
-    return write_report(current, reference, workspace.monitoring)
+    return write_report(current, reference, window.folder)
 
 
 def trigger_decision(
@@ -88,7 +88,9 @@ def trigger_decision(
     frame = pd.read_parquet(window.path)
     records = records_of(workspace, window.model.name)
     observation = _observe(workspace, window, frame, report, now, requested_labels(records))
+    head = workspace.ledger.head(window.model.name)
     span = span_of([at.to_pydatetime() for at in frame["at"]], window.source, records, window.model.version)
+    rows = [int(row) for row in frame[SEQUENCE].dropna()]
     record = DecisionRecord(
         id=id_ or new_id(),
         model=window.model.name,
@@ -99,6 +101,7 @@ def trigger_decision(
         by=by,
         observation=observation,
         span=span,
+        basis=basis_of(head.sequence if head else 0, rows, span, records, window.model.version),
     )
     policy = policy_of(workspace)
     new = workspace.labelled_inputs.count_new(window.model.name)
@@ -163,13 +166,14 @@ def _to_label(task: Task, window: WindowRef, frame: "pd.DataFrame", k: int) -> W
 def store_monitoring_artifacts(
     workspace: Workspace, window: WindowRef, report: EvidentlyReport, decided: DecisionRecord
 ) -> MonitoringOutcome:
-    """Write the outcome to MONITORING_DIR, and log it with all files and metrics to the monitored version's MLflow run, unless
-    somebody deleted it."""
+    """Write the outcome to the run's folder, let the links of MONITORING_DIR lead there, and log it with all files and metrics
+    to the monitored version's MLflow run, unless somebody deleted that."""
     is_logged = workspace.registered.has_run(window.model.run_id)
-    path = workspace.monitoring / OUTCOME_FILE
+    path = window.folder / OUTCOME_FILE
     files = [found for found in (window.path, report.html, report.json_, str(path)) if found]
     outcome = _outcome(window, report, decided, tuple(files), is_logged)
     write_text(path, outcome.model_dump_json(indent=2))
+    show_last(workspace.monitoring, window.folder.name)
     if not is_logged:
         return outcome
     for file in files:

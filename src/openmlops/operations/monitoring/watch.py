@@ -10,12 +10,15 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, get_args
 
 from openmlops.adapters.decisions import DecisionRecord, requested
+from openmlops.adapters.leases import uptime
+from openmlops.core.monitoring.observed import Action
 from openmlops.core.types import Value
-from openmlops.errors import LeaseTaken, ModelNotFound, OpenMLOpsError
-from openmlops.operations.monitoring.cycle import CycleOutcome
-from openmlops.operations.monitoring.history import policy_of, records_of
+from openmlops.errors import LeaseTaken, ModelNotFound, OpenMLOpsError, ServiceUnavailable
+from openmlops.operations.monitoring.cycle import CYCLE, CycleOutcome
+from openmlops.operations.monitoring.history import policy_of
 from openmlops.operations.monitoring.notification import notify
 from openmlops.operations.monitoring.windows import load_latest_model
 from openmlops.operations.retention.due import is_due
@@ -24,6 +27,8 @@ from openmlops.operations.workspace import Workspace
 
 POLL = 5.0
 """seconds between checks of the triggers"""
+REQUESTS = "requests/"
+"""before a model's name: how far its requests were heard"""
 
 _LEVELS = {LeaseTaken: logging.INFO, ModelNotFound: logging.WARNING}
 
@@ -33,7 +38,8 @@ log = logging.getLogger(__name__)
 class TriggerState(Value):
     """State that triggers compare: time, champion version, number of its logged predictions, number of unused labels.
 
-    `newest` is the sequence number of the latest of these predictions, after which the next state counts.
+    `newest` is the sequence number of the latest of these predictions, after which the next state counts; `turn` that of the
+    latest decision of a cycle, whichever watcher ran it.
     """
 
     at: datetime
@@ -41,6 +47,7 @@ class TriggerState(Value):
     predictions: int
     labels: int
     newest: int = 0
+    turn: int = 0
 
 
 def current_state(workspace: Workspace, now: datetime, last: TriggerState | None = None) -> TriggerState:
@@ -55,7 +62,16 @@ def current_state(workspace: Workspace, now: datetime, last: TriggerState | None
         predictions = last.predictions + log.count_after(model.name, model.version, last.newest)
     else:
         predictions = log.count(model.name, model.version)
-    return TriggerState(at=now, version=model.version, predictions=predictions, labels=labels, newest=newest)
+    turn = _turn(workspace, model.name, last.turn) if last else workspace.decisions.newest(model.name)
+    return TriggerState(at=now, version=model.version, predictions=predictions, labels=labels, newest=newest, turn=turn)
+
+
+def _turn(workspace: Workspace, model: str, last: int) -> int:
+    """The sequence number of the latest decision of a cycle after `last`; that if there is none."""
+    if workspace.decisions.newest(model) == last:
+        return last
+    found = workspace.decisions.after(model, last, get_args(Action))
+    return max([last, *(sequence for sequence, record in found if record.by.startswith(CYCLE))])
 
 
 def trigger_reason(
@@ -94,41 +110,75 @@ def watch(
 ) -> Iterator[CycleOutcome]:
     """Run a cycle whenever one is due and yield its outcome, until `ended` is set. A failure is logged and retried.
 
-    A cycle that another watcher runs counts as run. A repeated identical failure is logged once.
+    A turn counts as taken when its cycle has ended without an error; so does one of another watcher, once it has decided. While
+    another process holds the lease, or a service is away, it is tried again soon; after other failures less and less often. A
+    repeated identical failure is logged once.
     """
     last: TriggerState | None = None
-    last_problem = ""
+    last_problem, failures = "", 0
     labels = policy_of(workspace).minimum_new_labels
+    clock = _SteadyClock()
     while not ended.is_set():
         problem: OpenMLOpsError | None = None
         try:
             close_orphans(workspace)
             if is_due(workspace):
                 threading.Thread(target=_prune, args=(workspace,), name="retention", daemon=True).start()
-            seen = current_state(workspace, datetime.now(UTC), last)
-            if why := trigger_reason(last, seen, every, window, labels, _requests(workspace, last)):
+            seen = current_state(workspace, clock.now(), last)
+            if last and seen.turn > last.turn:
                 last = seen
+            requests = _requests(workspace)
+            if why := trigger_reason(last, seen, every, window, labels, requests.reasons):
                 log.info("starting a cycle: %s", why)
                 found = run_cycle()
+                last, failures = seen.model_copy(update={"turn": workspace.decisions.newest(workspace.model_name)}), 0
+                requests.heard(workspace)
                 notify(workspace, found)
                 yield found
-        except OpenMLOpsError as error:
+        except (LeaseTaken, ServiceUnavailable, ModelNotFound) as error:
             problem = error
+        except OpenMLOpsError as error:
+            problem, failures = error, failures + 1
         if problem and str(problem) != last_problem:
             log.log(_LEVELS.get(type(problem), logging.ERROR), "%s", problem)
         last_problem = str(problem or "")
-        ended.wait(min(POLL, every.total_seconds()))
+        ended.wait(min(POLL * 2 ** min(failures, 20), every.total_seconds()))
+
+
+class _SteadyClock:
+    """The time since this process started to watch, which no change of the clock moves, as a time of day."""
+
+    def __init__(self) -> None:
+        self._began, self._uptime = datetime.now(UTC), uptime()
+
+    def now(self) -> datetime:
+        return self._began + timedelta(seconds=uptime() - self._uptime)
+
+
+class _Requests(NamedTuple):
+    """Requests that no cycle has heard yet."""
+
+    model: str
+    newest: int
+    reasons: tuple[str, ...]
+
+    def heard(self, workspace: Workspace) -> None:
+        """A cycle that began after them has ended."""
+        if self.newest:
+            workspace.progress.move(f"{REQUESTS}{self.model}", self.newest)
+
+
+def _requests(workspace: Workspace) -> _Requests:
+    model = workspace.model_name
+    found = workspace.decisions.after(model, workspace.progress.position(f"{REQUESTS}{model}"), ("request",))
+    reasons = tuple("; ".join(record.reasons) for _, record in found)
+    return _Requests(model, found[-1][0] if found else 0, reasons)
 
 
 def _prune(workspace: Workspace) -> None:
     from openmlops.operations.retention.prune import prune_and_log
 
     prune_and_log(workspace)
-
-
-def _requests(workspace: Workspace, last: TriggerState | None) -> tuple[str, ...]:
-    records = records_of(workspace, workspace.model_name)
-    return tuple("; ".join(r.reasons) for r in records if r.action == "request" and (last is None or r.at > last.at))
 
 
 def _appended(workspace: Workspace, record: DecisionRecord) -> DecisionRecord:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from openmlops.adapters.decisions import new_id
 from openmlops.adapters.inference_log import Layout, Window
 from openmlops.core.images.decoding import upright_size
 from openmlops.core.types import ModelRef, Value
@@ -20,6 +21,7 @@ from openmlops.files import replacing
 from openmlops.images.lazy import Images, LazyImages, corrupted, digests
 from openmlops.operations.data import datasets
 from openmlops.operations.data.rows import rows_of
+from openmlops.operations.monitoring.run_folders import WINDOW_FILE
 from openmlops.operations.release import inference
 from openmlops.operations.release.aliases import version_of
 from openmlops.operations.release.model_card import Description
@@ -27,7 +29,8 @@ from openmlops.operations.workspace import Workspace
 
 Source = Literal["log", "test-set"]
 
-WINDOW_FILE = "inference.parquet"
+SEQUENCE = "sequence"
+"""column of the window: the prediction's number in the log"""
 SIMULATED_CORRUPTION = ("brightness", 4)
 """kind and severity of the corruption that SIMULATE_DRIFT applies to every image (core/images/corruptions.py)"""
 
@@ -35,8 +38,9 @@ SIMULATED_CORRUPTION = ("brightness", 4)
 class WindowRef(Value):
     """A window of `n` predictions of a version, in a file as `write_parquet` writes it.
 
-    `columns` are the feature columns, `since` and `until` the times of the first and the last prediction, None if empty.
-    `left_out` counts predictions that could not be repeated because their input is no longer stored.
+    `run` names the monitoring run, its folder and its decision. `columns` are the feature columns, `since` and `until` the
+    times of the first and the last prediction, None if empty. `left_out` counts predictions that could not be repeated because
+    their input is no longer stored.
     """
 
     model: ModelRef
@@ -49,6 +53,12 @@ class WindowRef(Value):
     since: datetime | None = None
     until: datetime | None = None
     left_out: int = 0
+    run: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the monitoring run."""
+        return Path(self.path).parent
 
 
 def load_latest_model(workspace: Workspace) -> ModelRef:
@@ -61,7 +71,7 @@ def load_latest_model(workspace: Workspace) -> ModelRef:
 
 
 def collect_inference_data(workspace: Workspace, model: ModelRef, last: int, source: Source, now: datetime) -> WindowRef:
-    """Write the window to MONITORING_DIR/inference.parquet: the `last` logged predictions, or as many on test images.
+    """Write the window into a new folder of MONITORING_DIR: the `last` logged predictions, or as many on test images.
 
     Raises DataError and DataCorrupt for the test set, ModelCorrupt, and ServiceUnavailable.
     """
@@ -71,7 +81,8 @@ def collect_inference_data(workspace: Workspace, model: ModelRef, last: int, sou
     else:
         window = workspace.inference_log.window(model.name, model.version, last)
         window, left_out = _predicted_again(workspace, model, window) if simulated else (window, 0)
-    path = workspace.monitoring / WINDOW_FILE
+    run = new_id()
+    path = workspace.monitoring / run / WINDOW_FILE
     _write(workspace, path, window, model)
     return WindowRef(
         model=model,
@@ -84,6 +95,7 @@ def collect_inference_data(workspace: Workspace, model: ModelRef, last: int, sou
         since=min(window.at, default=None),
         until=max(window.at, default=None),
         left_out=left_out,
+        run=run,
     )
 
 
@@ -98,6 +110,7 @@ def _test_window(workspace: Workspace, model: ModelRef, last: int, now: datetime
     window = Window(
         layout=Layout((), description.classes),
         ids=tuple(f"test-{row}" for row in chosen),
+        sequences=(),
         at=(now,) * len(chosen),
         input_sha256=tuple(digest.hex() for digest in digests(rows.images[chosen])),
         features=np.zeros((len(chosen), 0), np.float32),
@@ -161,6 +174,7 @@ def _rows_of(window: Window, rows: Sequence[int]) -> Window:
     return replace(
         window,
         ids=taken(window.ids),
+        sequences=taken(window.sequences),
         at=taken(window.at),
         input_sha256=taken(window.input_sha256),
         features=window.features[rows],
@@ -173,8 +187,8 @@ def _rows_of(window: Window, rows: Sequence[int]) -> Window:
 def write_parquet(path: Path, window: Window, predictions: Mapping[str, Any], version: int) -> None:
     """Write a window of a version as Parquet, atomically.
 
-    One row per prediction: id, at, version, input_sha256, the features by name, the task's columns of `predictions` and labels,
-    latency_ms.
+    One row per prediction: id, sequence in the log (none for test images), at, version, input_sha256, the features by name, the
+    task's columns of `predictions` and labels, latency_ms.
     """
     import pyarrow.parquet
 
@@ -188,6 +202,7 @@ def _table(window: Window, predictions: Mapping[str, Any], version: int):  # typ
     return pyarrow.table(
         {
             "id": pyarrow.array(window.ids, pyarrow.string()),
+            SEQUENCE: pyarrow.array(window.sequences or [None] * len(window), pyarrow.int64()),
             "at": pyarrow.array(window.at, pyarrow.timestamp("us", tz="UTC")),
             "version": np.full(len(window), version, np.int64),
             "input_sha256": pyarrow.array(window.input_sha256, pyarrow.string()),

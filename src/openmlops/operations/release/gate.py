@@ -64,7 +64,7 @@ def check_champion(workspace: Workspace) -> None:
     try:
         workspace.registry.fetch(version_of(workspace, name, champion))
     except ModelNotFound as error:
-        say(f"Warning: {error.problem}. The gate can compare no version with it: promote the new one with --reason.")
+        say(f"Warning: {error.problem}. The gate can compare no version with it: promote the new one with --force --reason.")
 
 
 def _identical_model(challenger: ModelRef, champion: ModelRef) -> Verdict:
@@ -79,7 +79,7 @@ def _without_champion(challenger: Contender, champion: int, error: ModelNotFound
     score = f"Version {challenger.version} scores {100 * challenger.score.value:.2f} % on holdout"
     reasons = (
         f"The champion, version {champion}, could not be compared: {error.problem}.",
-        f"{score}; `openmlops promote` with --reason puts it into production.",
+        f"{score}; `openmlops promote` with --force --reason puts it into production.",
     )
     return Verdict(outcome="inconclusive", reasons=reasons, challenger=challenger.version, champion=champion)
 

@@ -1,119 +1,196 @@
 """Promotion and rollback, by the pipeline and by hand.
 
 The ledger is authoritative for the champion; the MLflow alias `champion` mirrors it and is repaired from it (`repair`) after
-a process was killed between the two writes. Not here: the evaluation (`gate`), and
-what is displayed (`listing`).
+a process was killed between the two writes. Not here: what an act was decided on (`acts`), the evaluation (`gate`), and what is
+displayed (`listing`).
 """
 
-import getpass
-import os
 from datetime import UTC, datetime
 
-from openmlops.core.types import LedgerEntry, ModelRef, SplitsRef, Verdict, model_name
-from openmlops.errors import GateError, LedgerConflict, ModelNotFound, one_line
+from openmlops.adapters.fences import Lease
+from openmlops.core.types import LedgerEntry, ModelRef, SplitsRef, Standing, Verdict, model_name
+from openmlops.errors import GateError, GateRefusal, LedgerConflict, ModelNotFound, one_line
 from openmlops.operations.data import datasets
+from openmlops.operations.release.acts import AGAIN, Tell, account, act_on, mirror, require_unchanged, standing
 from openmlops.operations.release.aliases import STAGING, as_recorded, find_version, repair
 from openmlops.operations.release.gate import run_gate
 from openmlops.operations.workspace import Workspace
+from openmlops.terminal import say
 
 
-def decide(workspace: Workspace, model: ModelRef, splits: SplitsRef) -> LedgerEntry:
+def decide(workspace: Workspace, model: ModelRef, splits: SplitsRef, fence: Lease | None = None) -> LedgerEntry:
     """Evaluate a newly registered version and apply the verdict, the last step of training. Idempotent: an existing verdict is
     returned, so that it can be retried after a kill or a commit of unknown outcome.
 
-    If another process writes a verdict first, the version is evaluated again, against the new champion.
+    If another process writes a verdict first, the version is evaluated again, against the new champion. Raises LeaseLost if
+    another process has acquired the lease `fence` of the cycle that retrains.
     """
     repair(workspace, model.name)
     while True:
         entries = workspace.ledger.history(model.name)
         if judged := [entry for entry in entries if _is_of(model, entry) and entry.verdict]:
-            return judged[-1]
+            return _noted(workspace, judged[-1], fence)
         seen = entries[-1].sequence if entries else 0
         verdict = run_gate(workspace, model, splits)
         try:
-            return apply(workspace, model, verdict, seen)
+            return _noted(workspace, apply(workspace, model, verdict, seen, fence=fence), fence)
         except LedgerConflict:
             continue
+
+
+def verdict_under(workspace: Workspace, lease: Lease) -> int:
+    """The ledger's row of the verdict that was written under a lease; 0 if there is none."""
+    return workspace.progress.position(f"verdict/{lease.name}/{lease.term}")
+
+
+def _noted(workspace: Workspace, entry: LedgerEntry, fence: Lease | None) -> LedgerEntry:
+    """Note which row a retraining led to, for whoever concludes it."""
+    if fence:
+        workspace.progress.move(f"verdict/{fence.name}/{fence.term}", entry.sequence)
+    return entry
 
 
 def _is_of(model: ModelRef, entry: LedgerEntry) -> bool:
     return (entry.version, entry.model_sha256) == (model.version, model.sha256)
 
 
-def apply(workspace: Workspace, model: ModelRef, verdict: Verdict, seen: int, reason: str = "") -> LedgerEntry:
+def apply(
+    workspace: Workspace,
+    model: ModelRef,
+    verdict: Verdict,
+    seen: int,
+    reason: str = "",
+    force: bool = False,
+    actor: str = "",
+    fence: Lease | None = None,
+    tell: Tell = say,
+) -> LedgerEntry:
     """Append a verdict to the ledger, whatever it is, and update the aliases.
 
     `seen` is the ledger's sequence number from before the evaluation; raises LedgerConflict if the ledger has moved on since.
-    With `reason`, an operator promotes the version against the verdict.
+    With `force`, an operator promotes the version against the verdict. `reason` is the operator's note. What fails once the row
+    is written is told, and repaired by a later command.
     """
-    how = "Promoted manually" if verdict.outcome == "promote" else f"Forced manually against the verdict '{verdict.outcome}'"
     workspace.registry.set_alias(model.name, STAGING, model.version)
     entry = workspace.ledger.append(
         model=model.name,
         expected_sequence=seen,
-        kind="promote" if reason else verdict.outcome,
+        kind="promote" if force else verdict.outcome,
         version=model.version,
-        actor=_actor(),
-        reasons=(f"{how}: {reason}", *verdict.reasons) if reason else verdict.reasons,
+        actor=actor or account(),
+        reasons=_reasons(verdict, reason, force),
         dataset=model.dataset,
         model_sha256=model.sha256,
         verdict=verdict,
         at=datetime.now(UTC),
+        fence=fence,
     )
-    repair(workspace, model.name)
+    mirror(workspace, entry, tell)
     return entry
 
 
-def promote(workspace: Workspace, version: str, reason: str | None = None, splits: SplitsRef | None = None) -> LedgerEntry:
+def _reasons(verdict: Verdict, reason: str, force: bool) -> tuple[str, ...]:
+    if not reason:
+        return verdict.reasons
+    if verdict.outcome == "promote":
+        return (f"Promoted manually: {reason}", *verdict.reasons)
+    if force:
+        return (f"Forced manually against the verdict '{verdict.outcome}': {reason}", *verdict.reasons)
+    return (*verdict.reasons, f"Submitted manually: {reason}")
+
+
+def promote(
+    workspace: Workspace,
+    version: str,
+    reason: str | None = None,
+    splits: SplitsRef | None = None,
+    *,
+    force: bool = False,
+    expected: str | int | None = None,
+    actor: str = "",
+    tell: Tell = say,
+) -> LedgerEntry:
     """Run the gate on `MODEL/VERSION` by hand, by default on the test split of the current data, and promote it if it passes.
 
-    Otherwise the verdict is recorded and GateError raised. With a `reason`, the version is promoted anyway, and the ledger
-    records that, the reason and the verdict.
+    Otherwise the verdict is recorded and GateError raised. `reason` is a note for the ledger. With `force`, which needs a
+    reason, the version is promoted anyway, and the ledger records that, the reason and the verdict. `expected` is the champion
+    that the author saw (`standing`): raises LedgerConflict if another version has become champion since.
     """
+    note = one_line(reason or "")
+    if force and not note:
+        raise GateError(f"{version[:80]} is to be promoted against the gate without a reason", "Pass --force with --reason WHY")
     model = find_version(workspace, version)
     workspace.registered.version(model.name, model.version)  # one that only the ledger knows cannot go into production
-    seen = _sequence(workspace, model.name)
+    seen = standing(workspace, model.name, expected)
     verdict = run_gate(workspace, model, splits or _current_splits(workspace))
-    entry = apply(workspace, model, verdict, seen, one_line(reason or ""))
+
+    def act(sequence: int) -> LedgerEntry:
+        return apply(workspace, model, verdict, sequence, note, force, actor, tell=tell)
+
+    entry = act_on(workspace, model.name, seen, act)
     if entry.kind != "promote":
         problem = f"The gate did not promote {model.name}/{model.version} ({verdict.outcome}): {' '.join(verdict.reasons)}"
-        raise GateError(problem, "Pass --reason to promote it anyway; the ledger records the override")
+        note_only = "; --reason alone is a note, and no longer forces" if note else ""
+        remedy = f"Pass --force and --reason to promote it anyway: the ledger records the override{note_only}"
+        raise GateRefusal(problem, remedy, entry)
     return entry
 
 
-def rollback(workspace: Workspace, model: str, reason: str | None = None) -> LedgerEntry:
-    """Restore the previous champion by a new ledger entry. Repeated rollbacks go further back.
+def rollback(
+    workspace: Workspace,
+    model: str,
+    reason: str | None = None,
+    *,
+    seen: Standing | None = None,
+    to: int | None = None,
+    actor: str = "",
+    fence: Lease | None = None,
+    tell: Tell = say,
+) -> LedgerEntry:
+    """Restore the champion before the one that the author saw, by a new ledger entry. Further rollbacks go further back.
 
-    Champions that were deleted from MLflow are passed over. Raises ModelNotFound if there is none to go back to.
+    `seen` is what the author saw, by default what is now; raises LedgerConflict, and changes nothing, if another version has
+    become champion since, or if it would not restore `to`. Champions that were deleted from MLflow are passed over. Raises
+    ModelNotFound if there is none to go back to, LeaseLost if another process has acquired the lease `fence`.
     """
-    entries = workspace.ledger.history(model_name(model))
-    champions = _champions(entries)
+    seen = seen or standing(workspace, model_name(model))
+    champions = champion_stack(workspace.ledger.history(model_name(model)))
     previous, deleted = _to_restore(workspace, model, champions)
+    require_unchanged(workspace, model, seen)
     if previous is None:
         who = f"version {champions[0]} was the first champion" if champions else "it has no champion"
         who = f"{_versions(deleted)} deleted from MLflow" if deleted else who
         raise ModelNotFound(f"The model '{model}' has nothing to roll back to: {who}", "Promote another version instead")
+    if to is not None and to != previous.version:
+        problem = f"A rollback of {model} would restore version {previous.version} now, not version {to}"
+        raise LedgerConflict(problem, AGAIN)
     why = one_line(reason or "") or "no reason given"
     skipped = (f"Passed over: {_versions(deleted)} deleted from MLflow",) if deleted else ()
-    entry = workspace.ledger.append(
-        model=model,
-        expected_sequence=entries[-1].sequence,
-        kind="rollback",
-        version=previous.version,
-        actor=_actor(),
-        reasons=(f"Rolled back from version {champions[-1]} to version {previous.version}: {why}", *skipped),
-        dataset=previous.dataset,
-        model_sha256=previous.sha256,
-        verdict=None,
-        at=datetime.now(UTC),
-    )
-    repair(workspace, model)
+    reasons = (f"Rolled back from version {champions[-1]} to version {previous.version}: {why}", *skipped)
+
+    def act(sequence: int) -> LedgerEntry:
+        return workspace.ledger.append(
+            model=model,
+            expected_sequence=sequence,
+            kind="rollback",
+            version=previous.version,
+            actor=actor or account(),
+            reasons=reasons,
+            dataset=previous.dataset,
+            model_sha256=previous.sha256,
+            verdict=None,
+            at=datetime.now(UTC),
+            fence=fence,
+        )
+
+    entry = act_on(workspace, model, seen, act)
+    mirror(workspace, entry, tell)
     return entry
 
 
 def previous_champion(workspace: Workspace, model: str) -> int | None:
     """The version that a rollback would restore; None if there is none."""
-    found, _ = _to_restore(workspace, model, _champions(workspace.ledger.history(model)))
+    found, _ = _to_restore(workspace, model, champion_stack(workspace.ledger.history(model)))
     return found.version if found else None
 
 
@@ -138,7 +215,7 @@ def _current_splits(workspace: Workspace) -> SplitsRef:
     return datasets.split(workspace, datasets.ingest(workspace), seed=0)
 
 
-def _champions(entries: tuple[LedgerEntry, ...]) -> list[int]:
+def champion_stack(entries: tuple[LedgerEntry, ...]) -> list[int]:
     """The stack of champions, the current one last: a promotion pushes, a rollback pops."""
     champions: list[int] = []
     for entry in entries:
@@ -149,16 +226,3 @@ def _champions(entries: tuple[LedgerEntry, ...]) -> list[int]:
             while champions[-1] != entry.version:  # passed over, deleted from MLflow
                 champions.pop()
     return champions
-
-
-def _sequence(workspace: Workspace, model: str) -> int:
-    head = workspace.ledger.head(model)
-    return head.sequence if head else 0
-
-
-def _actor() -> str:
-    """The user name of this process; its uid if it has none, as in some containers."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return f"uid {os.getuid()}"

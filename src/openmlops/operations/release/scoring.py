@@ -3,6 +3,7 @@
 Not here: the metrics (`core`), and comparing models (`gate`).
 """
 
+import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 from openmlops.core.quality import Evaluation
 from openmlops.core.types import TrainedRef
 from openmlops.errors import DataError, SettingsError
+from openmlops.files import copy
 from openmlops.operations.data import datasets
 from openmlops.operations.data.rows import rows_of
 from openmlops.operations.release import inference
@@ -26,14 +28,17 @@ from openmlops.usecases.base import Rows
 
 @fails_its_run
 def evaluate(workspace: Workspace, trained: TrainedRef, folder: Path | None = None) -> Evaluation:
-    """Evaluate the trained model on the test split; log metrics and reports to its run, reports also to `folder`
-    (default ARTIFACTS_DIR)."""
-    found, place = measure(workspace, trained, "test"), folder or workspace.artifacts
+    """Evaluate the trained model on the test split; log metrics and reports to its run, copies of the reports to `folder`
+    (default ARTIFACTS_DIR), where those of the last evaluation lie."""
+    found, shown = measure(workspace, trained, "test"), folder or workspace.artifacts
     workspace.tracking.log_metrics(trained.run_id, metrics_of(found.evaluation), trained.ended_at)
     curves = workspace.tracking.curves(trained.run_id)
-    explained = write_explanations(found, workspace.use_case.task, curves, place)
-    for path in (*write_reports(found, place), *explained):
-        workspace.tracking.log_files(trained.run_id, path, EVALUATION)
+    with tempfile.TemporaryDirectory(prefix="evaluation-", dir=workspace.home) as name:
+        own = Path(name)
+        explained = write_explanations(found, workspace.use_case.task, curves, own)
+        for path in (*write_reports(found, own), *explained):
+            workspace.tracking.log_files(trained.run_id, path, EVALUATION)
+            copy(shown / path.relative_to(own), path)
     return found.evaluation
 
 

@@ -31,8 +31,10 @@ def prune_inputs(workspace: Workspace, now: datetime, dry: bool = False) -> Prun
 
 
 def prune_unless_doubtful(inputs: InputStore, settings: Settings, now: datetime) -> tuple[input_store.Pruned, str]:
-    """Delete inputs beyond the limits, by size alone while the clock is doubted (`clock`). Returns what was deleted, and why the
-    clock is doubted: a sentence, or nothing."""
+    """Delete inputs beyond the limits, by size alone while the clock is doubted (`clock`).
+
+    Returns what was deleted, and why the clock is doubted: a sentence, or nothing.
+    """
     before = limit(now, settings.retention_inputs_days)
     doubt = clock.doubt(inputs.folder / NOTE, now, inputs.newest) if before else ""
     return _prune(inputs, settings, None if doubt else before), doubt

@@ -5,11 +5,10 @@ Here: who may prune when, and that one kind that cannot be pruned does not keep 
 """
 
 import logging
-import os
-import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from openmlops.adapters.processes import Process
 from openmlops.errors import LeaseTaken, OpenMLOpsError
 from openmlops.operations.retention.due import DONE, EVERY, last_pruned
 from openmlops.operations.retention.inputs import prune_inputs
@@ -45,7 +44,7 @@ def prune(workspace: Workspace, now: datetime, dry: bool = False) -> PruneReport
     """
     if dry:
         return _prune(workspace, now, dry)
-    with workspace.leases.holding(ALONE, f"{socket.gethostname()} process {os.getpid()}", LEASE):
+    with workspace.leases.holding(ALONE, Process.this().model_dump_json(), LEASE):
         workspace.leases.seize(DONE, ALONE, EVERY)
         return _prune(workspace, now, dry)
 

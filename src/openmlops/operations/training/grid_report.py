@@ -3,13 +3,15 @@
 Not here: training (`grid`), and the gate, whose verdict is only reported.
 """
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from openmlops.core.quality import DetectionEvaluation, Evaluation
 from openmlops.core.types import Champion, Comparison, Interval, LedgerEntry, ModelRef, TrainedRef, Value, Verdict
-from openmlops.files import write_text
+from openmlops.files import copy, write_text
 from openmlops.operations.training.grid import GridRef, within_noise
 from openmlops.operations.training.grid_jobs import RunResult
 from openmlops.operations.workspace import Workspace
@@ -110,8 +112,10 @@ def _experiment(
         parent=run_id,
         table=str(path),
     )
-    write_text(path, markdown(found))
-    workspace.tracking.log_files(run_id, path)
+    with tempfile.TemporaryDirectory(prefix="grid-", dir=workspace.home) as scratch:
+        table = write_text(Path(scratch) / FILE, markdown(found))
+        workspace.tracking.log_files(run_id, table)
+        copy(path, table)
     return found
 
 

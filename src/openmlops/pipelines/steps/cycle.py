@@ -1,11 +1,12 @@
 """The steps that a cycle adds to monitoring and training; implemented in `operations.monitoring.cycle`."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from zenml import step
 
 from openmlops.adapters.decisions import Outcome
+from openmlops.adapters.fences import Lease
 from openmlops.core.types import LedgerEntry
 from openmlops.operations.data.from_production import NewData
 from openmlops.operations.monitoring import cycle
@@ -15,9 +16,9 @@ from openmlops.pipelines.stack import open_workspace
 
 
 @step(enable_cache=False)
-def plan_act(by: str, mode: str) -> Annotated[Plan, "plan"]:
+def plan_act(by: str, mode: str, lease: dict[str, Any]) -> Annotated[Plan, "plan"]:
     """Plan what the mode allows to do about the decision."""
-    return retry(cycle.plan, open_workspace(), by, mode, datetime.now(UTC))  # type: ignore[arg-type]
+    return retry(cycle.plan, open_workspace(), by, mode, datetime.now(UTC), Lease(**lease))  # type: ignore[arg-type]
 
 
 @step(enable_cache=False)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from zenml import step
 
-from openmlops.adapters.decisions import DecisionRecord, new_id
+from openmlops.adapters.decisions import DecisionRecord
 from openmlops.adapters.evidently_report import EvidentlyReport
 from openmlops.core.types import ModelRef
 from openmlops.operations.monitoring import monitor, windows
@@ -26,7 +26,7 @@ def load_latest_model() -> Annotated[ModelRef, "model"]:
 
 @step(enable_cache=False)
 def collect_inference_data(model: ModelRef, window: int, source: str) -> Annotated[WindowRef, "window"]:
-    """Write the champion's latest predictions, or those on the test set, to MONITORING_DIR/inference.parquet."""
+    """Write the champion's latest predictions, or those on the test set, to a new folder of MONITORING_DIR."""
     return retry(windows.collect_inference_data, open_workspace(), model, window, source, datetime.now(UTC))  # type: ignore[arg-type]
 
 
@@ -39,7 +39,7 @@ def run_evidently_report(window: WindowRef) -> Annotated[EvidentlyReport, "repor
 @step(enable_cache=False)
 def trigger_decision(window: WindowRef, report: EvidentlyReport, by: str) -> Annotated[DecisionRecord, "decision"]:
     """Measure drift and accuracy, decide from them and the history, and store the decision."""
-    return retry(monitor.trigger_decision, open_workspace(), window, report, datetime.now(UTC), by, new_id())
+    return retry(monitor.trigger_decision, open_workspace(), window, report, datetime.now(UTC), by, window.run)
 
 
 @step(enable_cache=False)

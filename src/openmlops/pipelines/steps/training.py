@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from zenml import step
 
+from openmlops.adapters.fences import Lease
 from openmlops.core.quality import Evaluation
 from openmlops.core.types import (
     DatasetRef,
@@ -89,6 +90,6 @@ def register_model(export: ExportRef, trained: TrainedRef, evaluation: Evaluatio
 
 
 @step(enable_cache=False)
-def gate(model: ModelRef, splits: SplitsRef) -> Annotated[LedgerEntry, "decision"]:
+def gate(model: ModelRef, splits: SplitsRef, lease: dict[str, Any] | None = None) -> Annotated[LedgerEntry, "decision"]:
     """Evaluate champion and challenger on the same images; append the verdict and the champion to the ledger."""
-    return retry(promotion.decide, open_workspace(), model, splits)
+    return retry(promotion.decide, open_workspace(), model, splits, Lease(**lease) if lease else None)
