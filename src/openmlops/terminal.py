@@ -158,8 +158,9 @@ class TrainingProgress:
 
     def step(self, progress: Any) -> None:
         """After each batch; `progress` is a `learning.loop.Progress`."""
+        loss = "images" if progress.loss is None else f"loss {progress.loss:.3f}"
         accuracy = "" if progress.accuracy is None else f"  accuracy {progress.accuracy:.3f}"
-        text = f"loss {progress.loss:.3f}{accuracy}  {progress.seconds_left:.0f} s left"
+        text = f"{loss}{accuracy}  {progress.seconds_left:.0f} s left"
         self._show(progress.step, progress.total, text)
 
     def epoch(self, metrics: "EpochMetrics") -> None:

@@ -54,9 +54,10 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     epochs: list[object] = []
     result = use_case.fit(model, rows, few, config, folder=folder / "fit", key="k", on_epoch=epochs.append)
     served, task = use_case.served(model), use_case.task
-    golden = use_case.to_model_input(rows.images[splits["validation"][:8]], served.image_shape[:2]).pixels
+    resize = use_case.resolve(config, preprocessing)[1].resize
+    golden = use_case.model_input(rows.images[splits["validation"][:8]], served.image_shape[:2], resize).pixels
     export(served, task.outputs, task.compared, folder / "export", golden, 1e-4)
-    onnx = inference.load_exported(use_case, folder / "export")
+    onnx = OnnxModel(folder / "export" / "model.onnx", task.outputs, resize=resize)
     eager = Eager(served, task.outputs)
     return SimpleNamespace(
         use_case=use_case, data=data, rows=rows, splits=splits, epochs=epochs, onnx=onnx, eager=eager, result=result

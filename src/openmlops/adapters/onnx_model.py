@@ -28,11 +28,13 @@ _BROKEN = (
 class OnnxModel:
     """An ONNX model with the input `images`, uint8 (n, height, width, 3), and the given outputs, float32 (n, ...).
 
-    `threads` limits the cores used by one call; None is ONNX Runtime's default. Thread-safe.
+    `threads` limits the cores used by one call; None is ONNX Runtime's default. `resize` is what the version's preprocessing
+    records: how images become its input. Thread-safe.
     """
 
-    def __init__(self, path: Path, outputs: tuple[str, ...], threads: int | None = None) -> None:
+    def __init__(self, path: Path, outputs: tuple[str, ...], threads: int | None = None, resize: str = "default") -> None:
         """Raises ModelCorrupt if `path` is missing, corrupt, or not a model with this interface."""
+        self.resize = resize
         self._session = _open(path, threads)
         self._outputs = outputs
         problem = _contract(self._session, outputs)

@@ -30,6 +30,13 @@ def train(
     use_case: UseCaseName = None,
     epochs: Annotated[float | None, typer.Option(help="Epochs; a classifier accepts a fraction.")] = None,
     imgsz: Annotated[int | None, typer.Option(help="Input size of a detector in pixels, a multiple of 32.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of a classifier's square input in pixels.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Pretrained model of timm for a classifier, by name, or none: a small network.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Weights of the backbone: a file, or download: where timm publishes them.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Batch size.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     seed: Annotated[
@@ -51,6 +58,7 @@ def train(
     workspace = Workspace.open()
     given: dict[str, Any] = {"epochs": epochs, "imgsz": imgsz, "batch_size": batch_size, "lr": lr, "seed": seed}
     given |= {"budget": seconds(budget) if budget else None, "pretrained": pretrained, "device": device}
+    given |= {"size": size, "backbone": backbone, "weights": weights}
     named = {name for name, value in given.items() if value is not None}
     if folds == 1:
         raise SettingsError("--folds is 1, and one fold leaves nothing to train on", "Use --folds 5")

@@ -148,10 +148,15 @@ class SplitsRef(Value):
 
 
 class Preprocessing(Value):
-    """Normalisation in the model's first layer: mean and standard deviation per channel (RGB), in pixel units 0..255."""
+    """Normalisation in the model's first layer: mean and standard deviation per channel (RGB), in pixel units 0..255.
+
+    `resize`: how images become the model's input: `crop` keeps their aspect ratio and cuts off what is too long; `default` is
+    the use case's `to_model_input`.
+    """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    resize: Literal["default", "crop"] = "default"
 
 
 class CrossValidation(Value):

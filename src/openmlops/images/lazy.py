@@ -79,18 +79,18 @@ class Decoded:
 
     folder: Path
     memory: int
-    _files: dict[tuple[int, int], DecodedFile | None] = field(default_factory=dict, repr=False)
+    _files: dict[tuple[tuple[int, int], str], DecodedFile | None] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def file(self, n: int, frame: tuple[int, int]) -> DecodedFile | None:
-        """The file of the n images at this height and width; None if there is no room for all."""
+    def file(self, n: int, frame: tuple[int, int], kind: str) -> DecodedFile | None:
+        """The file of the n images at this height and width, made in the way `kind`; None if there is no room for all."""
         needed = n * frame[0] * frame[1] * 3
         with self._lock:
-            if frame not in self._files:
+            if (frame, kind) not in self._files:
                 fits = 0 < needed <= self.memory
-                self._files[frame] = DecodedFile(self.folder, n, frame) if fits else None
+                self._files[frame, kind] = DecodedFile(self.folder, n, frame) if fits else None
                 self.memory -= needed if fits else 0
-            return self._files[frame]
+            return self._files[frame, kind]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,11 +108,11 @@ class _Source:
     index: ImageIndex | None = None
     room: Decoded | None = None
 
-    def keeping(self) -> "_Source":
+    def keeping(self, kind: str = "default") -> "_Source":
         """The same, which keeps what it decodes, if there is room."""
         if self.room is None or self.frame is None or self.index is None:
             return self
-        kept = self.room.file(len(self.index), self.frame)
+        kept = self.room.file(len(self.index), self.frame, kind)
         return self if kept is None else replace(self, image=_Keeping(self.image, kept))
 
 
@@ -155,11 +155,12 @@ class LazyImages:
         """The same images; those of one size are kept in `room` once they are decoded, if all fit."""
         return LazyImages(replace(self._source, room=room).keeping(), self._rows)
 
-    def fitted(self, fit: Callable[[np.ndarray], np.ndarray], frame: tuple[int, int]) -> "LazyImages":
-        """The images as `fit` makes them of `frame` (height, width), one function for each frame; kept as `kept_in` says."""
+    def fitted(self, fit: Callable[[np.ndarray], np.ndarray], frame: tuple[int, int], kind: str = "default") -> "LazyImages":
+        """The images as `fit` makes them of `frame` (height, width), one function for each frame and `kind`; kept as `kept_in`
+        says."""
         before = self._source
         source = replace(before, image=lambda row: fit(before.image(row)), frame=frame, sizes=_all(len(before.sizes), frame))
-        return LazyImages(source.keeping(), self._rows)
+        return LazyImages(source.keeping(kind), self._rows)
 
     def changed(self, change: Callable[[np.ndarray, int], np.ndarray]) -> "LazyImages":
         """The images as `change` makes them, at their sizes, of each and its row here. Nothing is kept of them."""
@@ -271,10 +272,10 @@ def hashes(images: Images) -> np.ndarray:
     return images.column("hash") if isinstance(images, LazyImages) else packed_hashes(perceptual_hashes(images))
 
 
-def fitted(images: Images, fit: Callable[[np.ndarray], np.ndarray], frame: tuple[int, int]) -> Images:
-    """The images as `fit` makes them of `frame` (height, width)."""
+def fitted(images: Images, fit: Callable[[np.ndarray], np.ndarray], frame: tuple[int, int], kind: str = "default") -> Images:
+    """The images as `fit` makes them of `frame` (height, width); `kind` as in `LazyImages.fitted`."""
     if isinstance(images, LazyImages):
-        return images.fitted(fit, frame)
+        return images.fitted(fit, frame, kind)
     return np.stack([fit(image) for image in images]) if len(images) else np.zeros((0, *frame, 3), np.uint8)
 
 

@@ -29,13 +29,15 @@ OPSET = 17
 class ServedClassifier(nn.Module):
     """A classifier as it is served: uint8 (n, height, width, 3) -> (logits, probabilities, embedding).
 
-    `model` maps uint8 (n, 3, height, width) to (logits, embedding); its `image_shape` is (height, width, 3).
+    `model` maps uint8 (n, 3, height, width) to (logits, embedding); its `image_shape` is (height, width, 3), and its `resize`,
+    if it has one, how images become that.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
         self.image_shape = model.image_shape
+        self.resize = getattr(model, "resize", "default")
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         logits, embedding = self.model(images.permute(0, 3, 1, 2))
@@ -54,6 +56,11 @@ class Eager:
         """(height, width, 3) of the input images."""
         shape: tuple[int, int, int] = self._served.image_shape  # type: ignore[assignment]
         return shape
+
+    @property
+    def resize(self) -> str:
+        """How images become the model input: `Preprocessing.resize`."""
+        return getattr(self._served, "resize", "default")
 
     def run(self, images: np.ndarray, batch: int = 250) -> dict[str, np.ndarray]:
         """uint8 (n, height, width, 3), `batch` at a time -> the outputs by name, float32, n rows each."""

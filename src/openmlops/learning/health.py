@@ -5,13 +5,20 @@ whether a model is good, which the gate decides.
 """
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+from scipy.stats import binom
 
 from openmlops.errors import TrainingError
+from openmlops.terminal import say
 
 PATIENCE = 20
-"""steps after which the model must have begun to learn; checked at the end of an epoch"""
+"""fewest steps after which a model is judged, at the end of an epoch"""
+JUDGED_FROM = 1 / 3
+"""share of the steps before which a training is not judged"""
+REMEDY = "Check that the labels belong to the images, and lower the learning rate (--lr)"
 MARGIN = 0.99
 """share of the chance-level loss that the mean loss of an epoch's second half must stay below"""
 
@@ -32,21 +39,75 @@ def require_finite(loss: float, step: int, lr: float) -> None:
         )
 
 
-def require_learning(late_loss: float, chance: float, predictions: np.ndarray, truth: np.ndarray, step: int, lr: float) -> None:
-    """Raise TrainingError if the mean loss of an epoch's second half is at chance level, or all `predictions` (n,) are the
-    same class while `truth` (n,) is not."""
-    remedy = "Check that the labels belong to the images, and lower the learning rate (--lr)"
-    if step < PATIENCE:
+def require_learning(
+    late_loss: float, chance: float, found: "Evidence", step: int, total: int, warmup: float, lr: float
+) -> None:
+    """Judge an epoch that ends at `step` of `total`, whose schedule warms up for the share `warmup`.
+
+    Raise TrainingError if validation says that nothing was learned, and so does the mean loss of the epoch's second half
+    (`late_loss`), or the training has ended. What is judged is never the beginning: before a third of the steps, or the end of
+    the warm-up, a slow learner looks like one that does not learn.
+    """
+    if step < PATIENCE or step < max(warmup, JUDGED_FROM) * total or found.verdict != "nothing":
         return
     if not late_loss < chance * MARGIN:
         raise TrainingError(
             f"The model learned nothing by step {step}: the training loss is {late_loss:.4g}, chance level {chance:.4g} "
-            f"(learning rate {lr:.3g})",
-            remedy,
+            f"(learning rate {lr:.3g}); {found}",
+            REMEDY,
         )
-    if len(np.unique(predictions)) == 1 < len(np.unique(truth)):
+    if step >= total:
         raise TrainingError(
-            f"At step {step} the model predicts class {predictions[0]} for every validation image: the training loss is "
-            f"{late_loss:.4g} (learning rate {lr:.3g})",
-            remedy,
+            f"The model learned nothing that holds for other images: the training loss is {late_loss:.4g}, and of the "
+            f"validation images {found}",
+            REMEDY,
         )
+
+
+LEARNED, NOTHING, NOTHING_OF_FEW, FEW = 0.01, 0.05, 0.2, 50
+"""probabilities of doing as well by always naming one class: below LEARNED a model has learned; above NOTHING it has not, or
+above NOTHING_OF_FEW on fewer than FEW images; between them nobody can tell"""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How many of `n` images a model that was not trained on them classifies correctly, and how many the majority class of the
+    training images would."""
+
+    n: int
+    hits: int
+    majority: int
+
+    @classmethod
+    def of(cls, train: np.ndarray, truth: np.ndarray, hits: int) -> "Evidence":
+        """`train` (n,) and `truth` (m,): class indices, of which `hits` were predicted correctly."""
+        most = int(np.bincount(train).argmax())
+        return cls(len(truth), hits, int((truth == most).sum()))
+
+    def joined(self, other: "Evidence") -> "Evidence":
+        """Both together."""
+        return Evidence(self.n + other.n, self.hits + other.hits, self.majority + other.majority)
+
+    @property
+    def chance(self) -> float:
+        """Probability of at least so many hits for a model that is right as often as the majority class."""
+        return float(binom.sf(self.hits - 1, self.n, self.majority / self.n)) if self.n else 1.0
+
+    @property
+    def verdict(self) -> Literal["learned", "unclear", "nothing"]:
+        """Whether the model has learned more than which class is the most frequent."""
+        if self.chance < LEARNED:
+            return "learned"
+        return "nothing" if self.chance > (NOTHING if self.n >= FEW else NOTHING_OF_FEW) else "unclear"
+
+    def __str__(self) -> str:
+        return f"{self.hits} of {self.n} images are classified correctly, {self.majority} by always naming the largest class"
+
+
+def require_learned(found: Evidence, what: str) -> None:
+    """Raise TrainingError if the evidence says that nothing was learned; say so where it is unclear."""
+    if found.verdict == "nothing":
+        remedy = "Check that the labels belong to the images; with few images, add more"
+        raise TrainingError(f"Nothing was learned by {what}: {found}", remedy)
+    if found.verdict == "unclear":
+        say(f"It is not clear yet whether anything was learned: {found}. The training goes on.")

@@ -53,11 +53,12 @@ class FitData:
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress after `step` of `total`: mean loss and, for a classifier, accuracy (0..1) of the epoch so far."""
+    """Progress after `step` of `total`: mean loss and, for a classifier, accuracy (0..1) of the epoch so far. There is no loss
+    while images are computed once, before the training."""
 
     step: int
     total: int
-    loss: float
+    loss: float | None
     seconds_left: float
     accuracy: float | None = None
 
@@ -132,6 +133,7 @@ class _Training:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.flips = torch.rand(len(self.images), generator=self.generator) < 0.5
         self.steps_per_epoch = max(1, len(self.images) // config.batch_size)
+        self.train_labels = data.train_labels
         self.chance = health.chance_loss(data.train_labels, config.label_smoothing)
         self.step = self.total = 0
         self.history: list[ClassifierEpoch] = []
@@ -228,9 +230,10 @@ class _Training:
             on_step(Progress(self.step, self.total, float(np.mean(losses)), left, hits / len(losses)))
         validation_loss, predictions = self._validate()
         truth = self.validation[1].cpu().numpy()
-        if len(losses) >= min(self.steps_per_epoch, health.PATIENCE):
+        if len(losses) >= min(self.steps_per_epoch, health.PATIENCE) or self.step == self.total:
             late = float(np.mean(losses[len(losses) // 2 :]))
-            health.require_learning(late, self.chance, predictions, truth, self.step, lr)
+            evidence = health.Evidence.of(self.train_labels, truth, int((predictions == truth).sum()))
+            health.require_learning(late, self.chance, evidence, self.step, self.total, self.config.warmup, lr)
         return ClassifierEpoch(
             epoch=len(self.history) + 1,
             loss=float(np.mean(losses)),

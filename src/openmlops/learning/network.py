@@ -58,7 +58,7 @@ class Network(nn.Module):
         self, preprocessing: Preprocessing, side: int, channels: tuple[int, ...], stem_stride: int, classes: int
     ) -> None:
         super().__init__()
-        self.image_shape = (side, side, 3)
+        self.image_shape, self.resize = (side, side, 3), preprocessing.resize
         patch = 3 * PATCH * PATCH
         self.normalize = Normalize(preprocessing)
         self.whiten = nn.Conv2d(3, 2 * patch, PATCH, stride=stem_stride)

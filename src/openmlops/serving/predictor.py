@@ -54,6 +54,11 @@ class Predictor:
     _model: OnnxModel
     _use_case: UseCase
 
+    @property
+    def resize(self) -> str:
+        """How images become the model input: `Preprocessing.resize`."""
+        return self._model.resize
+
     @cached_property
     def layout(self) -> Layout:
         """Names of the feature columns and the classes, for the inference log."""
@@ -66,15 +71,15 @@ class Predictor:
 
     def to_model_input(self, images: Sequence[np.ndarray] | np.ndarray) -> ModelInput:
         """Images uint8 (h, w, 3) -> model input of `image_shape`."""
-        return self._use_case.to_model_input(images, self.image_shape[:2])
+        return self._use_case.model_input(images, self.image_shape[:2], self.resize)
 
     def adapt(self, model_input: ModelInput, inputs: Sequence[bytes | np.ndarray]) -> ModelInput:
-        """The model input of a request, prepared again from `inputs` if it was for a version with another input size.
+        """The model input of a request, prepared again from `inputs` if it was made for another kind of input.
 
         Images are decoded one at a time, because a decoded image may be a hundred times as large as its model input. Raises
         HTTPException 503 for raw tensors of another size, which cannot be converted.
         """
-        if model_input.pixels.shape[1:] == self.image_shape:
+        if model_input.pixels.shape[1:] == self.image_shape and model_input.resize == self.resize:
             return model_input
         if not all(isinstance(sent, bytes) for sent in inputs):
             raise unavailable(f"Version {self.version} has just been put into service and expects images of {self.image_shape}")
@@ -96,14 +101,14 @@ def load(folder: Path, sha256: str, name: str, version: int, use_case: UseCase, 
     size in use.
     """
     verify(folder, sha256)
-    classes = _classes(folder / "model.json")
+    classes, resize = _description(folder / "model.json")
     golden = _golden(folder / "golden.npz", use_case.task)
     images = golden["images"]
-    model = OnnxModel(folder / "model.onnx", use_case.task.outputs, threads)
+    model = OnnxModel(folder / "model.onnx", use_case.task.outputs, threads, resize)
     _require_takes(model, images, use_case)
     tensors = model.run(images)
     _require_equal(tensors, golden, use_case.task, classes)
-    model_input = use_case.to_model_input(images, (images.shape[1], images.shape[2]))
+    model_input = use_case.model_input(images, (images.shape[1], images.shape[2]), resize)
     outputs = use_case.to_predictions(tensors, model_input)
     columns = use_case.features(model_input, outputs)
     if not np.isfinite(_matrix(columns)).all():
@@ -139,14 +144,16 @@ def verify(folder: Path, sha256: str) -> None:
         raise ModelCorrupt(f"{folder} differs from the registered files: {found}", _REMEDY)
 
 
-def _classes(path: Path) -> tuple[str, ...]:
+def _description(path: Path) -> tuple[tuple[str, ...], str]:
+    """The classes, and how images become the model input."""
     try:
-        classes = json.loads(path.read_bytes())["classes"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = json.loads(path.read_bytes())
+        classes, resize = found["classes"], str(found.get("preprocessing", {}).get("resize", "default"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelCorrupt(f"{path} lists no classes ({type(error).__name__})", _REMEDY) from error
     if not classes or not all(isinstance(name, str) for name in classes) or len(set(classes)) != len(classes):
         raise ModelCorrupt(f"{path} has the classes {classes!r}, which are not distinct", _REMEDY)
-    return tuple(classes)
+    return tuple(classes), resize
 
 
 def _golden(path: Path, task: Task) -> dict[str, np.ndarray]:
@@ -163,7 +170,7 @@ def _golden(path: Path, task: Task) -> dict[str, np.ndarray]:
 
 def _require_takes(model: OnnxModel, images: np.ndarray, use_case: UseCase) -> None:
     """Raises ModelCorrupt unless the use case's images fit the model input: a version of another use case is not served."""
-    decoded = use_case.to_model_input([use_case.decode(png(images[0]))], images.shape[1:3]).pixels.shape[1:]
+    decoded = use_case.model_input([use_case.decode(png(images[0]))], images.shape[1:3], model.resize).pixels.shape[1:]
     if decoded != images.shape[1:] or decoded != tuple(model.image_shape):
         shapes = f"the model expects {model.image_shape}, its golden batch has {images.shape[1:]}"
         raise ModelCorrupt(f"The use case {use_case.name} decodes images to {decoded}, but {shapes}", _REMEDY)

@@ -6,7 +6,7 @@ Small PNGs are decoded in the event loop; everything else is parsed and decoded 
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from starlette.datastructures import UploadFile
@@ -15,6 +15,9 @@ from starlette.requests import Request
 
 from openmlops.errors import DataError
 from openmlops.usecases.base import ModelInput, UseCase
+
+if TYPE_CHECKING:
+    from openmlops.serving.predictor import Predictor
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SMALL_PIXELS, SMALL_BYTES = 128 * 128, 128 * 128 * 4
@@ -32,12 +35,12 @@ class ImageReader:
         self._use_case = use_case
         self._threads = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
 
-    async def read(self, contents: Sequence[bytes], shape: tuple[int, int]) -> ModelInput:
-        """Image files -> model input of (height, width). Raises DataError.
+    async def read(self, contents: Sequence[bytes], served: "Predictor") -> ModelInput:
+        """Image files -> model input of that version. Raises DataError.
 
         Only the model input is kept in memory: a decoded image may be a hundred times as large.
         """
-        return ModelInput.joined([await self._in_thread(content, self._decode_input, content, shape) for content in contents])
+        return ModelInput.joined([await self._in_thread(content, self._decode_input, content, served) for content in contents])
 
     async def decode(self, content: bytes, work: Callable[[np.ndarray], Read]) -> Read:
         """Decode an image file and return the result of `work` on uint8 (h, w, 3), in one thread. Raises DataError."""
@@ -48,8 +51,8 @@ class ImageReader:
             return work(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
-    def _decode_input(self, content: bytes, shape: tuple[int, int]) -> ModelInput:
-        return self._use_case.to_model_input([self._use_case.decode(content)], shape)
+    def _decode_input(self, content: bytes, served: "Predictor") -> ModelInput:
+        return served.to_model_input([self._use_case.decode(content)])
 
     def stop(self) -> None:
         """End the threads."""

@@ -49,7 +49,7 @@ async def predict(request: Request) -> Response:
     several, drawn = is_multipart(request), _wants_picture(request)
     served = _served(here, drawn, several)
     contents = await files(request, here.config.limits.images) if several else [await request.body()]
-    model_input = await here.reader.read(contents, served.image_shape[:2])
+    model_input = await here.reader.read(contents, served)
     prediction = await here.batcher.predict(model_input, contents, arrived)
     if drawn:
         return await _picture(here, prediction, contents[0])

@@ -83,7 +83,7 @@ async def _model_input(here: Services, served: Predictor, images: Sequence[np.nd
     if not files:
         return served.to_model_input([image for image in images if not isinstance(image, bytes)])
     try:
-        return await here.reader.read(files, served.image_shape[:2])
+        return await here.reader.read(files, served)
     except DataError as error:
         raise HTTPException(HTTPStatus.BAD_REQUEST, str(error)) from error
 

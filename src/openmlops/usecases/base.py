@@ -66,6 +66,8 @@ class ModelInput:
     """uint8 (n, height, width, 3), resized or letterboxed to the model's input size"""
     sizes: np.ndarray
     """int64 (n, 2): original height and width of each image in pixels"""
+    resize: str = "default"
+    """how it was made of the images: `Preprocessing.resize`"""
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -73,7 +75,8 @@ class ModelInput:
     @classmethod
     def joined(cls, parts: "Sequence[ModelInput]") -> "ModelInput":
         """The concatenation of several batches."""
-        return cls(np.concatenate([part.pixels for part in parts]), np.concatenate([part.sizes for part in parts]))
+        sizes = np.concatenate([part.sizes for part in parts])
+        return cls(np.concatenate([part.pixels for part in parts]), sizes, parts[0].resize)
 
 
 @fields(answers="predictions")
@@ -93,6 +96,10 @@ class Outputs:
         return Outputs(
             self.predictions[rows], self.embedding[rows], {name: found[rows] for name, found in self.tensors.items()}
         )
+
+
+def _mapping() -> Any:
+    return field(default_factory=dict)  # `UseCase` has a field of this name
 
 
 @fields(show="to_model_input", answer="to_predictions")
@@ -165,6 +172,31 @@ class UseCase:
     """folder -> its class names, if the data set itself names them; None if the use case does"""
     weights: "Archive | None" = None
     """published pretrained weights, if there are any; `folder` is then the file's name"""
+    resolve: "Callable[[Value, Preprocessing], tuple[Value, Preprocessing]]" = lambda config, statistics: (config, statistics)
+    """config, what `preprocess` returned -> both as they identify a training: files (pretrained weights) by their content, and
+    the normalisation of the model that is trained. Resolving again changes nothing. Raises TrainingError"""
+    origin: "Callable[[Value], str]" = lambda config: ""
+    """resolved config -> source and licence of the pretrained weights that a training starts from, in a sentence for the model
+    card; empty if there are none"""
+    resizings: Mapping[str, Callable[[Sequence[np.ndarray] | np.ndarray, tuple[int, int]], "ModelInput"]] = _mapping()
+    """further ways to `to_model_input`, by the `resize` that a version's preprocessing records"""
+    unrecorded: Mapping[str, Any] = _mapping()
+    """values of configuration fields in records from before those fields existed"""
+
+    def model_input(
+        self, images: Sequence[np.ndarray] | np.ndarray, shape: tuple[int, int], resize: str = "default"
+    ) -> "ModelInput":
+        """The model input of (height, width) for a version that records `resize`. Raises DataError for an unknown one."""
+        if resize == "default":
+            return self.to_model_input(images, shape)
+        if resize not in self.resizings:
+            problem = f"The use case {self.name} does not resize images by '{resize}', as this version needs"
+            raise DataError(problem, "Use the code that the version was trained with, or train again")
+        return self.resizings[resize](images, shape)
+
+    def recorded_config(self, record: Mapping[str, Any]) -> Value:
+        """The configuration of a record, which may be older than some of its fields."""
+        return self.config(**{**self.unrecorded, **record})
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from openmlops.core.images.decoding import (
     allow,
     decode_image,
     decode_native,
-    decode_shrunk,
+    decode_reduced,
     image_pixels,
     image_size,
     reduced,
@@ -72,7 +72,7 @@ def test_another_size_is_resized() -> None:
 def test_every_format_of_the_list_is_decoded_at_every_size(kind: str) -> None:
     image = Image.fromarray(np.kron(PIXELS[:4, :4], np.ones((8, 8, 1), np.uint8)))  # 16 colours, which a GIF can hold
     content = encoded(image, kind, **{"WEBP": {"lossless": True}, "JPEG": {"quality": 95, "subsampling": 0}}.get(kind, {}))
-    for found in (decode_native(content), decode_image(content, 32, 32), decode_shrunk(content, 32, 32)):
+    for found in (decode_native(content), decode_image(content, 32, 32), decode_reduced(content, 32)):
         assert np.abs(found.astype(int) - np.asarray(image)).max() <= (12 if kind == "JPEG" else 0)
     assert image_size(content) == (32, 32)
 
@@ -88,7 +88,7 @@ def test_of_several_frames_the_first_is_read(kind: str) -> None:
 def test_two_pictures_of_a_phone_in_one_jpeg_are_the_first() -> None:
     first, second = (Image.new("RGB", (20, 20), colour) for colour in ("white", "black"))
     content = encoded(first, "MPO", save_all=True, append_images=[second])
-    assert decode_shrunk(content, 20, 20).min() > 250
+    assert decode_reduced(content, 20).min() > 250
 
 
 @pytest.mark.skipif(not HEIF, reason="HEIC needs the package pillow-heif")
@@ -200,7 +200,7 @@ def test_every_image_is_upright_whatever_its_exif_orientation(orientation: int, 
     content = photograph(upright, orientation, kind)
     assert np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content)))).shape == upright.shape
     pixels, turned = decode_native(content), reduced(content, 1)[2]
-    for found in (pixels, decode_native(content), decode_image(content, 24, 16), decode_shrunk(content, 24, 16)):
+    for found in (pixels, decode_native(content), decode_image(content, 24, 16), decode_reduced(content, 16)):
         assert found.shape == upright.shape
         assert np.abs(found.astype(int) - upright).max() <= (12 if kind == "JPEG" else 0)
     assert turned == (orientation != 1 and kind != "TIFF")  # Pillow turns a TIFF itself
@@ -243,7 +243,7 @@ def test_a_photograph_of_24_and_of_48_megapixels_is_read_and_a_small_view_is_dec
     buffer = io.BytesIO()
     Image.linear_gradient("L").resize(size).save(buffer, "JPEG", quality=30, exif=exif)
     content = buffer.getvalue()
-    assert decode_shrunk(content, 96, 96).shape == (96, 96, 3)
+    assert min(decode_reduced(content, 192).shape[:2]) == min(size) / 8
     image, upright, turned = reduced(content, 256)
     assert (upright, turned) == ((size[1], size[0]) if orientation == 1 else size, orientation == 6)
     assert min(image.size) >= 256
@@ -282,10 +282,10 @@ def test_a_progressive_jpeg_is_large_however_small_it_becomes(progressive: bool,
     Image.fromarray(np.tile(PIXELS, (2, 2, 1))).save(buffer, "JPEG", progressive=progressive)
     with ThreadPoolExecutor(1) as threads:
         with decoding._one_at_a_time:
-            waiting = threads.submit(decode_shrunk, buffer.getvalue(), 8, 8)
+            waiting = threads.submit(decode_reduced, buffer.getvalue(), 8)
             if progressive:
                 with pytest.raises(TimeoutError):
                     waiting.result(0.1)
             else:
                 waiting.result(60)
-        assert waiting.result(60).shape == (8, 8, 3)
+        assert min(waiting.result(60).shape[:2]) >= 8

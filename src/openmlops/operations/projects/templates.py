@@ -2,6 +2,8 @@
 
 import json
 
+from openmlops.usecases.image_folder.recipe import SMALL
+
 ENV = """\
 USE_CASE={name}:USE_CASE
 MODEL_NAME={name}
@@ -29,14 +31,14 @@ from openmlops.usecases.image_folder import TrainConfig, image_folder
 class Training(TrainConfig):
     """How to train. Change defaults of TrainConfig here, or pass values with `openmlops train --set`."""
 
-    width: int = Field({width}, ge=4, le=256, description="channels of the first of three layer groups")
+    backbone: str = Field("auto", description="a pretrained model of timm by name; none: a small network, from nothing")
     flip: bool = Field(True, description="horizontal flips; False if they change the class, as with arrows")
 
 
 USE_CASE = image_folder(
     name="{name}",
     classes={classes},
-    size={side},  # pixels per side: images are scaled to squares
+    size={side},  # pixels per side: the model is shown the square around the centre; None: the backbone's own size
     config=Training,
     about="Custom images.",  # source and licence, for the model card
 )
@@ -91,8 +93,6 @@ To add images, put them into `data/raw/{name}/{train}`, then run `openmlops data
 Training defaults are in `{name}.py`. `.env` contains two lines: `USE_CASE={name}:USE_CASE` and `MODEL_NAME={name}`.
 """
 
-WIDTH = 16
-
 
 def texts(name: str, kind: str, classes: tuple[str, ...], side: int) -> dict[str, str]:
     """File name -> content, for a project of `kind` with these class names; `side` in pixels (classification)."""
@@ -102,6 +102,6 @@ def texts(name: str, kind: str, classes: tuple[str, ...], side: int) -> dict[str
     return {
         ".env": ENV.format(name=name),
         ".gitignore": GITIGNORE,
-        f"{name}.py": module.format(name=name, classes=f"({listed}\n    )", side=side, width=WIDTH),
+        f"{name}.py": module.format(name=name, classes=f"({listed}\n    )", side=side if side <= SMALL else None),
         "README.md": README.format(name=name, train="train/CLASS" if is_classification else "images/train"),
     }

@@ -1,6 +1,6 @@
 """Evaluation reports: figures and text files in ARTIFACTS_DIR, one function per task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ class Evaluated:
     images: Images
     labels: np.ndarray
     predictions: np.ndarray
-    heat_maps: Callable[[list[np.ndarray], np.ndarray], np.ndarray | None] | None = None
+    heat_maps: Callable[[list[np.ndarray], np.ndarray], Sequence[np.ndarray] | np.ndarray | None] | None = None
 
 
 def write_reports(found: Evaluated, folder: Path) -> tuple[Path, ...]:

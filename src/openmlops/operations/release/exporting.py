@@ -36,10 +36,10 @@ def export(workspace: Workspace, trained: TrainedRef, evaluation: Evaluation) ->
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export.") as scratch:
         parity = _write_models(rebuilt, Path(scratch), folder)
-    _write_reference(rebuilt, folder)
     description = rebuilt.describe(evaluation, parity)
     write_text(folder / DESCRIPTION_FILE, description.model_dump_json(indent=2))
     write_text(folder / CARD_FILE, model_card(description))
+    _write_reference(rebuilt, folder)
     manifest = Manifest.of(folder)
     manifest.write(folder / MANIFEST)
     return ExportRef(path=str(folder), sha256=manifest.fingerprint, run_id=trained.run_id, parity=parity)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from openmlops.images.lazy import Images, LazyImages, batches
+from openmlops.images.lazy import Images, LazyImages, batches, fitted
+from openmlops.operations.release.model_card import DESCRIPTION_FILE, Description
 from openmlops.usecases.base import ModelInput, Outputs, UseCase
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ class Model(Protocol):
     def image_shape(self) -> tuple[int, int, int]:
         """(height, width, 3) of the model input."""
 
+    @property
+    def resize(self) -> str:
+        """How images become the model input: `Preprocessing.resize`."""
+
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """uint8 (n, height, width, 3) -> output tensors by name, n rows each."""
 
@@ -36,7 +41,8 @@ def load_exported(use_case: UseCase, folder: Path) -> "OnnxModel":
     """Load the ONNX model of a version's folder. Raises ModelCorrupt."""
     from openmlops.adapters.onnx_model import OnnxModel
 
-    return OnnxModel(folder / "model.onnx", use_case.task.outputs)
+    resize = Description.read(folder / DESCRIPTION_FILE).preprocessing.resize
+    return OnnxModel(folder / "model.onnx", use_case.task.outputs, resize=resize)
 
 
 def predict(use_case: UseCase, model: Model, images: Images) -> np.ndarray:
@@ -60,19 +66,22 @@ def _batches(use_case: UseCase, model: Model, images: Images) -> Iterator[tuple[
     height, width, _ = model.image_shape
     size = max(1, min(BATCH, BATCH_PIXELS // (height * width)))
     parts = [np.arange(start, min(start + size, len(images))) for start in range(0, max(len(images), 1), size)]
-    for model_input in model_inputs(use_case, images, parts, (height, width)):
+    for model_input in model_inputs(use_case, model, images, parts):
         yield model_input, use_case.to_predictions(model.run(model_input.pixels), model_input)
 
 
-def model_inputs(
-    use_case: UseCase, images: Images, parts: Sequence[np.ndarray], shape: tuple[int, int]
-) -> Iterator[ModelInput]:
+def model_inputs(use_case: UseCase, model: Model, images: Images, parts: Sequence[np.ndarray]) -> Iterator[ModelInput]:
     """The model input of each of `parts` (rows). Of images that are large and on demand only the model input is held."""
+    (height, width, _), resize = model.image_shape, model.resize
     if not isinstance(images, LazyImages) or images.frame is not None:
         for batch in batches(images, parts):
-            yield use_case.to_model_input(batch, shape)
+            yield use_case.model_input(batch, (height, width), resize)
         return
     original = images.sizes
-    fitted = images.fitted(lambda image: use_case.to_model_input([image], shape).pixels[0], shape)
-    for part, pixels in zip(parts, fitted.batches(parts), strict=True):
-        yield ModelInput(pixels, original[part])
+
+    def fit(image: np.ndarray) -> np.ndarray:
+        return use_case.model_input([image], (height, width), resize).pixels[0]
+
+    shown = fitted(images, fit, (height, width), resize)
+    for part, pixels in zip(parts, batches(shown, parts), strict=True):
+        yield ModelInput(pixels, original[part], resize)

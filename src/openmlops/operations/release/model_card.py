@@ -35,6 +35,8 @@ class Description(Value):
     config: dict[str, int | float | str | bool | None]
     preprocessing: Preprocessing
     parity: float
+    origin: str = ""
+    """source and licence of the pretrained weights, in a sentence"""
     evaluation: Evaluation = Field(discriminator="kind")
     cross_validation: CrossValidation | None = None
 
@@ -137,6 +139,7 @@ def _slices(d: Description) -> str:
 
 
 def _lineage(d: Description) -> str:
+    origin = f" {d.origin} Its licence applies to them too." if d.origin else ""
     config = "\n".join(f"| {name} | {value} |" for name, value in sorted(d.config.items()))
     return f"""## Lineage
 
@@ -152,7 +155,7 @@ def _lineage(d: Description) -> str:
 ## Licence
 
 The weights derive from the data version named above, and its terms apply to their use. Original data set of this
-use case: {d.about} Samples and your own images have their own terms."""
+use case: {d.about} Samples and your own images have their own terms.{origin}"""
 
 
 def _limits(d: Description) -> str:

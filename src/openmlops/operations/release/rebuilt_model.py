@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from openmlops.core.quality import Evaluation
-from openmlops.core.types import Preprocessing, TrainedRef
+from openmlops.core.types import Preprocessing, TrainedRef, Value
 from openmlops.errors import ModelCorrupt
 from openmlops.images.lazy import Images
 from openmlops.operations.data import datasets
@@ -37,8 +37,14 @@ class RebuiltModel:
         return datasets.indices_of(self.trained.splits)
 
     @cached_property
+    def config(self) -> Value:
+        return self.workspace.use_case.recorded_config(self.trained.config)
+
+    @cached_property
     def preprocessing(self) -> Preprocessing:
-        return self.workspace.use_case.preprocess(self.rows, self.indices["train"])
+        """That of the first layer."""
+        use_case = self.workspace.use_case
+        return use_case.resolve(self.config, use_case.preprocess(self.rows, self.indices["train"]))[1]
 
     @cached_property
     def model(self) -> Any:
@@ -47,8 +53,7 @@ class RebuiltModel:
         from safetensors.torch import load_file
 
         use_case = self.workspace.use_case
-        config = use_case.config(**self.trained.config)
-        model = use_case.build(config, self.preprocessing, self.rows, self.indices["train"])
+        model = use_case.build(self.config, self.preprocessing, self.rows, self.indices["train"])
         try:
             model.load_state_dict(load_file(self.trained.path))
         except (OSError, SafetensorError, RuntimeError) as error:
@@ -81,7 +86,7 @@ class RebuiltModel:
         (height, width, channels), images = self.eager.image_shape, self.images("validation")
         most = min(GOLDEN_IMAGES, max(MIN_GOLDEN_IMAGES, GOLDEN_BYTES // (height * width * channels)))
         spread = np.linspace(0, len(images) - 1, min(most, len(images))).astype(int)
-        (batch,) = inference.model_inputs(self.workspace.use_case, images, [spread], (height, width))
+        (batch,) = inference.model_inputs(self.workspace.use_case, self.eager, images, [spread])
         return batch.pixels
 
     def describe(self, evaluation: Evaluation, parity: float) -> Description:
@@ -104,6 +109,7 @@ class RebuiltModel:
             config=self.trained.config,
             preprocessing=self.preprocessing,
             parity=parity,
+            origin=use_case.origin(self.config),
             evaluation=evaluation,
             cross_validation=self.trained.cross_validation,
         )

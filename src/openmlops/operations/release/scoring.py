@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from openmlops.core.images.resizing import uncropped
 from openmlops.core.quality import Evaluation
 from openmlops.core.types import TrainedRef
 from openmlops.errors import DataError, SettingsError
@@ -52,13 +53,16 @@ def measure(workspace: Workspace, trained: TrainedRef, split: str) -> Evaluated:
     return Evaluated(evaluation, images, labels, predictions, heat_maps)
 
 
-def _heat_maps(rebuilt: RebuiltModel, images: list[np.ndarray], classes: np.ndarray) -> np.ndarray | None:
-    """What spoke for the class of each image, as the model saw it; None if its sides are not those of its image."""
+def _heat_maps(rebuilt: RebuiltModel, images: list[np.ndarray], classes: np.ndarray) -> list[np.ndarray] | None:
+    """What spoke for the class of each image, float32 (h, w) as the image; None if the network has no feature map."""
     from openmlops.learning.attention import heat_maps
 
-    height, width, _ = rebuilt.eager.image_shape
-    pixels = rebuilt.workspace.use_case.to_model_input(images, (height, width)).pixels
-    return heat_maps(rebuilt.served, pixels, classes)
+    (height, width, _), resize = rebuilt.eager.image_shape, rebuilt.preprocessing.resize
+    pixels = rebuilt.workspace.use_case.model_input(images, (height, width), resize).pixels
+    found = heat_maps(rebuilt.served, pixels, classes)
+    if found is None or resize != "crop":
+        return None if found is None else list(found)
+    return [uncropped(heat, (image.shape[0], image.shape[1])) for heat, image in zip(found, images, strict=True)]
 
 
 def metrics_of(evaluation: Evaluation) -> dict[str, float]:

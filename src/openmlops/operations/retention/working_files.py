@@ -1,8 +1,8 @@
 """Files of trainings and versions under OPENMLOPS_HOME that are copies, or were needed by a training that has ended.
 
-Here: exports, weights, checkpoints, grids, searches, predictions cached for the gate, splits, indexes of data versions, local
-copies of versions, and what killed processes left. Not here: inputs (`inputs`), data (`data_versions`). Downloads, and files
-that were set aside because they may be somebody's work (`replaced`, `left-out`), are never deleted.
+Here: exports, weights, checkpoints, features, grids, searches, predictions cached for the gate, splits, indexes of data
+versions, local copies of versions, and what killed processes left. Not here: inputs (`inputs`), data (`data_versions`).
+Downloads, and files that were set aside because they may be somebody's work (`replaced`, `left-out`), are never deleted.
 """
 
 import shutil
@@ -72,6 +72,8 @@ def _files(workspace: Workspace, now: datetime) -> Iterator[_File]:
         age = None if path.name.partition("-")[0] in kept else EXPORT
         yield _File(path, _newest(path), False, age)
     for path in _below(home, f"splits/{HEX * 64}.npz"):
+        yield _File(path, _newest(path), False)
+    for path in _below(home, f"trainings/features/{HEX * 64}/{HEX * 16}.npz"):
         yield _File(path, _newest(path), False)
     recorded = workspace.data_versions.fingerprint(workspace.data_folder)
     for path in _below(home, f"indexes/{HEX * 64}.parquet"):

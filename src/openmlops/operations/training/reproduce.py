@@ -98,7 +98,7 @@ def _retrain(
 ) -> tuple[dict[str, np.ndarray], float]:
     use_case = workspace.use_case
     rows, indices = rows_of(workspace, splits.dataset), datasets.indices_of(splits)
-    config = use_case.config(**description.config)
+    config = use_case.recorded_config(description.config)
     model = use_case.build(config, description.preprocessing, rows, indices["train"])
     with training_progress() as progress:
         result = use_case.fit(

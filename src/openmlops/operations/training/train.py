@@ -50,7 +50,7 @@ def train(
     Raises TrainingError if training fails; the run is then closed as failed, with the reason. Outages of services during
     training have no effect; before and after it they are waited for.
     """
-    chosen = workspace.use_case.config(**config)
+    chosen, preprocessing = workspace.use_case.resolve(workspace.use_case.config(**config), preprocessing)
     key = training_key(workspace, splits, preprocessing, chosen)
     folder = workspace.home / "trainings" / key[:16]
     run = _Run(workspace, folder, tags)
@@ -92,8 +92,10 @@ def train(
 
 
 def training_key(workspace: Workspace, splits: SplitsRef, preprocessing: Preprocessing, config: Value) -> str:
-    """SHA-256 of everything that determines the weights except the machine: data, split, preprocessing, configuration, code."""
-    chosen = config.model_dump_json(exclude={"threads"})
+    """SHA-256 of everything that determines the weights except the machine: data, split, preprocessing,
+    configuration, which names pretrained weights by their SHA-256, and code."""
+    resolved, preprocessing = workspace.use_case.resolve(config, preprocessing)
+    chosen = resolved.model_dump_json(exclude={"threads"})
     parts = (splits.fingerprint, preprocessing.model_dump_json(), chosen, code_fingerprint(workspace))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -18,10 +18,10 @@ from openmlops.core.validation import fewer, problem
 from openmlops.files import storable_name, why_not_storable
 from openmlops.images.index import ImageIndex, OnProgress, index_of, remedied
 from openmlops.usecases.arranging import Arranged, Copies, drawn, entries, split_name
-from openmlops.usecases.image_folder.data import ONE_COLOUR, TWO_CLASSES
+from openmlops.usecases.image_folder.data import ONE_COLOUR, SIDE, TWO_CLASSES
 from openmlops.usecases.leftovers import left_out, tolerated, unreadable, unused
 
-SIDES = (32, 64, 96)
+SIDES = (32, 64, SIDE)
 """candidate sides of the square input in pixels: the smallest that is not much smaller than the images, else the last"""
 MUCH = 1.25
 """largest factor by which the median side may exceed the chosen square"""

@@ -2,21 +2,22 @@
 
     train/CLASS/a.jpg   val/CLASS/b.png   test/CLASS/c.jpg
 
-Images are of any size and of any format in core.images.decoding.FORMATS. They are turned upright and resized to squares, in
-training and serving alike. Rows are those of `train`, then `val`, then `test`, by class, then by file name. What is not here:
+Images are of any size and of any format in core.images.decoding.FORMATS. They are turned upright, and the square around their
+centre is resized to the model's input, in training, serving and monitoring alike; versions from before that are shown whole
+images squashed to squares. Rows are those of `train`, then `val`, then `test`, by class, then by file name. What is not here:
 other layouts (arrange.py).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from openmlops.core.images import decoding
 from openmlops.core.images.decoding import is_image
+from openmlops.core.images.resizing import cropped, squashed
 from openmlops.core.images.summary import moments
 from openmlops.core.types import Preprocessing, Problem
 from openmlops.core.validation import check_balance, problem
@@ -24,12 +25,14 @@ from openmlops.errors import DataError
 from openmlops.files import copy_folder, write_bytes
 from openmlops.images.index import ImageIndex, index_of
 from openmlops.images.lazy import Images, LazyImages, file_of
-from openmlops.usecases import classifier, splitting
+from openmlops.usecases import splitting
 from openmlops.usecases.arranging import SPLITS, VALIDATION_SHARE, entries
 from openmlops.usecases.base import ModelInput, Rows
 from openmlops.usecases.copies import Seen, check_copies
 from openmlops.usecases.leftovers import left_out, tolerated, unreadable, unused
 
+SIDE = 224
+"""usual side in pixels of the input of pretrained networks"""
 ONE_COLOUR = "every pixel has the same value"
 TWO_CLASSES = "images are in two classes"
 
@@ -45,10 +48,10 @@ class File:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """One data set: its class names in the order of their indices, and the side of the square input in pixels."""
+    """One data set: its class names in the order of their indices, and the usual side of the square input in pixels."""
 
     classes: tuple[str, ...]
-    side: int
+    side: int = SIDE
 
     def files(self, folder: Path) -> tuple[str, ...]:
         """The images of the folder, by their paths in it."""
@@ -89,11 +92,11 @@ class ImageFolder:
 
     def _images(self, folder: Path, files: Sequence[File], index: ImageIndex) -> LazyImages:
         found = index.of([file.path for file in files])
-        return LazyImages.of_files(folder, found, self.decode, (self.side, self.side))
+        return LazyImages.of_files(folder, found, self.decode, None)
 
     def decode(self, content: bytes) -> np.ndarray:
-        """An image file's bytes -> uint8 (side, side, 3), RGB. Raises DataError."""
-        return decoding.decode_shrunk(content, self.side, self.side)
+        """An image file's bytes -> uint8 (h, w, 3), RGB, reduced if it is much larger than the input. Raises DataError."""
+        return decoding.decode_reduced(content, 2 * self.side)
 
     def extend(self, folder: Path, images: Images, labels: np.ndarray, out: Path) -> Path:
         """Copy `folder` to `out` with n images and labels (n,) in its train folders: their files as they are, or as PNG."""
@@ -193,11 +196,26 @@ def _contradictions(files: Sequence[File], index: ImageIndex) -> list[Problem]:
 
 
 def to_model_input(images: Sequence[np.ndarray] | np.ndarray, shape: tuple[int, int]) -> ModelInput:
-    """The images unchanged, or resized for a model with another input size than the use case has now."""
-    if all(image.shape[:2] == shape for image in images):
-        return classifier.to_model_input(images, shape)
-    scaled = [np.array(Image.fromarray(image).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)) for image in images]
-    return ModelInput(np.stack(scaled), np.array([image.shape[:2] for image in images], dtype=np.int64))
+    """The whole images, squashed to `shape` (height, width): for versions that recorded no way of resizing."""
+    return _input(images, shape, squashed, "default")
+
+
+def cropped_to_model_input(images: Sequence[np.ndarray] | np.ndarray, shape: tuple[int, int]) -> ModelInput:
+    """What is around the centre of the images, resized to `shape` (height, width)."""
+    return _input(images, shape, cropped, "crop")
+
+
+def _input(
+    images: Sequence[np.ndarray] | np.ndarray,
+    shape: tuple[int, int],
+    change: Callable[[np.ndarray, tuple[int, int]], np.ndarray],
+    resize: str,
+) -> ModelInput:
+    if isinstance(images, np.ndarray) and images.shape[1:3] == shape:
+        pixels = images
+    else:
+        pixels = np.stack([change(image, shape) for image in images])
+    return ModelInput(pixels, np.array([image.shape[:2] for image in images], np.int64).reshape(-1, 2), resize)
 
 
 def split(rows: Rows, seed: int) -> dict[str, np.ndarray]:
@@ -211,4 +229,4 @@ def preprocess(rows: Rows, train: np.ndarray) -> Preprocessing:
     found = rows.images[train]
     (red, green, blue), std = moments(*(found.column(name) for name in ("pixels", "sums", "squares")))
     red_std, green_std, blue_std = (float(each) or 1.0 for each in std)
-    return Preprocessing(mean=(float(red), float(green), float(blue)), std=(red_std, green_std, blue_std))
+    return Preprocessing(mean=(float(red), float(green), float(blue)), std=(red_std, green_std, blue_std), resize="crop")

@@ -40,7 +40,7 @@ def labelled(layout: ImageFolder, folder: Path) -> Labelled:
         reason = f" ({problems[0]})" if problems else ""
         wanted = f"Pass a folder of images, with a subfolder for each of {', '.join(layout.classes)} to send their labels"
         raise DataError(f"There is no image in {folder}{reason}", wanted)
-    images = LazyImages.of_files(folder, index.of([paths[row] for row in kept]), layout.decode, (layout.side, layout.side))
+    images = LazyImages.of_files(folder, index.of([paths[row] for row in kept]), layout.decode, None)
     labels = np.array([layout.classes.index(classes[row]) for row in kept], np.int64) if is_labelled else None
     return Labelled(images, labels, tuple(tolerated(problems, len(kept))))
 

@@ -11,6 +11,8 @@ from openmlops.core.search_space import Choices, Range, Space
 from openmlops.core.types import Value
 from openmlops.learning.config import FitConfig, one_length
 
+DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+"""backbone whose weights are installed with this package"""
 SEEN = 40_000
 """images seen in a training of the default length, repeats counted"""
 FEWEST_EPOCHS, MOST_EPOCHS = 4, 60
@@ -18,8 +20,18 @@ STEPS_AN_EPOCH = 16
 """fewest steps per epoch on small data sets, down to the smallest batch size"""
 
 
+SMALL = 64
+"""largest side in pixels of images that are trained from nothing by default"""
+SIDE = 224
+"""side in pixels of the input where neither the use case nor the backbone names one"""
+
+
 class TrainConfig(Value):
-    """Set at most one of `epochs`, `budget` and `steps` (none: `default_epochs`). `resolved` fills in fields that are None."""
+    """Set at most one of `epochs`, `budget` and `steps`: none is `default_epochs`, or with a backbone no fine-tuning, only its
+    head. `resolved` fills in fields that are None.
+
+    `lr`, `weight_decay`, `label_smoothing`, `batch_size`, `width` and `shift` are of the network without a backbone.
+    """
 
     SEARCH: ClassVar[Space] = {
         "epochs": Range(low=4, high=40, log=True, whole=True),
@@ -32,11 +44,28 @@ class TrainConfig(Value):
     }
     """what `openmlops search` varies"""
 
+    backbone: str = Field(
+        "auto",
+        min_length=1,
+        description="a pretrained model of timm, by its name; none: a small network, trained from nothing; auto: "
+        "tf_efficientnet_lite0, or none for images of up to 64 pixels",
+    )
+    weights: str = Field(
+        "auto",
+        min_length=1,
+        description="its pretrained weights: a file; download: where timm publishes them; auto: those that are installed",
+    )
+    weights_sha256: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="of that file, in hexadecimal; filled in automatically, and verified if given",
+    )
+    size: int | None = Field(None, ge=16, le=1024, description="side of the square input in pixels; none: the backbone's own")
     epochs: float | None = Field(None, gt=0, description="epochs; fractions are allowed")
     budget: float | None = Field(None, gt=0, description="training time in seconds; converted to `steps` by timing real steps")
     steps: int | None = Field(None, gt=0, description="total number of training steps")
     batch_size: int | None = Field(None, gt=1, description="batch size; none: 16 to 250, depending on the number of images")
-    lr: float = Field(0.1, gt=0, description="peak learning rate of the convolution filters (Muon)")
+    lr: float = Field(0.1, gt=0, le=1000, description="peak learning rate of the convolution filters (Muon)")
     weight_decay: float = Field(5e-4, ge=0, description="weight decay (L2) of the last layer")
     label_smoothing: float = Field(0.2, ge=0, lt=1, description="label smoothing")
     width: int = Field(
@@ -54,19 +83,26 @@ class TrainConfig(Value):
         one_length(self.epochs, self.budget, self.steps)
         return self
 
+    @property
+    def chosen_backbone(self) -> str:
+        """The name of the backbone, or none."""
+        if self.backbone != "auto":
+            return self.backbone
+        return "none" if (self.size or SIDE) <= SMALL else DEFAULT_BACKBONE
+
     def resolved(self, images: int) -> "TrainConfig":
         """The configuration with defaults filled in, for `images` training images."""
         chosen: dict[str, int | float] = {}
-        if self.epochs is self.budget is self.steps is None:
+        if self.epochs is self.budget is self.steps is None and self.chosen_backbone == "none":
             chosen["epochs"] = default_epochs(images)
         if self.batch_size is None:
             chosen["batch_size"] = max(16, min(250, images // STEPS_AN_EPOCH))
         return self.model_copy(update=chosen)
 
-    def fit_config(self, side: int) -> FitConfig:
-        """The part of a resolved configuration that the training loop needs, for images of `side` pixels."""
-        given = {name: value for name, value in self if name in FitConfig.model_fields}
-        return FitConfig(**given, crop=round(self.shift * side))
+    def fit_config(self) -> FitConfig:
+        """The part of a resolved configuration that the training loop needs."""
+        given = {name: value for name, value in self if name in FitConfig.model_fields and value is not None}
+        return FitConfig(**given, crop=round(self.shift * (self.size or SIDE)))
 
 
 def default_epochs(images: int) -> int:
