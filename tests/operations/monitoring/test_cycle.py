@@ -24,9 +24,10 @@ DRIFT = DriftReport(outcome="drift", reasons=("it moved",), reference="r", false
 
 
 def keep(loop: Workspace, action: str, by: str = "test", at: datetime = NOON) -> DecisionRecord:
+    version = loop.ledger.champion(loop.model_name)
     record = DecisionRecord(
-        id=f"{action}-{by}", model=loop.model_name, version=1, at=at, action=action, reasons=("because",), by=by,
-        observation=Observation(at=at, version=1, drift=DRIFT),
+        id=f"{action}-{by}", model=loop.model_name, version=version, at=at, action=action, reasons=("because",), by=by,
+        observation=Observation(at=at, version=version, drift=DRIFT),
     )  # fmt: skip
     loop.decisions.append(record)
     return record
