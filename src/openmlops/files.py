@@ -31,6 +31,7 @@ MOST_PATH_BYTES = 3000
 """limit of path lengths in file systems, less the room for temporary names and suffixes"""
 THREADS = min(8, os.cpu_count() or 1)
 T = TypeVar("T")
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _FICLONE = 0x40049409
 """Linux' request to make a file share the bytes of another, copied when either is written"""
 
@@ -79,10 +80,14 @@ def storable_name(stem: str) -> str:
 def copy_file(source: Path, target: Path) -> None:
     """Write the content of `source` to `target`; the bytes are shared if the file system copies them when they are written.
 
-    `target` has a mode of its own. Raises OSError.
+    `target` has a mode of its own, and is removed if it cannot be written. Raises OSError.
     """
-    if not _reflinked(source, target):
-        shutil.copyfile(source, target)
+    try:
+        if not _reflinked(source, target):
+            shutil.copyfile(source, target)
+    except OSError:
+        target.unlink(missing_ok=True)
+        raise
 
 
 def share_file(source: Path, target: Path) -> None:
@@ -109,7 +114,7 @@ def share_file(source: Path, target: Path) -> None:
 def copy_read_file(source: Path, content: bytes, target: Path, reflinks: bool) -> None:
     """Write a file to `target` of which `content` was read from `source`, which is not read again. Raises OSError."""
     if not (reflinks and _reflinked(source, target)):
-        target.write_bytes(content)
+        place_bytes(target, content)
 
 
 def has_reflinks(folder: Path) -> bool:
@@ -241,6 +246,44 @@ def write_bytes(path: Path, content: bytes) -> Path:
     with replacing(path) as beside:
         beside.write_bytes(content)
     return path
+
+
+def place_bytes(path: Path | str, content: bytes) -> None:
+    """Write `content` to `path` atomically, without waiting for the disk: after a power failure the file may be missing or
+    damaged. Raises OSError."""
+    _place(path, content, 0o644, os.replace)
+
+
+def create_bytes(path: Path, content: bytes, mode: int) -> None:
+    """As `place_bytes`, but of several processes one creates the file, and the others get FileExistsError."""
+    _place(path, content, mode, os.link)
+
+
+def _place(path: Path | str, content: bytes, mode: int, put: Callable[[str, Path | str], None]) -> None:
+    """With os calls on strings, because the server does this for every prediction."""
+    folder, name = os.path.split(path)
+    beside = os.path.join(folder, f".{name[:32]}.{secrets.token_hex(4)}")
+    try:
+        handle = os.open(beside, _NEW, mode)
+    except FileNotFoundError:
+        os.makedirs(folder, exist_ok=True)
+        handle = os.open(beside, _NEW, mode)
+    try:
+        try:
+            write_all(handle, content)
+        finally:
+            os.close(handle)
+        put(beside, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(beside)
+
+
+def write_all(handle: int, content: bytes) -> None:
+    """Write all of `content` to an open file: a single write may stop early without an error. Raises OSError."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(handle, rest) :]
 
 
 def write_text(path: Path, content: str) -> Path:

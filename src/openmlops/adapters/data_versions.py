@@ -314,7 +314,11 @@ class DataVersions:
             names = chain([folder.name], (f"{folder.name}-{number}" for number in count(2)))
             kept = next(place / name for name in names if not os.path.lexists(place / name))
             kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(folder, kept)
+            try:
+                shutil.move(folder, kept)
+            except OSError:  # another disk, which is full: the folder is whole, what was copied of it is not
+                shutil.rmtree(kept, ignore_errors=True)
+                raise
             log.warning("%s differed from its recorded version; its previous contents are in %s", folder, kept)
 
     def _home_of(self, folder: Path) -> Path:

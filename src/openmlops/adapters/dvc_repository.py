@@ -27,7 +27,7 @@ from pydantic import SecretStr
 from openmlops.adapters.known_hashes import BLOCK_BYTES, THREADS, Hashes, KnownHashes
 from openmlops.core.types import Value
 from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable, SettingsError
-from openmlops.files import placing, share_file, write_text
+from openmlops.files import placing, share_file, write_all, write_text
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -458,7 +458,7 @@ def _copy(source: "HashFileDB", target: "HashFileDB", oid: str) -> tuple[os.stat
                 while block := old.read(BLOCK_BYTES):
                     sha256.update(block)
                     md5.update(block)
-                    _write(new.fileno(), block)
+                    write_all(new.fileno(), block)
                 written = os.fstat(new.fileno())
             if md5.hexdigest() != oid.removesuffix(".dir"):
                 raise DataCorrupt(f"The object {source.oid_to_path(oid)} is damaged", "Add the data again")
@@ -466,13 +466,6 @@ def _copy(source: "HashFileDB", target: "HashFileDB", oid: str) -> tuple[os.stat
     except (OSError, DataCorrupt) as error:
         return error
     return written, Hashes(sha256.hexdigest(), md5.hexdigest())
-
-
-def _write(handle: int, block: bytes) -> None:
-    """All of `block`: a single write may stop early."""
-    rest = memoryview(block)
-    while rest:
-        rest = rest[os.write(handle, rest) :]
 
 
 def seems_complete(store: Path, dvc_file: str) -> bool:

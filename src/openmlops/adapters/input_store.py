@@ -7,16 +7,15 @@ missing. Readers must expect that.
 import contextlib
 import hashlib
 import os
-import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable
+from openmlops.files import place_bytes
 
 KEEP_SHARE = 0.9
 """share of the limit to which pruning reduces the store, so that it is not due again immediately"""
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
 @dataclass(frozen=True)
@@ -48,19 +47,20 @@ class InputStore:
         return self._folder / sha256[:2] / sha256
 
     def put(self, content: bytes, sha256: str) -> None:
-        """Store one input under its SHA-256 (`sha256_of`). An existing one counts as new again for pruning.
+        """Store one input under its SHA-256 (`sha256_of`). An existing one counts as new again for pruning; a damaged one is
+        replaced.
 
         Raises ServiceUnavailable if it cannot be written.
         """
         path = f"{self._root}/{sha256[:2]}/{sha256}"
         try:
-            os.utime(path)
-        except FileNotFoundError:
-            try:
-                _write(path, content)
-            except OSError as error:
-                problem = f"The input {path} cannot be stored ({error.strerror})"
-                raise ServiceUnavailable(problem, "Free disk space, or lower RETENTION_INPUTS_GIB") from error
+            if _holds(path, content):
+                os.utime(path)
+            else:
+                place_bytes(path, content)
+        except OSError as error:
+            problem = f"The input {path} cannot be stored ({error.strerror})"
+            raise ServiceUnavailable(problem, "Free disk space, or lower RETENTION_INPUTS_GIB") from error
 
     def holds(self, sha256: str) -> bool:
         """Whether an input is stored."""
@@ -124,17 +124,13 @@ def sha256_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _write(path: str, content: bytes) -> None:
-    """With os calls on strings: this runs for every prediction, and pathlib would cost as much as the file."""
-    beside = f"{path}.{os.getpid()}.{threading.get_ident()}"
+def _holds(path: str, content: bytes) -> bool:
+    """Whether the file has this content, neither less nor more of it."""
     try:
-        handle = os.open(beside, _FLAGS, 0o644)
+        with open(path, "rb", buffering=0) as file:
+            return os.fstat(file.fileno()).st_size == len(content) and file.readall() == content
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        handle = os.open(beside, _FLAGS, 0o644)
-    with open(handle, "wb", buffering=0) as file:
-        file.write(content)
-    os.replace(beside, path)
+        return False
 
 
 def _sizes(folder: Path) -> list[tuple[float, int, Path]]:

@@ -14,7 +14,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from openmlops.adapters.onnx_model import INPUT
-from openmlops.files import sha256_of
+from openmlops.files import copy_file, sha256_of
 
 REQUIREMENTS = ("mlflow", "numpy", "onnx", "onnxruntime")
 MODEL_FILE = "model.onnx"
@@ -34,7 +34,7 @@ def write_mlflow_model(onnx_file: Path, outputs: tuple[str, ...], folder: Path) 
         onnx_execution_providers=["CPUExecutionProvider"],
         save_as_external_data=False,
     )
-    (folder / MODEL_FILE).write_bytes(onnx_file.read_bytes())
+    copy_file(onnx_file, folder / MODEL_FILE)
 
 
 def _signature(proto: onnx.ModelProto, outputs: tuple[str, ...]) -> ModelSignature:

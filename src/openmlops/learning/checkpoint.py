@@ -6,6 +6,7 @@ What is not here: when to save, and the content of the state (`loop`).
 """
 
 import hashlib
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from openmlops.errors import TrainingError
-from openmlops.files import replacing
+from openmlops.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,9 @@ class Checkpoint:
 
     def save(self, state: dict[str, Any]) -> None:
         """Write tensors and plain values durably: once this returns they survive a kill."""
-        with replacing(self.path) as beside:
-            torch.save({"key": self.key, "state": state}, beside)
+        content = io.BytesIO()  # torch aborts the process if it cannot write to a file
+        torch.save({"key": self.key, "state": state}, content)
+        write_bytes(self.path, content.getvalue())
 
     def load(self) -> dict[str, Any] | None:
         """The saved state, or None if there is none. Runs no code from the file. Raises TrainingError if it is unreadable."""

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from openmlops.errors import ExportError
-from openmlops.files import replacing
+from openmlops.files import place_bytes, replacing
 
 ONNX_FILE = "model.onnx"
 TORCHSCRIPT_FILE = "model_torchscript.pt"
@@ -129,7 +129,7 @@ def _write_graphs(served: nn.Module, outputs: tuple[str, ...], images: np.ndarra
         )
         buffer = io.BytesIO()  # a path would put the temporary file's name into the archive
         torch.jit.save(torch.jit.trace(served, (example,), check_trace=False), buffer)
-        torchscript.write_bytes(buffer.getvalue())
+        place_bytes(torchscript, buffer.getvalue())
         return torch.jit.load(torchscript)
 
 

@@ -6,11 +6,13 @@ a token invalidates all sessions.
 
 import hashlib
 import hmac
-import os
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
+
+from openmlops.files import create_bytes
 
 COOKIE = "openmlops_session"
 SECONDS = 12 * 3600
@@ -59,12 +61,5 @@ def session_key(home: Path, *tokens: str) -> bytes:
 
 def _create_key(path: Path) -> None:
     """Create the key file atomically: of concurrent processes one wins, and all use its key."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    beside.touch(mode=0o600)
-    beside.write_bytes(secrets.token_bytes(32))
-    try:
-        os.link(beside, path)
-    except FileExistsError:
-        pass
-    finally:
-        beside.unlink()
+    with suppress(FileExistsError):
+        create_bytes(path, secrets.token_bytes(32), 0o600)

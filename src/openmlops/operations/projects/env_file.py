@@ -17,7 +17,7 @@ from dotenv import dotenv_values
 
 from openmlops.core.types import Value
 from openmlops.errors import SettingsError
-from openmlops.files import real
+from openmlops.files import real, write_all
 from openmlops.settings import dotenv_text
 
 SECRET_BYTES = 20
@@ -121,10 +121,19 @@ def _complete(path: Path) -> EnvFile:
         kept = {name for name, value in dotenv_values(stream=StringIO(before), interpolate=False).items() if value}
         added = tuple(v.name for section in COMPOSE for v in section.variables if v.name not in kept)
         if added:
-            file.write(("" if not before or before.endswith("\n") else "\n") + _lines(kept))
-            file.flush()
-            os.fsync(file.fileno())
+            _append(handle, ("" if not before or before.endswith("\n") else "\n") + _lines(kept))
     return EnvFile(path=str(path), added=added, kept=tuple(sorted(kept)))
+
+
+def _append(handle: int, text: str) -> None:
+    """Append to an open file: all of the text, or nothing. Raises OSError."""
+    size = os.fstat(handle).st_size
+    try:
+        write_all(handle, text.encode())
+        os.fsync(handle)
+    except OSError:
+        os.ftruncate(handle, size)
+        raise
 
 
 def _lines(kept: set[str]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from openmlops.core.quality import Evaluation
 from openmlops.core.types import ExportRef, TrainedRef
-from openmlops.files import MANIFEST, Manifest, copy, replacing, write_text
+from openmlops.files import MANIFEST, Manifest, copy, copy_file, replacing, write_text
 from openmlops.operations.release import inference
 from openmlops.operations.release.drift_references import write_references
 from openmlops.operations.release.model_card import CARD_FILE, DESCRIPTION_FILE, model_card
@@ -55,7 +55,7 @@ def _write_models(rebuilt: "RebuiltModel", scratch: Path, folder: Path) -> float
     parity = write(rebuilt.served, task.outputs, task.compared, scratch, rebuilt.golden, PARITY_BOUND)
     write_mlflow_model(scratch / "model.onnx", task.outputs, folder)
     for name in ("golden.npz", "weights.safetensors"):
-        shutil.copyfile(scratch / name, folder / name)
+        copy_file(scratch / name, folder / name)
     for name in ("model.onnx", "model_torchscript.pt"):
         copy(rebuilt.workspace.artifacts / name, scratch / name)
     rebuilt.workspace.tracking.log_files(rebuilt.trained.run_id, scratch / "model_torchscript.pt")

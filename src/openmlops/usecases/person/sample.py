@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from openmlops.core.images.decoding import png
-from openmlops.files import write_text
+from openmlops.files import place_bytes, write_text
 from openmlops.usecases.drawing import Draw
 from openmlops.usecases.person.scenes import scene
 from openmlops.usecases.yolo_folder.layout import data_yaml, label_text
@@ -28,12 +28,10 @@ def sample(folder: Path) -> Path:
     draw = Draw(SEED)
     for split, count in COUNTS.items():
         images, labels = folder / "images" / split, folder / "labels" / split
-        images.mkdir(parents=True, exist_ok=True)
-        labels.mkdir(parents=True, exist_ok=True)
         for number in range(count):
             image, boxes = scene(draw)
-            (images / f"{number:05d}.png").write_bytes(png(image))
-            (labels / f"{number:05d}.txt").write_text(label_text(labelled(boxes), image.shape[:2]))
+            place_bytes(images / f"{number:05d}.png", png(image))
+            place_bytes(labels / f"{number:05d}.txt", label_text(labelled(boxes), image.shape[:2]).encode())
     write_text(folder / "data.yaml", data_yaml(NAMES))
     return folder
 

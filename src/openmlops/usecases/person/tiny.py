@@ -4,12 +4,11 @@ COCO128 is the first 128 images of COCO train2017 in YOLO's layout. Nothing is d
 here: generated scenes (sample.py).
 """
 
-import shutil
 from pathlib import Path
 
 from openmlops.core.images.decoding import is_image
 from openmlops.errors import DataError
-from openmlops.files import replacing_folder
+from openmlops.files import copy_file, place_bytes, replacing_folder
 from openmlops.usecases.drawing import Draw
 from openmlops.usecases.yolo_folder.config import CONFIG
 from openmlops.usecases.yolo_folder.layout import SPLITS, data_yaml
@@ -35,7 +34,7 @@ def tiny_person(coco128: Path, out: Path, train: int = 40, validation: int = 10,
     with replacing_folder(out) as folder:
         for split, count in zip(SPLITS, counts, strict=True):
             _write(folder, split, [people[next(drawn)] for _ in range(count)])
-        (folder / CONFIG).write_text(data_yaml(("person",)))
+        place_bytes(folder / CONFIG, data_yaml(("person",)).encode())
     return out
 
 
@@ -63,7 +62,6 @@ def _with_people(source: Path) -> list[tuple[Path, str]]:
 def _write(folder: Path, split: str, chosen: list[tuple[Path, str]]) -> None:
     images, labels = folder / "images" / split, folder / "labels" / split
     images.mkdir(parents=True)
-    labels.mkdir(parents=True)
     for image, text in chosen:
-        shutil.copyfile(image, images / image.name)
-        (labels / f"{image.stem}.txt").write_text(text)
+        copy_file(image, images / image.name)
+        place_bytes(labels / f"{image.stem}.txt", text.encode())
