@@ -120,9 +120,9 @@ def _safe(function: ast.AST) -> set[str]:
     for node in ast.walk(function):
         if isinstance(node, ast.Assign) and "IO()" in ast.unparse(node.value):
             found |= {name for target in node.targets for name in _names(target)}
-        if isinstance(node, ast.withitem) and isinstance(node.context_expr, ast.Call) and node.optional_vars:
-            if _called(node.context_expr) in PLACED or _names(node.context_expr) & found:
-                found |= _names(node.optional_vars)
+        opened = node.context_expr if isinstance(node, ast.withitem) and node.optional_vars else None
+        if isinstance(opened, ast.Call) and (_called(opened) in PLACED or _names(opened) & found):
+            found |= _names(node.optional_vars)
     return found
 
 

@@ -249,8 +249,8 @@ def write_bytes(path: Path, content: bytes) -> Path:
 
 
 def place_bytes(path: Path | str, content: bytes) -> None:
-    """Write `content` to `path` atomically, without waiting for the disk: after a power failure the file may be missing or
-    damaged. Raises OSError."""
+    """Write `content` to `path` atomically, in a folder that exists, without waiting for the disk: after a power failure the
+    file may be missing or damaged. Raises OSError."""
     _place(path, content, 0o644, os.replace)
 
 
@@ -263,11 +263,7 @@ def _place(path: Path | str, content: bytes, mode: int, put: Callable[[str, Path
     """With os calls on strings, because the server does this for every prediction."""
     folder, name = os.path.split(path)
     beside = os.path.join(folder, f".{name[:32]}.{secrets.token_hex(4)}")
-    try:
-        handle = os.open(beside, _NEW, mode)
-    except FileNotFoundError:
-        os.makedirs(folder, exist_ok=True)
-        handle = os.open(beside, _NEW, mode)
+    handle = os.open(beside, _NEW, mode)
     try:
         try:
             write_all(handle, content)

@@ -34,12 +34,13 @@ from openmlops.core.images.drawing import with_boxes
 from openmlops.errors import ModelCorrupt
 from openmlops.files import MANIFEST, Manifest
 from openmlops.serving.batching import Batcher
-from openmlops.serving.commit import GroupCommit, begin_in_thread
+from openmlops.serving.commit import GroupCommit
 from openmlops.serving.config import Limits
 from openmlops.serving.metrics import Metrics
 from openmlops.serving.predictor import Predictor, load
 from openmlops.usecases.cifar10 import USE_CASE as CIFAR10
 from openmlops.usecases.person import USE_CASE as PERSON
+from openmlops.web.conditions import Conditions
 from turned import ORIENTATIONS, photograph
 
 SIZES = [(120, 200), (200, 120), (64, 64), (900, 1200), (31, 20)]
@@ -481,8 +482,9 @@ def test_a_raw_tensor_of_the_size_before_a_swap_fails_alone_in_its_batch(two_siz
 
     async def ask() -> list:
         metrics = Metrics.make(None)
-        commit = GroupCommit(begin_in_thread(log), InputStore(two_sizes.home / "inputs"), metrics.commit)
-        batcher = Batcher(lambda: after, commit, Limits(), metrics)
+        conditions = Conditions()
+        commit = GroupCommit(log, InputStore(two_sizes.home / "inputs"), metrics.commit, conditions)
+        batcher = Batcher(lambda: after, commit, Limits(), metrics, conditions)
         asked = [
             asyncio.ensure_future(batcher.predict(before.to_model_input([image]), [sent], 0.0))
             for image, sent in ((content, png(content)), (tensor, tensor), (content, png(content)))

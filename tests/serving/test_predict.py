@@ -85,6 +85,7 @@ def test_health_metrics_and_documents(server):
         "champion": 1,
         "database": True,
         "spooled": None,
+        "stores": True,
         "problem": None,
     }
     metrics = server.client.get("/metrics").text

@@ -5,11 +5,9 @@ SQLite by default, in WAL mode; PostgreSQL, MySQL and MariaDB by URL. Every fail
 ServiceUnavailable that names host and database, never the password.
 """
 
-import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
 
 from openmlops.adapters.schema import HEAD, VERSION_TABLE
+from openmlops.adapters.sqlite_file import SqliteFile
 from openmlops.core.types import Value
 from openmlops.errors import ServiceRefused, ServiceUnavailable, SettingsError
 
@@ -45,6 +44,9 @@ MIGRATION_SECONDS = 300
 MIGRATIONS = Path(__file__).with_name("migrations")
 SCHEMA_LOCK = 7_305_519_441_007
 """key of PostgreSQL's advisory lock; an arbitrary number that no other program uses"""
+
+FILE = "openmlops_file"
+"""attribute of an engine's pool: its `SqliteFile`"""
 
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg2", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
 _PRODUCTS = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB"}
@@ -135,9 +137,17 @@ def size(engine: Engine) -> int:
         return int(connection.scalar(text(query)) or 0)
 
 
-def writing(engine: Engine) -> AbstractContextManager[Connection]:
-    """A write transaction: it takes the lock at its start, so that it never fails half-way because it has read first."""
-    return engine.execution_options(writes=True).begin()
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A write transaction: it takes the lock at its start, so that it never fails half-way because it has read first.
+
+    Raises ServiceUnavailable also if it was committed to an SQLite file that is no longer where it was.
+    """
+    with engine.execution_options(writes=True).connect() as connection:
+        with connection.begin():
+            yield connection
+        if file := getattr(engine.pool, FILE, None):
+            file.require_same(connection)
 
 
 def snapshots(engine: Engine) -> Engine:
@@ -178,8 +188,10 @@ def _engine(url: str) -> Engine:
 
 def _sqlite(address: URL) -> Engine:
     _make_parent(address)
-    engine = create_engine(address, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
-    event.listen(engine, "connect", partial(_prepare_sqlite, address))
+    file = SqliteFile(Path(str(address.database)), BUSY_SECONDS, lambda: connect(address.render_as_string()).dispose())
+    engine = create_engine(address, creator=file.open)
+    setattr(engine.pool, FILE, file)
+    file.listen(engine)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
@@ -190,20 +202,6 @@ def _make_parent(address: URL) -> None:
     except OSError as error:
         problem = f"The folder of {place(address)} cannot be made ({error.strerror})"
         raise ServiceUnavailable(problem, "Set OPENMLOPS_HOME or DATABASE_URL to a writable location") from error
-
-
-def _prepare_sqlite(address: URL, connection: sqlite3.Connection, record: object) -> None:
-    """Per connection: explicit transactions, WAL mode, foreign keys enforced.
-
-    Text that is no longer valid UTF-8 is still returned, so that the hash check can name the corrupt row.
-    """
-    connection.isolation_level = None
-    connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA foreign_keys = ON")
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter: an error message that quotes a corrupt schema
-        raise _unavailable(address, error) from error
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -264,6 +262,8 @@ def _alone(engine: Engine) -> Iterator[None]:
 def _file_lock(engine: Engine) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
+    if not Path(str(engine.url.database)).parent.is_dir():  # the lock would make it again
+        raise _unavailable(engine.url, FileNotFoundError("its folder is gone"))
     lock = FileLock(f"{engine.url.database}.lock", timeout=MIGRATION_SECONDS)
     try:
         lock.acquire()

@@ -6,6 +6,7 @@ input images (`input_store`), the meaning of predictions and labels (`core.tasks
 
 import hashlib
 import json
+import secrets
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,6 +23,10 @@ from openmlops.adapters.schema import INFERENCE, INFERENCE_LAYOUT, LABEL
 from openmlops.errors import LabelConflict, PredictionNotFound
 
 STORED = np.dtype("<f4")
+IDS_AT_ONCE = 500
+"""most ids of a statement"""
+PROBE_BYTES = 16 * 1024
+"""what is written to find out whether the database accepts entries"""
 
 ReadLabel = Callable[[Any, Sequence[str]], str]
 
@@ -57,6 +62,8 @@ class Entries:
 
     def without(self, ids: Set[str]) -> "Entries":
         """The entries whose id is not in `ids`."""
+        if not ids:
+            return self
         rows = [row for row, name in enumerate(self.ids) if name not in ids]
         columns = ("ids", "at", "input_sha256", "predictions", "latency_ms")
         kept: dict[str, Any] = {name: [getattr(self, name)[row] for row in rows] for name in columns}
@@ -101,6 +108,15 @@ class InferenceLog:
 
     def write(self, groups: Sequence[Entries]) -> None:
         """Commit all entries in one transaction, or none. Raises ServiceUnavailable."""
+        try:
+            self._write(groups)
+        except IntegrityError:  # the layouts are those of a database that was there before
+            if not self._known:
+                raise
+            self._known.clear()
+            self._write(groups)
+
+    def _write(self, groups: Sequence[Entries]) -> None:
         for layout in {group.layout for group in groups}:
             self._ensure(layout)
         with writing(self._engine) as connection:
@@ -127,6 +143,20 @@ class InferenceLog:
         """Delete entries that are stored elsewhere. Raises ServiceUnavailable."""
         with writing(self._engine) as connection:
             connection.execute(delete(INFERENCE).where(INFERENCE.c.id.in_([name for group in groups for name in group.ids])))
+
+    def withdraw(self, ids: Sequence[str]) -> None:
+        """Delete entries whose clients got no answer. Raises ServiceUnavailable."""
+        with writing(self._engine) as connection:
+            for first in range(0, len(ids), IDS_AT_ONCE):
+                connection.execute(delete(INFERENCE).where(INFERENCE.c.id.in_(ids[first : first + IDS_AT_ONCE])))
+
+    def probe(self) -> None:
+        """Write to the database and delete that again: whether entries could be written. Raises ServiceUnavailable."""
+        name = f"probe-{secrets.token_hex(16)}"
+        with writing(self._engine) as connection:
+            content = {"id": name, "columns": secrets.token_hex(PROBE_BYTES // 2), "classes": "[]"}
+            connection.execute(insert(INFERENCE_LAYOUT), content)
+            connection.execute(delete(INFERENCE_LAYOUT).where(INFERENCE_LAYOUT.c.id == name))
 
     def label(self, prediction: str, reported: Any, read: ReadLabel, at: datetime) -> bool:
         """Store the label of a prediction; returns whether it is new. `read` converts it to JSON, given the version's classes.

@@ -18,6 +18,9 @@ KEEP_SHARE = 0.9
 """share of the limit to which pruning reduces the store, so that it is not due again immediately"""
 
 
+PROBE_BYTES = 16 * 1024
+
+
 @dataclass(frozen=True)
 class Pruned:
     """The result of pruning: files and bytes removed, files and bytes kept, and when the oldest of these was last sent (seconds
@@ -36,6 +39,7 @@ class InputStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._root = str(folder)
+        self._refused = 0
 
     @property
     def folder(self) -> Path:
@@ -57,10 +61,38 @@ class InputStore:
             if _holds(path, content):
                 os.utime(path)
             else:
-                place_bytes(path, content)
+                self._place(path, content)
         except OSError as error:
+            self._refused = len(content)
             problem = f"The input {path} cannot be stored ({error.strerror})"
             raise ServiceUnavailable(problem, "Free disk space, or lower RETENTION_INPUTS_GIB") from error
+
+    def make(self) -> None:
+        """Make the folder. Only whoever begins to use it does: a home that was moved away is not made again."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def _place(self, path: str | Path, content: bytes) -> None:
+        try:
+            place_bytes(path, content)
+        except FileNotFoundError:
+            for folder in (self._root, os.path.dirname(path)):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(folder)
+            place_bytes(path, content)
+
+    def probe(self) -> None:
+        """Write a file and delete it again: whether inputs could be stored, as large as the one that was refused last.
+
+        Raises ServiceUnavailable.
+        """
+        path = self._folder / f".probe.{os.getpid()}"
+        try:
+            self._place(path, bytes(max(PROBE_BYTES, self._refused)))
+            path.unlink()
+        except OSError as error:
+            problem = f"Inputs cannot be stored in {self._folder} ({error.strerror})"
+            raise ServiceUnavailable(problem, "Free disk space, or lower RETENTION_INPUTS_GIB") from error
+        self._refused = 0
 
     def holds(self, sha256: str) -> bool:
         """Whether an input is stored."""
@@ -84,11 +116,12 @@ class InputStore:
 
         One process prunes at a time; any other returns immediately without pruning. With `dry` nothing is deleted.
         """
+        if not self._folder.is_dir():
+            return Pruned(0, 0, 0)
         if dry:
-            return self._prune(max_bytes, oldest, dry) if self._folder.is_dir() else Pruned(0, 0, 0)
+            return self._prune(max_bytes, oldest, dry)
         from filelock import FileLock, Timeout
 
-        self._folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self._folder / ".prune.lock", timeout=0):
                 return self._prune(max_bytes, oldest, dry)

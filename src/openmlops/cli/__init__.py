@@ -26,6 +26,7 @@ MODULES = {
     "console": ("console",),
     "monitoring": ("monitor", "cycle", "watch", "decisions", "why"),
     "retention": ("prune",),
+    "backups": ("backup", "restore"),
     "servers": ("doctor", "stack"),
 }
 """module -> its commands"""
@@ -35,7 +36,7 @@ PANELS = {
     "Train and evaluate": ("data", "train", "grid", "search", "evaluate", "verify"),
     "Release": ("models", "promote", "rollback", "history"),
     "Serve and monitor": ("serve", "traffic", "monitor", "cycle", "watch", "decisions", "why", "console"),
-    "Infrastructure": ("prune", "stack"),
+    "Infrastructure": ("backup", "restore", "prune", "stack"),
 }
 """panel of each command in the help"""
 

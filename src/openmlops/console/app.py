@@ -19,6 +19,7 @@ from openmlops.console.services import make, make_access
 from openmlops.console.static_files import static
 from openmlops.errors import ModelNotFound, OpenMLOpsError, ServiceUnavailable
 from openmlops.operations.workspace import Workspace
+from openmlops.web.conditions import Conditions
 from openmlops.web.headers import PAGE_HEADERS
 from openmlops.web.middleware import AccessMiddleware
 
@@ -31,7 +32,7 @@ def create_app(workspace: Workspace, host: str = "127.0.0.1") -> Starlette:
     access = make_access(workspace)
     access.tokens.require_for(host)
     app = Starlette(routes=routes(), middleware=[Middleware(AccessMiddleware, access=access, error_page=error_page)])
-    app.state.console = make(workspace, access)
+    app.state.console = make(workspace, access, Conditions())
     return app
 
 

@@ -1,6 +1,7 @@
 """Live updates: one polling task per process detects changes and notifies all connected browsers (server-sent events).
 
-An event is the name of a change (`ledger`, `decisions`, `flow`, `turn`), upon which the browser reloads the parts concerned.
+An event is the name of a change (`ledger`, `decisions`, `flow`, `turn`, `problems`), upon which the browser reloads the parts
+concerned.
 Not here: the content of a part (`sections`).
 """
 
@@ -17,9 +18,10 @@ from starlette.exceptions import HTTPException
 from openmlops.adapters.activity import Mark
 from openmlops.console.cycles import CycleRuns
 from openmlops.core.types import Value
-from openmlops.errors import OpenMLOpsError
 from openmlops.operations.workspace import Workspace
+from openmlops.web.conditions import Conditions, repeat
 
+PART = "live updates"
 POLL_SECONDS = 1.0
 EVERY_LABELS = 10
 """polls between two counts of the labels, which need a join"""
@@ -43,8 +45,10 @@ class Snapshot(Value):
 class ChangeFeed:
     """Polls for changes while browsers are connected."""
 
-    def __init__(self, workspace: Workspace, cycle_runs: CycleRuns) -> None:
-        self._workspace, self._cycle_runs = workspace, cycle_runs
+    def __init__(self, workspace: Workspace, cycle_runs: CycleRuns, conditions: Conditions) -> None:
+        self._workspace, self._cycle_runs, self._conditions = workspace, cycle_runs, conditions
+        self._count = 0
+        self._problems = conditions.all()
         self._watchers: dict[asyncio.Queue[str], str] = {}
         self._snapshots: dict[str, Snapshot] = {}
         self._task: asyncio.Task[None] | None = None
@@ -61,7 +65,7 @@ class ChangeFeed:
         queue: asyncio.Queue[str] = asyncio.Queue()
         self._watchers[queue] = model
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._look())
+            self._task = asyncio.create_task(repeat(PART, self._look, POLL_SECONDS, self._conditions))
         try:
             yield ServerSentEvent(event="hello", data=model)
             while not ended.is_set():
@@ -70,16 +74,19 @@ class ChangeFeed:
                     yield ServerSentEvent(event=name, data=model)
         finally:
             del self._watchers[queue]
+            if not self._watchers and self._task is not None:
+                self._task.cancel()
+                self._task = None
+                self._snapshots.clear()
 
     async def _look(self) -> None:
-        count = 0
-        while self._watchers:
-            for model in set(self._watchers.values()):
-                with contextlib.suppress(OpenMLOpsError):  # database unavailable: the page says so when it is loaded
-                    self._notify(model, await run_in_threadpool(self._snapshot, model, count % EVERY_LABELS == 0))
-            count += 1
-            await asyncio.sleep(POLL_SECONDS)
-        self._snapshots.clear()
+        if self._problems != (problems := self._conditions.all()):
+            self._problems = problems
+            for queue in self._watchers:
+                queue.put_nowait("problems")
+        for model in set(self._watchers.values()):
+            self._notify(model, await run_in_threadpool(self._snapshot, model, self._count % EVERY_LABELS == 0))
+        self._count += 1
 
     def _snapshot(self, model: str, counts_labels: bool) -> Snapshot:
         before, turn = self._snapshots.get(model), self._cycle_runs.last(model)

@@ -57,8 +57,8 @@ def standing(console: Console, model: str) -> dict[str, Any]:
 
 
 def drift_alert(console: Console, model: str) -> dict[str, Any]:
-    """An alert if the champion's last window shows drift."""
-    return {"state": read(console.workspace, model)}
+    """An alert if the champion's last window shows drift, or if something is wrong in the process that serves this page."""
+    return {"state": read(console.workspace, model), "problems": console.conditions.all()}
 
 
 def drift(console: Console, model: str) -> dict[str, Any]:
@@ -142,7 +142,7 @@ PARTS: dict[str, Callable[[Console, str], dict[str, Any]]] = {
 """part name -> values of its template `templates/parts/<name>.html`; the name is also the last segment of its URL"""
 
 _NOW = (
-    ("alarm", "sse:decisions, sse:ledger"),
+    ("alarm", "sse:decisions, sse:ledger, sse:problems"),
     ("now", "sse:ledger, sse:decisions, sse:flow throttle:3s"),
     ("turn", "sse:turn"),
 )

@@ -13,6 +13,7 @@ from openmlops.console.registry_cache import RegistryCache
 from openmlops.console.reports import Reports
 from openmlops.operations.workspace import Workspace
 from openmlops.web.access import AccessPolicy, Tokens
+from openmlops.web.conditions import Conditions
 from openmlops.web.sessions import Sessions, session_key
 
 
@@ -22,6 +23,7 @@ class Console:
 
     workspace: Workspace
     access: AccessPolicy
+    conditions: Conditions
     registry_cache: RegistryCache
     cycle_runs: CycleRuns
     changes: ChangeFeed
@@ -36,17 +38,19 @@ class Console:
         return bool(self.access.tokens.acting.get_secret_value())
 
 
-def make(workspace: Workspace, access: AccessPolicy, errors: Callable[[], int | None] = lambda: None) -> Console:
+def make(
+    workspace: Workspace, access: AccessPolicy, conditions: Conditions, errors: Callable[[], int | None] = lambda: None
+) -> Console:
     """The console of a workspace."""
     cycle_runs = CycleRuns(workspace.home)
     parts = (
         RegistryCache(workspace),
         cycle_runs,
-        ChangeFeed(workspace, cycle_runs),
+        ChangeFeed(workspace, cycle_runs, conditions),
         Preconditions(workspace),
         Reports(workspace),
     )
-    return Console(workspace, access, *parts, errors)
+    return Console(workspace, access, conditions, *parts, errors)
 
 
 def make_access(workspace: Workspace) -> AccessPolicy:

@@ -17,6 +17,7 @@ from openmlops.serving.guard import Guard
 from openmlops.serving.metrics import Metrics
 from openmlops.serving.page import POLICY, documentation
 from openmlops.serving.services import running
+from openmlops.web.conditions import Conditions
 
 
 def create_app(config: ServingConfig) -> FastAPI:
@@ -25,10 +26,11 @@ def create_app(config: ServingConfig) -> FastAPI:
     workspace = config.workspace
     access = make_access(workspace)
     metrics = Metrics.make(config.metrics_folder)
+    conditions = Conditions(lambda part, value: metrics.problems.labels(part).set(value))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(config, metrics) as app.state.services:
+        async with running(config, metrics, conditions) as app.state.services:
             yield
 
     app = FastAPI(
@@ -45,7 +47,7 @@ def create_app(config: ServingConfig) -> FastAPI:
     app.include_router(routes.router)
     app.include_router(routes_v2.router)
     app.router.routes.extend(console.routes())
-    app.state.console = make(workspace, access, metrics.failed)
+    app.state.console = make(workspace, access, conditions, metrics.failed)
     problems.install(app)
 
     @app.get("/docs", include_in_schema=False)

@@ -7,23 +7,32 @@ processes a request immediately: a partial batch waits for more only while other
 import asyncio
 import queue
 import secrets
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from uuid import UUID
 
 import numpy as np
+from starlette.requests import ClientDisconnect
 
-from openmlops.serving.commit import GroupCommit, PredictionBatch
+from openmlops.serving.commit import LOG, GroupCommit, PredictionBatch
 from openmlops.serving.config import Limits
 from openmlops.serving.metrics import Metrics
 from openmlops.serving.predictor import Predictor
 from openmlops.serving.problems import unavailable
 from openmlops.usecases.base import ModelInput, Outputs
+from openmlops.web.conditions import Conditions, thread
+
+IsGone = Callable[[], Awaitable[bool]]
+"""whether the client has closed its connection"""
+
+
+async def _is_there() -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -50,13 +59,21 @@ class Job:
 class Batcher:
     """The path of every prediction: queue, model, log. `current` returns the version that serves the next batch."""
 
-    def __init__(self, current: Callable[[], Predictor | None], commit: GroupCommit, limits: Limits, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        current: Callable[[], Predictor | None],
+        commit: GroupCommit,
+        limits: Limits,
+        metrics: Metrics,
+        conditions: Conditions,
+    ) -> None:
         self._current = current
         self._commit = commit
         self._limits = limits
         self._metrics = metrics
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+        self._conditions = conditions
+        self._thread = thread("model", self._next, conditions)
         self._loop = asyncio.get_running_loop()
         self._waiting = 0
 
@@ -69,30 +86,40 @@ class Batcher:
         self._queue.put(None)
         self._thread.join()
 
-    async def predict(self, model_input: ModelInput, inputs: Sequence[bytes | np.ndarray], arrived: float) -> Prediction:
-        """Predict one request; returns after its log entries are committed. Raises HTTPException 503 after `log_seconds`."""
+    async def predict(
+        self, model_input: ModelInput, inputs: Sequence[bytes | np.ndarray], arrived: float, is_gone: IsGone = _is_there
+    ) -> Prediction:
+        """Predict one request; returns after its log entries are committed. Raises HTTPException 503 after `log_seconds`, and
+        ClientDisconnect if the client is gone by then: nothing that is not answered stays in the log."""
         job = Job(model_input, inputs, arrived, self._loop.create_future())
         self._queue.put(job)
         self._waiting += 1
         late = self._loop.call_later(self._limits.log_seconds, self._give_up, job)
         try:
-            return await job.result
+            prediction = await job.result
         finally:
             self._waiting -= 1
             late.cancel()
+        if await is_gone():
+            self._commit.withdraw(prediction.ids)
+            raise ClientDisconnect
+        return prediction
 
     def _give_up(self, job: Job) -> None:
-        _fail([job], unavailable(f"The prediction could not be logged within {self._limits.log_seconds:g} s"))
+        problem = f"The prediction could not be logged within {self._limits.log_seconds:g} s"
+        if self._commit.is_stuck(self._limits.log_seconds / 2):
+            self._conditions.report(LOG, problem)
+        _fail([job], unavailable(problem))
 
     # In the model's thread
 
-    def _run(self) -> None:
-        while (first := self._queue.get()) is not None:
-            jobs, ended = self._gather(first)
-            if jobs:
-                self._process(jobs)
-            if ended:
-                return
+    def _next(self) -> bool:
+        if (first := self._queue.get()) is None:
+            return False
+        jobs, ended = self._gather(first)
+        if jobs:
+            self._process(jobs)
+        return not ended
 
     def _gather(self, first: Job) -> tuple[list[Job], bool]:
         """The next jobs whose clients still wait, up to a full batch (a single job may exceed it)."""
@@ -132,32 +159,36 @@ class Batcher:
     def _predict(self, predictor: Predictor, jobs: Sequence[Job], model_input: ModelInput) -> PredictionBatch:
         predictions = predictor.predict(model_input)
         now = time.perf_counter()
+        ids = [[new_id(job.at) for _ in job.inputs] for job in jobs]
         return PredictionBatch(
             predictor=predictor,
             predictions=predictions,
             inputs=[sent for job in jobs for sent in job.inputs],
-            ids=[new_id(job.at) for job in jobs for _ in job.inputs],
+            ids=list(chain(*ids)),
             at=[job.at for job in jobs for _ in job.inputs],
             latency_ms=[1000 * (now - job.arrived) for job in jobs for _ in job.inputs],
+            awaited=lambda: frozenset(chain(*(names for job, names in zip(jobs, ids, strict=True) if not job.result.done()))),
         )
 
     # In the committing thread, then in the event loop
 
-    def _committed(self, jobs: Sequence[Job], batch: PredictionBatch, done: Future[None]) -> None:
-        self._loop.call_soon_threadsafe(self._deliver, jobs, batch, done.exception())
+    def _committed(self, jobs: Sequence[Job], batch: PredictionBatch, done: Future[frozenset[str]]) -> None:
+        self._loop.call_soon_threadsafe(self._deliver, jobs, batch, done)
 
-    def _deliver(self, jobs: Sequence[Job], batch: PredictionBatch, error: BaseException | None) -> None:
-        if error is not None:
+    def _deliver(self, jobs: Sequence[Job], batch: PredictionBatch, done: Future[frozenset[str]]) -> None:
+        if error := done.exception():
             _fail(jobs, error)
             return
+        logged, start = done.result(), 0
         self._metrics.batch.observe(len(batch.ids))
-        self._metrics.predictions.labels(batch.predictor.version).inc(len(batch.ids))
-        start = 0
         for job in jobs:
             rows = slice(start, start + len(job.model_input))
-            start = rows.stop
+            start, ids = rows.stop, batch.ids[rows]
             if not job.result.done():
-                job.result.set_result(Prediction(batch.predictor, batch.ids[rows], batch.predictions.outputs.part(rows)))
+                self._metrics.predictions.labels(batch.predictor.version).inc(len(ids))
+                job.result.set_result(Prediction(batch.predictor, ids, batch.predictions.outputs.part(rows)))
+            elif ids[0] in logged:  # its client was refused while the transaction was under way
+                self._commit.withdraw(ids)
 
 
 def new_id(at: datetime) -> str:

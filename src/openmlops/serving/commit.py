@@ -1,30 +1,46 @@
-"""Group commit: one thread writes all batches that arrived during the previous write in one transaction.
+"""Group commit: predictions are logged in groups, one transaction each, after their inputs are stored.
 
-Guarantees that a future completes only after its entries are committed and its inputs are stored. Not here: the tables
-(`adapters.inference_log`), the files (`adapters.input_store`), and database outages (`spool`).
+Two threads in a row: one stores the inputs of each batch, the other commits all batches that arrived during its previous
+commit. So nothing is logged whose input could not be stored. What nobody waits for any more is not logged; what was being
+committed when its client gave up is withdrawn from the log. Not here: the tables (`adapters.inference_log`), the files
+(`adapters.input_store`), and database outages (`spool`).
 """
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain
+from typing import Protocol
 
 import numpy as np
 from prometheus_client import Histogram
 
-from openmlops.adapters.inference_log import Entries, InferenceLog
+from openmlops.adapters.inference_log import Entries
 from openmlops.adapters.input_store import InputStore, sha256_of
 from openmlops.core.images.decoding import png
+from openmlops.errors import ServiceUnavailable
 from openmlops.serving.predictor import Predictions, Predictor
+from openmlops.web.conditions import Conditions, thread
 
 GROUP = 64
 """most batches per transaction"""
+WITHDRAW_SECONDS = 1.0
+"""seconds until entries that could not be withdrawn are tried again"""
+INPUTS, LOG = "inputs", "inference log"
+"""parts without which no prediction is accepted"""
 
-Begin = Callable[[Sequence[Entries]], Callable[[], None]]
-"""Starts committing entries in another thread; the returned function waits for the commit, and raises its error."""
+
+class Log(Protocol):
+    """What entries are written to: `InferenceLog`, or `SpooledLog`."""
+
+    def write(self, groups: Sequence[Entries]) -> None:
+        """Commit all entries, or none. Raises ServiceUnavailable."""
+
+    def withdraw(self, ids: Sequence[str]) -> None:
+        """Delete entries whose clients got no answer. Raises ServiceUnavailable."""
 
 
 @dataclass(frozen=True)
@@ -37,76 +53,154 @@ class PredictionBatch:
     ids: Sequence[str]
     at: Sequence[datetime]
     latency_ms: Sequence[float]
-    committed: Future[None] = field(default_factory=Future)
+    awaited: Callable[[], frozenset[str]]
+    """the ids of those whose clients still wait"""
+    committed: Future[frozenset[str]] = field(default_factory=Future)
+    """the ids that were logged, those awaited when the transaction began"""
+
+
+Stored = tuple[PredictionBatch, Entries]
 
 
 class GroupCommit:
-    """The writer thread of one process. Start it first and stop it last: submitted batches are written before it ends."""
+    """The writer threads of one process. Start them first and stop them last: submitted batches are written before they end."""
 
-    def __init__(self, begin: Begin, inputs: InputStore, seconds: Histogram) -> None:
-        self._begin = begin
+    def __init__(self, log: Log, inputs: InputStore, seconds: Histogram, conditions: Conditions) -> None:
+        self._log = log
         self._inputs = inputs
         self._seconds = seconds
-        self._queue: queue.SimpleQueue[PredictionBatch | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="inference-log", daemon=True)
+        self._conditions = conditions
+        self._submitted: queue.SimpleQueue[PredictionBatch | None] = queue.SimpleQueue()
+        self._stored: queue.SimpleQueue[Stored | None] = queue.SimpleQueue()
+        self._withdrawn: set[str] = set()
+        self._withdraw_at = 0.0
+        self._writing_since: float | None = None
+        self._alone = threading.Lock()
+        self._threads = (
+            thread("inputs writer", self._store_next, conditions),
+            thread("log writer", self._write_next, conditions),
+        )
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the threads."""
+        for each in self._threads:
+            each.start()
 
     def stop(self) -> None:
-        """Write the submitted batches and end the thread."""
-        self._queue.put(None)
-        self._thread.join()
+        """Write the submitted batches and end the threads."""
+        self._submitted.put(None)
+        for each in self._threads:
+            each.join()
 
-    def submit(self, batch: PredictionBatch) -> Future[None]:
+    def submit(self, batch: PredictionBatch) -> Future[frozenset[str]]:
         """Queue a batch; the future completes when its entries are committed, or fails with the error."""
-        self._queue.put(batch)
+        self._submitted.put(batch)
         return batch.committed
 
-    def _run(self) -> None:
-        while (first := self._queue.get()) is not None:
-            group, ended = self._gather(first)
-            self._commit([batch for batch in group if batch.committed.set_running_or_notify_cancel()])
-            if ended:
-                return
+    def withdraw(self, ids: Sequence[str]) -> None:
+        """Delete entries whose clients got no answer, as soon as the log accepts that."""
+        with self._alone:
+            self._withdrawn.update(ids)
 
-    def _gather(self, first: PredictionBatch) -> tuple[list[PredictionBatch], bool]:
-        group = [first]
-        while len(group) < GROUP and not self._queue.empty():
-            if (following := self._queue.get()) is None:
-                return group, True
-            group.append(following)
-        return group, False
+    def is_stuck(self, seconds: float) -> bool:
+        """Whether the log has not accepted entries for so many seconds."""
+        since = self._writing_since
+        return since is not None and time.monotonic() - since >= seconds
 
-    def _commit(self, group: list[PredictionBatch]) -> None:
+    # In the first thread
+
+    def _store_next(self) -> bool:
+        if (batch := self._submitted.get()) is None:
+            self._stored.put(None)
+            return False
         try:
-            with self._seconds.time():
-                self._keep_and_write(group)
-        except Exception as error:  # noqa: BLE001 - becomes the failure of every request in the group
-            for batch in group:
-                batch.committed.set_exception(error)
+            self._stored.put((batch, self._stored_entries(batch)))
+        except Exception as error:  # noqa: BLE001 - becomes the failure of every request in the batch
+            batch.committed.set_exception(error)
+            if isinstance(error, ServiceUnavailable):
+                self._conditions.report(INPUTS, str(error))
         else:
-            for batch in group:
-                batch.committed.set_result(None)
+            self._conditions.clear(INPUTS)
+        return True
 
-    def _keep_and_write(self, group: list[PredictionBatch]) -> None:
-        """Write the input files while the database commits."""
-        files = [[sent if isinstance(sent, bytes) else png(sent) for sent in batch.inputs] for batch in group]
-        names = [[sha256_of(content) for content in contents] for contents in files]
-        committed = self._begin([_entries(batch, hashes) for batch, hashes in zip(group, names, strict=True)])
-        self._keep(chain(*files), chain(*names))
-        committed()
-
-    def _keep(self, files: Iterable[bytes], names: Iterable[str]) -> None:
+    def _stored_entries(self, batch: PredictionBatch) -> Entries:
+        files = [sent if isinstance(sent, bytes) else png(sent) for sent in batch.inputs]
+        names = [sha256_of(content) for content in files]
         for content, sha256 in zip(files, names, strict=True):
             self._inputs.put(content, sha256)
+        return _entries(batch, names)
 
+    # In the second thread
 
-def begin_in_thread(log: InferenceLog) -> Begin:
-    """A `Begin` that commits to `log` in its own thread."""
-    thread = ThreadPoolExecutor(1, thread_name_prefix="log")
-    return lambda entries: thread.submit(log.write, entries).result
+    def _write_next(self) -> bool:
+        try:
+            first = self._stored.get(timeout=WITHDRAW_SECONDS)
+        except queue.Empty:
+            self._withdraw()
+            return True
+        group, ended = self._gather(first)
+        if group:
+            self._commit(group)
+        self._withdraw()
+        return not ended
+
+    def _gather(self, first: Stored | None) -> tuple[list[Stored], bool]:
+        group: list[Stored] = []
+        following = first
+        while following is not None:
+            group.append(following)
+            if len(group) == GROUP or self._stored.empty():
+                return group, False
+            following = self._stored.get()
+        return group, True
+
+    def _commit(self, group: list[Stored]) -> None:
+        kept = [(batch, entries, batch.awaited()) for batch, entries in group]
+        groups = [part for _, entries, ids in kept if (part := entries.without(frozenset(entries.ids) - ids)).ids]
+        try:
+            self._write(groups)
+        except Exception as error:  # noqa: BLE001 - becomes the failure of every request in the group
+            self._refuse(group, error)
+        else:
+            self._conditions.clear(LOG)
+            for batch, _, ids in kept:
+                batch.committed.set_result(ids)
+
+    def _write(self, groups: list[Entries]) -> None:
+        if not groups:
+            return
+        self._writing_since = time.monotonic()
+        try:
+            with self._seconds.time():
+                self._log.write(groups)
+        finally:
+            self._writing_since = None
+
+    def _refuse(self, group: list[Stored], error: Exception) -> None:
+        """Fail the requests of the group; what one batch did wrong fails that one only."""
+        is_down = isinstance(error, ServiceUnavailable)
+        if not is_down and len(group) > 1:
+            for each in group:
+                self._commit([each])
+            return
+        if is_down:
+            self._conditions.report(LOG, str(error))
+        for batch, _ in group:
+            self.withdraw(batch.ids)
+            batch.committed.set_exception(error)
+
+    def _withdraw(self) -> None:
+        with self._alone:
+            ids = list(self._withdrawn)
+        if not ids or time.monotonic() < self._withdraw_at:
+            return
+        try:
+            self._log.withdraw(ids)
+        except ServiceUnavailable:  # the next prediction reports it
+            self._withdraw_at = time.monotonic() + WITHDRAW_SECONDS
+            return
+        with self._alone:
+            self._withdrawn.difference_update(ids)
 
 
 def _entries(batch: PredictionBatch, hashes: Sequence[str]) -> Entries:

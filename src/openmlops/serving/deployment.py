@@ -12,6 +12,7 @@ from openmlops.adapters.ledger import Ledger
 from openmlops.core.types import LedgerEntry, Value
 from openmlops.errors import ModelNotFound, OpenMLOpsError, ServiceUnavailable
 from openmlops.serving.calls import in_daemon_thread
+from openmlops.serving.commit import INPUTS, LOG
 from openmlops.serving.config import ServingConfig
 from openmlops.serving.fetch import local_copy
 from openmlops.serving.memory import LastChampion
@@ -19,9 +20,11 @@ from openmlops.serving.metrics import Metrics
 from openmlops.serving.predictor import Predictor, load
 from openmlops.serving.spool import SpooledLog
 from openmlops.usecases.base import UseCase
+from openmlops.web.conditions import Conditions
 
 FIRST_RETRY_SECONDS = 1.0
 LAST_RETRY_SECONDS = 60.0
+STORES = (INPUTS, LOG)
 
 log = logging.getLogger(__name__)
 
@@ -30,30 +33,39 @@ class State(Value):
     """Serving version, champion version, and the problem if they differ.
 
     `database`: whether it was reachable and writable at the last check. `spooled`: number of entries in the local spool; None
-    if the database is a local file.
+    if the database is a local file. `stores`: whether predictions and their inputs can be stored, without which every
+    prediction is refused. `problem`: also what background work fails at.
     """
 
     serving: int | None
     champion: int | None
     database: bool
     spooled: int | None
+    stores: bool
     problem: str | None
 
     @property
     def ready(self) -> bool:
-        """Whether predictions can be served: needs a version, and a database or a spool for the log."""
-        return self.serving is not None and (self.database or self.spooled is not None)
+        """Whether predictions can be served: needs a version, and a database or a spool that accept entries."""
+        return self.serving is not None and (self.database or self.spooled is not None) and self.stores
 
 
 class Deployment:
     """The serving version of one worker process. `current` is swapped atomically: a batch uses one version."""
 
     def __init__(
-        self, config: ServingConfig, ledger: Ledger, use_case: UseCase, metrics: Metrics, spool: SpooledLog | None
+        self,
+        config: ServingConfig,
+        ledger: Ledger,
+        use_case: UseCase,
+        metrics: Metrics,
+        spool: SpooledLog | None,
+        conditions: Conditions,
     ) -> None:
         self._config = config
         self._ledger = ledger
         self._spool = spool
+        self._conditions = conditions
         self._memory = LastChampion(config.spool, config.model) if spool else None
         self._use_case = use_case
         self._metrics = metrics
@@ -84,7 +96,8 @@ class Deployment:
             champion=self._champion,
             database=self._reached and diverted is None,
             spooled=spooled,
-            problem=self.problem or diverted,
+            stores=not any(map(self._conditions.of, STORES)),
+            problem="; ".join(filter(None, [self.problem, diverted, *self._conditions.all()])) or None,
         )
 
     async def follow(self) -> None:

@@ -31,6 +31,7 @@ class Metrics:
     inputs: Gauge
     spooled: Gauge
     diverting: Gauge
+    problems: Gauge
 
     @classmethod
     def make(cls, folder: Path | None = None) -> "Metrics":
@@ -66,6 +67,13 @@ class Metrics:
             diverting=Gauge(
                 "openmlops_log_diverted",
                 "1 while a worker logs to the local spool instead of the database",
+                multiprocess_mode="livemax",
+                registry=own,
+            ),
+            problems=Gauge(
+                "openmlops_problem",
+                "1 while a part of a worker has a problem; the log and /health/ready say which",
+                ["part"],
                 multiprocess_mode="livemax",
                 registry=own,
             ),

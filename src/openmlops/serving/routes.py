@@ -50,7 +50,7 @@ async def predict(request: Request) -> Response:
     served = _served(here, drawn, several)
     contents = await files(request, here.config.limits.images) if several else [await request.body()]
     model_input = await here.reader.read(contents, served)
-    prediction = await here.batcher.predict(model_input, contents, arrived)
+    prediction = await here.batcher.predict(model_input, contents, arrived, request.is_disconnected)
     if drawn:
         return await _picture(here, prediction, contents[0])
     predictions = [_answer(prediction, row) for row in range(len(model_input))]

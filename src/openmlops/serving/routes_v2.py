@@ -70,7 +70,7 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     served = _served(here, name, version)
     inference_request = await _read(request, served, here.config.limits.images)
     model_input = await _model_input(here, served, inference_request.images)
-    prediction = await here.batcher.predict(model_input, inference_request.images, arrived)
+    prediction = await here.batcher.predict(model_input, inference_request.images, arrived, request.is_disconnected)
     if version is not None:
         _require_version(prediction.predictor, version)
     body, headers = protocol.write(prediction.predictor, inference_request, _tensors(prediction))

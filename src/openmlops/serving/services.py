@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,10 +15,11 @@ from openmlops.adapters.inference_log import InferenceLog
 from openmlops.adapters.input_store import InputStore
 from openmlops.adapters.ledger import Ledger
 from openmlops.core.images.decoding import allow
+from openmlops.errors import ServiceUnavailable
 from openmlops.operations.retention.inputs import prune_unless_doubtful
 from openmlops.serving.batching import Batcher
-from openmlops.serving.calls import Calls
-from openmlops.serving.commit import GroupCommit, begin_in_thread
+from openmlops.serving.calls import Calls, in_daemon_thread
+from openmlops.serving.commit import INPUTS, LOG, GroupCommit
 from openmlops.serving.config import ServingConfig
 from openmlops.serving.deployment import Deployment
 from openmlops.serving.metrics import Metrics
@@ -27,10 +27,11 @@ from openmlops.serving.reading import ImageReader
 from openmlops.serving.spool import SpooledLog
 from openmlops.settings import Settings
 from openmlops.usecases.base import UseCase, load_use_case
+from openmlops.web.conditions import Conditions, repeat
 
 PRUNE_SECONDS = 60.0
-
-log = logging.getLogger(__name__)
+PROBE_SECONDS = 0.5
+CLOCK = "clock"
 
 
 @dataclass(frozen=True)
@@ -55,25 +56,33 @@ def services(request: Request) -> Services:
 
 
 @asynccontextmanager
-async def running(config: ServingConfig, metrics: Metrics) -> AsyncIterator[Services]:
+async def running(config: ServingConfig, metrics: Metrics, conditions: Conditions) -> AsyncIterator[Services]:
     """Start all components and deploy the champion, if there is one; on exit, flush the log."""
     url = config.database_url.get_secret_value()
     engine = connect_with_retries(url)
     allow(config.settings.max_pixels)
     use_case = load_use_case(config.use_case)
     central, inputs = InferenceLog(engine), InputStore(config.inputs)
-    spool = None if is_embedded(url) else _spool(config, central, metrics)
-    deployment = Deployment(config, Ledger(engine), use_case, metrics, spool)
-    commit = GroupCommit(spool.begin if spool else begin_in_thread(central), inputs, metrics.commit)
-    batcher = Batcher(lambda: deployment.current, commit, config.limits, metrics)
+    inputs.make()
+    spool = None if is_embedded(url) else _spool(config, central, metrics, conditions)
+    log = spool or central
+    deployment = Deployment(config, Ledger(engine), use_case, metrics, spool, conditions)
+    commit = GroupCommit(log, inputs, metrics.commit, conditions)
+    batcher = Batcher(lambda: deployment.current, commit, config.limits, metrics, conditions)
     reader, calls = ImageReader(use_case), Calls(config.limits.log_seconds)
     await deployment.start()
     if spool is not None:
         spool.start()
     commit.start()
     batcher.start()
-    async with _background(deployment.follow(), _prune(inputs, config.settings, metrics)):
-        yield Services(config, metrics, deployment, batcher, reader, spool or central, calls, Decisions(engine), use_case)
+    background = (
+        deployment.follow(),
+        repeat("pruning of inputs", lambda: _prune(inputs, config.settings, metrics, conditions), PRUNE_SECONDS, conditions),
+        repeat("check of inputs", lambda: _probe(INPUTS, inputs.probe, conditions), PROBE_SECONDS, conditions),
+        repeat("check of the log", lambda: _probe_again(LOG, log.probe, conditions), PROBE_SECONDS, conditions),
+    )
+    async with _background(*background):
+        yield Services(config, metrics, deployment, batcher, reader, log, calls, Decisions(engine), use_case)
     batcher.stop()
     commit.stop()
     reader.stop()
@@ -82,8 +91,9 @@ async def running(config: ServingConfig, metrics: Metrics) -> AsyncIterator[Serv
     engine.dispose()
 
 
-def _spool(config: ServingConfig, central: InferenceLog, metrics: Metrics) -> SpooledLog:
-    return SpooledLog(central, config.spool, config.limits.divert_seconds, config.poll_seconds, metrics.diverting)
+def _spool(config: ServingConfig, central: InferenceLog, metrics: Metrics, conditions: Conditions) -> SpooledLog:
+    seconds = config.limits.divert_seconds, config.poll_seconds
+    return SpooledLog(central, config.spool, *seconds, metrics.diverting, conditions)
 
 
 @asynccontextmanager
@@ -98,12 +108,26 @@ async def _background(*coroutines) -> AsyncIterator[None]:  # type: ignore[no-un
             await asyncio.gather(*tasks)
 
 
-async def _prune(inputs: InputStore, settings: Settings, metrics: Metrics) -> None:
-    said = ""
-    while True:
-        kept, doubt = await asyncio.to_thread(prune_unless_doubtful, inputs, settings, datetime.now(UTC))
-        if doubt and not said:
-            log.warning("%s.", doubt)
-        said = doubt
-        metrics.inputs.set(kept.bytes)
-        await asyncio.sleep(PRUNE_SECONDS)
+async def _prune(inputs: InputStore, settings: Settings, metrics: Metrics, conditions: Conditions) -> None:
+    kept, doubt = await asyncio.to_thread(prune_unless_doubtful, inputs, settings, datetime.now(UTC))
+    if doubt:
+        conditions.report(CLOCK, doubt)
+    else:
+        conditions.clear(CLOCK)
+    metrics.inputs.set(kept.bytes)
+
+
+async def _probe(part: str, probe: Callable[[], None], conditions: Conditions) -> None:
+    """Find out whether a part works, without waiting for a prediction to fail, or to succeed again."""
+    try:
+        await in_daemon_thread(probe)
+    except ServiceUnavailable as error:
+        conditions.report(part, str(error))
+    else:
+        conditions.clear(part)
+
+
+async def _probe_again(part: str, probe: Callable[[], None], conditions: Conditions) -> None:
+    """The same for a part whose probe costs too much where nothing is wrong."""
+    if conditions.of(part):
+        await _probe(part, probe, conditions)

@@ -24,6 +24,7 @@ from prometheus_client import Gauge
 from openmlops.adapters.database import connect
 from openmlops.adapters.inference_log import Entries, InferenceLog, ReadLabel
 from openmlops.errors import OpenMLOpsError, ServiceUnavailable
+from openmlops.web.conditions import Conditions, thread
 
 MOVE_BATCH = 1000
 """most entries per moving transaction"""
@@ -37,16 +38,25 @@ class SpooledLog:
     After a failure all entries go to the spool, until the spooled entries have been moved within that time.
     """
 
-    def __init__(self, central: InferenceLog, folder: Path, divert_seconds: float, poll_seconds: float, gauge: Gauge) -> None:
+    def __init__(
+        self,
+        central: InferenceLog,
+        folder: Path,
+        divert_seconds: float,
+        poll_seconds: float,
+        gauge: Gauge,
+        conditions: Conditions,
+    ) -> None:
         self._central = central
         self._spool = InferenceLog(connect(f"sqlite:///{folder / 'spool.db'}"))
         self._only_one = FileLock(folder / "moving.lock", timeout=0)
         self._divert_seconds = divert_seconds
         self._poll_seconds = poll_seconds
         self._gauge = gauge
-        self._attempts: queue.SimpleQueue[tuple[Future[None], Sequence[Entries]] | None] = queue.SimpleQueue()
+        self._attempts: queue.SimpleQueue[tuple[Future[None], Callable[[], None]] | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="central-log", daemon=True)
+        self._thread = thread("central log", self._next, conditions)
+        self._look_at = 0.0
         self.problem: str | None = None
         """why entries go to the spool; None while they go to the central log"""
         if self.waiting():
@@ -62,14 +72,31 @@ class SpooledLog:
         self._attempts.put(None)
         self._thread.join(self._divert_seconds)
 
-    def begin(self, groups: Sequence[Entries]) -> Callable[[], None]:
-        """Start committing entries to the central log. The returned function waits for it, falls back to the spool, and raises
-        ServiceUnavailable if both fail."""
+    def write(self, groups: Sequence[Entries]) -> None:
+        """Commit entries to the central log, or to the spool. Raises ServiceUnavailable if both fail."""
         if self.problem is not None:
-            return partial(self._spool.write, groups)
-        attempt: Future[None] = Future()
-        self._attempts.put((attempt, groups))
-        return partial(self._end, attempt, groups)
+            self._spool.write(groups)
+        else:
+            self._end(self._submit(partial(self._central.write, groups)), groups)
+
+    def withdraw(self, ids: Sequence[str]) -> None:
+        """Delete entries whose clients got no answer, from the spool and, after any attempt under way, from the central log.
+
+        Raises ServiceUnavailable.
+        """
+        if self.problem is not None:
+            raise ServiceUnavailable(self.problem, "Wait until entries go to the database again")
+        try:
+            self._submit(partial(self._withdraw, ids)).result(self._divert_seconds)
+        except TimeoutError as error:
+            problem = f"The database did not delete entries within {self._divert_seconds:g} s"
+            raise ServiceUnavailable(problem, "Wait until it responds") from error
+        except Timeout as error:
+            raise ServiceUnavailable("Another worker moves spooled entries", "Wait until it has done so") from error
+
+    def probe(self) -> None:
+        """Whether entries could be written: to the spool while they go there. Raises ServiceUnavailable."""
+        self._spool.probe()
 
     def label(self, prediction: str, reported: Any, read: ReadLabel, at: datetime) -> bool:
         """As `InferenceLog.label`; also raises ServiceUnavailable while the prediction is in the spool."""
@@ -105,30 +132,39 @@ class SpooledLog:
         self.problem = None
         self._gauge.set(0)
 
+    def _submit(self, work: Callable[[], None]) -> Future[None]:
+        attempt: Future[None] = Future()
+        self._attempts.put((attempt, work))
+        return attempt
+
     # In the thread, the only writer to the central log: nothing is moved during an attempt
 
-    def _run(self) -> None:
-        look_at = time.monotonic()
-        while not self._stopping.is_set():
-            self._attempt(max(0.0, look_at - time.monotonic()))
-            if time.monotonic() >= look_at and not self._stopping.is_set():
-                look_at = time.monotonic() + (0 if self._move() else self._poll_seconds)
+    def _next(self) -> bool:
+        self._attempt(max(0.0, self._look_at - time.monotonic()))
+        if time.monotonic() >= self._look_at and not self._stopping.is_set():
+            self._look_at = time.monotonic() + (0 if self._move() else self._poll_seconds)
+        return not self._stopping.is_set()
 
     def _attempt(self, seconds: float) -> None:
-        """Commit the next submitted entries, if any arrive within `seconds`."""
+        """Do the next submitted work, if any arrives within `seconds`."""
         try:
             handed = self._attempts.get(timeout=seconds)
         except queue.Empty:
             return
         if handed is None or not handed[0].set_running_or_notify_cancel():
             return
-        attempt, groups = handed
+        attempt, work = handed
         try:
-            self._central.write(groups)
+            work()
         except Exception as error:  # noqa: BLE001 - raised in the caller that waits for the attempt
             attempt.set_exception(error)
         else:
             attempt.set_result(None)
+
+    def _withdraw(self, ids: Sequence[str]) -> None:
+        with self._only_one:
+            self._spool.withdraw(ids)
+            self._central.withdraw(ids)
 
     def _move(self) -> bool:
         """Move the oldest spooled entries; returns whether more can be moved immediately."""

@@ -30,7 +30,7 @@ POLL = 5.0
 REQUESTS = "requests/"
 """before a model's name: how far its requests were heard"""
 
-_LEVELS = {LeaseTaken: logging.INFO, ModelNotFound: logging.WARNING}
+_LEVELS: dict[type[Exception], int] = {LeaseTaken: logging.INFO, ModelNotFound: logging.WARNING}
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def watch(
     labels = policy_of(workspace).minimum_new_labels
     clock = _SteadyClock()
     while not ended.is_set():
-        problem: OpenMLOpsError | None = None
+        problem: Exception | None = None
         try:
             close_orphans(workspace)
             if is_due(workspace):
@@ -137,11 +137,14 @@ def watch(
                 yield found
         except (LeaseTaken, ServiceUnavailable, ModelNotFound) as error:
             problem = error
-        except OpenMLOpsError as error:
+        except Exception as error:  # noqa: BLE001 - no failure of one turn ends the watch
             problem, failures = error, failures + 1
-        if problem and str(problem) != last_problem:
-            log.log(_LEVELS.get(type(problem), logging.ERROR), "%s", problem)
-        last_problem = str(problem or "")
+        if problem and repr(problem) != last_problem:
+            is_known = isinstance(problem, OpenMLOpsError)
+            log.log(_LEVELS.get(type(problem), logging.ERROR), "%s", problem, exc_info=None if is_known else problem)
+        elif last_problem and not problem:
+            log.info("watching again")
+        last_problem = repr(problem) if problem else ""
         ended.wait(min(POLL * 2 ** min(failures, 20), every.total_seconds()))
 
 

@@ -59,8 +59,9 @@ def prune_and_log(workspace: Workspace) -> PruneReport | None:
         found = prune(workspace, now)
     except LeaseTaken:
         return None
-    except (OpenMLOpsError, OSError) as error:
-        log.error("nothing was pruned: %s", error)
+    except Exception as error:
+        is_known = isinstance(error, OpenMLOpsError | OSError)
+        log.error("nothing was pruned: %s", error, exc_info=None if is_known else error)
         return None
     for problem in found.problems:
         log.error("not everything was pruned: %s", problem)

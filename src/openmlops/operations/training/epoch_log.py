@@ -3,8 +3,8 @@
 An unavailable or slow MLflow neither stops nor slows the training. Not here: the run itself (`train`).
 """
 
+import logging
 import threading
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,8 @@ from openmlops.files import write_text
 
 if TYPE_CHECKING:
     from openmlops.adapters.tracking import Tracking
+
+log = logging.getLogger(__name__)
 
 _FILE = TypeAdapter(dict[int, Epoch])
 
@@ -62,6 +64,10 @@ class EpochLog:
     def _send(self) -> None:
         while self._news.wait() and not self._ended:
             self._news.clear()
-            with suppress(ServiceUnavailable):  # missing epochs are sent with the next one, or at the end
+            try:
                 self._tracking.resume(self._run_id)
                 self.complete(self._run_id)
+            except ServiceUnavailable:  # missing epochs are sent with the next one, or at the end
+                continue
+            except Exception:
+                log.exception("epochs could not be sent to the run %s", self._run_id)

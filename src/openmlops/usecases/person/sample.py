@@ -28,6 +28,8 @@ def sample(folder: Path) -> Path:
     draw = Draw(SEED)
     for split, count in COUNTS.items():
         images, labels = folder / "images" / split, folder / "labels" / split
+        images.mkdir(parents=True, exist_ok=True)
+        labels.mkdir(parents=True, exist_ok=True)
         for number in range(count):
             image, boxes = scene(draw)
             place_bytes(images / f"{number:05d}.png", png(image))

@@ -62,6 +62,7 @@ def _with_people(source: Path) -> list[tuple[Path, str]]:
 def _write(folder: Path, split: str, chosen: list[tuple[Path, str]]) -> None:
     images, labels = folder / "images" / split, folder / "labels" / split
     images.mkdir(parents=True)
+    labels.mkdir(parents=True)
     for image, text in chosen:
         copy_file(image, images / image.name)
         place_bytes(labels / f"{image.stem}.txt", text.encode())
