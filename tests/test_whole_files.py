@@ -31,6 +31,7 @@ ELSEWHERE = {
     ("demo/server.py", "serving"): "the output of a process",
     ("operations/data/download.py", "_append"): "a part that the next attempt goes on with, placed by its checksum",
     ("operations/projects/env_file.py", "_complete"): "lines appended to the user's file, all or none",
+    ("operations/projects/backup.py", "_write"): "the temporary file that `back_up` places",
     ("pipelines/zenml_stack.py", "_round_trip"): "a probe of the artifact store, removed at once",
 }
 
@@ -129,7 +130,7 @@ def _safe(function: ast.AST) -> set[str]:
 def _writes(call: ast.Call) -> bool:
     name = _called(call)
     owner = call.func.value if isinstance(call.func, ast.Attribute) else None
-    module = owner.id if isinstance(owner, ast.Name) else ""
+    module = "" if owner is None else getattr(owner, "id", "of an attribute")
     if name == "open":
         modes = {str(node.value)[:1] for node in ast.walk(call) if isinstance(node, ast.Constant)}
         flags = {node.attr for node in ast.walk(call) if isinstance(node, ast.Attribute)}

@@ -17,6 +17,7 @@ from openmlops.console.app import create_app
 from openmlops.console.cycles import CycleRun, CycleRuns
 from openmlops.errors import LeaseTaken, SettingsError
 from openmlops.web.access import AccessPolicy, Tokens
+from openmlops.web.logins import FREE_TRIES, LoginThrottle
 from openmlops.web.sessions import COOKIE, SECONDS, Sessions, session_key
 
 PAGE = f"/console/models/{NAME}"
@@ -91,15 +92,54 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites_and_holds_no_t
     assert TOKEN not in cookie
 
 
+def test_logging_out_ends_the_session_for_every_copy_of_its_cookie_in_every_process(guarded, tmp_path: Path) -> None:
+    actor, thief = visitor(guarded, TOKEN), visitor(guarded)
+    thief.cookies.set(COOKIE, actor.cookies[COOKIE])
+    assert thief.get(PAGE).status_code == 200
+    actor.post("/console/logout")
+    assert thief.get(PAGE).status_code == 401
+    assert visitor(guarded, TOKEN).get(PAGE).status_code == 200
+    key = session_key(tmp_path, TOKEN)
+    one, other = (Sessions(key, time.time, tmp_path / "ended") for _ in range(2))
+    ended, kept = one.begin("act"), one.begin("act")
+    one.end(ended)
+    one.end("no.session.at.all")
+    assert (other.role_of(ended), other.role_of(kept)) == (None, "act")
+    later = Sessions(key, lambda: time.time() + SECONDS + 1, tmp_path / "ended")
+    later.end(later.begin("act"))
+    assert len(list((tmp_path / "ended").iterdir())) == 1
+
+
+def test_wrong_tokens_are_slowed_down_and_those_of_another_address_are_not(guarded) -> None:
+    stranger = visitor(guarded)
+    tried = [stranger.post("/console/login", data={"token": f"wrong {number}"}).status_code for number in range(FREE_TRIES)]
+    assert tried == [401] * FREE_TRIES
+    refused = stranger.post("/console/login", data={"token": TOKEN})
+    assert (refused.status_code, COOKIE in refused.cookies) == (429, False)
+    assert int(refused.headers["retry-after"]) >= 1
+    now = [0.0]
+    logins = LoginThrottle(lambda: now[0])
+    waits = []
+    for _ in range(FREE_TRIES + 8):
+        waits.append(logins.seconds_to_wait("a"))
+        now[0] += waits[-1]
+        logins.was_wrong("a")
+    assert waits == [0.0] * FREE_TRIES + [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    assert logins.seconds_to_wait("b") == 0
+    logins.was_right("a")
+    assert logins.seconds_to_wait("a") == 0
+    guarded.state.console.logins.was_right("testclient")
+
+
 def test_a_session_ends_is_not_forged_and_dies_with_the_token(tmp_path: Path) -> None:
     now = [1000.0]
-    sessions = Sessions(session_key(tmp_path, TOKEN), lambda: now[0])
+    sessions = Sessions(session_key(tmp_path, TOKEN), lambda: now[0], tmp_path / "ended")
     cookie = sessions.begin("read")
     assert sessions.role_of(cookie) == "read"
     assert sessions.role_of(cookie.replace("read", "act")) is None
     assert sessions.role_of("act.9999999999.") is None
-    assert Sessions(session_key(tmp_path, TOKEN), lambda: now[0]).role_of(cookie) == "read"
-    assert Sessions(session_key(tmp_path, "another"), lambda: now[0]).role_of(cookie) is None
+    assert Sessions(session_key(tmp_path, TOKEN), lambda: now[0], tmp_path / "ended").role_of(cookie) == "read"
+    assert Sessions(session_key(tmp_path, "another"), lambda: now[0], tmp_path / "ended").role_of(cookie) is None
     assert (tmp_path / "console.key").stat().st_mode & 0o077 == 0
     now[0] += SECONDS
     assert sessions.role_of(cookie) is None
@@ -195,9 +235,9 @@ def test_an_end_between_two_looks_is_seen(tmp_path: Path, monkeypatch: pytest.Mo
     assert (found.code, found.is_running) == (0, False)
 
 
-def test_a_door_without_tokens_and_one_with_agree_on_what_is_open() -> None:
+def test_a_door_without_tokens_and_one_with_agree_on_what_is_open(tmp_path: Path) -> None:
     for tokens in (Tokens(), Tokens(acting=TOKEN)):
-        access = AccessPolicy(tokens, Sessions(b"k", time.time))
+        access = AccessPolicy(tokens, Sessions(b"k", time.time, tmp_path))
         local = Headers({"host": "localhost"})
         assert access.read_refusal("/console/static/console.css", local) is None
         assert access.read_refusal("/console/login", local) is None

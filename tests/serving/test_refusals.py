@@ -215,21 +215,31 @@ def test_a_body_that_does_not_come_is_a_408(small_server):
         assert opened.recv(1000).startswith(b"HTTP/1.1 408")
 
 
-def test_over_capacity_is_a_503_with_retry_after_and_health_still_answers(small_server):
-    with slow(small_server), slow(small_server):
-        small_server.wait_until(lambda: "openmlops_in_flight 2.0" in small_server.client.get("/metrics").text)
-        response = small_server.predict(PNG, headers=TOKEN)
-        assert is_problem(response, 503)
-        assert response.headers["retry-after"] == "1"
-        assert small_server.client.get("/health/live").status_code == 200
-    small_server.wait_until(lambda: small_server.predict(PNG, headers=TOKEN).status_code == 200)
-
-
 @pytest.mark.parametrize(
     "origin", ["http://evil.example", "https://evil.example:8000", "null", "http://localhost.evil.example"]
 )
 def test_a_page_of_another_site_cannot_use_a_server_without_a_token(server, origin):
     assert is_problem(server.predict(PNG, headers={"Origin": origin}), 403)
+
+
+@pytest.mark.parametrize("path", ["/predict", "/trigger", "/feedback", "/v2/models/pets/infer"])
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_what_a_browser_sends_for_another_site_is_refused_with_and_without_a_token(server, small_server, path, site):
+    headers = {"Sec-Fetch-Site": site}
+    assert is_problem(server.client.post(path, content=PNG, headers=headers), 403)
+    assert is_problem(small_server.client.post(path, content=PNG, headers={**TOKEN, **headers}), 403)
+    headers = {"Sec-Fetch-Site": site, "Origin": "http://localhost:3000"}
+    assert server.predict(PNG, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "[::1", "192.0.2.1"])
+def test_without_a_token_nothing_but_the_probes_answers_under_a_foreign_name(server, host):
+    headers = {"Host": host}
+    for path in ("/docs", "/openapi.json", "/metrics", "/v2", "/v2/models/pets", "/", "/nothing"):
+        assert server.client.get(path, headers=headers).status_code == 403
+    assert server.predict(PNG, headers=headers).status_code == 403
+    for path in ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"):
+        assert server.client.get(path, headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("origin", ["http://localhost:8000", "http://127.0.0.1", "http://[::1]:8000"])

@@ -190,7 +190,11 @@ def test_a_prediction_that_was_given_up_while_it_was_being_committed_is_withdraw
         with locked(promoted):
             asking = [asyncio.create_task(client.predict(png(image))) for image in images(6)]
             assert [(await each).status_code for each in asking] == [503] * 6
-            assert (await client.ready())[0] == 503
+
+            async def says_so() -> bool:
+                return (await client.predict(SMALL)).status_code == 503 == (await client.ready())[0]
+
+            await client.until(says_so)
         await client.until_ready(200)
         answer = await client.predict(SMALL)
 

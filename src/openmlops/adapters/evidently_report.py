@@ -16,6 +16,7 @@ from pydantic import Field
 from openmlops.core.monitoring import feature_frames
 from openmlops.core.types import Value
 from openmlops.files import replacing
+from openmlops.plain import harmless
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,12 +51,14 @@ def write_report(current: "pd.DataFrame", reference: "pd.DataFrame", folder: Pat
         for name in (HTML, JSON):
             (folder / name).unlink(missing_ok=True)
         return EvidentlyReport(problems=found)
-    snapshot = _run(_drawn(current, seed), _drawn(reference, seed))
+    shown = harmless(sorted(_names(reference)))  # Evidently puts names of columns into its page unescaped
+    snapshot = _run(*(_drawn(frame, seed).rename(columns=shown) for frame in (current, reference)))
     with replacing(folder / HTML) as beside:
         snapshot.save_html(str(beside))
     with replacing(folder / JSON) as beside:
         snapshot.save_json(str(beside))
-    share, p_values = _read(snapshot.dict())
+    share, by_shown = _read(snapshot.dict())
+    p_values = {name: by_shown[shown[name]] for name in shown}
     html, json_ = (str(folder / name) for name in (HTML, JSON))
     return EvidentlyReport(share_of_drifted_columns=share, p_values=p_values, html=html, json_=json_)
 

@@ -6,6 +6,10 @@ import socket
 import uvicorn
 from starlette.applications import Starlette
 
+from openmlops.web.connections import connections_within, limited
+
+MOST_CONNECTIONS = 512
+"""most open connections; beyond them, those that wait for their client longest are closed"""
 SHUTDOWN_SECONDS = 3
 """how long requests in progress may take after the signal to stop; streams never end by themselves"""
 
@@ -17,6 +21,7 @@ def serve(app: Starlette, bound: socket.socket) -> None:
         app,
         access_log=False,
         log_config=None,
+        http=limited(connections_within(MOST_CONNECTIONS)),
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         server_header=False,
         proxy_headers=False,

@@ -14,6 +14,7 @@ from openmlops.console.reports import Reports
 from openmlops.operations.workspace import Workspace
 from openmlops.web.access import AccessPolicy, Tokens
 from openmlops.web.conditions import Conditions
+from openmlops.web.logins import LoginThrottle
 from openmlops.web.sessions import Sessions, session_key
 
 
@@ -29,6 +30,7 @@ class Console:
     changes: ChangeFeed
     preconditions: Preconditions
     reports: Reports
+    logins: LoginThrottle
     errors: Callable[[], int | None]
     """number of failed requests (5xx) of the prediction server in this process; None in a standalone console"""
 
@@ -49,6 +51,7 @@ def make(
         ChangeFeed(workspace, cycle_runs, conditions),
         Preconditions(workspace),
         Reports(workspace),
+        LoginThrottle(time.monotonic),
     )
     return Console(workspace, access, conditions, *parts, errors)
 
@@ -57,7 +60,7 @@ def make_access(workspace: Workspace) -> AccessPolicy:
     """The access policy of the workspace's tokens."""
     tokens = Tokens(acting=workspace.settings.api_token, reading=workspace.settings.api_read_token)
     given = (tokens.acting.get_secret_value(), tokens.reading.get_secret_value())
-    return AccessPolicy(tokens, Sessions(session_key(workspace.home, *given), time.time))
+    return AccessPolicy(tokens, Sessions(session_key(workspace.home, *given), time.time, workspace.home / "console" / "ended"))
 
 
 def console(request: Request) -> Console:

@@ -26,9 +26,13 @@ class Limits(Value):
     images: int = 256
     """most images of one request"""
     in_flight: int = 256
-    """most requests at once; the next one gets 503 with Retry-After"""
+    """most requests at once whose bodies have arrived; the next one gets 503 with Retry-After"""
+    address_share: float = 0.75
+    """share of these, and of the bytes of bodies, that one address may take"""
+    bodies_bytes: int = 256 * 1024 * 1024
+    """most bytes of bodies of all requests, also while they arrive; beyond them, requests get 503"""
     connections: int = 1024
-    """most open connections"""
+    """most open connections; beyond them, those that wait for their client longest are closed"""
     batch: int = 64
     """largest batch in images"""
     wait_seconds: float = 0.001

@@ -1,20 +1,28 @@
 """Starts the server: one process, or several that share the socket and the database."""
 
 import logging
+import time
 from functools import partial
+from socket import socket
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Process
 
 from openmlops.adapters.database import connect_with_retries
 from openmlops.serving.app import create_app
 from openmlops.serving.config import ServingConfig
 from openmlops.serving.metrics import share
+from openmlops.web.connections import connections_within, limited
 from openmlops.web.sockets import bind
 
 SHUTDOWN_SECONDS = 10
 """how long requests in progress may take after the signal to stop"""
+SILENT_SECONDS = 10
+"""how long a worker may not answer its supervisor before it counts as hung"""
+START_SECONDS = 300.0
+"""how long a worker may take to start, which is mostly imports: a minute on a busy machine"""
 
 
 def serve(config: ServingConfig) -> None:
@@ -31,9 +39,42 @@ def serve(config: ServingConfig) -> None:
     listening = bind(config.host, config.port)
     settings = uvicorn_config(config)
     if config.workers > 1:
-        Multiprocess(settings, sockets=[listening]).run()
+        Workers(settings, sockets=[listening]).run()
     else:
         uvicorn.Server(settings).run(sockets=[listening])
+
+
+class Workers(Multiprocess):
+    """uvicorn's supervisor, which replaces workers that die or hang, but has patience with those that start."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket]) -> None:
+        super().__init__(config, sockets)
+        self._ready: set[int] = set()
+        self._begun: dict[int, float] = {}
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace dead workers, and those hung that have been ready."""
+        starting = [each for each in self.processes if self._is_starting(each)]
+        known, self.processes = self.processes, [each for each in self.processes if each not in starting]
+        try:
+            super().keep_subprocess_alive()
+        finally:
+            replaced = iter(self.processes)
+            self.processes = [each if each in starting else next(replaced) for each in known]
+
+    def _is_starting(self, process: Process) -> bool:
+        """Whether it has not answered yet, and may take more time. It is asked once: its answers would pile up."""
+        pid = process.pid or 0
+        if pid in self._ready or not process.process.is_alive():
+            return False
+        if pid not in self._begun:
+            self._begun[pid] = time.monotonic()
+            process.parent_conn.send(b"ping")
+        elif process.parent_conn.poll(0):
+            process.parent_conn.recv()
+            self._ready.add(pid)
+            return False
+        return time.monotonic() - self._begun[pid] < START_SECONDS
 
 
 def worker(config: ServingConfig) -> FastAPI:
@@ -50,7 +91,8 @@ def uvicorn_config(config: ServingConfig) -> uvicorn.Config:
         workers=config.workers,
         access_log=False,
         log_config=None,
-        limit_concurrency=config.limits.connections,
+        http=limited(connections_within(config.limits.connections)),
+        timeout_worker_healthcheck=SILENT_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         server_header=False,
         proxy_headers=False,

@@ -84,6 +84,8 @@ class AccessPolicy:
         """Why a read request is refused (either token is sufficient); None if it is allowed."""
         if path in HEALTH_PATHS:
             return None
+        if found := self._foreign_host_refusal(headers):
+            return found
         if is_page(path):
             return self._page_refusal(path, headers)
         if self._is_free_to_read or self.role_of(path, headers):
@@ -92,7 +94,8 @@ class AccessPolicy:
 
     def write_refusal(self, path: str, headers: Headers) -> Refusal | None:
         """Why a request that predicts or changes something is refused; None if it is allowed."""
-        if is_page(path) and (found := self._cross_site_refusal(headers)):
+        found = self._cross_site_refusal(headers) if is_page(path) else self._foreign_page_refusal(headers)
+        if found or (found := self._foreign_host_refusal(headers)):
             return found
         if path == LOGIN:
             return None
@@ -109,8 +112,6 @@ class AccessPolicy:
     def _page_refusal(self, path: str, headers: Headers) -> Refusal | None:
         if path == LOGIN or path.startswith(STATIC):
             return None
-        if self._is_open:
-            return self._foreign_host_refusal(headers)
         return None if self.role_of(path, headers) else _unauthorized("API_READ_TOKEN or API_TOKEN")
 
     def _cross_site_refusal(self, headers: Headers) -> Refusal | None:
@@ -120,14 +121,24 @@ class AccessPolicy:
             return HTTPStatus.FORBIDDEN, f"A page of {origin[:200]} may not use the console of {host[:200]}", CLOSE_CONNECTION
         if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
             return HTTPStatus.FORBIDDEN, "A page of another site may not use the console", CLOSE_CONNECTION
-        return self._foreign_host_refusal(headers)
+        return None
+
+    def _foreign_page_refusal(self, headers: Headers) -> Refusal | None:
+        """Refuses requests that a browser sends for pages of other sites, but for those of this machine."""
+        if headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
+            return None
+        if headers.get("origin") and _is_same_machine(headers["origin"]):
+            return None
+        return HTTPStatus.FORBIDDEN, "A page of another site may not use this server", CLOSE_CONNECTION
 
     def _foreign_host_refusal(self, headers: Headers) -> Refusal | None:
-        """Without a token the console is for this machine only: refuses foreign host names (DNS rebinding)."""
-        name = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-        if not self._is_open or is_loopback(name):
+        """Without a token the server is for this machine only: refuses foreign host names (DNS rebinding)."""
+        if not self._is_open:
             return None
-        detail = f"Without a token the console answers to 127.0.0.1 and localhost only, not to '{name[:200]}'"
+        name = _host(headers)
+        if not name or is_loopback(name):
+            return None
+        detail = f"Without a token the server answers to 127.0.0.1 and localhost only, not to '{name[:200]}'"
         return HTTPStatus.FORBIDDEN, detail, CLOSE_CONNECTION
 
 
@@ -142,6 +153,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _host(headers: Headers) -> str:
+    """The name in `Host`; empty if there is none."""
+    try:
+        return urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    except ValueError:
+        return "a name that cannot be read"
 
 
 def _unauthorized(tokens: str) -> Refusal:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from openmlops.files import create_bytes
+from openmlops.files import create_bytes, place_bytes
 
 COOKIE = "openmlops_session"
 SECONDS = 12 * 3600
@@ -21,14 +21,15 @@ _ROLES = ("act", "read")
 
 
 class Sessions:
-    """Creates and verifies session cookies; `clock` returns the time in seconds."""
+    """Creates, verifies and ends session cookies; `clock` returns the time in seconds. `ended`: folder of the sessions that
+    were ended before their time, shared by all processes."""
 
-    def __init__(self, key: bytes, clock: Callable[[], float]) -> None:
-        self._key, self._clock = key, clock
+    def __init__(self, key: bytes, clock: Callable[[], float], ended: Path) -> None:
+        self._key, self._clock, self._ended = key, clock, ended
 
     def begin(self, role: Literal["act", "read"]) -> str:
         """The cookie of a new session."""
-        content = f"{role}.{int(self._clock()) + SECONDS}"
+        content = f"{role}.{int(self._clock()) + SECONDS}.{secrets.token_hex(16)}"
         return f"{content}.{self._signature(content)}"
 
     def role_of(self, cookie: str) -> Literal["act", "read"] | None:
@@ -36,8 +37,21 @@ class Sessions:
         content, _, signature = cookie.rpartition(".")
         if not hmac.compare_digest(signature.encode(), self._signature(content).encode()):
             return None
-        role, _, until = content.partition(".")
-        return role if role in _ROLES and int(until) > self._clock() else None  # type: ignore[return-value]
+        role, _, rest = content.partition(".")
+        until, _, name = rest.partition(".")
+        if role not in _ROLES or not name or int(until) <= self._clock() or (self._ended / name).exists():
+            return None
+        return role  # type: ignore[return-value]
+
+    def end(self, cookie: str) -> None:
+        """End a session in all processes. A cookie that is not a session is ignored. Raises OSError."""
+        if self.role_of(cookie) is None:
+            return
+        self._ended.mkdir(parents=True, exist_ok=True)
+        for past in self._ended.iterdir():
+            if past.stat().st_mtime < self._clock() - SECONDS:
+                past.unlink(missing_ok=True)
+        place_bytes(self._ended / cookie.split(".")[2], b"")
 
     def name_of(self, cookie: str) -> str:
         """A name for a session that says nothing of its cookie."""

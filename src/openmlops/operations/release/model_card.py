@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from openmlops.core.quality import ClassificationEvaluation, DetectionEvaluation, Evaluation
 from openmlops.core.types import CrossValidation, Interval, Preprocessing, Value
 from openmlops.errors import ModelCorrupt
+from openmlops.plain import in_markdown
 
 WEAK_CLASSES = 3
 DESCRIPTION_FILE = "model.json"
@@ -71,7 +72,7 @@ def _head(d: Description) -> str:
 
 A model of the use case `{d.use_case}`: images of {width}x{height} pixels as input, {out.format(classes)}.
 
-- **Classes:** {", ".join(d.classes)}
+- **Classes:** {", ".join(map(in_markdown, d.classes))}
 - **Input:** `images`, uint8 (n, {height}, {width}, 3), RGB, raw pixels. Normalisation is the model's first layer:
   mean {_numbers(d.preprocessing.mean)}, standard deviation {_numbers(d.preprocessing.std)} (pixel units, 0 to 255).
 - **Output:** {output}.
@@ -84,7 +85,7 @@ def _quality(d: Description) -> str:
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     return f"""## Quality
 
-On the {e.split} split ({e.n:,} images), which was not used for model selection. 95 % intervals: {of}.
+On the {in_markdown(e.split)} split ({e.n:,} images), which was not used for model selection. 95 % intervals: {of}.
 
 | metric | value |
 |---|---|
@@ -129,18 +130,18 @@ def _slices(d: Description) -> str:
     if isinstance(e, DetectionEvaluation):
         head = ["| class | mAP@50 | mAP@50-95 | precision | recall | boxes |", "|---|---|---|---|---|---|"]
         rows = [
-            f"| {s.name} | {s.map50:.3f} | {s.map50_95:.3f} | {s.precision:.3f} | {s.recall:.3f} | {s.boxes} |"
+            f"| {in_markdown(s.name)} | {s.map50:.3f} | {s.map50_95:.3f} | {s.precision:.3f} | {s.recall:.3f} | {s.boxes} |"
             for s in e.classes
         ]
     else:
         head = ["| class | precision | recall | F1 | images |", "|---|---|---|---|---|"]
-        rows = [f"| {s.name} | {s.precision:.3f} | {s.recall:.3f} | {s.f1:.3f} | {s.n} |" for s in e.classes]
+        rows = [f"| {in_markdown(s.name)} | {s.precision:.3f} | {s.recall:.3f} | {s.f1:.3f} | {s.n} |" for s in e.classes]
     return "\n".join(["## Per class", "", *head, *rows])
 
 
 def _lineage(d: Description) -> str:
     origin = f" {d.origin} Its licence applies to them too." if d.origin else ""
-    config = "\n".join(f"| {name} | {value} |" for name, value in sorted(d.config.items()))
+    config = "\n".join(f"| {in_markdown(name)} | {in_markdown(value)} |" for name, value in sorted(d.config.items()))
     return f"""## Lineage
 
 - **Data:** version `{d.dataset}` ({d.dataset_rows:,} images).
@@ -155,15 +156,16 @@ def _lineage(d: Description) -> str:
 ## Licence
 
 The weights derive from the data version named above, and its terms apply to their use. Original data set of this
-use case: {d.about} Samples and your own images have their own terms.{origin}"""
+use case: {in_markdown(d.about)} Samples and your own images have their own terms.{origin}"""
 
 
 def _limits(d: Description) -> str:
     recalls = [(score.recall, score.name) for score in d.evaluation.classes]
-    named = ", ".join(f"{name} (recall {recall:.0%})" for recall, name in sorted(recalls)[:WEAK_CLASSES])
+    named = ", ".join(f"{in_markdown(name)} (recall {recall:.0%})" for recall, name in sorted(recalls)[:WEAK_CLASSES])
+    names = ", ".join(map(in_markdown, d.classes))
     unable = {
         "classification": f"It predicts one of its {len(d.classes)} classes for every image, even if it shows none of them.",
-        "detection": f"It detects only {', '.join(d.classes)}; missed objects leave no trace in its predictions.",
+        "detection": f"It detects only {names}; missed objects leave no trace in its predictions.",
     }
     return f"""## Limits
 

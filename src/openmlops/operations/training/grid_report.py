@@ -15,6 +15,7 @@ from openmlops.files import copy, write_text
 from openmlops.operations.training.grid import GridRef, within_noise
 from openmlops.operations.training.grid_jobs import RunResult
 from openmlops.operations.workspace import Workspace
+from openmlops.plain import in_markdown
 
 FILE = "experiment.md"
 SHOWN_ID = 8
@@ -177,11 +178,13 @@ def _shown(value: Any) -> str:
 def markdown(found: Experiment) -> str:
     """The report as Markdown: the table, notes, failures and the verdict."""
     heads = columns(found)
-    lines = ["| " + " | ".join(row) + " |" for row in (heads, ("---",) * len(heads), *cells(found))]
-    failed = [f"- {run.id[:SHOWN_ID] or 'a run'} failed: {run.reason}" for run in found.runs if run.status == "failed"]
-    notes = [f"- {note}" for note in found.notes]
+    lines = ["| " + " | ".join(map(in_markdown, row)) + " |" for row in (heads, ("---",) * len(heads), *cells(found))]
+    failed = [
+        f"- {run.id[:SHOWN_ID] or 'a run'} failed: {in_markdown(run.reason)}" for run in found.runs if run.status == "failed"
+    ]
+    notes = [f"- {in_markdown(note)}" for note in found.notes]
     version = f"{found.model.name}/{found.model.version}"
-    outcome = f"- {version} has the alias staging; gate: {found.verdict.outcome}. {found.verdict.reasons[0]}"
+    outcome = f"- {version} has the alias staging; gate: {found.verdict.outcome}. {in_markdown(found.verdict.reasons[0])}"
     return "\n".join([f"# {found.model.name}", "", *lines, "", *notes, *failed, outcome]) + "\n"
 
 
