@@ -16,8 +16,7 @@ from versions import World, images
 from openmlops.serving.app import create_app
 from openmlops.serving.config import Limits, ServingConfig
 from openmlops.serving.run import Workers
-from openmlops.web import connections
-from openmlops.web.connections import connections_within, limited
+from openmlops.web.connections import LimitedProtocol, connections_within
 from openmlops.web.sockets import bind
 
 PNG = png(images(1)[0])
@@ -60,7 +59,7 @@ class Address:
 async def serving(world: World, most: int = 1000, **limits: float) -> AsyncIterator[Address]:
     app = create_app(ServingConfig(**given(world), limits=Limits(**limits)))
     listening = bind("127.0.0.1", 0)
-    settings = uvicorn.Config(app, log_config=None, http=limited(most), timeout_graceful_shutdown=1)
+    settings = uvicorn.Config(app, log_config=None, http=LimitedProtocol, limit_concurrency=most, timeout_graceful_shutdown=1)
     server = uvicorn.Server(settings)
     task = asyncio.create_task(server._serve([listening]))
     address = Address(listening.getsockname()[1])
@@ -108,7 +107,7 @@ def test_the_connections_of_the_address_that_has_most_are_closed_first(promoted)
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost"], ids=["nothing", "half a header"])
 def test_a_header_that_does_not_come_is_not_waited_for(promoted, monkeypatch, sent):
-    monkeypatch.setattr(connections.LimitedProtocol, "header_seconds", 0.2)
+    monkeypatch.setattr(LimitedProtocol, "header_seconds", 0.2)
 
     async def run() -> None:
         async with serving(promoted) as server:
@@ -121,7 +120,7 @@ def test_a_header_that_does_not_come_is_not_waited_for(promoted, monkeypatch, se
 
 
 def test_a_second_header_that_does_not_come_is_not_waited_for_and_a_slow_answer_is(promoted, monkeypatch):
-    monkeypatch.setattr(connections.LimitedProtocol, "header_seconds", 0.2)
+    monkeypatch.setattr(LimitedProtocol, "header_seconds", 0.2)
 
     async def run() -> None:
         async with serving(promoted) as server:

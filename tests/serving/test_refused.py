@@ -266,6 +266,29 @@ def test_what_one_batch_does_wrong_fails_that_one_only(promoted, monkeypatch):
     served(promoted, asked, batch=1, wait_seconds=0)
 
 
+def test_an_image_that_the_model_fails_at_fails_its_own_request_only(promoted):
+    async def asked(client: Client) -> None:
+        batcher = client.app.state.services.batcher
+        predict, begun, together = batcher._predict, threading.Event(), threading.Event()
+
+        def picky(predictor, jobs, model_input):
+            begun.set()
+            together.wait(30)
+            if any(job.inputs[0] == SMALL for job in jobs):
+                raise RuntimeError("poison")
+            return predict(predictor, jobs, model_input)
+
+        batcher._predict = picky
+        first = asyncio.create_task(client.predict(png(images(9)[8])))
+        await asyncio.to_thread(begun.wait, 30)
+        asking = [asyncio.create_task(client.predict(png(image))) for image in images(4)]
+        await asyncio.sleep(0.3)
+        together.set()
+        assert [(await each).status_code for each in (first, *asking)] == [200, 500, 200, 200, 200]
+
+    served(promoted, asked)
+
+
 def test_pruning_that_fails_is_told_and_repeated_and_stops_nothing(promoted, monkeypatch, caplog):
     fails = threading.Event()
     fails.set()

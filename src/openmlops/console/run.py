@@ -6,7 +6,7 @@ import socket
 import uvicorn
 from starlette.applications import Starlette
 
-from openmlops.web.connections import connections_within, limited
+from openmlops.web.connections import LimitedProtocol, connections_within
 
 MOST_CONNECTIONS = 512
 """most open connections; beyond them, those that wait for their client longest are closed"""
@@ -21,7 +21,8 @@ def serve(app: Starlette, bound: socket.socket) -> None:
         app,
         access_log=False,
         log_config=None,
-        http=limited(connections_within(MOST_CONNECTIONS)),
+        http=LimitedProtocol,
+        limit_concurrency=connections_within(MOST_CONNECTIONS),
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         server_header=False,
         proxy_headers=False,

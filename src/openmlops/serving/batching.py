@@ -143,8 +143,12 @@ class Batcher:
         jobs = [job for job, _ in prepared]
         try:
             batch = self._predict(predictor, jobs, ModelInput.joined([model_input for _, model_input in prepared]))
-        except Exception as error:  # noqa: BLE001 - becomes the failure of every request in the batch
-            self._loop.call_soon_threadsafe(_fail, jobs, error)
+        except Exception as error:  # noqa: BLE001 - becomes the failure of the request that causes it
+            if len(jobs) > 1:
+                for job in jobs:
+                    self._process([job])
+            else:
+                self._loop.call_soon_threadsafe(_fail, jobs, error)
             return
         self._commit.submit(batch).add_done_callback(partial(self._committed, jobs, batch))
 

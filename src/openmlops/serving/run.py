@@ -14,7 +14,7 @@ from openmlops.adapters.database import connect_with_retries
 from openmlops.serving.app import create_app
 from openmlops.serving.config import ServingConfig
 from openmlops.serving.metrics import share
-from openmlops.web.connections import connections_within, limited
+from openmlops.web.connections import LimitedProtocol, connections_within
 from openmlops.web.sockets import bind
 
 SHUTDOWN_SECONDS = 10
@@ -91,7 +91,8 @@ def uvicorn_config(config: ServingConfig) -> uvicorn.Config:
         workers=config.workers,
         access_log=False,
         log_config=None,
-        http=limited(connections_within(config.limits.connections)),
+        http=LimitedProtocol,
+        limit_concurrency=connections_within(config.limits.connections),
         timeout_worker_healthcheck=SILENT_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         server_header=False,

@@ -26,9 +26,10 @@ log = logging.getLogger(__name__)
 
 
 class LimitedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """uvicorn's protocol, with the limits of this module; a subclass sets the number of connections (`limited`)."""
+    """uvicorn's protocol, with the limits of this module. uvicorn's `limit_concurrency` is the number of connections; beyond it
+    uvicorn itself would refuse probes too."""
 
-    most: int
+    most: int | None
     header_seconds: float = HEADER_SECONDS
     _since: float = 0.0
     """when the connection, or the header that is being received, began; 0 while a request is in progress or none has begun"""
@@ -37,9 +38,11 @@ class LimitedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     def connection_made(self, transport: Any) -> None:
         """Also makes room, and sets the time limit of the first header."""
         super().connection_made(transport)
+        self.most = self.config.limit_concurrency
+        self.limit_concurrency: int | None = None
         self._since = self._oldest = self.loop.time()
-        if len(self.connections) > self.most:
-            self._make_room()
+        if self.most is not None and len(self.connections) > self.most:
+            self._make_room(len(self.connections) - self.most)
         self.loop.call_later(self.header_seconds, self._end_if_late, self._since)
 
     def data_received(self, data: bytes) -> None:
@@ -63,21 +66,16 @@ class LimitedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         if self._since == since and self._awaits_header() and not self.transport.is_closing():
             self.transport.abort()
 
-    def _make_room(self) -> None:
+    def _make_room(self, surplus: int) -> None:
         waiting = [each for each in self.connections if each is not self and each._awaits_client()]
         counts = Counter(_address(each) for each in waiting)
         waiting.sort(key=lambda each: (-counts[_address(each)], each._oldest))
-        for each in waiting[: max(CLOSED_AT_ONCE, len(self.connections) - self.most)]:
+        for each in waiting[: max(CLOSED_AT_ONCE, surplus)]:
             each.transport.abort()
 
 
 def _address(connection: Any) -> str:
     return str(connection.client[0]) if connection.client else ""
-
-
-def limited(most: int) -> type[LimitedProtocol]:
-    """The protocol for at most so many connections."""
-    return type("Protocol", (LimitedProtocol,), {"most": most, "__module__": __name__})
 
 
 def connections_within(most: int) -> int:
