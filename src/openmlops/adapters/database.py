@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from sqlalchemy import (
     URL,
@@ -188,7 +189,9 @@ def _engine(url: str) -> Engine:
 
 def _sqlite(address: URL) -> Engine:
     _make_parent(address)
-    file = SqliteFile(Path(str(address.database)), BUSY_SECONDS, lambda: connect(address.render_as_string()).dispose())
+    path = Path(unquote(str(address.database).removeprefix("file:"))) if "uri" in address.query else Path(str(address.database))
+    adopt = lambda: connect(address.render_as_string()).dispose()  # noqa: E731
+    file = SqliteFile(path, BUSY_SECONDS, adopt, str(address.query.get("mode", "")))
     engine = create_engine(address, creator=file.open)
     setattr(engine.pool, FILE, file)
     file.listen(engine)

@@ -36,12 +36,13 @@ log = logging.getLogger(__name__)
 
 class SqliteFile:
     """The file at `path`. `busy`: seconds that a statement waits for a lock. `adopt` migrates another file that took its place,
-    before it is used; it raises ServiceUnavailable if it cannot."""
+    before it is used; it raises ServiceUnavailable if it cannot. `mode`: SQLite's, if the URL names one."""
 
-    def __init__(self, path: Path, busy: float, adopt: Callable[[], None]) -> None:
+    def __init__(self, path: Path, busy: float, adopt: Callable[[], None], mode: str = "") -> None:
         self.path = path
         self._busy = busy
         self._adopt = adopt
+        self._mode = mode
         self._known: Identity | None = None
         self._journals: set[Identity] = set()
         self._refused: tuple[Identity, float, ServiceUnavailable] | None = None
@@ -57,8 +58,7 @@ class SqliteFile:
             before = identity(self.path)
             if self._known is not None and before != self._known:
                 self._take(before)
-            mode = "rwc" if self._known is None else "rw"
-            connection = self._connect(mode)
+            connection = self._connect(self._mode or ("rwc" if self._known is None else "rw"))
             try:
                 self._prepare(connection)
                 self._known = after = identity(self.path)
@@ -212,4 +212,6 @@ def unavailable(path: Path, why: str) -> ServiceUnavailable:
     """The error of a file that cannot be used."""
     lines = why.strip().splitlines() or ["unknown error"]
     remedy = "Put it back, or restore a backup: openmlops restore FILE. Check DATABASE_URL if it should be elsewhere"
+    if "readonly" in why or "unable to open" in why:
+        remedy = "Give yourself the permission to write it and its folder, or work in a copy"
     return ServiceUnavailable(f"The SQLite file {path} cannot be used ({lines[0]})", remedy)
