@@ -139,7 +139,8 @@ def _writes(call: ast.Call) -> bool:
         return owner is not None
     if name == "save":
         return module in ("torch", "np", "onnx") or any(isinstance(each, ast.Constant) for each in call.args[1:])
-    return name in WRITING | LIBRARIES or (module, name) in {("os", "write"), ("shutil", "copy")}
+    in_shell = name in WRITING and module in ("shutil", "tempfile", "")
+    return in_shell or name in LIBRARIES or (module, name) in {("os", "write"), ("shutil", "copy")}
 
 
 def _called(call: ast.Call) -> str:

@@ -298,10 +298,10 @@ def test_pruning_that_fails_is_told_and_repeated_and_stops_nothing(promoted, mon
         turns.append(1)
         if fails.is_set():
             raise OSError(5, "Input/output error")
-        return prune_store(*given)
+        return prune_unless_doubtful(*given)
 
-    prune_store = server_services.prune_store
-    monkeypatch.setattr(server_services, "prune_store", prune)
+    prune_unless_doubtful = server_services.prune_unless_doubtful
+    monkeypatch.setattr(server_services, "prune_unless_doubtful", prune)
 
     async def asked(client: Client) -> None:
         async def problem() -> bool:
