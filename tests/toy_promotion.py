@@ -4,6 +4,7 @@ Pixel k of an image holds the class that model k answers. The model is a real ON
 learning is left out.
 """
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import onnx
 from onnx import TensorProto, helper
 
 from mlflow_tables import with_tables
+from openmlops.core.classification.metrics import evaluate_classification
 from openmlops.core.classification.task import CLASSIFICATION
-from openmlops.core.types import DatasetRef, SplitsRef
+from openmlops.core.types import DatasetRef, Preprocessing, SplitsRef
 from openmlops.operations.data import datasets
+from openmlops.operations.release.model_card import DESCRIPTION_FILE, Description
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings
 from openmlops.usecases.base import Outputs, Rows, UseCase
@@ -54,7 +57,7 @@ def to_predictions(tensors, model_input) -> Outputs:
 
 
 def write_model(path: Path, k: int, scale: float = 5.0) -> None:
-    """A model that answers what pixel k says; with `scale` NaN it answers nothing at all."""
+    """A model that answers what pixel k says, and its description; with `scale` NaN it answers nothing at all."""
 
     def constant(name, value):
         return helper.make_node("Constant", [], [name], value=onnx.numpy_helper.from_array(np.array(value)))
@@ -79,6 +82,19 @@ def write_model(path: Path, k: int, scale: float = 5.0) -> None:
     ]
     graph = helper.make_graph(nodes, "toy", [images], outputs)
     onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), path)
+    path.with_name(DESCRIPTION_FILE).write_text(described().model_dump_json())
+
+
+@cache
+def described() -> Description:
+    """What model.json says of each of the models; nothing of it matters but how images become their input."""
+    names = tuple(map(str, range(CLASSES)))
+    return Description(
+        use_case=NAME, model=NAME, about="", classes=names, image_shape=(1, 8, 3), dataset="d" * 64, dataset_rows=2000,
+        split="s", split_seed=0, train_rows=0, validation_rows=0, test_rows=2000, config={}, parity=0.0,
+        preprocessing=Preprocessing(mean=(0, 0, 0), std=(1, 1, 1)),
+        evaluation=evaluate_classification(np.arange(CLASSES), np.eye(CLASSES), names, "test", "s"),
+    )  # fmt: skip
 
 
 def unused(*arguments):

@@ -476,7 +476,7 @@ def test_a_full_disk_leaves_the_last_version(shared: Place, monkeypatch: pytest.
 
     (shared.folder / "data_batch_9").write_bytes(b"new" * 1000)
     with monkeypatch.context() as patch:
-        patch.setattr(dvc_repository, "_write", full)
+        patch.setattr(dvc_repository, "write_all", full)
         with pytest.raises(ServiceUnavailable, match=r"remote cannot be used \(OSError: .*No space left") as caught:
             embedded(shared.root).add(shared.folder)
     assert "\n" not in str(caught.value)

@@ -41,7 +41,7 @@ def test_it_shows_slices_confusions_and_pictures(client: TestClient) -> None:
     found = client.get(PLACE)
     assert found.status_code == 200
     assert "50.0 % [40.0, 60.0]" in found.text
-    assert f'<img class="figure" src="{PLACE}/worst_errors.png" alt="Worst errors">' in found.text
+    assert f'<img class="explained" src="{PLACE}/worst_errors.png" alt="Worst errors">' in found.text
 
 
 def test_no_name_of_the_data_is_markup(client: TestClient) -> None:

@@ -324,7 +324,7 @@ def client(place: Place) -> Iterator[TestClient]:
     config = ServingConfig(
         model=MODEL, use_case="cifar10", home=world.home, database_url=world.url, tracking_uri="sqlite:///x/mlflow.db"
     )
-    with TestClient(create_app(config), raise_server_exceptions=False) as opened:
+    with TestClient(create_app(config), "http://127.0.0.1", raise_server_exceptions=False) as opened:
         yield opened
 
 

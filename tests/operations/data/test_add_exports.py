@@ -49,7 +49,8 @@ def test_the_export_of_a_label_tool_becomes_the_next_version(
     assert exports._cats_and_dogs(raw) == {"cat": 10, "dog": 10}
     assert not list((pets / ".openmlops").glob("arranged-*"))
     drawn = [note for note in added["notes"] if "its images are drawn from the others" in note["what"]]
-    assert [note["where"] for note in drawn] == ([str(tmp_path / "export")] if layout is exports._roboflow else [])
+    expected = [str(tmp_path / "export" / "data.yaml")] if layout is exports._roboflow else []
+    assert [note["where"] for note in drawn] == expected
 
 
 def test_what_an_export_lacks_is_told_by_its_own_names_and_nothing_is_added(

@@ -391,7 +391,7 @@ def test_no_two_splits_share_an_image_even_if_the_files_do(seed: int, fixed: boo
 
 def test_pixels_are_divided_by_255() -> None:
     rows = rows_of(noise(3), [2], None)
-    assert data.preprocess(rows, np.arange(2)).model_dump() == {"mean": (0, 0, 0), "std": (255, 255, 255)}
+    assert data.preprocess(rows, np.arange(2)).model_dump() == {"mean": (0, 0, 0), "std": (255, 255, 255), "resize": "default"}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -86,7 +86,7 @@ def mirror(workspace: Workspace, entry: LedgerEntry, tell: Tell = say) -> None:
         log.debug("the alias of %s was not set", entry.model, exc_info=True)
         why = one_line(str(error)).rstrip(".") or type(error).__name__
         done = f"Row {entry.sequence} of the ledger is written, and version {entry.champion} is in production"
-        tell(f"Warning: MLflow's alias `champion` could not be set ({why}). {done}; the next command sets it.")
+        tell(f"Warning: MLflow's alias champion could not be set ({why}). {done}; the next command sets it.")
 
 
 def account() -> str:
