@@ -9,6 +9,7 @@ import os
 OFF = {
     "DO_NOT_TRACK": "1",  # Evidently, and whoever else respects it
     "DVC_NO_ANALYTICS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",  # of huggingface_hub, which timm imports
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "ORT_DISABLE_TELEMETRY": "1",
     "ORT_TELEMETRY_DISABLED": "1",  # as releases of ONNX Runtime after 1.32 name it

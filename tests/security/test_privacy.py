@@ -21,7 +21,7 @@ import os, sys
 class Watch:
     def find_spec(self, name, path=None, target=None):
         package = name.partition(".")[0]
-        if package in {{"onnxruntime", "mlflow", "zenml", "dvc", "evidently", "ultralytics"}}:
+        if package in {{"onnxruntime", "mlflow", "zenml", "dvc", "evidently", "ultralytics", "huggingface_hub"}}:
             seen.add(package)
             assert all(os.environ.get(variable) for variable in {sorted(telemetry.OFF)!r}), name
 seen = set()
@@ -33,6 +33,7 @@ sys.meta_path.insert(0, Watch())
     ("module", "library"),
     [
         ("adapters.onnx_model", "onnxruntime"),
+        pytest.param("learning.backbone", "huggingface_hub", marks=pytest.mark.slow),
         pytest.param("adapters.registry", "mlflow", marks=pytest.mark.slow),
         pytest.param("usecases.yolo_folder.yolo", "ultralytics", marks=pytest.mark.slow),
         pytest.param("pipelines.monitoring_pipeline", "zenml", marks=pytest.mark.slow),
@@ -42,6 +43,7 @@ def test_telemetry_is_off_before_a_library_is_imported_which_leaves_nothing(modu
     """Whatever part of the package comes first, in a process with none of the variables: pytest's own stop telemetry too."""
     code = f"{WATCH}import openmlops.{module}\nassert {library!r} in seen"
     kept = {"ZENML_CONFIG_PATH": str(tmp_path / "zenml"), "PYTHONDONTWRITEBYTECODE": "1"}
+    kept["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path / "torchinductor")  # commands set it: settings.py
     (tmp_path / "home").mkdir()
     environment = {"PATH": os.defpath, "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "home"), **kept}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, cwd=tmp_path)

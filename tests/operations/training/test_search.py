@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -234,6 +235,14 @@ def test_what_a_use_case_declares_is_valid_for_it(found: Workspace) -> None:
     for config in (Small, Own, Detector):
         for name, values in config.SEARCH.items():
             assert all(getattr(config(**{name: value}), name) == value for value in values.examples)
+
+
+def test_a_search_leaves_out_what_does_nothing_with_the_backbone(monkeypatch: pytest.MonkeyPatch, found: Workspace) -> None:
+    from openmlops.usecases.image_folder.recipe import TrainConfig as Own
+
+    monkeypatch.setitem(vars(found), "use_case", replace(found.use_case, config=Own))
+    assert set(search_of(found, {}, trials=2).space) == {"epochs", "flip"}
+    assert {"lr", "width"} < set(search_of(found, {"backbone": "none"}, trials=2).space)
 
 
 def test_settings_that_are_given_replace_what_is_declared(found: Workspace) -> None:

@@ -58,6 +58,9 @@ def search_of(workspace: Workspace, given: Mapping[str, Range | Choices | Settin
     declared: dict[str, Range | Choices] = dict(getattr(workspace.use_case.config, "SEARCH", {}))
     if {"budget", "steps"} & base.keys():
         declared.pop("epochs", None)
+    require_valid(workspace, base)
+    for name in getattr(workspace.use_case.config(**base), "unused", ()):
+        declared.pop(name, None)
     space = {name: found for name, found in (declared | own).items() if name not in base}
     if not space:
         problem = f"The use case '{workspace.use_case.name}' declares nothing to search"

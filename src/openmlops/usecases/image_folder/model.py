@@ -13,6 +13,7 @@ from openmlops.core.types import Preprocessing, Value
 from openmlops.images.lazy import Images, fitted, pixels
 from openmlops.learning import loop
 from openmlops.learning.network import Network
+from openmlops.terminal import say
 from openmlops.usecases.base import Rows
 from openmlops.usecases.image_folder.recipe import SIDE, TrainConfig, channels
 
@@ -88,11 +89,25 @@ def fit(model: nn.Module, rows: Rows, indices: Mapping[str, np.ndarray], config:
     if resolved.backbone == "none":
         result = loop.fit(model, data, resolved.fit_config(), **how)
     else:
+        from openmlops.learning import pretrained
+
+        for notice in notices(resolved, int(pretrained.named(resolved.backbone)["input_size"][-1])):
+            say(notice)
         result = _transfer(model, data, resolved, **how)
     settled = {
         name: value for name, value in result.config if name in ("steps", "epochs", "budget", "device", "precision", "threads")
     }
     return replace(result, config=resolved.model_copy(update=settled))
+
+
+def notices(given: TrainConfig, own: int) -> list[str]:
+    """What a training does otherwise than `given` may have meant. Its backbone learned from images of `own` pixels."""
+    found, defaults = [], TrainConfig()
+    if ignored := [name for name in given.unused if getattr(given, name) != getattr(defaults, name)]:
+        found.append(f"Not used with a backbone: {', '.join(ignored)}. They are of the small network: --backbone none.")
+    if given.size and given.size < own:
+        found.append(f"The backbone is shown images of {given.size} pixels, as set; it learned from {own}: --size {own}.")
+    return found
 
 
 _UNUSED = Preprocessing(mean=(0, 0, 0), std=(1, 1, 1))

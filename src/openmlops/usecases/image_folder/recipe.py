@@ -26,6 +26,10 @@ SIDE = 224
 """side in pixels of the input where neither the use case nor the backbone names one"""
 
 
+OF_THE_SMALL_NETWORK = ("lr", "weight_decay", "label_smoothing", "batch_size", "width", "shift")
+"""settings that do nothing with a backbone"""
+
+
 class TrainConfig(Value):
     """Set at most one of `epochs`, `budget` and `steps`: none is `default_epochs`, or with a backbone no fine-tuning, only its
     head. `resolved` fills in fields that are None.
@@ -42,7 +46,7 @@ class TrainConfig(Value):
         "flip": Choices(options=(True, False)),
         "shift": Range(low=0, high=0.2),
     }
-    """what `openmlops search` varies"""
+    """what `openmlops search` varies, except for `unused` settings"""
 
     backbone: str = Field(
         "auto",
@@ -90,12 +94,17 @@ class TrainConfig(Value):
             return self.backbone
         return "none" if (self.size or SIDE) <= SMALL else DEFAULT_BACKBONE
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Settings that a training with this configuration does not use."""
+        return () if self.chosen_backbone == "none" else OF_THE_SMALL_NETWORK
+
     def resolved(self, images: int) -> "TrainConfig":
         """The configuration with defaults filled in, for `images` training images."""
         chosen: dict[str, int | float] = {}
         if self.epochs is self.budget is self.steps is None and self.chosen_backbone == "none":
             chosen["epochs"] = default_epochs(images)
-        if self.batch_size is None:
+        if self.batch_size is None and self.chosen_backbone == "none":
             chosen["batch_size"] = max(16, min(250, images // STEPS_AN_EPOCH))
         return self.model_copy(update=chosen)
 
