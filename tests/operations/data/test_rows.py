@@ -23,7 +23,7 @@ from openmlops.images.lazy import LazyImages, pixels
 from openmlops.operations.data import datasets, rows
 from openmlops.operations.data.rows import index_path, rows_of, version_index
 from openmlops.operations.projects.create import create
-from openmlops.operations.release import exporting, registration, scoring
+from openmlops.operations.release import error_pictures, exporting, registration, scoring
 from openmlops.operations.training import train as training
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings
@@ -113,7 +113,9 @@ def test_init_reads_each_of_the_users_files_once_and_a_training_decodes_each_onc
         export = exporting.export(found, trained, evaluation)
         registration.register(found, export, trained, evaluation)
     assert not opened
-    assert set(decoded.values()) == {1}
+    again = [times for times in decoded.values() if times > 1]
+    assert set(again) <= {2}
+    assert len(again) <= error_pictures.MOST, "only the worst errors are decoded once more, for their pictures"
     assert len(decoded) == 3 * COUNT
 
 
@@ -273,4 +275,6 @@ def test_a_training_goes_on_with_its_version_when_other_data_is_added_meanwhile(
     found = rows_of(mine, splits.dataset)
     other = datasets.add(mine, folders(tmp_path / "other", COUNT, seed=7))
     assert other.fingerprint != splits.dataset.fingerprint
-    assert np.array_equal(pixels(found.images), before)
+    after = pixels(found.images)
+    assert len(after) == len(before)
+    assert all(map(np.array_equal, after, before))

@@ -14,6 +14,7 @@ from openmlops.operations.retention import clock
 from openmlops.operations.retention.inputs import prune_unless_doubtful
 from openmlops.serving import services
 from openmlops.settings import Settings
+from openmlops.web.conditions import Conditions
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 MONTH, HOUR = timedelta(days=31), timedelta(hours=1)
@@ -105,18 +106,12 @@ def test_without_rows_there_is_nothing_to_compare_the_clock_with(tmp_path: Path)
 
 
 def test_the_server_says_it_once(inputs: InputStore, monkeypatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(services, "PRUNE_SECONDS", 0.0)
     monkeypatch.setattr(services, "datetime", type("Ahead", (), {"now": staticmethod(lambda zone: NOON + MONTH)}))
     sizes: list[int] = []
-    metrics = SimpleNamespace(inputs=SimpleNamespace(set=sizes.append))
-
-    async def for_three_turns() -> None:
-        task = asyncio.create_task(services._prune(inputs, SETTINGS, metrics))  # type: ignore[arg-type]
-        while len(sizes) < 3:
-            await asyncio.sleep(0.001)
-        task.cancel()
-
+    metrics, conditions = SimpleNamespace(inputs=SimpleNamespace(set=sizes.append)), Conditions()
     with caplog.at_level(logging.WARNING):
-        asyncio.run(for_three_turns())
+        for _ in range(3):
+            asyncio.run(services._prune(inputs, SETTINGS, metrics, conditions))  # type: ignore[arg-type]
     assert sizes[-1] == 11
+    assert "Nothing is pruned for its age" in (conditions.of(services.CLOCK) or "")
     assert sum("Nothing is pruned for its age" in record.message for record in caplog.records) == 1

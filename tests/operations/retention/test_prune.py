@@ -125,6 +125,7 @@ def test_a_kind_that_fails_is_one_line_and_the_others_are_pruned(
 
 def test_inputs_are_pruned_by_both_settings(tmp_path: Path):
     found = workspace(tmp_path, RETENTION_INPUTS_DAYS="10", RETENTION_INPUTS_GIB="0.000002")
+    found.inputs.make()
     for number, days in enumerate((20, 5, 4, 3)):
         name = f"{number:064x}"
         found.inputs.put(b"x" * 900, name)

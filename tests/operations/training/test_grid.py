@@ -474,7 +474,7 @@ def test_best_of_a_grid_chosen_on_10_validation_images_and_published_as_the_resu
     found, text = by_hand.table(grid)
     shown = next(line for line in text.splitlines() if line.startswith("| run1"))
     interval = best.test.map50
-    assert f"| {interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}] |" in shown
+    assert rf"| {interval.value:.3f} \[{interval.low:.3f}, {interval.high:.3f}\] |" in shown
     assert shown.endswith("| finished, staging |")
     assert (found.runs[1].map50, found.runs[1].validation) == (interval.value, best.validation.map50)
     assert f"Selected by mAP@50 on the validation split (8 images): {best.validation.map50.value:.3f}" in text
