@@ -143,12 +143,15 @@ def test_a_file_that_is_no_database_is_named(tmp_path):
         connect(f"sqlite:///{tmp_path / 'notes.db'}")
 
 
-def test_a_file_of_another_user_is_named_with_a_way_on(tmp_path):
+def test_a_file_of_another_user_is_named_with_a_way_on(tmp_path, monkeypatch):
     connect(url(tmp_path)).dispose()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     engine = connect(f"sqlite:///file:{tmp_path}/state/openmlops.db?mode=ro&uri=true")
     said = r"readonly database\)\. Give yourself the permission to write it and its folder"
     with engine.connect() as connection, pytest.raises(ServiceUnavailable, match=said):
         connection.execute(text("CREATE TABLE more (id INTEGER)"))
+    assert not list((tmp_path / "here").iterdir()), "the name of the file is a path"
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

@@ -189,9 +189,8 @@ def _engine(url: str) -> Engine:
 
 def _sqlite(address: URL) -> Engine:
     _make_parent(address)
-    path = Path(unquote(str(address.database).removeprefix("file:"))) if "uri" in address.query else Path(str(address.database))
     adopt = lambda: connect(address.render_as_string()).dispose()  # noqa: E731
-    file = SqliteFile(path, BUSY_SECONDS, adopt, str(address.query.get("mode", "")))
+    file = SqliteFile(_path(address), BUSY_SECONDS, adopt, str(address.query.get("mode", "")))
     engine = create_engine(address, creator=file.open)
     setattr(engine.pool, FILE, file)
     file.listen(engine)
@@ -199,9 +198,15 @@ def _sqlite(address: URL) -> Engine:
     return engine
 
 
+def _path(address: URL) -> Path:
+    """The file of an SQLite address, also of one that is a URI itself (`file:PATH?uri=true`)."""
+    database = str(address.database)
+    return Path(unquote(database.removeprefix("file:")) if "uri" in address.query else database)
+
+
 def _make_parent(address: URL) -> None:
     try:
-        Path(str(address.database)).parent.mkdir(parents=True, exist_ok=True)
+        _path(address).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         problem = f"The folder of {place(address)} cannot be made ({error.strerror})"
         raise ServiceUnavailable(problem, "Set OPENMLOPS_HOME or DATABASE_URL to a writable location") from error
@@ -265,9 +270,10 @@ def _alone(engine: Engine) -> Iterator[None]:
 def _file_lock(engine: Engine) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
-    if not Path(str(engine.url.database)).parent.is_dir():  # the lock would make it again
+    path = _path(engine.url)
+    if not path.parent.is_dir():  # the lock would make it again
         raise _unavailable(engine.url, FileNotFoundError("its folder is gone"))
-    lock = FileLock(f"{engine.url.database}.lock", timeout=MIGRATION_SECONDS)
+    lock = FileLock(f"{path}.lock", timeout=MIGRATION_SECONDS)
     try:
         lock.acquire()
     except Timeout as error:
