@@ -110,8 +110,9 @@ class Shell:
 def narrow(module: Path) -> None:
     """A network of half the width, as the file invites to: a quarter of the work, and half the columns to watch."""
     text = module.read_text()
-    assert "width: int = Field(16," in text
-    module.write_text(text.replace("width: int = Field(16,", "width: int = Field(8,"))
+    line = "    flip: bool = Field(True,"
+    assert line in text
+    module.write_text(text.replace(line, f"    width: int = Field(8, ge=4)\n{line}"))
 
 
 @pytest.fixture
