@@ -248,6 +248,11 @@ class InferenceLog:
         with self._engine.connect() as connection:
             return connection.scalar(select(INFERENCE.c.at).order_by(INFERENCE.c.sequence).limit(1))
 
+    def last(self) -> datetime | None:
+        """Time of the last prediction in insertion order, of all models; None if there is none."""
+        with self._engine.connect() as connection:
+            return connection.scalar(select(INFERENCE.c.at).order_by(INFERENCE.c.sequence.desc()).limit(1))
+
     def payload_bytes(self) -> int:
         """Mean size of the features and the answer of the first predictions; 0 if there are none."""
         first = select(INFERENCE.c.features, INFERENCE.c.answer).order_by(INFERENCE.c.sequence).limit(100)

@@ -86,6 +86,15 @@ def test_a_clock_that_is_a_year_ahead_is_believed_after_a_day(
         assert getattr(prune_and_log(found), "deleted", None) == deleted, "it was right: the project rested"
 
 
+def test_a_first_pruning_by_a_clock_that_is_a_year_ahead_deletes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    found = workspace(tmp_path)
+    log(found, 100, days=1)
+    set_clock(found, monkeypatch, NOW + timedelta(days=365))
+    assert prune_and_log(found) is None
+    set_clock(found, monkeypatch, NOW + timedelta(hours=1))
+    assert getattr(prune_and_log(found), "deleted", None) == 0
+
+
 def test_a_pruning_in_the_future_does_not_stop_those_of_today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     found = workspace(tmp_path)
     set_clock(found, monkeypatch, NOW + timedelta(days=365))
@@ -112,7 +121,9 @@ def test_a_kind_that_fails_is_one_line_and_the_others_are_pruned(
         raise ServiceUnavailable("MLflow did not respond", "Start it")
 
     found = workspace(tmp_path)
-    log(found, 100, days=(datetime.now(UTC) - NOW).days + 100)
+    ahead = (datetime.now(UTC) - NOW).days
+    log(found, 100, days=ahead + 100)
+    log(found, 1, days=-ahead)
     monkeypatch.setattr(pruning, "KINDS", (fail, *pruning.KINDS))
     caplog.set_level(logging.INFO)
     report = prune_and_log(found)

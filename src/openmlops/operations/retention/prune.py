@@ -24,7 +24,7 @@ LEASE = timedelta(seconds=60)
 ALONE = "prune"
 """the lease of the process that prunes"""
 LONG = timedelta(days=30)
-"""time without a pruning after which the clock may be wrong"""
+"""time without a pruning, or a prediction where there was none, after which the clock may be wrong"""
 DOUBT = "prune/doubt"
 """a lease that expires when the clock is believed all the same"""
 
@@ -71,11 +71,12 @@ def prune_and_log(workspace: Workspace) -> PruneReport | None:
 
 
 def _is_doubtful(workspace: Workspace, now: datetime) -> bool:
-    """Whether the clock may be wrong: it is long after the last pruning, and has been so for less than a day.
+    """Whether the clock may be wrong: it is long after the last pruning, or the latest prediction where there was none, and has
+    been so for less than a day.
 
     Everything is too old for a clock that is a year ahead.
     """
-    last = last_pruned(workspace)
+    last = last_pruned(workspace) or workspace.inference_log.last()
     if last is None or now - last <= LONG:
         return False
     doubt = workspace.leases.look(DOUBT)
