@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import IntegrityError
 
-from openmlops.adapters.database import connect
+from openmlops.adapters import inference_log
+from openmlops.adapters.database import connect, writing
 from openmlops.adapters.inference_log import Entries, InferenceLog, Layout
 from openmlops.core.classification.task import CLASSIFICATION
 from openmlops.errors import DataError, LabelConflict, PredictionNotFound, ServiceUnavailable
@@ -137,6 +139,24 @@ def test_a_label_that_is_no_class_of_the_version_is_refused(log, label):
 def test_a_label_for_an_unknown_prediction_is_refused(log):
     with pytest.raises(PredictionNotFound, match="'nobody'"):
         join(log, "nobody", 0, START)
+
+
+@pytest.mark.parametrize(("times", "joins"), [(2, True), (3, False)])
+def test_a_label_that_met_a_deadlock_is_written_again(log, monkeypatch, times, joins):
+    log.write([entries(["a"])])
+    failures = [ServiceUnavailable("The database cannot be used", "Check it") for _ in range(times)]
+    for each in failures:
+        each.__cause__ = Exception(1213, "Deadlock found when trying to get lock")
+
+    def meeting(engine):
+        if failures:
+            raise failures.pop()
+        return writing(engine)
+
+    monkeypatch.setattr(inference_log, "writing", meeting)
+    with nullcontext() if joins else pytest.raises(ServiceUnavailable):
+        assert join(log, "a", "dog", START)
+    assert (log.window("pets", 1, last=1).labels != (None,)) == joins
 
 
 def test_of_labels_that_race_one_joins(log):

@@ -51,6 +51,8 @@ FILE = "openmlops_file"
 
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg2", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
 _PRODUCTS = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB"}
+PG_DEADLOCK, MYSQL_DEADLOCK = "40P01", 1213
+"""codes of their errors"""
 _VERSION = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32)))
 
 
@@ -149,6 +151,12 @@ def writing(engine: Engine) -> Iterator[Connection]:
             yield connection
         if file := getattr(engine.pool, FILE, None):
             file.require_same(connection)
+
+
+def is_deadlock(error: ServiceUnavailable) -> bool:
+    """Whether the database undid this transaction to end a deadlock: given again, it is likely to succeed."""
+    cause = error.__cause__
+    return getattr(cause, "pgcode", None) == PG_DEADLOCK or getattr(cause, "args", ())[:1] == (MYSQL_DEADLOCK,)
 
 
 def snapshots(engine: Engine) -> Engine:

@@ -7,7 +7,7 @@ input images (`input_store`), the meaning of predictions and labels (`core.tasks
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -18,11 +18,12 @@ import numpy as np
 from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Select, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from openmlops.adapters.database import writing
+from openmlops.adapters.database import is_deadlock, writing
 from openmlops.adapters.schema import INFERENCE, INFERENCE_LAYOUT, LABEL
-from openmlops.errors import LabelConflict, PredictionNotFound
+from openmlops.errors import LabelConflict, PredictionNotFound, ServiceUnavailable
 
 STORED = np.dtype("<f4")
+LABEL_ATTEMPTS = 3
 IDS_AT_ONCE = 500
 """most ids of a statement"""
 PROBE_BYTES = 16 * 1024
@@ -166,12 +167,22 @@ class InferenceLog:
         classes = self._classes(prediction)
         truth = read(reported, classes)
         try:
-            with writing(self._engine) as connection:
-                connection.execute(insert(LABEL), {"inference": prediction, "truth": truth, "at": at})
+            self._insert_label({"inference": prediction, "truth": truth, "at": at})
         except IntegrityError:
             self._require_equal(prediction, truth, classes)
             return False
         return True
+
+    def _insert_label(self, row: Mapping[str, Any]) -> None:
+        """Again if it met the deletion of old predictions in a deadlock, which MySQL ends at the cost of either."""
+        for attempt in range(LABEL_ATTEMPTS):
+            try:
+                with writing(self._engine) as connection:
+                    connection.execute(insert(LABEL), row)
+                return
+            except ServiceUnavailable as error:
+                if attempt == LABEL_ATTEMPTS - 1 or not is_deadlock(error):
+                    raise
 
     def _ensure(self, layout: Layout) -> None:
         if layout.id in self._known:
