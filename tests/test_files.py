@@ -100,7 +100,10 @@ def test_rubbish_is_no_manifest(tmp_path: Path) -> None:
         Manifest.read(write_bytes(tmp_path / "m.json", b"{"))
 
 
-@pytest.mark.parametrize("name", ["0001.png", "été 数据 (1).jpg", "x" * (MOST_NAME_BYTES - len(".jpeg"))])
+@pytest.mark.parametrize(
+    "name",
+    ["0001.png", "été 数据 (1).jpg", "at\u202f3.04\u202fPM.png", "👩\u200d🚀.jpg", "x" * (MOST_NAME_BYTES - len(".jpeg"))],
+)
 def test_a_name_that_every_store_takes_is_kept(name: str) -> None:
     assert storable_name(name) == name
 

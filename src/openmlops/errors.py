@@ -8,6 +8,8 @@ characters and without passwords of URLs.
 import re
 from typing import Any
 
+from openmlops.names import is_shown
+
 MOST_CHARACTERS = 2000
 _USERINFO = re.compile(r"(?<=://)([^\s/@:]*):\S*@|(?<=://)[^\s/@:]+@")
 
@@ -24,8 +26,8 @@ def one_line(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` with its control characters escaped, other than line breaks and tabs: a file's name must not steer a terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    """`text` with the characters escaped that a name must not have (`is_shown`), other than line breaks and tabs."""
+    return "".join(c if is_shown(c) or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 class OpenMLOpsError(Exception):

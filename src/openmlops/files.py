@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from openmlops.core.types import Value
 from openmlops.errors import DataCorrupt, DataError, SettingsError
+from openmlops.names import composed, is_showable, is_shown
 
 MANIFEST = "manifest.json"
 READABLE = 0o644
@@ -55,7 +56,7 @@ def real(path: Path) -> Path:
 
 def why_not_storable(name: str) -> str:
     """Why a file or folder of this name cannot be stored everywhere, in one word or two; empty if it can."""
-    if not name.isprintable():
+    if not is_showable(name):
         return "characters that cannot be printed"
     if "\\" in name:
         return "a backslash"
@@ -65,15 +66,15 @@ def why_not_storable(name: str) -> str:
 def _is_writable(path: Path) -> bool:
     """Whether it can be encoded, and is short enough for file systems."""
     names = [len(os.fsencode(part)) for part in path.parts]
-    return str(path).isprintable() and max(names) <= MOST_NAME_BYTES and sum(names) + len(names) <= MOST_PATH_BYTES
+    return is_showable(str(path)) and max(names) <= MOST_NAME_BYTES and sum(names) + len(names) <= MOST_PATH_BYTES
 
 
 def storable_name(stem: str) -> str:
-    """`stem`, or a name of our own for one that is not UTF-8, that with a suffix is too long, or that `why_not_storable`."""
+    """`stem`, `composed`, or a name of our own if it is not UTF-8, is too long with a suffix, or `why_not_storable`."""
     content = os.fsencode(stem)
     if not why_not_storable(stem + LONGEST_SUFFIX):
-        return stem
-    kept = "".join(character if character.isprintable() and character != "\\" else "_" for character in stem)
+        return composed(stem)
+    kept = "".join(character if is_shown(character) and character != "\\" else "_" for character in stem)
     return f"{kept.encode()[: MOST_NAME_BYTES // 2].decode(errors='ignore')}-{hashlib.sha256(content).hexdigest()[:16]}"
 
 

@@ -165,6 +165,14 @@ def test_a_class_is_told_by_index_or_name(told, label):
     assert CLASSIFICATION.read_label(told, NAMES) == label
 
 
+def test_a_name_is_one_however_its_accents_are_written():
+    composed, apart = ("person", "caf\u00e9"), ("cafe\u0301", "person")
+    for told, names in ((apart[0], composed), (composed[1], apart)):
+        assert CLASSIFICATION.read_label(told, names) == str(names.index({*names}.difference(["person"]).pop()))
+    assert CLASSIFICATION.renamed("1", composed, apart) == "0"
+    assert DETECTION.renamed("[[1, 2, 3, 4, 1]]", composed, apart) == "[[1, 2, 3, 4, 0]]"
+
+
 NUMBERS = ("1", "2", "3", "007")
 
 

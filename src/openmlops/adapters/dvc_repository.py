@@ -28,6 +28,7 @@ from openmlops.adapters.known_hashes import BLOCK_BYTES, THREADS, Hashes, KnownH
 from openmlops.core.types import Value
 from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable, SettingsError
 from openmlops.files import placing, share_file, write_all, write_text
+from openmlops.names import is_showable
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -187,7 +188,7 @@ def _remote(stored: Any, remote: Remote) -> tuple[str, dict[str, str]]:
 def _address(url: str) -> str:
     """`url`, if it does not depend on the current folder. Raises SettingsError."""
     is_folder = url.startswith("/") and ".." not in PurePosixPath(url).parts
-    if not (url.isprintable() and (is_folder or _SCHEME.match(url))):
+    if not (is_showable(url) and (is_folder or _SCHEME.match(url))):
         problem = f"DVC_REMOTE has the value '{url[:80]}', which is neither a remote of the repository nor a remote URL"
         raise SettingsError(problem, "Use the name of a remote, an absolute path, or a URL such as s3://bucket/path")
     return url

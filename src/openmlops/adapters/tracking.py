@@ -25,6 +25,7 @@ from openmlops.adapters.mlflow_values import ABANDONED_TAG, FAILURE_TAG, START_T
 from openmlops.adapters.provenance import environment, provenance
 from openmlops.errors import ServiceRefused, ServiceUnavailable, SettingsError
 from openmlops.files import MOST_NAME_BYTES
+from openmlops.names import is_showable
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """makes MLflow's UI open on training runs, not on prompts and traces"""
@@ -294,7 +295,7 @@ class Tracking:
 
 def _experiment_name(text: str) -> str:
     """`text`, if it is a valid name of an experiment and its artifact folder. Raises SettingsError."""
-    if not text.isprintable() or len(text.encode()) > MOST_NAME_BYTES:
+    if not is_showable(text) or len(text.encode()) > MOST_NAME_BYTES:
         problem = f"MLFLOW_EXPERIMENT_NAME has the value '{text[:80]}', which is not a valid experiment name"
         raise SettingsError(problem, f"Use at most {MOST_NAME_BYTES} bytes without control characters")
     return text

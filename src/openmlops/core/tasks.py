@@ -17,6 +17,7 @@ from openmlops.core.monitoring.accuracy_estimate import AccuracyEstimate, Confid
 from openmlops.core.quality import Evaluation
 from openmlops.core.types import Comparison, Interval
 from openmlops.errors import DataError
+from openmlops.names import position
 
 MOST_LISTED = 100
 """class names that an error lists"""
@@ -93,8 +94,8 @@ def class_index(reported: Any, names: Sequence[str], how: str = "") -> int:
     Raises DataError if it is no class, and if a number can mean two: the index of one class, and the name of another. `how` is
     a sentence about the format, for the error.
     """
-    if isinstance(reported, str) and reported in names:
-        return names.index(reported)
+    if isinstance(reported, str) and (found := position(reported, names)) is not None:
+        return found
     if type(reported) is int:
         by_index = [reported] if 0 <= reported < len(names) else []
         called = [index for index, name in enumerate(names) if number_of(name) == reported]

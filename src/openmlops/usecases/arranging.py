@@ -17,6 +17,7 @@ from openmlops.core.types import Problem
 from openmlops.errors import DataError
 from openmlops.files import copy_read_file, has_reflinks
 from openmlops.images.index import ImageIndex
+from openmlops.names import composed
 from openmlops.usecases.leftovers import is_system
 
 SPLITS = ("train", "val", "test")
@@ -131,6 +132,15 @@ class Copies:
         shutil.rmtree(self._waiting, ignore_errors=True)
         with suppress(OSError):
             self.folder.rmdir()
+
+
+def unused_place(place: str, taken: set[str]) -> str:
+    """`place`, or one with a number for which no other is `taken` whose name is the same on a disk that ignores case and the
+    spelling of accents; it is then taken too."""
+    numbers = (f"{place}-{number}" for number in itertools.count(2))
+    found = next(each for each in itertools.chain([place], numbers) if composed(each).casefold() not in taken)
+    taken.add(composed(found).casefold())
+    return found
 
 
 def entries(folder: Path) -> list[Path]:

@@ -12,11 +12,12 @@ from openmlops.core.images.decoding import png
 from openmlops.core.types import Problem
 from openmlops.errors import DataError
 from openmlops.files import why_not_storable
-from openmlops.usecases.image_folder.arrange import arrange
+from openmlops.usecases.image_folder.arrange import SPELLED_TWICE, arrange
 from openmlops.usecases.image_folder.data import ImageFolder, preprocess, split, to_model_input
 from openmlops.usecases.image_folder.labelled import labelled
 from shapes import NAMES, folders, pictures
 
+CAFE, CAFE_APART = "caf\u00e9", "cafe\u0301"
 SHAPES = ImageFolder(NAMES, 32)
 
 
@@ -86,6 +87,37 @@ def test_a_class_whose_name_cannot_be_stored_is_named(own: Path, tmp_path: Path,
     place = copied(own, tmp_path)
     (place / "disc").rename(place / name)
     assert any(said in each for each in blocking(arrange(place, tmp_path / "out").problems))
+
+
+@pytest.mark.parametrize(
+    "name", ["👨\u200d👩\u200d👧", "می\u200cخواهم", "新しい\u3000フォルダ", "a\xa0b", "\U0001fae8", "c\uf022d"]
+)
+def test_a_class_may_be_called_as_people_write(own: Path, tmp_path: Path, name: str) -> None:
+    """An emoji of several, letters that do not join, spaces of other scripts, what is newer than Python, a slash of macOS."""
+    place = copied(own, tmp_path)
+    (place / "disc").rename(place / name)
+    found = arrange(place, tmp_path / "out")
+    assert (found.problems, set(found.names)) == ((), {name, "square", "triangle"})
+    assert len(ImageFolder(found.names, 32).read(tmp_path / "out").labels) == 30
+
+
+def test_a_class_whose_accents_are_written_in_two_ways_is_one(own: Path, tmp_path: Path) -> None:
+    """As in archives that were packed on macOS and unpacked elsewhere, over a folder made here."""
+    place = copied(own, tmp_path)
+    (place / "disc").rename(place / CAFE)
+    (place / CAFE_APART).mkdir()
+    for number in range(5):
+        (place / CAFE / f"000{number}.png").rename(place / CAFE_APART / f"000{number + 5}.png")
+    found = arrange(place, tmp_path / "out")
+    assert (found.names, len(found.sources)) == ((CAFE, "square", "triangle"), 30)
+    (told,) = found.problems
+    assert (told.blocking, told.altered, told.what) == (False, True, SPELLED_TWICE)
+    layout = ImageFolder(found.names, 32)
+    assert layout.check(tmp_path / "out")[1] == {CAFE: 10, "square": 10, "triangle": 10}
+    assert np.bincount(labelled(layout, place).labels).tolist() == [10, 10, 10]
+
+    (tmp_path / "out" / "train" / CAFE).rename(tmp_path / "out" / "train" / CAFE_APART)
+    assert layout.check(tmp_path / "out") == ((), {CAFE: 10, "square": 10, "triangle": 10})
 
 
 def test_an_image_whose_name_cannot_be_stored_is_imported_under_another(own: Path, tmp_path: Path) -> None:

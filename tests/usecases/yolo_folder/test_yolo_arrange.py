@@ -155,6 +155,26 @@ def test_a_label_whose_accents_are_composed_otherwise_is_that_of_its_image(tmp_p
     assert written.read_text()
 
 
+def test_folders_lists_and_images_whose_accents_are_composed_otherwise_are_found(tmp_path: Path) -> None:
+    """An image of each spelling too: one disk takes them for the same."""
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    own = tmp_path / "own"
+    write(own / f"images/{composed}", own / f"labels/{apart}", 20)
+    for spelled, number in ((composed, "003"), (apart, "004")):
+        (own / f"images/{composed}/{number}.png").rename(own / f"images/{composed}/{spelled}.png")
+        (own / f"labels/{apart}/{number}.txt").rename(own / f"labels/{apart}/{spelled}.txt")
+    listed = sorted(path.name for path in (own / f"images/{composed}").iterdir())
+    (own / "train.txt").write_text("".join(f"images/{apart}/{name}\n" for name in listed))
+    (own / "data.yaml").write_text(f"train: train.txt\nnames: [cat, {apart}]\n")
+    found = arrange(own, tmp_path / "out")
+    assert (found.problems, found.names) == ((), ("cat", composed))
+    assert check(tmp_path / "out")[1] == {"cat": 10, composed: 10}
+
+    (own / "data.yaml").write_text(f"train: train.txt\nnames: [{composed}, {apart}]\n")
+    (wrong,) = arrange(own, tmp_path / "again").problems
+    assert wrong.what == f"names has {composed!r} twice; write each name once"
+
+
 def test_names_that_are_a_text_are_told(tmp_path: Path) -> None:
     write(tmp_path / "own" / "images", tmp_path / "own" / "labels", 20)
     (tmp_path / "own" / "data.yaml").write_text("names: cat, dog\n")

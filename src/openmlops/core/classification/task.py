@@ -12,6 +12,7 @@ from openmlops.core.intervals import wilson
 from openmlops.core.monitoring.accuracy_estimate import AccuracyEstimate, LabelledAccuracy, check_against_labels, fit_confidence
 from openmlops.core.tasks import Task, class_index
 from openmlops.core.types import Comparison, Interval
+from openmlops.names import position
 
 STORED = np.dtype("<f4")
 
@@ -80,8 +81,8 @@ def labels_of(texts: Sequence[str]) -> np.ndarray:
 
 def renamed(text: str, names: Sequence[str], others: Sequence[str]) -> str | None:
     """The same class by its index in `others`, as JSON; None if it is not there."""
-    name = names[json.loads(text)]
-    return json.dumps(others.index(name)) if name in others else None
+    found = position(names[json.loads(text)], others)
+    return None if found is None else json.dumps(found)
 
 
 CLASSIFICATION = Task(

@@ -13,6 +13,7 @@ from openmlops.core.images.corruptions import all_moved
 from openmlops.core.monitoring.accuracy_estimate import AccuracyEstimate, ConfidenceTable, LabelledAccuracy
 from openmlops.core.tasks import Task, class_index
 from openmlops.errors import DataError, EvaluationError
+from openmlops.names import position
 
 SCORE = "mAP@50"
 MOST_BOXES = 1000
@@ -99,9 +100,8 @@ def within(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
 def renamed(text: str, names: Sequence[str], others: Sequence[str]) -> str | None:
     """The same boxes with their classes as indices in `others`, as JSON; None if a class is not there."""
     boxes = json.loads(text)
-    if not all(names[int(box[4])] in others for box in boxes):
-        return None
-    return json.dumps([[*box[:4], others.index(names[int(box[4])])] for box in boxes])
+    found = [position(names[int(box[4])], others) for box in boxes]
+    return None if None in found else json.dumps([[*box[:4], number] for box, number in zip(boxes, found, strict=True)])
 
 
 DETECTION = Task(

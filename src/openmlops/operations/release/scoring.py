@@ -14,6 +14,7 @@ from openmlops.core.quality import Evaluation
 from openmlops.core.types import TrainedRef
 from openmlops.errors import DataError, SettingsError
 from openmlops.files import copy
+from openmlops.names import composed
 from openmlops.operations.data import datasets
 from openmlops.operations.data.rows import rows_of
 from openmlops.operations.release import inference
@@ -89,6 +90,6 @@ def _require_same_task(workspace: Workspace, spec: str, description: Description
     if description.use_case != workspace.use_case.name:
         problem = f"{spec} belongs to the use case '{description.use_case}', not '{workspace.use_case.name}'"
         raise SettingsError(problem, f"Set USE_CASE={description.use_case}")
-    if description.classes != rows.names:
+    if list(map(composed, description.classes)) != list(map(composed, rows.names)):
         problem = f"{spec} has the classes {', '.join(description.classes)}; the data has {', '.join(rows.names)}"
         raise DataError(problem, "Evaluate it on data with the same classes")

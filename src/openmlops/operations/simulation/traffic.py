@@ -25,6 +25,7 @@ from openmlops.core.types import Account, Value
 from openmlops.errors import DataError, EvaluationError, ServiceUnavailable, SettingsError, one_line
 from openmlops.files import absolute
 from openmlops.images.lazy import Images, corrupted, file_of, sizes
+from openmlops.names import position
 from openmlops.operations.data import datasets
 from openmlops.operations.data.rows import rows_of
 from openmlops.operations.workspace import Workspace
@@ -121,10 +122,10 @@ def _renumbered(place: Path, labels: np.ndarray, names: Sequence[str], known: Se
     Raises DataError for a class that is not among them.
     """
     used = {int(number) for boxes in labels for number in boxes[:, 4]}
-    if unknown := [names[number] for number in sorted(used) if names[number] not in known]:
+    if unknown := [names[number] for number in sorted(used) if position(names[number], known) is None]:
         problem = f"{place} has boxes of the class '{unknown[0]}', which the data set does not have"
         raise DataError(problem, f"Its classes are {', '.join(known)}: rename the class, or remove its boxes")
-    numbers = np.array([known.index(name) if name in known else 0 for name in names], np.float32)
+    numbers = np.array([position(name, known) or 0 for name in names], np.float32)
     moved = []
     for boxes in labels:
         moved.append(boxes.copy())

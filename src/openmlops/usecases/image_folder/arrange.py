@@ -4,7 +4,6 @@ Existing splits are kept; missing ones are drawn from the others, stratified by 
 validation of the imported images (data.py).
 """
 
-import itertools
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +16,8 @@ from openmlops.core.types import Problem
 from openmlops.core.validation import fewer, problem
 from openmlops.files import storable_name, why_not_storable
 from openmlops.images.index import ImageIndex, OnProgress, index_of, remedied
-from openmlops.usecases.arranging import Arranged, Copies, drawn, entries, split_name
+from openmlops.names import composed
+from openmlops.usecases.arranging import Arranged, Copies, drawn, entries, split_name, unused_place
 from openmlops.usecases.image_folder.data import ONE_COLOUR, SIDE, TWO_CLASSES
 from openmlops.usecases.leftovers import left_out, tolerated, unreadable, unused
 
@@ -27,6 +27,7 @@ MUCH = 1.25
 """largest factor by which the median side may exceed the chosen square"""
 FEWEST = 5
 """fewest images of a class: one for test, one for validation, three for training"""
+SPELLED_TWICE = "the folder has the name of another, with accents written otherwise: both are one class"
 EMPTY = "the class has no images; add some, or remove the folder"
 
 
@@ -96,15 +97,19 @@ def _splits(places: Sequence[Path]) -> dict[Path, str]:
 
 def _of_classes(folder: Path, split: str | None) -> tuple[list[_Image], list[Problem]]:
     images, problems = [], []
+    first: dict[str, str] = {}
     for place in entries(folder):
         if not place.is_dir():
             continue
+        label = composed(place.name)
+        if first.setdefault(label, place.name) != place.name:
+            problems.append(problem(SPELLED_TWICE, str(place), blocking=False, altered=True))
         found = [path for path in entries(place) if is_image(path)]
         if why := why_not_storable(place.name) or ("more than 100 characters" if len(place.name) > 100 else ""):
             problems.append(problem(f"the class name has {why}; rename the folder", str(place)))
         if not found and split in (None, "train"):
             problems.append(problem(EMPTY, str(place)))
-        images += [_Image(path, split, place.name) for path in found]
+        images += [_Image(path, split, label) for path in found]
     return images, fewer(problems)
 
 
@@ -178,11 +183,7 @@ def _places(images: Sequence[_Image]) -> dict[str, _Image]:
     for image in images:
         is_alone = wanted[image.split, image.label, image.source.stem.lower()] == 1
         name = storable_name(image.source.stem if is_alone else image.source.name.replace(".", "_"))
-        place = f"{image.split}/{image.label}/{name}"
-        numbers = (f"{place}-{number}" for number in itertools.count(2))
-        place = next(each for each in itertools.chain([place], numbers) if each.lower() not in taken)
-        taken.add(place.lower())
-        places[place] = image
+        places[unused_place(f"{image.split}/{image.label}/{name}", taken)] = image
     return places
 
 

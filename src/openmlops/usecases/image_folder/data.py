@@ -25,6 +25,7 @@ from openmlops.errors import DataError
 from openmlops.files import copy_folder, write_bytes
 from openmlops.images.index import ImageIndex, index_of
 from openmlops.images.lazy import Images, LazyImages, file_of
+from openmlops.names import position
 from openmlops.usecases import splitting
 from openmlops.usecases.arranging import SPLITS, VALIDATION_SHARE, entries
 from openmlops.usecases.base import ModelInput, Rows
@@ -140,11 +141,11 @@ def _of_classes(folder: Path, split: str, classes: Sequence[str]) -> tuple[list[
         where = f"{split}/{place.name}".lstrip("/")
         if not place.is_dir():
             continue
-        if place.name not in classes:
+        label = position(place.name, classes)
+        if label is None:
             known = ", ".join(classes)
             problems.append(problem(f"the folder is not one of the classes {known}; add it to the use case, or move it", where))
         else:
-            label = classes.index(place.name)
             files += [File(f"{where}/{path.name}", split, label) for path in entries(place) if is_image(path)]
     order = {name: number for number, name in enumerate(classes)}
     return sorted(files, key=lambda file: (order[classes[file.label]], file.path)), problems

@@ -14,6 +14,7 @@ from openmlops.core.validation import fewer, problem
 from openmlops.errors import DataError
 from openmlops.images.index import index_of, remedied
 from openmlops.images.lazy import LazyImages
+from openmlops.names import position
 from openmlops.usecases.base import Labelled
 from openmlops.usecases.image_folder.arrange import misplaced, named
 from openmlops.usecases.image_folder.data import ImageFolder
@@ -27,7 +28,8 @@ def labelled(layout: ImageFolder, folder: Path) -> Labelled:
     """
     found, _ = named(folder)
     classes = [image.label for image in found]
-    is_labelled = bool(set(classes) & set(layout.classes))
+    known = {label: position(label, layout.classes) for label in set(classes)}
+    is_labelled = any(each is not None for each in known.values())
     sources = [image.source for image in found] if is_labelled else list(filter(is_image, below(folder)))
     if is_labelled and (unknown := _unknown(classes, layout.classes, folder)):
         raise DataError(f"{folder} cannot be used: {unknown[0]}", "Rename or move it")
@@ -41,11 +43,11 @@ def labelled(layout: ImageFolder, folder: Path) -> Labelled:
         wanted = f"Pass a folder of images, with a subfolder for each of {', '.join(layout.classes)} to send their labels"
         raise DataError(f"There is no image in {folder}{reason}", wanted)
     images = LazyImages.of_files(folder, index.of([paths[row] for row in kept]), layout.decode, None)
-    labels = np.array([layout.classes.index(classes[row]) for row in kept], np.int64) if is_labelled else None
+    labels = np.array([known[classes[row]] for row in kept], np.int64) if is_labelled else None
     return Labelled(images, labels, tuple(tolerated(problems, len(kept))))
 
 
 def _unknown(labels: Sequence[str], classes: Sequence[str], folder: Path) -> list[Problem]:
     """A problem for each folder that is no class."""
     what = f"the folder is not one of the classes {', '.join(classes)}"
-    return fewer(problem(what, str(folder / label)) for label in dict.fromkeys(labels) if label not in classes)
+    return fewer(problem(what, str(folder / label)) for label in dict.fromkeys(labels) if position(label, classes) is None)

@@ -12,7 +12,7 @@ from pathlib import Path
 from openmlops.core.validation import fewer, problem
 from openmlops.files import storable_name, write_bytes, write_text
 from openmlops.images.index import ImageIndex, OnProgress, index_of, remedied
-from openmlops.usecases.arranging import Arranged, Copies, drawn
+from openmlops.usecases.arranging import Arranged, Copies, drawn, unused_place
 from openmlops.usecases.leftovers import tolerated, unreadable
 from openmlops.usecases.yolo_folder.config import CONFIG
 from openmlops.usecases.yolo_folder.exports import Export, Found, find, unlabelled
@@ -63,9 +63,6 @@ def _written(found: Export, index: ImageIndex, copies: Copies) -> Arranged:
     sources, out = {CONFIG: found.config}, copies.folder
     problems = list(found.problems)
     for image, where in zip(found.images, _places(found.images, index), strict=True):
-        if f"labels/{where}.txt" in sources:
-            problems.append(problem("another image has the same name; rename one of them", str(image.source)))
-            continue
         try:
             label = image.label.read_bytes() if image.label.is_file() else b""
         except OSError as error:
@@ -79,14 +76,16 @@ def _written(found: Export, index: ImageIndex, copies: Copies) -> Arranged:
 
 
 def _places(images: Sequence[Found], index: ImageIndex) -> list[str]:
-    """`train/a` for each image. Images of the same name from several folders get the names of these in front."""
+    """`train/a` for each image. Images of the same name from several folders get the names of these in front, or else a
+    number behind."""
     splits = _split(images, index)
     counts = Counter((split, image.source.stem) for image, split in zip(images, splits, strict=True))
+    taken: set[str] = set()
     root = os.path.commonpath([image.source.parent for image in images])
     places = []
     for image, split in zip(images, splits, strict=True):
         above = image.source.parent.relative_to(root).parts if counts[split, image.source.stem] > 1 else ()
-        places.append(f"{split}/{storable_name('-'.join((*above, image.source.stem)))}")
+        places.append(unused_place(f"{split}/{storable_name('-'.join((*above, image.source.stem)))}", taken))
     return places
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from openmlops.files import opened
+from openmlops.names import composed, is_showable
 
 CONFIG = "data.yaml"
 MAX_BYTES = 2**16
@@ -106,9 +107,10 @@ def why_not(names: Sequence[str]) -> str:
     for number, name in enumerate(names):
         if not name.strip():
             return f"class {number} has no name; write one"
-        if not name.isprintable():
+        if not is_showable(name):
             return f"the name of class {number} has characters that cannot be printed ({_short(name)}); write another"
-    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+    spelled = [composed(name) for name in names]
+    if twice := [name for number, name in enumerate(spelled) if name in spelled[:number]]:
         return f"names has {_short(twice[0])} twice; write each name once"
     return ""
 

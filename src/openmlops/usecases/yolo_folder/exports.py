@@ -11,9 +11,10 @@
 Folders of images are read with their subfolders. What is not here: copying (arrange.py), and the content of labels (labels.py).
 """
 
-import unicodedata
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,6 +22,7 @@ from openmlops.core.images.decoding import SUFFIXES, is_image
 from openmlops.core.types import Problem
 from openmlops.core.validation import fewer, problem
 from openmlops.files import real
+from openmlops.names import as_stored, composed
 from openmlops.usecases.arranging import entries, split_name
 from openmlops.usecases.yolo_folder import config
 from openmlops.usecases.yolo_folder.config import CONFIG
@@ -67,7 +69,7 @@ def find(folder: Path, default: tuple[str, ...] = ()) -> Export:
         wrong.append(problem(count, str(folder / "obj.data")))
     problems += [*wrong, *fewer(_shared(images))]
     read = (chosen, source, *_lists_of(folder, content))
-    return Export(names, source, tuple(images), tuple(problems), read, tuple(orphans))
+    return Export(tuple(map(composed, names)), source, tuple(images), tuple(problems), read, tuple(orphans))
 
 
 def label_of(image: Path) -> Path:
@@ -78,14 +80,7 @@ def label_of(image: Path) -> Path:
     mirrored = [] if last is None else [Path(*parts[:last], "labels", *parts[last + 1 :])]
     beside = [image.with_suffix(".txt"), *(above / "labels" / parts[-1] for above in image.parents[:2])]
     places = (*mirrored, *beside)
-    return next((path for path in (*places, *_otherwise_composed(places)) if path.is_file()), places[0])
-
-
-def _otherwise_composed(paths: Iterable[Path]) -> Iterator[Path]:
-    """The paths whose accents are composed otherwise: macOS and some archives take letters apart, other tools do not."""
-    for path in paths:
-        if not path.name.isascii():
-            yield from (path.with_name(unicodedata.normalize(form, path.name)) for form in ("NFC", "NFD"))
+    return next((path for path in chain(places, map(as_stored, places)) if path.is_file()), places[0])
 
 
 def _config(folder: Path) -> tuple[dict[str, Any], Path, list[Problem]]:
@@ -264,14 +259,7 @@ def _resolved(folder: Path, content: dict[str, Any], text: str, beside: Path) ->
     shorter = [end for end in ends if len(end.parts) > 1 or len(inside.parts) == 2]
     candidates = (folder / root / text, folder / text, beside / text, folder / inside, folder / root.name / text)
     anywhere = (*candidates, *(folder / path for path in (*below, *(shorter if inside.suffix else ()))))
-    return next((path for path in anywhere if _exists(path)), None)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name that is too long, or that holds a null byte
-        return False
+    return next((path for path in chain(anywhere, map(as_stored, anywhere)) if os.path.exists(path)), None)
 
 
 def canonical(path: Path) -> Path:

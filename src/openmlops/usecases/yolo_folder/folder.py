@@ -16,6 +16,7 @@ from openmlops.core.images.decoding import is_image
 from openmlops.core.types import Problem
 from openmlops.core.validation import problem
 from openmlops.files import real
+from openmlops.names import is_showable
 from openmlops.usecases.arranging import entries
 from openmlops.usecases.yolo_folder import config
 from openmlops.usecases.yolo_folder.config import CONFIG
@@ -101,7 +102,7 @@ def _why_not(place: object, folder: Path) -> str:
     if not isinstance(place, str):
         return f"is a {type(place).__name__}; name one folder, as in images/train"
     parts = PurePosixPath(place).parts
-    if place.startswith("/") or "\\" in place or re.match(r"[A-Za-z]+:", place) or ".." in parts or not place.isprintable():
+    if place.startswith("/") or "\\" in place or re.match(r"[A-Za-z]+:", place) or ".." in parts or not is_showable(place):
         return "is outside the folder of the data set; name a folder inside it"
     if "images" not in parts:
         return "is not in a folder called images, so its labels cannot be found; use images/train and labels/train"

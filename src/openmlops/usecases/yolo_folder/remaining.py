@@ -11,6 +11,7 @@ from pathlib import Path
 from openmlops.core.images.decoding import SUFFIXES
 from openmlops.core.types import Problem
 from openmlops.core.validation import listed
+from openmlops.names import composed
 from openmlops.usecases.leftovers import left_out, unused
 from openmlops.usecases.yolo_folder.exports import NAME_FILES, Export, Found, canonical, label_of
 
@@ -33,7 +34,8 @@ def with_labels(images: Sequence[Found], folder: Path) -> tuple[list[Found], lis
     background: list[Found] = []
     wrong: dict[str, list[Found]] = {}
     for image in images:
-        others = [path for path in places[image.label.parent].get(image.label.stem, ()) if path.suffix.lower() not in SUFFIXES]
+        beside = places[image.label.parent].get(composed(image.label.stem), ())
+        others = [path for path in beside if path.suffix.lower() not in SUFFIXES]
         texts = [path for path in others if path.suffix.lower() == ".txt"]
         label = image.label if image.label in texts or not texts else texts[0]
         if label in texts and not (label.is_file() and os.access(label, os.R_OK)):
@@ -79,8 +81,8 @@ def _alone(folder: Path, orphans: Sequence[Path]) -> list[Problem]:
 
 
 def _stems(place: Path) -> dict[str, list[Path]]:
-    """Stem -> the files of it in a folder."""
+    """`composed` stem -> the files of it in a folder."""
     found: dict[str, list[Path]] = {}
     for path in sorted(place.iterdir()) if place.is_dir() else ():
-        found.setdefault(path.stem, []).append(path)
+        found.setdefault(composed(path.stem), []).append(path)
     return found
