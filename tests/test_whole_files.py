@@ -24,6 +24,7 @@ WRITING = {"write_text", "write_bytes", "copyfile", "copy2", "copytree", "move",
 LIBRARIES = {"savez", "savez_compressed", "save_file", "savefig", "save_html", "save_json", "save_model"}
 PLACED = {"replacing", "placing", "replacing_folder"}
 ELSEWHERE = {
+    ("temporary.py", "temporary_file"): "the empty file that `replacing` yields",
     ("terminal.py", "_crash_file"): "a report of a crash, in the temporary folder",
     ("adapters/data_versions.py", "_set_aside"): "a move, undone if it fails",
     ("adapters/mlflow_model.py", "write_mlflow_model"): "MLflow's files of an export, sealed by its manifest afterwards",

@@ -22,6 +22,7 @@ from typing import TypeVar
 from openmlops.core.types import Value
 from openmlops.errors import DataCorrupt, DataError, SettingsError
 from openmlops.names import composed, is_showable, is_shown
+from openmlops.temporary import beginning, remove_leftovers, temporary_file
 
 MANIFEST = "manifest.json"
 READABLE = 0o644
@@ -128,7 +129,8 @@ def has_reflinks(folder: Path) -> bool:
 @contextmanager
 def placing(path: Path) -> Iterator[Path]:
     """Yield an unused name next to `path`; if the block succeeds the file made there is renamed to `path`."""
-    beside = path.with_name(f".{path.name[:32]}.{secrets.token_hex(4)}")
+    remove_leftovers(path)
+    beside = path.with_name(f"{beginning(path)}{secrets.token_hex(4)}")
     try:
         yield beside
         os.replace(beside, path)
@@ -190,19 +192,15 @@ def _tried(copy: Callable[[Path, Path], None], source: Path, target: Path) -> OS
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path next to `path`; if the block succeeds it is fsynced and renamed to `path`."""
+    """Yield a temporary path next to `path`; if the block succeeds it is fsynced and renamed to `path`. What a killed process
+    left of it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:32]}.", dir=path.parent)  # a name of 255 bytes has no room for more
-    os.close(handle)
-    beside = Path(name)
-    beside.chmod(READABLE)
-    try:
+    with temporary_file(path) as beside:
+        beside.chmod(READABLE)
         yield beside
         with beside.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def copy(path: Path, source: Path) -> None:

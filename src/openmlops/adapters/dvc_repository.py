@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -29,6 +28,7 @@ from openmlops.core.types import Value
 from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable, SettingsError
 from openmlops.files import placing, share_file, write_all, write_text
 from openmlops.names import is_showable
+from openmlops.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -158,11 +158,11 @@ def opened(root: Path, remote: Remote, cache: Path, known: KnownHashes) -> Itera
 
     _allow_braces_in_paths()
     cache.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="dvc-memory-", dir=cache.parent) as memory, _quiet():
+    with temporary_folder(cache.parent, "dvc-memory-") as memory, _quiet():
         try:
             stored = Config(str(root / ".dvc"))
             name, options = _remote(stored, remote)
-            config: dict[str, Any] = {"core": {"site_cache_dir": memory}, "remote": {name: options}}
+            config: dict[str, Any] = {"core": {"site_cache_dir": str(memory)}, "remote": {name: options}}
             is_ours = OURS in stored["remote"]
             if is_ours:
                 config["cache"] = {"dir": str(cache), "type": LINKS}

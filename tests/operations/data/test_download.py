@@ -1,10 +1,12 @@
 """A download from a real HTTP server that cuts, refuses, or does not know ranges."""
 
+import gzip
 import hashlib
 import io
 import secrets
 import tarfile
 import threading
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +33,7 @@ class Server(ThreadingHTTPServer):
         self.ranges = True
         self.errors: list[int] = []
         self.asked: list[str] = []
+        self.headers: dict[str, str] = {}
 
     @property
     def url(self) -> str:
@@ -55,6 +58,8 @@ class Handler(BaseHTTPRequestHandler):
         body = CONTENT[start:]
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(body)))
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
         self.end_headers()
         if self.server.cuts:
             self.server.cuts -= 1
@@ -206,6 +211,37 @@ def test_an_archive_that_grows_too_large_is_refused(tmp_path: Path, monkeypatch:
     with pytest.raises(DataError, match="unpacks to more than"):
         unpack(path, tmp_path / "out")
     assert sum(file.stat().st_size for file in (tmp_path / "out").iterdir()) <= 10**6
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE], ids=["long-name", "pax"])
+def test_an_extended_header_is_not_read_however_large_it_claims_to_be(tmp_path: Path, kind: bytes) -> None:
+    """tarfile reads it whole: 600 KB of gzip cost 1.8 GB."""
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = kind, 600 * 10**6
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(gzip.compress(header.tobuf() + bytes(32 * 2**20), 1))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"cannot be unpacked \(ReadError: a header of 600,000,000 bytes"):
+        unpack(path, tmp_path / "out")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * 2**20
+
+
+@pytest.mark.parametrize("compression", ["", "gz", "bz2", "xz"])
+def test_archives_are_unpacked_whatever_compresses_them(tmp_path: Path, compression: str) -> None:
+    path, content = tmp_path / "archive", secrets.token_bytes(300_000)
+    with tarfile.open(path, f"w:{compression}") as tar:
+        info = tarfile.TarInfo("a" * 150 + "/batch")  # has an extended header
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
+    assert (unpack(path, tmp_path / "out") / info.name).read_bytes() == content
+
+
+def test_a_server_that_compresses_what_was_not_asked_for_is_refused(server: Server, tmp_path: Path) -> None:
+    server.headers = {"Content-Encoding": "gzip"}
+    with pytest.raises(DataError, match="compressed on the way"):
+        download(server.url, tmp_path / "a", CHECKSUM)
 
 
 def zipped(path: Path, members: dict[str, bytes]) -> Path:

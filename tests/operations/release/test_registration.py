@@ -18,11 +18,11 @@ from safetensors.torch import save_file
 from openmlops.adapters.onnx_model import OnnxModel
 from openmlops.core.classification.task import CLASSIFICATION
 from openmlops.core.quality import Evaluation
-from openmlops.core.types import DatasetRef, ExportRef, ModelRef, TrainedRef
+from openmlops.core.types import DatasetRef, ExportRef, ModelRef, TrainedRef, Verdict
 from openmlops.errors import DataError, ModelCorrupt, ModelNotFound, RegistryError, SettingsError
 from openmlops.files import MANIFEST, Manifest
 from openmlops.operations.data import datasets
-from openmlops.operations.release import exporting, rebuilt_model, registration, scoring
+from openmlops.operations.release import exporting, promotion, rebuilt_model, registration, scoring
 from openmlops.operations.release.model_card import Description
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings, quiet_libraries
@@ -170,6 +170,20 @@ def test_exporting_again_gives_the_same_manifest_and_registering_again_the_same_
     again = exporting.export(made.workspace, made.trained, made.evaluation)
     assert again.sha256 == made.exported.sha256
     assert registration.register(made.workspace, again, made.trained, made.evaluation) == made.model
+
+
+def test_a_training_given_again_after_its_verdict_says_so_and_registers_nothing(made: Made, capsys: pytest.CaptureFixture[str]):
+    workspace = made.workspace
+    verdict = Verdict(outcome="reject", reasons=("worse",), challenger=made.model.version, champion=None)
+    promotion.apply(workspace, made.model, verdict, seen=0)
+    run_id = workspace.tracking.start("cifar10_cnn", {}, {})
+    workspace.tracking.log_metrics(run_id, {"test_accuracy": 0.5}, datetime.now(UTC))
+    again = made.trained.model_copy(update={"run_id": run_id})
+    assert registration.register(workspace, made.exported, again, made.evaluation) == made.model
+    assert workspace.registry.versions(made.model.name) == (made.model,)
+    assert "once more, which the gate has judged (reject). Nothing was registered" in capsys.readouterr().err
+    assert not workspace.tracking.run_is_open(run_id)
+    assert promotion.decide(workspace, made.model, made.trained.splits).sequence == 1, "the verdict is the one that was written"
 
 
 _PYFUNC = """

@@ -7,7 +7,6 @@ processes are safe. Not here: the format of the files (the use case), and storag
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from openmlops.operations.data.download import Progress, download, unpack, verif
 from openmlops.operations.data.rows import index_folder, keep_index, key_prefix, rows_of, version_index
 from openmlops.operations.data.splits import indices_of, split
 from openmlops.operations.workspace import Workspace
+from openmlops.temporary import temporary_folder
 from openmlops.usecases.base import Archive
 from openmlops.usecases.leftovers import is_system
 
@@ -101,11 +101,11 @@ def fetch(
     if use_case.archive is None:
         raise DataError(f"There is no published archive for {use_case.name}", "Run `openmlops data add FOLDER`")
     found = _archive(workspace, use_case.archive, archive_file, url, on_progress)
-    with tempfile.TemporaryDirectory(prefix="unpacked-", dir=_downloads(workspace)) as folder:
-        unpacked = unpack(found, Path(folder)) / use_case.archive.folder
+    with temporary_folder(_downloads(workspace), "unpacked-") as folder:
+        unpacked = unpack(found, folder) / use_case.archive.folder
         if use_case.from_archive is None:
             return add(workspace, unpacked)
-        return add(workspace, use_case.from_archive(unpacked, Path(folder) / "made" / use_case.folder))
+        return add(workspace, use_case.from_archive(unpacked, folder / "made" / use_case.folder))
 
 
 def fetch_weights(
@@ -130,8 +130,8 @@ def make_tiny_person(workspace: Workspace, coco128: Path, train: int, validation
     from openmlops.usecases.person.tiny import tiny_person
 
     workspace.home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="tiny-", dir=workspace.home) as folder:
-        out = Path(folder) / workspace.use_case.folder
+    with temporary_folder(workspace.home, "tiny-") as folder:
+        out = folder / workspace.use_case.folder
         return add(workspace, tiny_person(absolute(coco128), out, train, validation, test, seed))
 
 
@@ -157,8 +157,8 @@ def _downloads(workspace: Workspace) -> Path:
 def make_sample(workspace: Workspace) -> DatasetRef:
     """Generate the use case's sample data offline, and add it."""
     workspace.home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="sample-", dir=workspace.home) as folder:
-        return add(workspace, workspace.use_case.sample(Path(folder) / workspace.use_case.folder))
+    with temporary_folder(workspace.home, "sample-") as folder:
+        return add(workspace, workspace.use_case.sample(folder / workspace.use_case.folder))
 
 
 class Added(Value):
@@ -212,8 +212,8 @@ def add_with_notes(
     if use_case.arrange is None or folder == workspace.data_folder or use_case.in_layout(folder):
         return _add_in_layout(workspace, folder, on_bad_label, strict, skip, known, on_progress)
     workspace.home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="arranged-", dir=workspace.home) as place:
-        out = Path(place) / workspace.data_folder.name
+    with temporary_folder(workspace.home, "arranged-") as place:
+        out = place / workspace.data_folder.name
         arranged = use_case.arrange(folder, out, skip, on_progress)
         refuse(folder, judged(arranged.problems, strict, skip), strict=strict, lines=False)
         try:
@@ -254,8 +254,8 @@ def _without_bad_labels(workspace: Workspace, folder: Path) -> Iterator[tuple[Pa
     if leave_out is None:
         raise SettingsError("--on-bad-label skip is for labels in files, as of detection", "Leave it out")
     workspace.home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="labels-", dir=workspace.home) as place:
-        copy = Path(place) / folder.name
+    with temporary_folder(workspace.home, "labels-") as place:
+        copy = place / folder.name
         copy_folder(folder, copy)
         yield copy, leave_out(copy)
 

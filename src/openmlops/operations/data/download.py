@@ -4,16 +4,15 @@ Not here: the content of an archive (the use case) and the destination of the fo
 """
 
 import hashlib
-import tarfile
 import time
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import requests
 
+from openmlops.archives import BROKEN, open_tar
 from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable
 
 Progress = Callable[[int, int | None], None]
@@ -101,6 +100,9 @@ def _append(url: str, part: Path, on_progress: Progress) -> None:
             for piece in response.iter_content(PIECE_BYTES):
                 file.write(piece)
                 done += len(piece)
+                if done > MAX_UNPACKED_BYTES:
+                    part.unlink()
+                    raise DataError(f"{url} is larger than {MAX_UNPACKED_BYTES} bytes", REMEDY)
                 on_progress(done, total)
     if total is not None and done < total:
         raise _Interrupted(f"the connection was cut after {done} of {total} bytes")
@@ -122,6 +124,10 @@ def _response(url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
             raise DataError(
                 f"{url} returned {response.status_code} ({response.reason})", "Pass a mirror with --url, or --archive"
             )
+        if response.headers.get("Content-Encoding", "identity") != "identity":  # a few bytes could become any number
+            raise DataError(
+                f"{url} was compressed on the way, which was not asked for", "Pass a mirror with --url, or --archive"
+            )
         yield response
 
 
@@ -133,13 +139,13 @@ def unpack(archive: Path, folder: Path) -> Path:
             _unzip(archive, folder)
         else:
             _untar(archive, folder)
-    except (tarfile.TarError, zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, zlib.error) as error:
+    except (*BROKEN, zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
         raise DataError(f"{archive} cannot be unpacked ({type(error).__name__}: {error})", REMEDY) from error
     return folder
 
 
 def _untar(archive: Path, folder: Path) -> None:
-    with tarfile.open(archive) as tar:
+    with open_tar(archive) as tar:
         size = 0
         for number, member in enumerate(tar):
             size += member.size

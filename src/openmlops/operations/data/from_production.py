@@ -4,7 +4,6 @@ Here: selection, the new version, and marking labels as used. Not here: which im
 held out for the gate (`production_labels`).
 """
 
-import tempfile
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from openmlops.operations.data import datasets
 from openmlops.operations.data.production_labels import UsableImages, consistent, is_held_out, usable
 from openmlops.operations.data.rows import rows_of
 from openmlops.operations.workspace import Workspace
+from openmlops.temporary import temporary_folder
 
 MAX_PER_DAY = 1000
 """most images of one day (UTC) in one version: the log does not record clients, so the cap is per day"""
@@ -88,8 +88,8 @@ def _add(workspace: Workspace, current: DatasetRef, found: UsableImages, fence: 
     if extend is None:
         name = workspace.use_case.name
         raise DataError(f"The use case {name} cannot add production images", "Add them with `openmlops data add FOLDER`")
-    with tempfile.TemporaryDirectory(prefix="new-data-", dir=workspace.home) as scratch:
-        out = extend(Path(current.path), found.images, found.labels, Path(scratch) / workspace.use_case.folder)
+    with temporary_folder(workspace.home, "new-data-") as scratch:
+        out = extend(Path(current.path), found.images, found.labels, scratch / workspace.use_case.folder)
         if fence:
             workspace.leases.require(fence)
         return datasets.add(workspace, out)

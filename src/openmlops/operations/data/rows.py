@@ -5,7 +5,6 @@ where indexes lie, and where decoded images are kept. Not here: making an index 
 are not files, which are read as a whole.
 """
 
-import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from openmlops.files import Manifest, content_of
 from openmlops.images.index import ImageIndex, OnProgress, index_of
 from openmlops.images.lazy import Decoded, Elsewhere, LazyImages
 from openmlops.operations.workspace import Workspace
+from openmlops.temporary import temporary_folder
 from openmlops.usecases.base import Rows
 
 _lock = threading.Lock()
@@ -53,8 +53,8 @@ def _uploaded(workspace: Workspace, folder: str, fingerprint: str) -> Elsewhere:
 
     def read(path: str) -> bytes:
         scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="uploaded-", dir=scratch) as place:
-            return content_of(workspace.object_store.get_file(f"{prefix}/{path}", Path(place) / "file"))
+        with temporary_folder(scratch, "uploaded-") as place:
+            return content_of(workspace.object_store.get_file(f"{prefix}/{path}", place / "file"))
 
     return read
 

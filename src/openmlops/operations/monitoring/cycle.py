@@ -145,9 +145,10 @@ def roll_back(workspace: Workspace, planned: Plan) -> LedgerEntry:
 
 def conclude(workspace: Workspace, planned: Plan, new: NewData) -> Outcome:
     """After a retraining: store the gate's verdict as the decision's outcome, and mark the labels as used."""
-    entries = [e for e in workspace.ledger.history(planned.champion.name) if e.sequence > planned.seen.sequence and e.verdict]
+    entries = [entry for entry in workspace.ledger.history(planned.champion.name) if entry.verdict]
     own = promotion.verdict_under(workspace, planned.lease) if planned.lease else 0
-    judged = next(e for e in reversed(entries) if (e.sequence == own if own else e.dataset == new.dataset.fingerprint))
+    since = (e for e in reversed(entries) if e.sequence > planned.seen.sequence and e.dataset == new.dataset.fingerprint)
+    judged = next(e for e in entries if e.sequence == own) if own else next(since)
     assert judged.verdict is not None
     now = datetime.now(UTC)
     outcome = Outcome(at=now, kind=judged.verdict.outcome, version=judged.version, reasons=judged.reasons)

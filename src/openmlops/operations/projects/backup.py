@@ -11,8 +11,6 @@ import hashlib
 import json
 import os
 import tarfile
-import tempfile
-import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from io import BufferedReader, BytesIO
@@ -24,10 +22,12 @@ from sqlalchemy import make_url
 from openmlops import __version__
 from openmlops.adapters.database import BUSY_SECONDS, is_embedded
 from openmlops.adapters.sqlite_file import JOURNALS, copy_online, is_sqlite
+from openmlops.archives import BROKEN, open_tar
 from openmlops.core.types import Value
 from openmlops.errors import DataCorrupt, DataError, SettingsError
 from openmlops.files import opened, replacing
 from openmlops.operations.workspace import Workspace
+from openmlops.temporary import temporary_folder
 
 LISTING = "backup.json"
 DATABASE, MLFLOW, HOME = "openmlops.db", "mlflow.db", "home"
@@ -74,8 +74,8 @@ def back_up(workspace: Workspace, path: Path, keys: bool = False) -> Backup:
     if path.is_dir():
         raise SettingsError(f"{path} is a folder", "Name a file, such as project.tar")
     try:
-        with replacing(path) as beside, tempfile.TemporaryDirectory(dir=workspace.home, prefix=".backup.") as scratch:
-            listing = _write(workspace, beside, Path(scratch), keys, "gz" if path.name.endswith(("gz", "tgz")) else "")
+        with replacing(path) as beside, temporary_folder(workspace.home, ".backup.") as scratch:
+            listing = _write(workspace, beside, scratch, keys, "gz" if path.name.endswith(("gz", "tgz")) else "")
             if verified(beside) != listing:
                 raise DataCorrupt(f"{path} is not what was written", "Check the disk, and back up again")
     except OSError as error:
@@ -108,7 +108,7 @@ def verified(path: Path) -> Listing:
     listing: Listing | None = None
     for member, content in members(path):
         if member.name == LISTING:
-            listing = _parsed(path, content)
+            listing = _parsed(path, b"".join(blocks(path, content)) if member.size <= MOST_LISTING_BYTES else b"")
         else:
             found[member.name] = found[member.linkname] if member.islnk() else _measured(path, content)
     if listing is None or listing.files != found:
@@ -120,13 +120,13 @@ def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, BufferedReader]]:
     """The files of a backup with their content; a link has none. Raises DataCorrupt, DataError."""
     last = ""
     try:
-        with tarfile.open(path) as archive:
+        with open_tar(path) as archive:
             for member in archive:
                 if not (member.isreg() or member.islnk()) or not all(map(_is_inside, (member.name, member.linkname))):
                     raise _damaged(path, f"it has a member that no backup has: {member.name[:80]!r}")
                 last = member.name
                 yield member, archive.extractfile(member) if member.isreg() else BytesIO()  # type: ignore[misc]
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except BROKEN as error:
         raise _damaged(path, str(error)) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})", "Name a file made by openmlops backup") from error
@@ -207,7 +207,7 @@ def blocks(path: Path, content: BufferedReader) -> Iterator[bytes]:
     try:
         while block := content.read(BLOCK_BYTES):
             yield block
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except BROKEN as error:
         raise _damaged(path, str(error)) from error
 
 
@@ -219,9 +219,9 @@ def _measured(path: Path, content: BufferedReader) -> Copied:
     return Copied(size=size, sha256=sha256.hexdigest())
 
 
-def _parsed(path: Path, content: BufferedReader) -> Listing:
+def _parsed(path: Path, content: bytes) -> Listing:
     try:
-        return Listing.model_validate(json.loads(content.read(MOST_LISTING_BYTES)))
+        return Listing.model_validate(json.loads(content))
     except (ValueError, ValidationError) as error:
         raise _damaged(path, "its listing cannot be read") from error
 

@@ -8,7 +8,6 @@ one of both.
 import os
 import sqlite3
 import tarfile
-import tempfile
 from contextlib import closing
 from datetime import UTC, datetime
 from io import BufferedReader
@@ -31,6 +30,7 @@ from openmlops.operations.projects.backup import (
 )
 from openmlops.operations.run_leases import PREFIX
 from openmlops.operations.workspace import Workspace
+from openmlops.temporary import temporary_folder
 
 BUSY = ("cycle/", PREFIX)
 
@@ -59,8 +59,7 @@ def restore(workspace: Workspace, path: Path, now: datetime) -> Restored:
     kept = workspace.home / "replaced" / f"{DATABASE}-{now.astimezone(UTC):%Y%m%dT%H%M%S}"
     workspace.home.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(dir=workspace.home, prefix=".restored.") as name:
-            unpacked = Path(name)
+        with temporary_folder(workspace.home, ".restored.") as unpacked:
             _unpack(path, unpacked)
             had_one = places[DATABASE].is_file()
             _place(workspace, unpacked / HOME, kept)

@@ -6,7 +6,6 @@ validation images, computed with the exported model), the monitoring calibration
 """
 
 import shutil
-import tempfile
 from pathlib import Path
 
 from openmlops.core.quality import Evaluation
@@ -18,6 +17,7 @@ from openmlops.operations.release.model_card import CARD_FILE, DESCRIPTION_FILE,
 from openmlops.operations.release.rebuilt_model import RebuiltModel
 from openmlops.operations.run_leases import fails_its_run
 from openmlops.operations.workspace import Workspace
+from openmlops.temporary import temporary_folder
 
 PARITY_BOUND = 1e-4
 """largest absolute difference of an output between trained and exported model (`learning.export`)"""
@@ -34,8 +34,8 @@ def export(workspace: Workspace, trained: TrainedRef, evaluation: Evaluation) ->
     folder = workspace.home / "exports" / trained.run_id
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export.") as scratch:
-        parity = _write_models(rebuilt, Path(scratch), folder)
+    with temporary_folder(folder.parent, ".export.") as scratch:
+        parity = _write_models(rebuilt, scratch, folder)
     description = rebuilt.describe(evaluation, parity)
     write_text(folder / DESCRIPTION_FILE, description.model_dump_json(indent=2))
     write_text(folder / CARD_FILE, model_card(description))

@@ -3,7 +3,6 @@
 Not here: the metrics (`core`), and comparing models (`gate`).
 """
 
-import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from openmlops.operations.release.model_card import DESCRIPTION_FILE, Descriptio
 from openmlops.operations.release.rebuilt_model import RebuiltModel
 from openmlops.operations.run_leases import fails_its_run
 from openmlops.operations.workspace import Workspace
+from openmlops.temporary import temporary_folder
 from openmlops.usecases.base import Rows
 
 
@@ -35,8 +35,7 @@ def evaluate(workspace: Workspace, trained: TrainedRef, folder: Path | None = No
     found, shown = measure(workspace, trained, "test"), folder or workspace.artifacts
     workspace.tracking.log_metrics(trained.run_id, metrics_of(found.evaluation), trained.ended_at)
     curves = workspace.tracking.curves(trained.run_id)
-    with tempfile.TemporaryDirectory(prefix="evaluation-", dir=workspace.home) as name:
-        own = Path(name)
+    with temporary_folder(workspace.home, "evaluation-") as own:
         explained = write_explanations(found, workspace.use_case.task, curves, own)
         for path in (*write_reports(found, own), *explained):
             workspace.tracking.log_files(trained.run_id, path, EVALUATION)

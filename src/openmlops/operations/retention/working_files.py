@@ -24,7 +24,8 @@ HEX, RANDOM = "[0-9a-f]", "[a-z0-9_]" * 8
 may be a folder in which a person keeps models and labels too"""
 TEMPORARY = (
     *("verify-", "sample-", "tiny-", "labels-", "arranged-", "new-data-", "dvc-memory-"),
-    *("models/.download.", "exports/.export.", "downloads/unpacked-"),
+    *("grid-", "evaluation-", ".backup.", ".restored."),
+    *("models/.download.", "models/.fresh.", "exports/.export.", "downloads/unpacked-"),
 )
 
 

@@ -3,8 +3,6 @@
 Not here: training (`grid`), and the gate, whose verdict is only reported.
 """
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -16,6 +14,7 @@ from openmlops.operations.training.grid import GridRef, within_noise
 from openmlops.operations.training.grid_jobs import RunResult
 from openmlops.operations.workspace import Workspace
 from openmlops.plain import in_markdown
+from openmlops.temporary import temporary_folder
 
 FILE = "experiment.md"
 SHOWN_ID = 8
@@ -113,8 +112,8 @@ def _experiment(
         parent=run_id,
         table=str(path),
     )
-    with tempfile.TemporaryDirectory(prefix="grid-", dir=workspace.home) as scratch:
-        table = write_text(Path(scratch) / FILE, markdown(found))
+    with temporary_folder(workspace.home, "grid-") as scratch:
+        table = write_text(scratch / FILE, markdown(found))
         workspace.tracking.log_files(run_id, table)
         copy(path, table)
     return found

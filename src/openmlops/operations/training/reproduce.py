@@ -4,7 +4,6 @@ the weights.
 Not here: evaluation of the model. Nothing is registered and no run is created.
 """
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from openmlops.operations.release.aliases import find_version
 from openmlops.operations.release.model_card import DESCRIPTION_FILE, Description
 from openmlops.operations.training.train import code_fingerprint
 from openmlops.operations.workspace import Workspace
+from openmlops.temporary import temporary_folder
 from openmlops.terminal import training_progress
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -66,9 +66,9 @@ def verify(workspace: Workspace, spec: str) -> Verification:
     model = find_version(workspace, spec)
     folder = workspace.registry.fetch(model)
     description = Description.read(folder / DESCRIPTION_FILE)
-    with tempfile.TemporaryDirectory(prefix="verify-", dir=_scratch(workspace)) as scratch:
-        splits = _splits(workspace, model, description, Path(scratch))
-        weights, seconds = _retrain(workspace, splits, description, Path(scratch))
+    with temporary_folder(_scratch(workspace), "verify-") as scratch:
+        splits = _splits(workspace, model, description, scratch)
+        weights, seconds = _retrain(workspace, splits, description, scratch)
         ingredients = _ingredients(workspace, model, description, splits)
     return _compare(model, _recorded(folder), weights, tuple(i for i in ingredients if i.changed), seconds)
 
