@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from openmlops import files
 from openmlops.adapters import object_store
 from openmlops.adapters.object_store import FolderStore, ObjectStore, S3Store
 from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable, SettingsError
-from openmlops.files import sha256_of
+from openmlops.files import copying, sha256_of
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -123,7 +122,7 @@ def test_only_a_read_only_file_is_linked(file: Path, tmp_path: Path) -> None:
 
 
 def can_reflink(file: Path) -> bool:
-    return files._reflinked(file, file.with_name("probe"))
+    return copying._reflinked(file, file.with_name("probe"))
 
 
 def test_without_links_an_object_is_a_copy(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
