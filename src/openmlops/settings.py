@@ -120,6 +120,9 @@ class Settings(BaseModel):
     )
     notify_webhook_url: SecretStr = Field(SecretStr(""), description="webhook URL for decisions; empty: log only")
     notify_allowed_hosts: str = Field("", description="comma-separated hosts allowed in NOTIFY_WEBHOOK_URL")
+    notify_webhook_secret: SecretStr = Field(
+        SecretStr(""), description="signs what is sent there, as Standard Webhooks does: `whsec_` and base64; empty: not signed"
+    )
 
     @property
     def home(self) -> Path:

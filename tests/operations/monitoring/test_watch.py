@@ -166,7 +166,9 @@ def test_a_watcher_takes_up_a_request_from_another_process(loop: Workspace):
 
 def logged(loop: Workspace, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     sent: list[dict] = []
-    monkeypatch.setattr(notification.webhook, "post", lambda url, content, hosts: sent.append({**content, "hosts": hosts}))
+    monkeypatch.setattr(
+        notification.webhook, "post", lambda url, content, hosts, *rest: sent.append({**content, "hosts": hosts, "rest": rest})
+    )
     return sent
 
 
@@ -183,6 +185,7 @@ def test_a_decision_is_told_once_and_nothing_is_told_of_nothing(loop: Workspace,
         notification.notify(listened, outcome(listened, record.id, action))
     assert [each["decision"] for each in sent] == ["retrain-2", "retrain-5"]
     assert sent[0]["hosts"] == ["hooks.example", "b.example"]
+    assert [each["rest"] for each in sent] == [("retrain-2.retrain", ""), ("retrain-5.retrain", "")]
     assert (sent[0]["action"], sent[0]["reasons"], sent[0]["mode"]) == ("retrain", ["because"], "suggest")
 
 

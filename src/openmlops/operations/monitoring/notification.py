@@ -46,7 +46,7 @@ def notify(workspace: Workspace, found: CycleOutcome) -> bool:
     log.info("%s/%d: %s (%s)", news.model, news.version, news.action, "; ".join(news.reasons))
     if found.mode == "manual" or not _is_news(workspace, news):
         return False
-    return _post(workspace, news.model_dump(mode="json"))
+    return _post(workspace, news.model_dump(mode="json"), f"{news.decision}.{news.outcome or news.action}")
 
 
 def _is_news(workspace: Workspace, news: Notification) -> bool:
@@ -58,13 +58,14 @@ def _is_news(workspace: Workspace, news: Notification) -> bool:
     return news.action not in ("nothing", "not_measurable") and not is_same
 
 
-def _post(workspace: Workspace, content: dict[str, Any]) -> bool:
+def _post(workspace: Workspace, content: dict[str, Any], identity: str) -> bool:
     settings = workspace.settings
     url = settings.notify_webhook_url.get_secret_value()
     if not url:
         return False
+    hosts = [host.strip() for host in settings.notify_allowed_hosts.split(",") if host.strip()]
     try:
-        webhook.post(url, content, [host.strip() for host in settings.notify_allowed_hosts.split(",") if host.strip()])
+        webhook.post(url, content, hosts, identity, settings.notify_webhook_secret.get_secret_value())
     except NotificationError as error:
         log.error("%s", error)
         return False
