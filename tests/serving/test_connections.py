@@ -213,8 +213,11 @@ def test_a_worker_that_starts_slowly_is_waited_for_and_one_that_hangs_or_died_is
     slow, hung, dead = Child(1), Child(2), Child(3, is_alive=False)
     workers.processes = [slow, hung, dead]
     hung.child_conn.send(True)
+    forgotten: list[int] = []
+    monkeypatch.setattr("openmlops.serving.run.forget_worker", forgotten.append)
     workers.keep_subprocess_alive()
     workers.keep_subprocess_alive()
+    assert sorted(forgotten) == [2, 3]
     assert (slow.was_killed, hung.was_killed, dead.was_killed) == (False, True, True)
     assert workers.processes[0] is slow
     assert [each.pid for each in workers.processes[1:]] == [9, 9]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -107,3 +107,9 @@ def share(folder: Path) -> None:
     for left in folder.glob("*.db"):
         left.unlink()
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
+def forget_worker(pid: int) -> None:
+    """Take a worker that ended out of the gauges, such as requests in progress. What it counted stays."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        mark_process_dead(pid)

@@ -13,7 +13,7 @@ from uvicorn.supervisors.multiprocess import Process
 from openmlops.adapters.database import connect_with_retries
 from openmlops.serving.app import create_app
 from openmlops.serving.config import ServingConfig
-from openmlops.serving.metrics import share
+from openmlops.serving.metrics import forget_worker, share
 from openmlops.web.connections import LimitedProtocol, connections_within
 from openmlops.web.sockets import bind
 
@@ -53,7 +53,8 @@ class Workers(Multiprocess):
         self._begun: dict[int, float] = {}
 
     def keep_subprocess_alive(self) -> None:
-        """Replace dead workers, and those hung that have been ready."""
+        """Replace dead workers, and those hung that have been ready; the metrics forget them."""
+        pids = {each.pid for each in self.processes}
         starting = [each for each in self.processes if self._is_starting(each)]
         known, self.processes = self.processes, [each for each in self.processes if each not in starting]
         try:
@@ -61,6 +62,8 @@ class Workers(Multiprocess):
         finally:
             replaced = iter(self.processes)
             self.processes = [each if each in starting else next(replaced) for each in known]
+        for pid in pids - {each.pid for each in self.processes} - {None}:
+            forget_worker(pid)
 
     def _is_starting(self, process: Process) -> bool:
         """Whether it has not answered yet, and may take more time. It is asked once: its answers would pile up."""
