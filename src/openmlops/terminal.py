@@ -6,6 +6,7 @@ names.
 
 import errno
 import locale
+import logging
 import os
 import signal
 import sys
@@ -89,6 +90,11 @@ def _refused_by_system(error: Exception) -> OpenMLOpsError | None:
         return OpenMLOpsError(told, _SPACE) if _REMEDIES[error.errno] == _SPACE else None
     path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
     return OpenMLOpsError(f"{path} cannot be used ({error.strerror})", _REMEDIES[error.errno])
+
+
+def log_to_standard_error(level: int) -> None:
+    """Log from `level` on, a line each: the time with its zone, the level, the logger, the message."""
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z")
 
 
 def fail(message: str) -> None:

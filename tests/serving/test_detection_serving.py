@@ -470,7 +470,9 @@ def test_a_swap_to_another_input_size_under_load_fails_no_image_and_refuses_raw_
 
 
 def loaded(world: World, version: int) -> Predictor:
-    return load(world.folder(version), world.sha256[version], MODEL, version, PERSON, threads=1, batch=4)
+    return load(
+        world.folder(version), world.sha256[version], MODEL, version, PERSON, threads=1, at_once=lambda height, width: 4
+    )
 
 
 def test_a_raw_tensor_of_the_size_before_a_swap_fails_alone_in_its_batch(two_sizes):

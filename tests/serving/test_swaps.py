@@ -150,7 +150,7 @@ def test_files_that_are_not_the_registered_ones_are_not_loaded(world, spoil):
     sha256 = world.add(1)
     spoil(world.folder(1))
     with pytest.raises(ModelCorrupt):
-        load(world.folder(1), sha256, MODEL, 1, USE_CASE, threads=1, batch=4)
+        load(world.folder(1), sha256, MODEL, 1, USE_CASE, threads=1, at_once=lambda height, width: 4)
 
 
 def test_no_broken_challenger_serves(world):

@@ -13,7 +13,7 @@ from openmlops.cli import completion
 from openmlops.cli.options import Expect, UseCaseName, seconds
 from openmlops.cli.show import Json, percent, print_json, print_table
 from openmlops.operations.workspace import Workspace
-from openmlops.terminal import working
+from openmlops.terminal import log_to_standard_error, working
 
 if TYPE_CHECKING:
     from openmlops.adapters.decisions import DecisionRecord
@@ -113,7 +113,7 @@ def watch(
     workspace = Workspace.open()
     if request:
         return _print_record(watching.request(workspace, request, datetime.now(UTC)), json)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_standard_error(logging.WARNING)
     logging.getLogger("openmlops").setLevel(logging.INFO)
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: ended.set())

@@ -2,10 +2,12 @@
 
 import logging
 import socket
+from contextlib import suppress
 
 import uvicorn
 from starlette.applications import Starlette
 
+from openmlops.terminal import log_to_standard_error
 from openmlops.web.connections import LimitedProtocol, connections_within
 
 MOST_CONNECTIONS = 512
@@ -16,7 +18,7 @@ SHUTDOWN_SECONDS = 3
 
 def serve(app: Starlette, bound: socket.socket) -> None:
     """Serve the console until SIGINT or SIGTERM."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_to_standard_error(logging.WARNING)
     settings = uvicorn.Config(
         app,
         access_log=False,
@@ -27,4 +29,5 @@ def serve(app: Starlette, bound: socket.socket) -> None:
         server_header=False,
         proxy_headers=False,
     )
-    uvicorn.Server(settings).run(sockets=[bound])
+    with suppress(KeyboardInterrupt):  # which uvicorn raises again when it has stopped
+        uvicorn.Server(settings).run(sockets=[bound])

@@ -35,12 +35,25 @@ class Limits(Value):
     """most open connections; beyond them, those that wait for their client longest are closed"""
     batch: int = 64
     """largest batch in images"""
+    batch_pixels: int = 512 * 1024
+    """most pixels of one call of the model, as at 32 images of 128x128: at larger inputs, larger batches save no time"""
     wait_seconds: float = 0.001
     """how long a partial batch waits for more while other requests are processed"""
     log_seconds: float = 5.0
-    """how long a prediction waits for its log entry before the response is 503"""
+    """how long a prediction waits for its log entry before the response is 503; a request of many images takes longer"""
+    most_seconds: float = 30.0
+    """how long a request may take that needs several calls of the model"""
     divert_seconds: float = 1.0
     """how long entries wait for a database server before they go to the local spool"""
+
+    def at_once(self, height: int, width: int) -> int:
+        """Most images of this model input in one call of the model."""
+        return max(1, min(self.batch, self.batch_pixels // (height * width)))
+
+    def patience(self, images: int, height: int, width: int) -> float:
+        """Seconds after which a request of so many images gets 503: `log_seconds` for each call of the model that it needs."""
+        calls = images / self.at_once(height, width)
+        return max(self.log_seconds, min(self.log_seconds * calls, self.most_seconds))
 
 
 class ServingConfig(Value):

@@ -162,8 +162,8 @@ class Deployment:
     def _load(self, entry: LedgerEntry) -> Predictor:
         config = self._config
         folder = local_copy(config, entry)
-        use_case, batch = self._use_case, config.limits.batch
-        return load(folder, entry.model_sha256, entry.model, entry.version, use_case, config.threads, batch)
+        use_case, at_once = self._use_case, config.limits.at_once
+        return load(folder, entry.model_sha256, entry.model, entry.version, use_case, config.threads, at_once)
 
     def _refuse(self, entry: LedgerEntry, error: Exception) -> None:
         again = self._refused == entry.hash

@@ -4,7 +4,7 @@ Not here: when a version is loaded (`deployment`), and where batches come from (
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,12 @@ class Predictions:
     """float32 (n, columns)"""
     packed: list[bytes]
     """n predictions, packed as in the inference log"""
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Predictions]") -> "Predictions":
+        """The concatenation of predictions of one version."""
+        outputs = Outputs.joined([part.outputs for part in parts])
+        return cls(outputs, np.concatenate([part.features for part in parts]), [each for part in parts for each in part.packed])
 
 
 @dataclass(frozen=True)
@@ -94,11 +100,13 @@ class Predictor:
         return Predictions(outputs, features, self._use_case.task.pack(outputs.predictions))
 
 
-def load(folder: Path, sha256: str, name: str, version: int, use_case: UseCase, threads: int, batch: int) -> Predictor:
+def load(
+    folder: Path, sha256: str, name: str, version: int, use_case: UseCase, threads: int, at_once: Callable[[int, int], int]
+) -> Predictor:
     """Load the version in `folder`, whose manifest has the given `sha256`. Raises ModelCorrupt naming the problem.
 
     Its outputs on the golden batch must equal the trained model's within TOLERANCE; it is then warmed up with one batch of each
-    size in use.
+    size in use, 1 and `at_once(height, width)`.
     """
     verify(folder, sha256)
     classes, resize = _description(folder / "model.json")
@@ -125,7 +133,7 @@ def load(folder: Path, sha256: str, name: str, version: int, use_case: UseCase, 
         _model=model,
         _use_case=use_case,
     )
-    _warm_up(predictor, images, batch)
+    _warm_up(predictor, images, at_once(height, width))
     return predictor
 
 

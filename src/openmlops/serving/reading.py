@@ -1,6 +1,6 @@
 """Decodes image files that clients send into model input.
 
-Small PNGs are decoded in the event loop; everything else is parsed and decoded in threads.
+One small PNG for a small model input is decoded in the event loop; everything else is parsed and decoded in threads.
 """
 
 import asyncio
@@ -40,15 +40,16 @@ class ImageReader:
 
         Only the model input is kept in memory: a decoded image may be a hundred times as large.
         """
-        return ModelInput.joined([await self._in_thread(content, self._decode_input, content, served) for content in contents])
+        height, width, _ = served.image_shape
+        if len(contents) == 1 and height * width <= SMALL_PIXELS and _is_small(contents[0]):
+            return self._decode_input(contents[0], served)
+        return ModelInput.joined([await self._in_thread(self._decode_input, content, served) for content in contents])
 
     async def decode(self, content: bytes, work: Callable[[np.ndarray], Read]) -> Read:
         """Decode an image file and return the result of `work` on uint8 (h, w, 3), in one thread. Raises DataError."""
-        return await self._in_thread(content, lambda: work(self._use_case.decode(content)))
+        return await self._in_thread(lambda: work(self._use_case.decode(content)))
 
-    async def _in_thread(self, content: bytes, work: Callable[..., Read], *arguments: Any) -> Read:
-        if _is_small(content):
-            return work(*arguments)
+    async def _in_thread(self, work: Callable[..., Read], *arguments: Any) -> Read:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     def _decode_input(self, content: bytes, served: "Predictor") -> ModelInput:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 from functools import partial
 from socket import socket
 
@@ -14,6 +15,7 @@ from openmlops.adapters.database import connect_with_retries
 from openmlops.serving.app import create_app
 from openmlops.serving.config import ServingConfig
 from openmlops.serving.metrics import forget_worker, share
+from openmlops.terminal import log_to_standard_error
 from openmlops.web.connections import LimitedProtocol, connections_within
 from openmlops.web.sockets import bind
 
@@ -33,7 +35,7 @@ def serve(config: ServingConfig) -> None:
     """
     config.tokens.require_for(config.host)
     connect_with_retries(config.database_url.get_secret_value()).dispose()
-    _log_to_standard_error()
+    log_to_standard_error(logging.INFO)
     if config.metrics_folder:
         share(config.metrics_folder)
     listening = bind(config.host, config.port)
@@ -41,7 +43,8 @@ def serve(config: ServingConfig) -> None:
     if config.workers > 1:
         Workers(settings, sockets=[listening]).run()
     else:
-        uvicorn.Server(settings).run(sockets=[listening])
+        with suppress(KeyboardInterrupt):  # which uvicorn raises again when it has stopped
+            uvicorn.Server(settings).run(sockets=[listening])
 
 
 class Workers(Multiprocess):
@@ -82,7 +85,7 @@ class Workers(Multiprocess):
 
 def worker(config: ServingConfig) -> FastAPI:
     """The application of a worker process, which logs to standard error."""
-    _log_to_standard_error()
+    log_to_standard_error(logging.INFO)
     return create_app(config)
 
 
@@ -101,7 +104,3 @@ def uvicorn_config(config: ServingConfig) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
     )
-
-
-def _log_to_standard_error() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")

@@ -78,6 +78,10 @@ class ModelInput:
         sizes = np.concatenate([part.sizes for part in parts])
         return cls(np.concatenate([part.pixels for part in parts]), sizes, parts[0].resize)
 
+    def part(self, rows: slice) -> "ModelInput":
+        """A slice of the batch."""
+        return ModelInput(self.pixels[rows], self.sizes[rows], self.resize)
+
 
 @fields(answers="predictions")
 @dataclass(frozen=True)
@@ -96,6 +100,13 @@ class Outputs:
         return Outputs(
             self.predictions[rows], self.embedding[rows], {name: found[rows] for name, found in self.tensors.items()}
         )
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Outputs]") -> "Outputs":
+        """The concatenation of the outputs for several batches."""
+        tensors = {name: np.concatenate([part.tensors[name] for part in parts]) for name in parts[0].tensors}
+        predictions, embedding = ([getattr(part, name) for part in parts] for name in ("predictions", "embedding"))
+        return cls(np.concatenate(predictions), np.concatenate(embedding), tensors)
 
 
 def _mapping() -> Any:

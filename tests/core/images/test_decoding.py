@@ -120,6 +120,18 @@ def tiff(*fields: tuple[int, int, int, int]) -> bytes:
     return b"II*\0" + struct.pack("<IH", 8, 5 + len(fields)) + entries + bytes(4) + bytes(4_000_000)
 
 
+def png_with(chunk: bytes, times: int) -> bytes:
+    """A PNG with a chunk so many times before its pixels."""
+    content = encoded(Image.fromarray(PIXELS))
+    return content[:33] + chunk * times + content[33:]
+
+
+def jpeg_with(segments: bytes) -> bytes:
+    """A JPEG with these bytes before its other segments."""
+    content = encoded(Image.fromarray(PIXELS), "JPEG")
+    return content[:2] + segments + content[2:]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -127,8 +139,11 @@ def tiff(*fields: tuple[int, int, int, int]) -> bytes:
         (gif_with(b"\x21\xfe" + b"\x01a" * 3_000_000 + b"\0"), "a GIF file with more than 20000 blocks"),
         (tiff((273, 4, 900_000, 8)), "a TIFF file of more than 100000 strips"),
         (tiff((322, 4, 1, 60_000), (323, 4, 1, 60_000), (324, 4, 1, 200)), "a TIFF file with tiles of more than"),
+        (png_with(struct.pack(">I", 0) + b"juNk" + bytes(4), 300_000), r"a PNG file of more than \d+ chunks"),
+        (jpeg_with(b"\xff\xe9\0\2" * 300_000), r"a JPEG file of more than \d+ markers"),
+        (jpeg_with(b"") + b"\xff\xda" * 101, "a JPEG file of more than 100 scans"),
     ],
-    ids=["comments", "a long comment", "strips", "a tile"],
+    ids=["comments", "a long comment", "strips", "a tile", "chunks", "markers", "scans"],
 )
 def test_a_header_that_would_take_seconds_or_gigabytes_is_refused_before_it_is_parsed_or_a_tile_decoded(
     content: bytes, said: str, monkeypatch: pytest.MonkeyPatch
@@ -142,6 +157,27 @@ def test_a_header_that_would_take_seconds_or_gigabytes_is_refused_before_it_is_p
         assert tracemalloc.get_traced_memory()[1] < 1_000_000, "of a million strips, each would be an object"
     finally:
         tracemalloc.stop()
+
+
+def test_texts_of_a_png_that_nobody_reads_are_not_all_decompressed() -> None:
+    text = b"zTXt" + b"a\0\0" + zlib.compress(bytes(1_000_000))
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    assert decode_native(png_with(chunk, 3)).shape == (32, 32, 3)
+    with pytest.raises(DataError, match="is none of"):
+        decode_native(png_with(chunk, 60))
+
+
+def test_progressive_jpegs_and_pngs_of_many_chunks_are_decoded() -> None:
+    large = Image.fromarray(np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8))
+    assert decode_native(encoded(large, "JPEG", progressive=True, quality=95)).shape == (600, 600, 3)
+    content = encoded(large)
+    data = content[content.index(b"IDAT") - 4 :]
+    parts = b""
+    body = data[8 : 8 + int.from_bytes(data[:4], "big")]
+    for start in range(0, len(body), 8192):
+        part = b"IDAT" + body[start : start + 8192]
+        parts += struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part))
+    assert decode_native(content[:33] + parts + data[8 + len(body) + 4 :]).shape == (600, 600, 3)
 
 
 def test_a_gif_with_a_comment_of_a_megabyte_is_decoded() -> None:

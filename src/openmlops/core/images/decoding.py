@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401 (Pillow imports every plugin at once otherwise)
+from PIL import Image, PngImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401 (Pillow imports every plugin at once otherwise)
 
 from openmlops.core.images.headers import excess
 from openmlops.errors import DataError
@@ -76,6 +76,8 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 """A hostile file would write one line for each of its tags."""
 Image.MAX_IMAGE_PIXELS = None
 """Pillow's own limit warns on standard error: `_open` refuses by ours, before anything is decoded."""
+PngImagePlugin.MAX_TEXT_MEMORY = 4 * 1024 * 1024
+"""Texts of a PNG are decompressed, although nobody reads them; Pillow takes 64 MB."""
 
 
 class _Limit:

@@ -1,4 +1,5 @@
-"""Headers that take Pillow seconds or gigabytes, recognised before Pillow parses them: GIF's extensions and TIFF's strips.
+"""Headers that take Pillow seconds or gigabytes, recognised before Pillow parses them: GIF's extensions, TIFF's strips, and
+the chunks of PNG, and the markers and scans of JPEG.
 
 What is not here: limits on the pixels, and everything that Pillow limits itself (decoding.py).
 """
@@ -9,6 +10,12 @@ MOST_BLOCKS = 20_000
 """Most blocks of a GIF before its first frame: text and colour profiles of a few megabytes."""
 MOST_STRIPS = 100_000
 """Most strips or tiles of a TIFF; Pillow makes a Python object of each."""
+
+MOST_PARTS = 1_000
+"""Most chunks of a PNG or markers of a JPEG, and one more for each PART_BYTES: Pillow steps through them in Python."""
+PART_BYTES = 1024
+MOST_SCANS = 100
+"""Most scans of a progressive JPEG, which have about ten: each is a pass over the whole image."""
 
 _OFFSETS = (273, 324)
 _LAYOUTS = {42: ("L", 4, "H", "HHL", 12), 43: ("Q", 8, "Q", "HHQ", 20)}
@@ -21,7 +28,31 @@ def excess(content: bytes) -> str:
         return f"is a GIF file with more than {MOST_BLOCKS} blocks before its first frame"
     if content[:2] in (b"II", b"MM") and _tiff_strips(content) > MOST_STRIPS:
         return f"is a TIFF file of more than {MOST_STRIPS} strips"
+    most = MOST_PARTS + len(content) // PART_BYTES
+    if content.startswith(b"\x89PNG") and _png_chunks(content, most) > most:
+        return f"is a PNG file of more than {most} chunks"
+    if content.startswith(b"\xff\xd8"):
+        if _jpeg_markers(content, most) > most:
+            return f"is a JPEG file of more than {most} markers"
+        if content.count(b"\xff\xda") > MOST_SCANS:  # never within the data of a scan, where a zero follows 0xff
+            return f"is a JPEG file of more than {MOST_SCANS} scans"
     return ""
+
+
+def _png_chunks(content: bytes, most: int) -> int:
+    """Chunks, counted up to `most`."""
+    at, chunks = 8, 0
+    while at < len(content) and chunks <= most:
+        at, chunks = at + 12 + int.from_bytes(content[at : at + 4], "big"), chunks + 1
+    return chunks
+
+
+def _jpeg_markers(content: bytes, most: int) -> int:
+    """Markers before the first scan, counted up to `most`."""
+    at, markers = 2, 0
+    while content[at : at + 1] == b"\xff" and content[at : at + 2] != b"\xff\xda" and markers <= most:
+        at, markers = at + 2 + int.from_bytes(content[at + 2 : at + 4], "big"), markers + 1
+    return markers
 
 
 def _gif_blocks(content: bytes) -> int:
