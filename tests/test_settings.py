@@ -158,14 +158,17 @@ def test_a_home_that_would_end_an_sqlite_url_is_refused(tmp_path: Path) -> None:
         _ = Settings.load({"OPENMLOPS_HOME": str(tmp_path / "p?q")}, Path("/nowhere")).database
 
 
-def test_a_user_id_without_a_name_gets_one_and_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("given", [{}, {"USER": "", "LOGNAME": "", "HOME": ""}, {"HOME": "/"}])
+def test_a_user_id_without_a_name_gets_one_and_a_home(
+    given: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As in a container with a user id of its own: `getpass` and `Path.home` fail there."""
 
     def unknown(uid: int) -> None:
         raise KeyError(f"getpwuid(): uid not found: {uid}")
 
     names = ("USER", "LOGNAME", "LNAME", "USERNAME", "HOME")
-    monkeypatch.setattr(os, "environ", {name: value for name, value in os.environ.items() if name not in names})
+    monkeypatch.setattr(os, "environ", {name: value for name, value in os.environ.items() if name not in names} | given)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     with pytest.raises((KeyError, OSError)):
         getpass.getuser()

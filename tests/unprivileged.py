@@ -56,6 +56,7 @@ class Outcome:
             return
         assert self.code == 1, self
         if "The data set did not pass: training is blocked." in said:  # after a table of the problems, on standard output
+            assert not names or any(name in self.err + self.out for name in names), (self, names)
             return
         *before, line = said
         assert all(each.startswith("- ") for each in before), self

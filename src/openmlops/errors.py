@@ -27,7 +27,16 @@ def one_line(text: str) -> str:
 
 def printable(text: str) -> str:
     """`text` with the characters escaped that a name must not have (`is_shown`), other than line breaks and tabs."""
-    return "".join(c if is_shown(c) or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if is_shown(c) or c in "\n\t" else _escaped(c) for c in text)
+
+
+def escaped(name: str) -> str:
+    """A name as a part of one line: also its line breaks and tabs escaped."""
+    return "".join(c if is_shown(c) else _escaped(c) for c in name)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 class OpenMLOpsError(Exception):

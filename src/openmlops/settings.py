@@ -212,12 +212,13 @@ _CACHES = {
 
 def _name_the_user(home: Path) -> None:
     """For a user id without an entry in the system's list of users, as containers have: MLflow, PyTorch and DVC ask for a name,
-    and several libraries for a home folder, and fail without them."""
+    and several libraries for a home folder, and fail without them. Containers may have empty variables, and `/` as home."""
     try:
         pwd.getpwuid(os.getuid())
     except KeyError:
-        os.environ.setdefault("USER", str(os.getuid()))
-        os.environ.setdefault("HOME", str(home))
+        for name, value in (("USER", str(os.getuid())), ("HOME", str(home))):
+            if os.environ.get(name, "") in ("", "/"):
+                os.environ[name] = value
 
 
 def _reach_loopback_directly() -> None:

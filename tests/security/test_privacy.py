@@ -11,6 +11,7 @@ import pytest
 
 from commands import every_command
 from openmlops import telemetry
+from openmlops.learning.pretrained import DEFAULT
 from processes import free_port, listens
 from shapes import folders
 from small_people import draw_people
@@ -27,6 +28,17 @@ class Watch:
 seen = set()
 sys.meta_path.insert(0, Watch())
 """
+
+
+API = """
+from openmlops.operations.workspace import Workspace
+from openmlops.cli.training import run
+from openmlops.operations.monitoring.frames import ledger
+workspace = Workspace.open()
+assert len(ledger(workspace))
+run(workspace, workspace.use_case.config(epochs=1, seed=3))
+"""
+"""a notebook of a user's"""
 
 
 @pytest.mark.parametrize(
@@ -84,9 +96,14 @@ class Tried:
         self.found: dict[str, Trace] = {}
 
     def give(self, folder: Path, *words: str, code: int = 0) -> Trace:
-        trace = self.tracer.run([str(PROGRAM), *words], folder)
+        trace = self.run(folder, str(PROGRAM), *words, code=code)
+        self.commands.add(" ".join(words))
+        return trace
+
+    def run(self, folder: Path, *program: str, code: int = 0) -> Trace:
+        trace = self.tracer.run(list(program), folder)
         assert trace.code == code, trace.output[-2000:]
-        return self._note(trace, words)
+        return self._note(trace, program)
 
     def start(self, folder: Path, *words: str, seconds: float = 0, port: int = 0, meanwhile: tuple[str, ...] = ()) -> None:
         with self.tracer.running([str(PROGRAM), *words], folder) as (trace, process):
@@ -99,10 +116,10 @@ class Tried:
                 self.give(folder, *meanwhile)
             time.sleep(seconds)
         assert trace.code in (0, 130), trace.output[-2000:]
+        self.commands.add(" ".join(words))
         self._note(trace, words)
 
     def _note(self, trace: Trace, words: tuple[str, ...]) -> Trace:
-        self.commands.add(" ".join(words))
         if not trace.is_clean:
             self.found[" ".join(words)] = trace
         return trace
@@ -137,6 +154,8 @@ def test_no_command_leaves_a_file_outside_its_project_or_calls_a_host(tmp_path: 
         ("cycle", "--mode", "suggest"),
         ("decisions",),
         ("verify", "shapes/1"),
+        ("backup", "project.tar"),
+        ("restore", "project.tar"),
         ("stack", "register"),
         ("stack", "show"),
         ("stack", "check"),
@@ -146,6 +165,10 @@ def test_no_command_leaves_a_file_outside_its_project_or_calls_a_host(tmp_path: 
         tried.give(project, *words, code=1)
     decided = json.loads(tried.give(project, "decisions", "--json").output)["decisions"]
     tried.give(project, "why", decided[0]["id"])
+    tried.give(project, "train", "--backbone", DEFAULT, "--size", "64")
+    tried.give(project, "search", "--trials", "1", "--set", "epochs=1")
+    tried.run(project, sys.executable, "-c", API)
+    tried.run(project, sys.executable, "-m", "openmlops", "models")
     people = tmp_path / "people"
     people.mkdir()
     tried.give(people, "data", "add", str(draw_people(tmp_path / "drawn" / "person")), "person")

@@ -49,6 +49,12 @@ def process_of(holder: str) -> Process | None:
         return None
 
 
+def is_dead(holder: str) -> bool:
+    """Whether the holder is known to be a dead process of this machine."""
+    process = process_of(holder)
+    return process is not None and process.is_dead is True
+
+
 def holder_name(holder: str) -> str:
     """The holder for people."""
     return str(process_of(holder) or holder)

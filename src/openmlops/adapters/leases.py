@@ -19,7 +19,7 @@ from sqlalchemy import Connection, DateTime, Engine, delete, func, insert, liter
 from sqlalchemy.exc import IntegrityError
 
 from openmlops.adapters.database import writing
-from openmlops.adapters.fences import Lease, holder_name, lost, process_of, require, same
+from openmlops.adapters.fences import Lease, holder_name, is_dead, lost, require, same
 from openmlops.adapters.schema import LEASE
 from openmlops.errors import LeaseLost, LeaseTaken, ServiceUnavailable
 
@@ -166,7 +166,7 @@ class Leases:
                     held.lease = self.take(held.lease.name, held.lease.holder, length)
 
     def _is_over(self, lease: Lease, length: timedelta) -> bool:
-        if lease.expires == NEVER or _is_dead(lease.holder):
+        if lease.expires == NEVER or is_dead(lease.holder):
             return True
         now, is_shared = self.now(), self._clock is not None or self._engine.dialect.name != "sqlite"
         if lease.expires <= now and is_shared:
@@ -198,12 +198,6 @@ class Leases:
         with writing(self._engine) as connection:
             changed = connection.execute(update(LEASE).where(*same(old)).values(new.model_dump(exclude={"name"})))
             return changed.rowcount == 1
-
-
-def _is_dead(holder: str) -> bool:
-    """Whether the holder is known to be a dead process of this machine."""
-    process = process_of(holder)
-    return process is not None and process.is_dead is True
 
 
 def _database_time(connection: Connection) -> datetime:

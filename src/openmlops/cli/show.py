@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from openmlops.errors import escaped
 from openmlops.terminal import say
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     """Print a table to a terminal, tab-separated lines elsewhere, for `cut` and `awk`."""
     if not _is_terminal():
         for row in (columns, *rows):
-            print("\t".join(str(cell) for cell in row))
+            print("\t".join(escaped(str(cell)) for cell in row))
         return
     from rich.console import Console
     from rich.table import Table
@@ -51,7 +52,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(styled(str(cell)) for cell in row))
+        table.add_row(*(styled(escaped(str(cell))) for cell in row))
     Console(highlight=False, markup=False, emoji=False).print(table)
 
 

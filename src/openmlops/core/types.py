@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from openmlops.errors import SettingsError
+from openmlops.errors import SettingsError, escaped
 
 SOUNDS_SECRET = re.compile(r"password|passwd|secret|token|credential|(api|access|private)_?key", re.IGNORECASE)
 """names whose values are never logged"""
@@ -84,10 +84,11 @@ class Problem(Value):
     files: tuple[str, ...] = Field((), exclude=True, repr=False)
 
     def __str__(self) -> str:
+        said = escaped(f"{self.where}: {self.what}")
         if self.count == 1 and not self.rows:
-            return f"{self.where}: {self.what}"
+            return said
         listed = ", ".join(map(str, self.rows)) + (", ..." if self.count > len(self.rows) else "")
-        return f"{self.where}: {self.what} ({self.count} in all{f', rows {listed}' if self.rows else ''})"
+        return f"{said} ({self.count} in all{f', rows {listed}' if self.rows else ''})"
 
 
 class Account(Value):

@@ -93,7 +93,10 @@ def check_balance(labels: np.ndarray, names: Sequence[str], where: str) -> list[
     counts = np.bincount(labels, minlength=len(names))
     absent = [name for name, count in zip(names, counts, strict=True) if count == 0]
     rare = [f"{name} ({count})" for name, count in zip(names, counts, strict=True) if 0 < count < RARE_SHARE * counts.mean()]
-    found = [problem(f"no images of {', '.join(absent)}", where)] if absent else []
+    found = []
+    if absent:
+        named = ", ".join(absent[:20]) + (", ..." if len(absent) > 20 else "")
+        found.append(problem(f"no images of {named}; add some, or leave the class out", where))
     if rare:
         found.append(
             problem(f"few images of {', '.join(rare)}; the average class has {counts.mean():.0f}", where, blocking=False)

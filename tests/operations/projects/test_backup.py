@@ -16,6 +16,7 @@ import pytest
 
 from mlflow_tables import with_tables
 from openmlops.adapters.inference_log import Entries, Layout
+from openmlops.adapters.processes import Process
 from openmlops.errors import DataCorrupt, DataError, LeaseTaken, OpenMLOpsError, ServiceUnavailable, SettingsError
 from openmlops.operations.projects.backup import FOLDERS, back_up, verified
 from openmlops.operations.projects.restore import restore
@@ -160,6 +161,16 @@ def test_nothing_is_restored_under_a_training(project, tmp_path):
     back_up(project, tmp_path / "project.tar")
     project.leases.take("cycle/pets", "this test", timedelta(minutes=5))
     with pytest.raises(LeaseTaken, match="this test"):
+        restore(project, tmp_path / "project.tar", datetime.now(UTC))
+
+
+def test_a_training_whose_process_has_ended_keeps_nothing_from_being_restored(project, tmp_path):
+    back_up(project, tmp_path / "project.tar")
+    ended = Process.this().model_copy(update={"started": 1})
+    project.leases.take("run/a", ended.model_dump_json(), timedelta(minutes=5))
+    assert restore(project, tmp_path / "project.tar", datetime.now(UTC)).files
+    project.leases.take("run/b", Process.this().model_dump_json(), timedelta(minutes=5))
+    with pytest.raises(LeaseTaken, match=rf"^process {os.getpid()} on .* is at work \(run/b\)"):
         restore(project, tmp_path / "project.tar", datetime.now(UTC))
 
 

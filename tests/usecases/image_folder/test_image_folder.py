@@ -341,6 +341,31 @@ def test_more_than_a_handful_stops_with_what_to_do_and_goes_on_where_that_is_ask
     assert (blocking(problems), counts) == ([], {"disc": 8, "square": 10, "triangle": 9})
 
 
+def test_the_one_folder_that_holds_the_classes_is_named(own: Path, tmp_path: Path) -> None:
+    """As archives are unpacked."""
+    shutil.copytree(own, tmp_path / "archive" / "set")
+    (told,) = arrange(tmp_path / "archive", tmp_path / "out").problems
+    assert (told.where, told.blocking) == (str(tmp_path / "archive" / "set"), True)
+    assert "name it instead of the folder above" in told.what
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"), (b"\n<!DOCTYPE html><html>", "web page")],
+)
+def test_what_lies_in_the_place_of_an_image_is_told(own: Path, tmp_path: Path, content: bytes, said: str) -> None:
+    place = copied(own, tmp_path)
+    (place / "disc" / "0000.png").write_bytes(content)
+    assert any(said in each for each in blocking(arrange(place, tmp_path / "out").problems))
+
+
+def test_a_name_with_a_line_break_is_told_on_one_line(own: Path, tmp_path: Path) -> None:
+    place = copied(own, tmp_path)
+    (place / "disc").rename(place / "a\n\tb")
+    (said,) = blocking(arrange(place, tmp_path / "out").problems)
+    assert f"{place}/a\\n\\tb: " in said
+
+
 def test_a_folder_of_tiffs_is_not_empty(own: Path, tmp_path: Path) -> None:
     place = copied(own, tmp_path)
     for path in place.rglob("*.png"):

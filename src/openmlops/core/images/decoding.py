@@ -223,7 +223,7 @@ def _open(content: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(content), formats=tuple(formats))
         tile = _tile_pixels(image)
     except _UNREADABLE as error:
-        raise _refused(f"is none of {NAMES}") from error
+        raise _refused(_instead(content)) from error
     if image.width * image.height > _Limit.pixels:
         raise _refused(f"has {image.width}x{image.height} pixels, more than {_Limit.pixels}, the limit of MAX_MEGAPIXELS")
     if tile > _Limit.pixels:
@@ -231,6 +231,15 @@ def _open(content: bytes) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         raise _refused(f"has pixels of mode {image.mode}, not 8 bits a channel")
     return image
+
+
+def _instead(content: bytes) -> str:
+    """What a file is that is no image."""
+    if content.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS: run `git lfs pull` where the file comes from"
+    if content[:100].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "is a web page"
+    return f"is none of {NAMES}"
 
 
 def _tile_pixels(image: Image.Image) -> int:

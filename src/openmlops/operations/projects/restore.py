@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
 
+from openmlops.adapters.fences import holder_name, is_dead
 from openmlops.adapters.sqlite_file import exchange, is_sqlite, require_integrity
 from openmlops.core.types import Value
 from openmlops.errors import DataError, LeaseTaken, ServiceUnavailable
@@ -86,12 +87,13 @@ def _require_idle(workspace: Workspace, now: datetime) -> None:
     if not databases(workspace)[DATABASE].is_file():
         return
     try:
-        held = [lease for prefix in BUSY for lease in workspace.leases.named(prefix) if lease.holder and lease.expires > now]
+        leases = [lease for prefix in BUSY for lease in workspace.leases.named(prefix)]
     except ServiceUnavailable:  # damaged, which is why it is restored
         return
+    held = [lease for lease in leases if lease.holder and lease.expires > now and not is_dead(lease.holder)]
     if held:
-        remedy = "Wait until it has ended, or stop it"
-        raise LeaseTaken(f"{held[0].holder} is at work ({held[0].name}) and would go on with what is replaced", remedy)
+        who, remedy = holder_name(held[0].holder), "Wait until it has ended, or stop it"
+        raise LeaseTaken(f"{who} is at work ({held[0].name}) and would go on with what is replaced", remedy)
 
 
 def _unpack(path: Path, folder: Path) -> None:

@@ -47,6 +47,9 @@ def arrange(folder: Path, out: Path, skip: bool = False, on_progress: OnProgress
     The class names are the folder names, sorted, numbers as numbers. A handful of files that cannot be used is left out; with
     `skip`, any number.
     """
+    if inner := _inside(folder):
+        what = "the folders of the classes are in this one; name it instead of the folder above"
+        return Arranged((), {}, (problem(what, str(inner)),))
     images, problems = named(folder)
     names = tuple(sorted({image.label for image in images}, key=by_number))
     rest = unused(folder, {image.source for image in images}, misplaced, absolute=True)
@@ -69,6 +72,17 @@ def arrange(folder: Path, out: Path, skip: bool = False, on_progress: OnProgress
             return Arranged(names, {}, tuple(problems))
         placed = {copies.put(image.source, place): image.source for place, image in _places(_split(images)).items()}
     return Arranged(names, placed, tuple(problems), index, _side([image.side for image in images]))
+
+
+def _inside(folder: Path) -> Path | None:
+    """The one folder in `folder`, if it holds no images itself but folders that do: archives are unpacked so."""
+    places = [path for path in entries(folder) if path.is_dir()]
+    if len(places) != 1 or split_name(places[0].name):
+        return None
+    inner = entries(places[0])
+    if any(map(is_image, inner)):
+        return None
+    return places[0] if any(is_image(path) for below in inner if below.is_dir() for path in entries(below)) else None
 
 
 def named(folder: Path) -> tuple[list[_Image], list[Problem]]:
