@@ -87,6 +87,8 @@ class Problem(Value):
         said = escaped(f"{self.where}: {self.what}")
         if self.count == 1 and not self.rows:
             return said
+        if self.count == 1:
+            return f"{said} (row {self.rows[0]})"
         listed = ", ".join(map(str, self.rows)) + (", ..." if self.count > len(self.rows) else "")
         return f"{said} ({self.count} in all{f', rows {listed}' if self.rows else ''})"
 

@@ -113,6 +113,13 @@ def delete_its_run(workspace: Workspace) -> None:
     client(workspace).delete_run(run_of(workspace, CHAMPION))
 
 
+def purge_its_run(workspace: Workspace) -> None:
+    """As `mlflow gc` does."""
+    run_id = run_of(workspace, CHAMPION)
+    delete_its_run(workspace)
+    connect(workspace.settings.tracking_uri)._tracking_client.store._hard_delete_run(run_id)
+
+
 def delete_the_experiment(workspace: Workspace) -> None:
     client(workspace).delete_experiment(workspace.registry.experiment_of(run_of(workspace, CHAMPION)))
 
@@ -147,6 +154,7 @@ DEEDS = (
     delete_the_model,
     rename_the_model,
     delete_its_run,
+    purge_its_run,
     delete_the_experiment,
     rename_the_experiment,
     delete_the_alias,
@@ -166,6 +174,7 @@ TOLD: dict[Callable[[Workspace], None], dict[int, str]] = {
     delete_the_model: {FIRST: GONE, FORMER: GONE, CHAMPION: GONE},
     rename_the_model: {FIRST: GONE, FORMER: GONE, CHAMPION: GONE},
     delete_its_run: {CHAMPION: RUN_GONE},
+    purge_its_run: {CHAMPION: RUN_GONE},
     delete_the_experiment: dict.fromkeys(ANSWERS, RUN_GONE),
 }
 """what `models` says of which version; nothing after the others"""

@@ -97,7 +97,7 @@ def test_bad_lines_are_left_out_by_name_and_stay_as_comments(tmp_path: Path) -> 
     left_out = leave_out_bad_labels(tmp_path)
     assert sum(problem.count for problem in left_out) == len(BAD)
     assert all(problem.altered and not problem.blocking and problem.where == "labels/train/1.txt" for problem in left_out)
-    assert str(left_out[2]).endswith("left out, because the class 2 is not one of 0..1 (1 in all, rows 9)")
+    assert str(left_out[2]).endswith("left out, because the class 2 is not one of 0..1 (row 9)")
     text = labels.read_text()
     assert all(line in text for line in BAD)
     assert not any(problem.blocking for problem in check(tmp_path)[0])
