@@ -12,11 +12,12 @@ from safetensors.torch import save_file
 
 from mlflow_tables import with_tables
 from openmlops.adapters.inference_log import Entries, Layout
+from openmlops.adapters.last_champion import FOLDER, LastChampion
 from openmlops.core.images.corruptions import corrupt
 from openmlops.core.images.decoding import png
 from openmlops.core.types import ModelRef, TrainedRef
 from openmlops.operations.data import datasets
-from openmlops.operations.release import exporting, inference, model_card, promotion, registration, scoring
+from openmlops.operations.release import exporting, inference, model_card, promotion, registration, scoring, witnesses
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings, quiet_libraries
 
@@ -133,4 +134,14 @@ def branch(found: Workspace, folder: Path, **settings: str) -> Workspace:
         "MONITORING_DIR": f"{folder}/monitoring",
     }
     given = {name.upper(): value for name, value in settings.items()}
-    return Workspace(Settings.load({**places, **given}, dotenv=folder / ".env"))
+    made = Workspace(Settings.load({**places, **given}, dotenv=folder / ".env"))
+    _forget_other_branches(made)
+    return made
+
+
+def _forget_other_branches(found: Workspace) -> None:
+    """Let what is known of the ledger outside of the database be of this one: branches share a home and MLflow."""
+    LastChampion(found.home / FOLDER, found.model_name).forget()
+    told = witnesses.testimony(found, found.model_name)
+    if any(witness.hash != told.hash for witness in told.witnesses):
+        witnesses.seal(found, found.model_name)

@@ -115,6 +115,10 @@ class LedgerCorrupt(OpenMLOpsError):
     """The ledger's hash chain is broken."""
 
 
+class LedgerBehind(LedgerCorrupt):
+    """The ledger lacks rows that are known elsewhere: its database was lost, or is an old one."""
+
+
 class ServiceUnavailable(OpenMLOpsError):
     """A database, object store or tracking server is unavailable; retrying may help."""
 

@@ -99,7 +99,7 @@ def test_a_dotenv_file_that_others_can_read_is_a_warning(folder: Folder) -> None
 def test_for_people_it_is_one_line_a_service(folder: Folder) -> None:
     lines = folder.run("doctor").stdout.splitlines()
     assert [line.split()[1] for line in lines] == [
-        *("settings", "home", "database", "mlflow", "champion", "retention", "object", "zenml", "server")
+        *("settings", "home", "database", "mlflow", "ledger", "champion", "retention", "object", "zenml", "server")
     ]
 
 

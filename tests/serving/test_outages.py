@@ -12,7 +12,7 @@ from servers import Server, free_port, png, running, start
 from test_exactly_once import busiest, workers
 from versions import World, images
 
-from openmlops.serving.memory import LastChampion
+from openmlops.adapters.last_champion import LastChampion
 from postgres import Postgres, postgres
 from tcp_proxy import TcpProxy
 

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,13 @@ import onnx
 import pytest
 from clients import busy
 from onnx import helper
-from servers import png, running
+from servers import Server, png, running
 from versions import CLASSES, MODEL, OUTPUTS, World, export, images, write_onnx
 
 from mlflow_tables import with_tables
+from openmlops.adapters.database import connect
+from openmlops.adapters.ledger import Ledger
+from openmlops.adapters.sqlite_file import exchange
 from openmlops.errors import ModelCorrupt
 from openmlops.files import Manifest
 from openmlops.serving.predictor import load
@@ -61,6 +65,30 @@ def test_a_rejected_challenger_changes_nothing(world):
         world.promote(1, kind="rollback")
         server.wait_until(lambda: server.client.get("/health/ready").json()["problem"] is None)
         assert server.predict(PNG).json()["model"]["version"] == 1
+
+
+def test_yesterdays_database_does_not_put_yesterdays_champion_into_service(world):
+    """Neither under a running server nor in one that starts; it is told, and can be meant."""
+    world.promote(1)
+    database, old = world.home / "openmlops.db", world.home / "old.db"
+    with sqlite3.connect(database) as source, sqlite3.connect(old) as target:
+        source.backup(target)
+    world.promote(2)
+
+    def tells(server: Server) -> bool:
+        ready = server.client.get("/health/ready").json()
+        return "lacks row 2, by which version 2 was put into service" in (ready["problem"] or "")
+
+    with running(world) as server:
+        server.wait_until(lambda: server.serving() == 2)
+        exchange(database, old, world.home / "replaced.db")
+        server.wait_until(lambda: tells(server))
+        assert server.predict(PNG).json()["model"]["version"] == 2
+    with running(world) as server:
+        server.wait_until(lambda: tells(server))
+        assert server.predict(PNG).json()["model"]["version"] == 2
+        Ledger(connect(world.url)).begin_anew(MODEL, datetime.now(UTC))
+        server.wait_until(lambda: server.serving() == 1)
 
 
 # Broken challengers: what is wrong before the version is sealed (its hash is right), and after (it is not)

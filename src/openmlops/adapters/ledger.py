@@ -8,7 +8,7 @@ it (`operations.release.promotion`), and the clock (the caller's).
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from openmlops.adapters.database import snapshots, writing
 from openmlops.adapters.fences import Lease, require
-from openmlops.adapters.schema import LEDGER, LEDGER_HEAD
+from openmlops.adapters.schema import LEDGER, LEDGER_HEAD, PROGRESS
 from openmlops.core.types import LedgerEntry, Verdict
 from openmlops.errors import LedgerConflict, LedgerCorrupt
 
@@ -28,6 +28,11 @@ TOLD = 3
 """rows that a conflict tells of"""
 
 Kind = Literal["promote", "reject", "inconclusive", "rollback"]
+Row = dict[str, Any]
+"""column -> value, as stored"""
+
+_ANEW = "ledger-anew/{}"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Ledger:
@@ -52,20 +57,14 @@ class Ledger:
 
         Detected: any changed byte of any column, a deleted, inserted or reordered row, a deleted tail (the head is kept in a
         separate table). Not detected: somebody with write access who rewrites a row, all hashes after it and the head; who
-        deletes the tail and resets the head; or who deletes all rows of a model. To detect these, compare `head(model).hash`
-        with a copy kept elsewhere.
+        deletes the tail and resets the head; or who deletes all rows of a model. These are found by comparing with what is
+        known of the ledger elsewhere (`operations.release.witnesses`).
         """
         with self._engine.connect() as connection:
             rows, head = _rows(connection, model), _head_row(connection, model)
-        entries: list[LedgerEntry] = []
-        for sequence, row in enumerate(rows, start=1):
-            if row["sequence"] != sequence:
-                raise _corrupt(model, sequence, "is missing")
-            if row["previous"] != (entries[-1].hash if entries else GENESIS):
-                raise _corrupt(model, sequence, "does not continue the previous row")
-            entries.append(_entry(row))
+        entries = chain(model, rows)
         _check_head(model, head, len(rows), entries[-1].hash if entries else GENESIS)
-        return tuple(entries)
+        return entries
 
     def champions(self, model: str) -> tuple[int, ...]:
         """The distinct versions that have been champion, in the order of their first promotion."""
@@ -89,6 +88,46 @@ class Ledger:
         """The champion at an instant (timezone-aware). A row takes effect at its own time."""
         known = [entry for entry in self.history(model) if entry.at <= instant]
         return known[-1].champion if known else None
+
+    def rows(self, model: str) -> tuple[Row, ...]:
+        """All rows as they are stored, oldest first, unverified: what a copy of the ledger is made of."""
+        with self._engine.connect() as connection:
+            return tuple(dict(row) for row in _rows(connection, model))
+
+    def begun_anew(self, model: str) -> datetime | None:
+        """When somebody declared, on purpose, that what is here is the ledger, whatever is known of another; None if never."""
+        query = select(PROGRESS.c.position).where(PROGRESS.c.name == _ANEW.format(model))
+        with self._engine.connect() as connection:
+            position = connection.scalar(query)
+        return _EPOCH + timedelta(microseconds=position) if position else None
+
+    def begin_anew(self, model: str, at: datetime) -> None:
+        """Declare that. What was known of the ledger before `at` counts no more."""
+        row = {"name": _ANEW.format(model), "position": (at - _EPOCH) // timedelta(microseconds=1)}
+        with writing(self._engine) as connection:
+            connection.execute(delete(PROGRESS).where(PROGRESS.c.name == row["name"]))
+            connection.execute(insert(PROGRESS), row)
+
+    def rebuild(self, model: str, known: Sequence[Row], note: str) -> tuple[LedgerEntry, ...]:
+        """Replace the rows of a model by those of a copy, `known`, and append after them those that the copy lacks.
+
+        A promotion or rollback among these was decided without the rows that were lost, so that it is kept as a record only;
+        each begins with `note`. Rows that do not match their hash are dropped. One transaction. Raises LedgerCorrupt if the
+        copy is not one unbroken chain.
+        """
+        entries = chain(model, known)
+        with writing(self._engine) as connection:
+            hashes = {entry.hash for entry in entries}
+            own = [row for row in _rows(connection, model) if row["hash"] == _hash(row) and row["hash"] not in hashes]
+            for table in (LEDGER, LEDGER_HEAD):
+                connection.execute(delete(table).where(table.c.model == model))
+            head = {name: known[-1][name] for name in ("model", "sequence", "hash")}
+            connection.execute(insert(LEDGER), [dict(row) for row in known])
+            connection.execute(insert(LEDGER_HEAD).values(head))
+            last = entries[-1]
+            for row in own:
+                last = _write(connection, _as_a_record(row, last, note))
+        return self.history(model)
 
     def append(
         self,
@@ -133,6 +172,32 @@ class Ledger:
                 return _write(connection, row)
         except IntegrityError as error:
             raise conflict(model, expected_sequence, self.since(model, expected_sequence)) from error
+
+
+def chain(model: str, rows: Sequence[Row | RowMapping]) -> tuple[LedgerEntry, ...]:
+    """The entries of all rows of a model, oldest first. Raises LedgerCorrupt that names the first that breaks the chain."""
+    entries: list[LedgerEntry] = []
+    for sequence, row in enumerate(rows, start=1):
+        if row["sequence"] != sequence:
+            raise _corrupt(model, sequence, "is missing")
+        if row["previous"] != (entries[-1].hash if entries else GENESIS):
+            raise _corrupt(model, sequence, "does not continue the previous row")
+        entries.append(_entry(row))
+    return tuple(entries)
+
+
+def _as_a_record(row: RowMapping, last: LedgerEntry, note: str) -> dict[str, Any]:
+    """A row of a ledger that had lost others, as it is appended after them: it changes nothing in production."""
+    changes = row["kind"] in ("promote", "rollback")
+    was = f"{note}: it was row {row['sequence']}" + (f", a {row['kind']} of version {row['version']}" if changes else "")
+    return {
+        **row,
+        "sequence": last.sequence + 1,
+        "kind": "inconclusive" if changes else row["kind"],
+        "champion": last.champion,
+        "reasons": json.dumps((was, *json.loads(row["reasons"]))),
+        "previous": last.hash,
+    }
 
 
 def _rows(connection: Connection, model: str) -> Sequence[RowMapping]:

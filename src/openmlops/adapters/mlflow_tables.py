@@ -33,6 +33,7 @@ _VERSIONS = """
 """
 _TAGS = "SELECT version, key, value FROM model_version_tags WHERE workspace = 'default' AND name = ?"
 _ALIAS = "SELECT version FROM registered_model_aliases WHERE workspace = 'default' AND name = ? AND alias = ?"
+_MODEL_TAG = "SELECT value FROM registered_model_tags WHERE workspace = 'default' AND name = ? AND key = ?"
 _RUN = "SELECT 1 FROM runs WHERE run_uuid = ?"
 _ACTIVE_RUN = "SELECT 1 FROM runs WHERE run_uuid = ? AND lifecycle_stage = 'active'"
 _METRICS = "SELECT key, CASE WHEN is_nan THEN 'nan' ELSE value END FROM latest_metrics WHERE run_uuid = ?"
@@ -65,6 +66,10 @@ class Tables:
     def alias(self, name: str, alias: str) -> int | None:
         """The version that carries an alias, or None if none does."""
         return next((version for (version,) in self._rows(_ALIAS, name, alias)), None)
+
+    def tag(self, name: str, key: str) -> str:
+        """A tag of a model, empty if there is none."""
+        return next((value or "" for (value,) in self._rows(_MODEL_TAG, name, key)), "")
 
     def run_metrics(self, run_id: str) -> dict[str, float]:
         """Last value of each metric of a run. Raises RegistryError if there is no such run."""

@@ -6,7 +6,6 @@ What is not here: which version is champion. The ledger decides that; the aliase
 
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from openmlops.adapters.mlflow_tables import DATASET_TAG, SHA256_TAG, no_version
 from openmlops.core.types import ModelRef, Value
 from openmlops.errors import DataCorrupt, ModelCorrupt, ModelNotFound, OpenMLOpsError, RegistryError
 from openmlops.files import MANIFEST, Manifest, damage
+from openmlops.temporary import temporary_folder
 
 TEST_METRIC = "test_"
 
@@ -199,13 +199,13 @@ class Registry:
         return f"{root}/{_folder(sha256)}" if root.startswith(_PASSED_ON) else _files(run_id, sha256)
 
     def _download(self, source: str, folder: Path) -> None:
-        with translating_errors(self._uri), tempfile.TemporaryDirectory(dir=self._cache, prefix=".download.") as scratch:
+        with translating_errors(self._uri), temporary_folder(self._cache, ".download.") as scratch:
             place = {"tracking_uri": self._uri, "registry_uri": self._uri}
             with _absent_as(_no_files(source)):
                 _, run_id, files = source.split("/")
                 if not self._client.list_artifacts(run_id, files):
                     raise _no_files(source)
-            found = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=scratch, **place)
+            found = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(scratch), **place)
             for path in Path(found).iterdir():
                 os.replace(path, folder / path.name)
 
@@ -226,6 +226,23 @@ class Registry:
         if self.alias(name, alias) is not None:
             with translating_errors(self._uri):
                 self._client.delete_registered_model_alias(name, alias)
+
+    # Tags
+
+    def tag(self, name: str, key: str) -> str:
+        """A tag of a model, empty if there is none."""
+        with translating_errors(self._uri):
+            found = self._client.search_registered_models(_named(name))
+        return next((model.tags.get(key, "") for model in found), "")
+
+    def set_tag(self, name: str, key: str, value: str) -> None:
+        """Set a tag of a model; with an empty value, delete it. Does nothing for a model that MLflow does not have."""
+        with translating_errors(self._uri):
+            found = self._client.search_registered_models(_named(name))
+            if found and value:
+                self._client.set_registered_model_tag(name, key, value)
+            elif found and key in found[0].tags:
+                self._client.delete_registered_model_tag(name, key)
 
     def _aliases(self, name: str) -> dict[str, int]:
         with translating_errors(self._uri):
@@ -326,10 +343,10 @@ def _sealed(folder: Path) -> str:
 @contextmanager
 def _beside(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder that replaces `folder` if the block succeeds."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fresh.") as name:
-        fresh = Path(name) / "files"
+    with temporary_folder(folder.parent, ".fresh.") as scratch:
+        fresh = scratch / "files"
         fresh.mkdir()
         yield fresh
         if folder.exists():
-            os.replace(folder, Path(name) / "replaced")
+            os.replace(folder, scratch / "replaced")
         os.replace(fresh, folder)

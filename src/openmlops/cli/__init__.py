@@ -21,6 +21,7 @@ MODULES = {
     "training": ("train", "demo"),
     "grid": ("grid",),
     "search": ("search",),
+    "ledger": ("ledger",),
     "models": ("evaluate", "models", "history", "promote", "rollback", "settings"),
     "serving": ("serve", "traffic", "verify"),
     "console": ("console",),
@@ -34,7 +35,7 @@ MODULES = {
 PANELS = {
     "Get started": ("init", "demo", "doctor", "settings"),
     "Train and evaluate": ("data", "train", "grid", "search", "evaluate", "verify"),
-    "Release": ("models", "promote", "rollback", "history"),
+    "Release": ("models", "promote", "rollback", "history", "ledger"),
     "Serve and monitor": ("serve", "traffic", "monitor", "cycle", "watch", "decisions", "why", "console"),
     "Infrastructure": ("backup", "restore", "prune", "stack"),
 }

@@ -8,14 +8,14 @@ import asyncio
 import logging
 import time
 
+from openmlops.adapters.last_champion import LastChampion
 from openmlops.adapters.ledger import Ledger
 from openmlops.core.types import LedgerEntry, Value
-from openmlops.errors import ModelNotFound, OpenMLOpsError, ServiceUnavailable
+from openmlops.errors import LedgerBehind, ModelNotFound, OpenMLOpsError, ServiceUnavailable
 from openmlops.serving.calls import in_daemon_thread
 from openmlops.serving.commit import INPUTS, LOG
 from openmlops.serving.config import ServingConfig
 from openmlops.serving.fetch import local_copy
-from openmlops.serving.memory import LastChampion
 from openmlops.serving.metrics import Metrics
 from openmlops.serving.predictor import Predictor, load
 from openmlops.serving.spool import SpooledLog
@@ -66,7 +66,10 @@ class Deployment:
         self._ledger = ledger
         self._spool = spool
         self._conditions = conditions
-        self._memory = LastChampion(config.spool, config.model) if spool else None
+        self._memory = LastChampion(config.spool, config.model)
+        self._remembered = self._memory.entry()
+        self._verified = ""
+        """hash of the newest row of the ledger that was seen to go on from what is remembered"""
         self._use_case = use_case
         self._metrics = metrics
         self._champion: int | None = None
@@ -81,7 +84,7 @@ class Deployment:
 
     async def start(self) -> None:
         """Load the champion, if there is one; the last known champion if the database does not respond in time."""
-        state = self._memory.entry() if self._memory else None
+        state = self._remembered if self._spool else None
         self._first = asyncio.ensure_future(in_daemon_thread(self.refresh))
         await asyncio.wait([self._first], timeout=self._config.limits.divert_seconds if state else None)
         if state is not None and not (self._first.done() and self._reached):
@@ -111,6 +114,7 @@ class Deployment:
     def refresh(self) -> None:
         """Load the champion if it is not the serving version; blocks while loading."""
         try:
+            self._require_remembered()
             entry = self._entry()
             self._champion = entry.champion
             self._metrics.champion.set(entry.version)
@@ -126,6 +130,24 @@ class Deployment:
         except Exception as error:  # noqa: BLE001 - any driver error, as of a cut connection: polled again
             self._reached = False
             self._report(f"The ledger cannot be read: {error!r}")
+
+    def _require_remembered(self) -> None:
+        """Raise LedgerBehind if the ledger lacks the row of the version that was served last: an old or empty database would
+        put another one into service. That version stays; a server that has just started takes it up again."""
+        remembered, head = self._remembered, self._ledger.head(self._config.model)
+        if remembered is None or (head and head.hash == self._verified):
+            return
+        found = self._ledger.since(remembered.model, remembered.sequence - 1)[:1] if head else ()
+        anew = None if found and found[0].hash == remembered.hash else self._ledger.begun_anew(remembered.model)
+        if (found and found[0].hash == remembered.hash) or (anew and remembered.at <= anew):
+            self._verified = head.hash if head else ""
+            return
+        if self.current is None:
+            self._champion = remembered.champion
+            self._activate(remembered)
+        name, row, version = remembered.model, remembered.sequence, remembered.version
+        problem = f"The ledger of {name} lacks row {row}, by which version {version} was put into service: it is an old one"
+        raise LedgerBehind(problem, f"Version {version} stays in service. Run `openmlops ledger check {name}`")
 
     def _entry(self) -> LedgerEntry:
         """The ledger entry that promoted the current champion; it holds the SHA-256 of the files to serve."""
@@ -153,8 +175,8 @@ class Deployment:
             return
         self.current = predictor
         self.problem = self._refused = None
-        if self._memory is not None:
-            self._memory.keep(entry)
+        self._memory.keep(entry)
+        self._remembered = entry
         self._metrics.serving.set(predictor.version)
         self._metrics.swaps.inc()
         log.info("%s version %d is in service", predictor.name, predictor.version)

@@ -19,6 +19,7 @@ from openmlops.adapters.schema import HEAD
 from openmlops.core.types import Value
 from openmlops.errors import DataError, ModelNotFound, OpenMLOpsError, SettingsError
 from openmlops.operations.release.aliases import is_kept, version_of, what_is_gone
+from openmlops.operations.release.witnesses import behind, testimony
 from openmlops.operations.retention import sizes
 from openmlops.operations.workspace import Workspace
 
@@ -59,6 +60,7 @@ def examine(workspace: Workspace, server: str) -> Iterator[Finding]:
         "home": lambda: _home(workspace),
         "database": lambda: _database(workspace),
         "mlflow": lambda: _mlflow(workspace),
+        "ledger": lambda: _ledger(workspace),
         "champion": lambda: _champion(workspace),
         "retention": lambda: _retention(workspace),
         "data": lambda: _data(workspace),
@@ -70,7 +72,7 @@ def examine(workspace: Workspace, server: str) -> Iterator[Finding]:
     for service, check in checks.items():
         if service == "retention" and "database" in failed:
             continue
-        if service == "champion" and failed & {"database", "mlflow"}:
+        if service in ("ledger", "champion") and failed & {"database", "mlflow"}:
             continue
         try:
             finding = check()
@@ -157,6 +159,18 @@ def _mlflow(workspace: Workspace) -> Finding:
         remedy = f"Use MLflow {version('mlflow')} on the server, the version tested with this release"
         return Finding(service="mlflow", status="warning", says=says, remedy=remedy)
     return Finding(service="mlflow", status="ok", says=says)
+
+
+def _ledger(workspace: Workspace) -> Finding:
+    """Whether it is the whole and newest one, as far as others know."""
+    if database.describe(workspace.settings.database).revision not in (None, HEAD):
+        return Finding(service="ledger", status="ok", says=f"not read before schema {HEAD}")
+    found = testimony(workspace, workspace.model_name)
+    if found.against:
+        lost = behind(found)
+        return Finding(service="ledger", status="failed", says=lost.problem, remedy=lost.remedy)
+    known = f", as {len(found.witnesses)} other places know" if found.witnesses else ""
+    return Finding(service="ledger", status="ok", says=f"{found.row} rows{known}" if found.row else "no row yet")
 
 
 def _champion(workspace: Workspace) -> Finding:

@@ -12,6 +12,7 @@ from openmlops.adapters.ledger import conflict
 from openmlops.core.types import LedgerEntry, Standing
 from openmlops.errors import LedgerConflict, one_line
 from openmlops.operations.release.aliases import repair
+from openmlops.operations.release.witnesses import seal
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import say
 
@@ -79,14 +80,19 @@ def _not_champion(workspace: Workspace, model: str, expected: int | None) -> Led
 
 
 def mirror(workspace: Workspace, entry: LedgerEntry, tell: Tell = say) -> None:
-    """Set MLflow's alias after a row was written. What fails is told: a failed act would invite somebody to repeat it."""
-    try:
-        repair(workspace, entry.model)
-    except Exception as error:
-        log.debug("the alias of %s was not set", entry.model, exc_info=True)
-        why = one_line(str(error)).rstrip(".") or type(error).__name__
-        done = f"Row {entry.sequence} of the ledger is written, and version {entry.champion} is in production"
-        tell(f"Warning: MLflow's alias champion could not be set ({why}). {done}; the next command sets it.")
+    """Set MLflow's alias after a row was written, and tell the witnesses. What fails is told: a failed act would invite
+    somebody to repeat it."""
+    done = f"Row {entry.sequence} of the ledger is written, and version {entry.champion} is in production"
+    for act, failed, mends in (
+        (repair, "MLflow's alias champion could not be set", "the next command sets it"),
+        (seal, "the ledger's copy could not be written", "the next promotion writes it"),
+    ):
+        try:
+            act(workspace, entry.model)
+        except Exception as error:
+            log.debug("%s of %s", failed, entry.model, exc_info=True)
+            why = one_line(str(error)).rstrip(".") or type(error).__name__
+            tell(f"Warning: {failed} ({why}). {done}; {mends}.")
 
 
 def account() -> str:

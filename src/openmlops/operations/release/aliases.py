@@ -12,6 +12,7 @@ from openmlops.adapters.mlflow_tables import DATASET_TAG, SHA256_TAG
 from openmlops.core.types import LedgerEntry, ModelRef, model_name
 from openmlops.errors import ModelNotFound, RegistryError
 from openmlops.files import damage
+from openmlops.operations.release.witnesses import is_known_elsewhere
 from openmlops.operations.workspace import Workspace
 
 CHAMPION, STAGING = "champion", "staging"
@@ -21,14 +22,20 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 
 def find_version(workspace: Workspace, spec: str) -> ModelRef:
     """Resolve `MODEL@ALIAS` or `MODEL/VERSION`, after repairing aliases. Raises ModelNotFound, RegistryError."""
-    name, mark, which = spec.partition("@") if "@" in spec else spec.rpartition("/")
-    if not (name and mark and which):
-        raise ModelNotFound(f"'{spec[:80]}' does not name a version", "Write it as MODEL@champion or MODEL/3")
+    name, which = parsed(spec)
     repair(workspace, model_name(name))
     champion = workspace.ledger.champion(name) if which == CHAMPION else None
     if champion is not None or _NUMBER.fullmatch(which):
         return version_of(workspace, name, champion or int(which))
     return as_recorded(workspace, workspace.registry.resolve(name, which))
+
+
+def parsed(spec: str) -> tuple[str, str]:
+    """The model's name and the alias or version of `MODEL@ALIAS` or `MODEL/VERSION`. Raises ModelNotFound."""
+    name, mark, which = spec.partition("@") if "@" in spec else spec.rpartition("/")
+    if not (name and mark and which):
+        raise ModelNotFound(f"'{spec[:80]}' does not name a version", "Write it as MODEL@champion or MODEL/3")
+    return name, which
 
 
 def version_of(workspace: Workspace, name: str, version: int) -> ModelRef:
@@ -77,11 +84,11 @@ def repair(workspace: Workspace, model: str) -> tuple[str, ...]:
     """Set the MLflow alias `champion` of a model to the champion of its ledger. Returns one sentence per repair.
 
     Call it before reading or setting an alias. If the champion was deleted from MLflow, no version has the alias. Models that
-    other tools registered are left as they are.
+    other tools registered are left as they are, and those of which MLflow knows more than the ledger (`witnesses`).
     """
     repaired = []
     while (champion := _champion_to_show(workspace, model)) != (shown := workspace.registered.alias(model, CHAMPION)):
-        if champion is None and not _is_ours(workspace, model, shown):
+        if is_known_elsewhere(workspace, model) or (champion is None and not _is_ours(workspace, model, shown)):
             break
         if champion is None:
             workspace.registry.delete_alias(model, CHAMPION)

@@ -14,6 +14,7 @@ from openmlops.operations.data.production_labels import held_out
 from openmlops.operations.data.rows import rows_of
 from openmlops.operations.release.aliases import version_of
 from openmlops.operations.release.cached_predictions import cached_predictions
+from openmlops.operations.release.witnesses import require_whole
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import say
 
@@ -55,9 +56,10 @@ def run_gate(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> V
 def check_champion(workspace: Workspace) -> None:
     """Before a training: can the gate run the champion? If its files are gone, says on standard error what that means.
 
-    Raises ModelCorrupt, RegistryError and ServiceUnavailable.
+    Raises LedgerBehind, ModelCorrupt, RegistryError and ServiceUnavailable.
     """
     name = workspace.model_name
+    require_whole(workspace, name)
     champion = workspace.ledger.champion(name)
     if champion is None:
         return

@@ -12,8 +12,9 @@ from openmlops.core.types import LedgerEntry, ModelRef, SplitsRef, Standing, Ver
 from openmlops.errors import GateError, GateRefusal, LedgerConflict, ModelNotFound, one_line
 from openmlops.operations.data import datasets
 from openmlops.operations.release.acts import AGAIN, Tell, account, act_on, mirror, require_unchanged, standing
-from openmlops.operations.release.aliases import STAGING, as_recorded, find_version, repair
+from openmlops.operations.release.aliases import STAGING, as_recorded, find_version, parsed, repair
 from openmlops.operations.release.gate import run_gate
+from openmlops.operations.release.witnesses import require_whole
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import say
 
@@ -25,6 +26,7 @@ def decide(workspace: Workspace, model: ModelRef, splits: SplitsRef, fence: Leas
     If another process writes a verdict first, the version is evaluated again, against the new champion. Raises LeaseLost if
     another process has acquired the lease `fence` of the cycle that retrains.
     """
+    require_whole(workspace, model.name)
     repair(workspace, model.name)
     while True:
         entries = workspace.ledger.history(model.name)
@@ -119,6 +121,7 @@ def promote(
     note = one_line(reason or "")
     if force and not note:
         raise GateError(f"{version[:80]} is to be promoted against the gate without a reason", "Pass --force with --reason WHY")
+    require_whole(workspace, model_name(parsed(version)[0]))
     model = find_version(workspace, version)
     workspace.registered.version(model.name, model.version)  # one that only the ledger knows cannot go into production
     seen = standing(workspace, model.name, expected)
@@ -153,6 +156,7 @@ def rollback(
     become champion since, or if it would not restore `to`. Champions that were deleted from MLflow are passed over. Raises
     ModelNotFound if there is none to go back to, LeaseLost if another process has acquired the lease `fence`.
     """
+    require_whole(workspace, model_name(model))
     seen = seen or standing(workspace, model_name(model))
     champions = champion_stack(workspace.ledger.history(model_name(model)))
     previous, deleted = _to_restore(workspace, model, champions)

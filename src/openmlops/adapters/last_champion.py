@@ -1,4 +1,4 @@
-"""The last deployed version in a file, so that a server can start during a database outage.
+"""The last deployed version in a file: a server can start from it during a database outage, and it is a witness of the ledger.
 
 Its files are verified against the entry's SHA-256 as usual, and the ledger is followed as soon as it is reachable.
 """
@@ -11,6 +11,9 @@ from pydantic import ValidationError
 
 from openmlops.core.types import LedgerEntry
 from openmlops.files import write_bytes
+
+FOLDER = "spool"
+"""of a home, in which the servers of all models keep theirs"""
 
 log = logging.getLogger(__name__)
 
@@ -34,3 +37,7 @@ class LastChampion:
             return LedgerEntry.model_validate_json(self._path.read_bytes())
         except (OSError, ValidationError):
             return None
+
+    def forget(self) -> None:
+        """Delete the entry."""
+        self._path.unlink(missing_ok=True)

@@ -1,0 +1,197 @@
+"""What is known of the ledger outside of its database: a ledger that was lost, or is an old one, is noticed before it is used.
+
+Three witnesses: a tag of the model in MLflow, a copy of all rows in the object store, and what the server of this home served
+last. The first two are written after each row. They may lag behind, by a killed process or an outage, and never be ahead.
+Not here: what to do about it (`ledger_restore`).
+"""
+
+import json
+import re
+from contextlib import suppress
+
+from openmlops.adapters.last_champion import FOLDER, LastChampion
+from openmlops.adapters.ledger import Row, chain
+from openmlops.core.types import LedgerEntry, Value
+from openmlops.errors import DataError, LedgerBehind, LedgerCorrupt, ModelNotFound, OpenMLOpsError, ServiceUnavailable
+from openmlops.files import sha256_of, write_text
+from openmlops.operations.workspace import Workspace
+from openmlops.temporary import temporary_folder
+
+TAG = "openmlops.ledger"
+MLFLOW, OBJECTS, SERVER = "MLflow's tag", "the object store", "the server of this home"
+
+_TAG = re.compile(r"row (\d{1,9}) ([0-9a-f]{64}) champion (\d{1,9}|none)")
+
+
+class Witness(Value):
+    """What one place knows of a ledger: its newest row there. `says`: how that compares with the ledger itself."""
+
+    place: str
+    row: int
+    hash: str
+    champion: int | None
+    says: str
+    agrees: bool
+
+
+class Testimony(Value):
+    """A ledger's newest row, and what the witnesses say of it. A witness that cannot be asked, or knows nothing, is absent."""
+
+    model: str
+    row: int
+    hash: str
+    champion: int | None
+    witnesses: tuple[Witness, ...]
+
+    @property
+    def against(self) -> tuple[Witness, ...]:
+        """Those that know rows which the ledger lacks."""
+        return tuple(witness for witness in self.witnesses if not witness.agrees)
+
+
+def require_whole(workspace: Workspace, model: str) -> None:
+    """Raise LedgerBehind if somebody knows rows that the ledger lacks. Call it before anything is decided by the ledger.
+
+    Witnesses that lag behind are brought up to date.
+    """
+    found = testimony(workspace, model)
+    if found.against:
+        raise behind(found)
+    if any(witness.row < found.row for witness in found.witnesses if witness.place != SERVER):
+        seal(workspace, model)
+
+
+def behind(found: Testimony) -> LedgerBehind:
+    """The error of a ledger that lacks rows."""
+    told = "; ".join(f"{witness.place} knows {_named(witness.row, witness.champion)}" for witness in found.against)
+    has = f"ends with {_named(found.row, found.champion)}" if found.row else "is empty"
+    get_back = f"`openmlops ledger restore {found.model}` gets them back from the object store"
+    if not any(witness.place == OBJECTS for witness in found.against):
+        get_back = f"restore the database from a backup, or name a copy: `openmlops ledger restore {found.model} --from FILE`"
+    anew = f"`openmlops ledger restore {found.model} --anew --reason WHY` goes on without them"
+    problem = f"The ledger of {found.model} {has}, but {told}: rows were lost, or the database is an old one"
+    return LedgerBehind(problem, f"Nothing was changed. {get_back[0].upper()}{get_back[1:]}; {anew}")
+
+
+def testimony(workspace: Workspace, model: str) -> Testimony:
+    """Compare the ledger with all that is known of it. Raises LedgerCorrupt, ServiceUnavailable for the database."""
+    entries = workspace.ledger.history(model)
+    hashes = {entry.sequence: entry.hash for entry in entries}
+    found = [witness for ask in (_tag, _copy, _server) if (witness := ask(workspace, model))]
+    if not entries and not any(witness.place == MLFLOW for witness in found) and (alias := _alias(workspace, model)):
+        found.append(alias)
+    told = tuple(_compared(witness, hashes) for witness in found)
+    last = entries[-1] if entries else None
+    row, digest, champion = (last.sequence, last.hash, last.champion) if last else (0, "", None)
+    return Testimony(model=model, row=row, hash=digest, champion=champion, witnesses=told)
+
+
+def seal(workspace: Workspace, model: str) -> None:
+    """Tell the witnesses of the newest row. Raises OpenMLOpsError of the first that cannot be told."""
+    while True:
+        head = workspace.ledger.head(model)
+        told = f"row {head.sequence} {head.hash} champion {head.champion or 'none'}" if head else ""
+        _write_copy(workspace, model)
+        workspace.registry.set_tag(model, TAG, told)
+        now = workspace.ledger.head(model)
+        if (now.hash if now else "") == (head.hash if head else ""):
+            return
+
+
+def is_known_elsewhere(workspace: Workspace, model: str) -> bool:
+    """Whether MLflow knows rows that the ledger lacks: its aliases are no longer to be repaired from this ledger then."""
+    with suppress(OpenMLOpsError):
+        hashes = {entry.sequence: entry.hash for entry in workspace.ledger.history(model)}
+        return (tag := _tag(workspace, model)) is not None and not _compared(tag, hashes).agrees
+    return False
+
+
+def copied_rows(workspace: Workspace, model: str) -> tuple[Row, ...]:
+    """The rows in the object store, none if it has no copy. Raises DataError, ServiceUnavailable, SettingsError."""
+    store = workspace.object_store
+    if not store.is_made() or not store.exists(_key(model)):
+        return ()
+    workspace.home.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(workspace.home, "ledger-") as scratch:
+        lines = store.get_file(_key(model), scratch / "rows").read_bytes().splitlines()
+    try:
+        return tuple(json.loads(line) for line in lines)
+    except ValueError as error:
+        raise DataError(f"{store.uri(_key(model))} is damaged", "Delete it: the next promotion writes it again") from error
+
+
+def set_copy_aside(workspace: Workspace, model: str, name: str) -> None:
+    """Keep the rows in the object store under another name."""
+    if rows := copied_rows(workspace, model):
+        _put(workspace, f"ledger/{model}.{name}.jsonl", rows)
+
+
+def _key(model: str) -> str:
+    return f"ledger/{model}.jsonl"
+
+
+def _write_copy(workspace: Workspace, model: str) -> None:
+    rows = workspace.ledger.rows(model)
+    if rows:
+        _put(workspace, _key(model), rows)
+    elif workspace.object_store.is_made():
+        workspace.object_store.delete(_key(model))
+
+
+def _put(workspace: Workspace, key: str, rows: tuple[Row, ...]) -> None:
+    workspace.home.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(workspace.home, "ledger-") as scratch:
+        path = write_text(scratch / "rows", "".join(f"{json.dumps(row)}\n" for row in rows))
+        workspace.object_store.ready()
+        workspace.object_store.put_file(key, path, sha256_of(path))
+
+
+def _tag(workspace: Workspace, model: str) -> Witness | None:
+    found = _TAG.fullmatch(workspace.registered.tag(model, TAG))
+    if found is None:
+        return None
+    champion = None if found[3] == "none" else int(found[3])
+    return Witness(place=MLFLOW, row=int(found[1]), hash=found[2], champion=champion, says="", agrees=True)
+
+
+def _copy(workspace: Workspace, model: str) -> Witness | None:
+    """None also where the object store cannot be asked: it is away, or its copy is damaged."""
+    try:
+        entries = chain(model, copied_rows(workspace, model))
+    except (ServiceUnavailable, DataError, LedgerCorrupt, OSError):
+        return None
+    return _of(OBJECTS, entries[-1]) if entries else None
+
+
+def _server(workspace: Workspace, model: str) -> Witness | None:
+    entry = LastChampion(workspace.home / FOLDER, model).entry()
+    anew = workspace.ledger.begun_anew(model)
+    return None if entry is None or (anew and entry.at <= anew) else _of(SERVER, entry)
+
+
+def _alias(workspace: Workspace, model: str) -> Witness | None:
+    """What the alias of a release before the tag says, where the ledger is empty."""
+    registered = workspace.registered
+    with suppress(ModelNotFound):
+        champion = registered.alias(model, "champion")
+        if champion is not None and registered.version(model, champion).sha256:
+            return Witness(place="MLflow's alias champion", row=1, hash="", champion=champion, says="", agrees=True)
+    return None
+
+
+def _of(place: str, entry: LedgerEntry) -> Witness:
+    return Witness(place=place, row=entry.sequence, hash=entry.hash, champion=entry.champion, says="", agrees=True)
+
+
+def _compared(witness: Witness, hashes: dict[int, str]) -> Witness:
+    """The witness with what it says of a ledger: sequence -> hash of its rows."""
+    if witness.row not in hashes:
+        return witness.model_copy(update={"says": f"knows row {witness.row}, which the ledger lacks", "agrees": False})
+    if hashes[witness.row] != witness.hash:
+        return witness.model_copy(update={"says": f"knows another row {witness.row}", "agrees": False})
+    says = "agrees" if witness.row == len(hashes) else f"agrees, up to row {witness.row}"
+    return witness.model_copy(update={"says": says})
+
+
+def _named(row: int, champion: int | None) -> str:
+    return f"row {row} ({f'champion: version {champion}' if champion else 'no champion'})"
