@@ -97,16 +97,25 @@ def promote(
     _print_entry(entry, json)
 
 
-def rollback(model: Model, reason: Reason = None, expect: Expect = None, json: Json = False) -> None:
-    """Restore the previous champion. Adds a row to the ledger; nothing is rewritten. To go back further, pass --expect."""
+def rollback(
+    model: Model,
+    reason: Reason = None,
+    to: Annotated[
+        int | None, typer.Option(min=1, metavar="VERSION", help="A former champion to restore instead of the last.")
+    ] = None,
+    expect: Expect = None,
+    json: Json = False,
+) -> None:
+    """Restore the previous champion, once its files are verified. Adds a row to the ledger; nothing is rewritten. To go back
+    further, pass --expect or --to."""
     from openmlops.core.types import model_name
     from openmlops.operations.release.acts import refuse_repetition, standing
     from openmlops.operations.release.promotion import rollback as run
 
     workspace, name = _opened(), model_name(model)
-    if expect is None:
+    if expect is None and to is None:
         refuse_repetition(workspace, name)
-    _print_entry(run(workspace, name, reason, seen=standing(workspace, name, expect)), json)
+    _print_entry(run(workspace, name, reason, seen=standing(workspace, name, expect), chosen=to), json)
 
 
 def settings(json: Json = False) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 import toy_promotion as toy
 from openmlops.adapters.registry import DATASET_TAG
-from openmlops.errors import EvaluationError, GateError, LedgerConflict, LedgerCorrupt, ModelNotFound
+from openmlops.errors import EvaluationError, GateError, LedgerConflict, LedgerCorrupt, ModelCorrupt, ModelNotFound
 from openmlops.files import MANIFEST, Manifest
 from openmlops.operations.release import listing, promotion
 from openmlops.operations.release.cached_predictions import cached_predictions
@@ -261,6 +262,66 @@ def test_a_rollback_past_a_rejected_version_finds_the_champion_before(workspace)
     for version in (POOR, GOOD, BAD):
         decide(workspace, version)
     assert promotion.rollback(workspace, toy.NAME).champion == POOR
+
+
+@pytest.fixture
+def damage(registered: Path) -> Iterator[Callable[[Workspace, int], None]]:
+    """Change a byte of a version's files in MLflow, and of the copy in this home."""
+    before: dict[Path, bytes] = {}
+
+    def change(workspace: Workspace, version: int) -> None:
+        sha256 = workspace.registry.version(toy.NAME, version).sha256
+        stored = list((registered / "mlflow-artifacts").rglob(f"model-{sha256[:12]}/model.onnx"))
+        assert len(stored) == 1
+        for path in (*stored, *workspace.home.glob(f"models/{sha256}/model.onnx")):
+            before[path] = path.read_bytes()
+            path.chmod(0o644)
+            path.write_bytes(before[path][:-1] + bytes([before[path][-1] ^ 1]))
+
+    yield change
+    for path, content in before.items():
+        path.write_bytes(content)
+
+
+def test_a_rollback_to_what_cannot_serve_is_refused_and_the_next_good_one_named(workspace, damage):
+    for version in (POOR, GOOD, BEST):
+        decide(workspace, version)
+    damage(workspace, GOOD)
+    before = workspace.ledger.history(toy.NAME)
+    with pytest.raises(ModelCorrupt, match=r"Version 2 of toy cannot serve: .*damaged.* `openmlops rollback toy --to 1`"):
+        promotion.rollback(workspace, toy.NAME)
+    assert (workspace.ledger.history(toy.NAME), champion(workspace)) == (before, (BEST, BEST))
+    entry = promotion.rollback(workspace, toy.NAME, "complaints", chosen=POOR)
+    assert (entry.champion, entry.reasons[1]) == (POOR, f"Passed over: version {GOOD} was not chosen")
+    with pytest.raises(ModelNotFound, match="version 1 was the first champion"):
+        promotion.rollback(workspace, toy.NAME)
+
+
+def test_a_rollback_with_no_good_version_left_says_so(workspace, damage):
+    for version in (POOR, GOOD, BEST):
+        decide(workspace, version)
+    for version in (POOR, GOOD):
+        damage(workspace, version)
+    with pytest.raises(ModelCorrupt, match="no former champion before it is good"):
+        promotion.rollback(workspace, toy.NAME)
+
+
+@pytest.mark.parametrize("chosen", [BEST, BAD, 99])
+def test_only_a_former_champion_can_be_chosen(workspace, chosen):
+    for version in (POOR, GOOD, BEST):
+        decide(workspace, version)
+    with pytest.raises(ModelNotFound, match=f"Version {chosen} of toy was not champion before .* Choose one of 2, 1"):
+        promotion.rollback(workspace, toy.NAME, chosen=chosen)
+
+
+def test_what_the_gate_knows_from_kept_predictions_is_not_promoted_without_its_files(workspace, damage):
+    decide(workspace, POOR)
+    with pytest.raises(GateError):
+        promote(workspace, BAD)
+    damage(workspace, BAD)
+    with pytest.raises(ModelCorrupt, match=r"damaged"):
+        promote(workspace, BAD, "the only one that fits the camera", force=True)
+    assert champion(workspace) == (POOR, POOR)
 
 
 # Reading

@@ -5,11 +5,12 @@ a process was killed between the two writes. Not here: what an act was decided o
 displayed (`listing`).
 """
 
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from openmlops.adapters.fences import Lease
 from openmlops.core.types import LedgerEntry, ModelRef, SplitsRef, Standing, Verdict, model_name
-from openmlops.errors import GateError, GateRefusal, LedgerConflict, ModelNotFound, one_line
+from openmlops.errors import GateError, GateRefusal, LedgerConflict, ModelCorrupt, ModelNotFound, RegistryError, one_line
 from openmlops.operations.data import datasets
 from openmlops.operations.release.acts import AGAIN, Tell, account, act_on, mirror, require_unchanged, standing
 from openmlops.operations.release.aliases import STAGING, as_recorded, find_version, parsed, repair
@@ -71,8 +72,11 @@ def apply(
 
     `seen` is the ledger's sequence number from before the evaluation; raises LedgerConflict if the ledger has moved on since.
     With `force`, an operator promotes the version against the verdict. `reason` is the operator's note. What fails once the row
-    is written is told, and repaired by a later command.
+    is written is told, and repaired by a later command. What goes into production has been fetched and verified before: raises
+    ModelNotFound, ModelCorrupt.
     """
+    if force or verdict.outcome == "promote":
+        workspace.registry.fetch(model)  # the gate may have used predictions that it had kept
     workspace.registry.set_alias(model.name, STAGING, model.version)
     entry = workspace.ledger.append(
         model=model.name,
@@ -146,6 +150,7 @@ def rollback(
     *,
     seen: Standing | None = None,
     to: int | None = None,
+    chosen: int | None = None,
     actor: str = "",
     fence: Lease | None = None,
     tell: Tell = say,
@@ -153,13 +158,15 @@ def rollback(
     """Restore the champion before the one that the author saw, by a new ledger entry. Further rollbacks go further back.
 
     `seen` is what the author saw, by default what is now; raises LedgerConflict, and changes nothing, if another version has
-    become champion since, or if it would not restore `to`. Champions that were deleted from MLflow are passed over. Raises
-    ModelNotFound if there is none to go back to, LeaseLost if another process has acquired the lease `fence`.
+    become champion since, or if it would not restore `to`. `chosen`: the former champion to restore instead of the last one.
+    Champions that were deleted from MLflow are passed over. Raises ModelNotFound if there is none to go back to, ModelCorrupt
+    that names the next good one if the files of the version are lost or damaged, LeaseLost if another process has acquired the
+    lease `fence`.
     """
     require_whole(workspace, model_name(model))
     seen = seen or standing(workspace, model_name(model))
     champions = champion_stack(workspace.ledger.history(model_name(model)))
-    previous, deleted = _to_restore(workspace, model, champions)
+    previous, deleted, passed = _to_restore(workspace, model, champions, chosen)
     require_unchanged(workspace, model, seen)
     if previous is None:
         who = f"version {champions[0]} was the first champion" if champions else "it has no champion"
@@ -168,8 +175,13 @@ def rollback(
     if to is not None and to != previous.version:
         problem = f"A rollback of {model} would restore version {previous.version} now, not version {to}"
         raise LedgerConflict(problem, AGAIN)
+    _require_servable(workspace, previous, champions)
     why = one_line(reason or "") or "no reason given"
-    skipped = (f"Passed over: {_versions(deleted)} deleted from MLflow",) if deleted else ()
+    skipped = tuple(
+        f"Passed over: {_versions(versions)} {how}"
+        for versions, how in ((deleted, "deleted from MLflow"), (passed, "not chosen"))
+        if versions
+    )
     reasons = (f"Rolled back from version {champions[-1]} to version {previous.version}: {why}", *skipped)
 
     def act(sequence: int) -> LedgerEntry:
@@ -194,20 +206,57 @@ def rollback(
 
 def previous_champion(workspace: Workspace, model: str) -> int | None:
     """The version that a rollback would restore; None if there is none."""
-    found, _ = _to_restore(workspace, model, champion_stack(workspace.ledger.history(model)))
+    found, *_ = _to_restore(workspace, model, champion_stack(workspace.ledger.history(model)))
     return found.version if found else None
 
 
-def _to_restore(workspace: Workspace, model: str, champions: list[int]) -> tuple[ModelRef | None, list[int]]:
-    """The last champion before the current one that MLflow still has, and the later ones, which were deleted there."""
+def _to_restore(
+    workspace: Workspace, model: str, champions: list[int], chosen: int | None = None
+) -> tuple[ModelRef | None, list[int], list[int]]:
+    """The last champion before the current one that MLflow still has, or the one that was chosen; and the later ones, those
+    that were deleted there and those that were not chosen. Raises ModelNotFound if the chosen one was never champion before."""
     deleted: list[int] = []
-    for version in dict.fromkeys(reversed(champions[:-1])):
+    passed: list[int] = []
+    former = [version for version in dict.fromkeys(reversed(champions[:-1])) if version != champions[-1]]
+    if chosen is not None and chosen not in former:
+        known = f"one of {', '.join(map(str, former))}" if former else "another version with `openmlops promote`"
+        raise ModelNotFound(f"Version {chosen} of {model} was not champion before the current one", f"Choose {known}")
+    for version in former:
         try:
-            if version != champions[-1]:
-                return as_recorded(workspace, workspace.registered.version(model, version)), deleted
+            found = as_recorded(workspace, workspace.registered.version(model, version))
         except ModelNotFound:
             deleted.append(version)
-    return None, deleted
+            continue
+        if chosen in (None, version):
+            return found, deleted, passed
+        passed.append(version)
+    return None, deleted, passed
+
+
+def _require_servable(workspace: Workspace, model: ModelRef, champions: list[int]) -> None:
+    """Fetch and verify the files of a version before it goes into production. Raises ModelCorrupt that names the next good
+    one."""
+    if not (why := _why_not_servable(workspace, model)):
+        return
+    former = list(dict.fromkeys(reversed(champions[:-1])))
+    for version in former[former.index(model.version) + 1 :]:
+        with suppress(ModelNotFound, RegistryError):
+            found = as_recorded(workspace, workspace.registered.version(model.name, version))
+            if version != champions[-1] and not _why_not_servable(workspace, found):
+                remedy = f"Nothing was changed. The next good one: `openmlops rollback {model.name} --to {version}`"
+                break
+    else:
+        remedy = "Nothing was changed, and no former champion before it is good. Restore its files, or train again"
+    raise ModelCorrupt(f"Version {model.version} of {model.name} cannot serve: {why}", remedy)
+
+
+def _why_not_servable(workspace: Workspace, model: ModelRef) -> str:
+    """Why the version's files cannot be had; empty if they were fetched and verified."""
+    try:
+        workspace.registry.fetch(model)
+    except (ModelNotFound, ModelCorrupt, RegistryError) as error:
+        return error.problem
+    return ""
 
 
 def _versions(numbers: list[int]) -> str:
