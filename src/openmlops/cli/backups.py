@@ -41,7 +41,7 @@ def restore(
 ) -> None:
     """Restore a backup into OPENMLOPS_HOME. A running server notices and goes on with it.
 
-    The databases of before are kept under OPENMLOPS_HOME/replaced. Files are added to those that are there.
+    The previous databases are kept under OPENMLOPS_HOME/replaced. Files are added to those that are there.
     """
     from openmlops.operations.projects.restore import restore as run
 

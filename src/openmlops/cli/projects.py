@@ -56,7 +56,7 @@ def init(
     """Create a project from your own images; or, with --stack, write the servers' .env file.
 
     A project is a folder with a use case of a few lines and your data as its first version: train, serve and all other commands
-    work in it. The .env of a stack gets an address for each server and a secret for each lock; what it holds already stays.
+    work in it. The .env of a stack gets the address of each server and a new secret wherever one is needed. Values in it stay.
     """
     if servers is not None:
         _refuse_beside_stack(context)

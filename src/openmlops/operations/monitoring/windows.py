@@ -31,6 +31,7 @@ Source = Literal["log", "test-set"]
 
 SEQUENCE = "sequence"
 """column of the window: the prediction's number in the log"""
+NO_CHAMPION = "Run `openmlops train` first; `openmlops promote` with --force takes a version that the gate refused"
 SIMULATED_CORRUPTION = ("brightness", 4)
 """kind and severity of the corruption that SIMULATE_DRIFT applies to every image (core/images/corruptions.py)"""
 
@@ -66,7 +67,7 @@ def load_latest_model(workspace: Workspace) -> ModelRef:
     name = workspace.model_name
     version = workspace.ledger.champion(name)
     if version is None:
-        raise ModelNotFound(f"The model '{name}' has no champion to monitor", "Run `openmlops train` first")
+        raise ModelNotFound(f"The model '{name}' has no champion to monitor", NO_CHAMPION)
     return version_of(workspace, name, version)
 
 
