@@ -56,7 +56,8 @@ class Reports:
         """The report. Raises HTTPException if there is none here."""
         if not self.has(model, decision):
             detail = (
-                f"MONITORING_DIR has no report for this decision; MLflow stores it under monitoring/{decision[:64]} of the run"
+                f"MONITORING_DIR has no report for this decision; MLflow has one under monitoring/{decision[:64]} of the run "
+                "if there was drift or something to do"
             )
             raise HTTPException(404, detail)
         headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}

@@ -181,12 +181,26 @@ def test_the_page_the_files_and_the_figures_are_kept_under_the_monitored_version
     assert MonitoringOutcome.model_validate_json((loop.monitoring / "monitoring.json").read_text()) == outcome
     client = MlflowClient(loop.settings.tracking_uri)
     kept = {Path(found.path).name for found in client.list_artifacts(model.run_id, f"monitoring/{decided.id}")}
-    assert kept == {"inference.parquet", "evidently_report.html", "evidently_report.json", "monitoring.json"}
+    assert kept == {"inference.parquet", "evidently_report.json", "monitoring.json"}
+    assert (loop.monitoring / "evidently_report.html").is_file()
     monitor.store_monitoring_artifacts(loop, collected, report, decided)  # as after an outage
     points = client.get_metric_history(model.run_id, "monitoring_rows")
     assert [point.timestamp for point in points].count(int(decided.at.timestamp() * 1000)) == 1
     metrics = client.get_run(model.run_id).data.metrics
     assert metrics["monitoring_drift_statistic"] == pytest.approx(outcome.drift.statistic)
+
+
+def test_the_page_of_a_drift_is_kept_in_mlflow_too(loop: Workspace, tmp_path: Path):
+    model = load_latest_model(loop)
+    send(loop, model, fresh_images(100, seed=11)[0], corruption=DARK)
+    collected = collect(loop)
+    (page := collected.folder / "evidently_report.html").write_text("a page")
+    report = EvidentlyReport(html=str(page))
+    decided = monitor.trigger_decision(loop, collected, report, NOON + timedelta(days=400), "test")
+    assert monitor.store_monitoring_artifacts(loop, collected, report, decided).exit_code == 3
+    client = MlflowClient(loop.settings.tracking_uri)
+    kept = {Path(found.path).name for found in client.list_artifacts(model.run_id, f"monitoring/{decided.id}")}
+    assert "evidently_report.html" in kept
 
 
 def test_without_the_version_in_mlflow_a_window_is_judged_and_the_outcome_says_what_is_missing(loop: Workspace, tmp_path: Path):

@@ -30,6 +30,8 @@ MIN_LABELS = 30
 """minimum number of labelled predictions to report their accuracy: below it the interval is too wide"""
 SHOWN_PROBLEMS = 3
 ACTIONS_TO_TAKE = ("retrain", "collect_labels", "roll_back")
+SOMETHING_TO_DO = 3
+"""exit code of a monitoring run"""
 
 
 class DecisionSummary(Value):
@@ -60,7 +62,7 @@ class MonitoringOutcome(Value):
     def exit_code(self) -> int:
         """0: nothing to do; 3: drift or an action to take; 4: not measurable."""
         if self.decision.action in ACTIONS_TO_TAKE or self.drift.outcome == "drift":
-            return 3
+            return SOMETHING_TO_DO
         return 4 if self.decision.action == "not_measurable" else 0
 
 
@@ -166,8 +168,9 @@ def _to_label(task: Task, window: WindowRef, frame: "pd.DataFrame", k: int) -> W
 def store_monitoring_artifacts(
     workspace: Workspace, window: WindowRef, report: EvidentlyReport, decided: DecisionRecord
 ) -> MonitoringOutcome:
-    """Write the outcome to the run's folder, let the links of MONITORING_DIR lead there, and log it with all files and metrics
-    to the monitored version's MLflow run, unless somebody deleted that."""
+    """Write the outcome to the run's folder, let the links of MONITORING_DIR lead there, and log it with files and metrics to
+    the monitored version's MLflow run, unless somebody deleted that. Evidently's page, of some nine megabytes, is logged if there
+    is drift or something to do."""
     is_logged = workspace.registered.has_run(window.model.run_id)
     path = window.folder / OUTCOME_FILE
     files = [found for found in (window.path, report.html, report.json_, str(path)) if found]
@@ -176,7 +179,7 @@ def store_monitoring_artifacts(
     show_last(workspace.monitoring, window.folder.name)
     if not is_logged:
         return outcome
-    for file in files:
+    for file in files if outcome.exit_code == SOMETHING_TO_DO else [file for file in files if file != report.html]:
         workspace.tracking.log_files(window.model.run_id, Path(file), f"monitoring/{decided.id}")
     workspace.tracking.log_metrics(window.model.run_id, _metrics(outcome), decided.at)
     return outcome
