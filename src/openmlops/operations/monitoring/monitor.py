@@ -169,8 +169,8 @@ def store_monitoring_artifacts(
     workspace: Workspace, window: WindowRef, report: EvidentlyReport, decided: DecisionRecord
 ) -> MonitoringOutcome:
     """Write the outcome to the run's folder, let the links of MONITORING_DIR lead there, and log it with files and metrics to
-    the monitored version's MLflow run, unless somebody deleted that. Evidently's page, of some nine megabytes, is logged if there
-    is drift or something to do."""
+    the monitored version's MLflow run, unless somebody deleted that. Evidently's page (9 MB) is logged if there is drift or
+    something to do."""
     is_logged = workspace.registered.has_run(window.model.run_id)
     path = window.folder / OUTCOME_FILE
     files = [found for found in (window.path, report.html, report.json_, str(path)) if found]
