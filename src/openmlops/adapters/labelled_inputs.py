@@ -34,12 +34,24 @@ class LabelledInputs:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._counted: dict[str, tuple[tuple[int, int], int]] = {}
 
     def count_new(self, model: str) -> int:
-        """Number of labelled inputs of a model that are in no data version."""
+        """Number of labelled inputs of a model that are in no data version.
+
+        Asked every few seconds by watchers and open pages, and counted again only if labels were added or used: a label that is
+        removed is one that was used.
+        """
         counting = _new(select(func.count()).select_from(_joined()), model)
         with self._engine.connect() as connection:
-            return int(connection.scalar(counting) or 0)
+            labels, used = (
+                int(connection.scalar(select(func.count()).select_from(table)) or 0) for table in (LABEL, LABEL_USE)
+            )
+            before, count = self._counted.get(model, (None, 0))
+            if before != (labels, used):
+                count = int(connection.scalar(counting) or 0)
+                self._counted[model] = (labels, used), count
+            return count
 
     def new(self, model: str) -> tuple[LabelledInput, ...]:
         """The labelled inputs of a model that are in no data version, newest first."""
