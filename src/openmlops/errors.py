@@ -127,6 +127,10 @@ class ServiceRefused(ServiceUnavailable):
     """The service rejected the request; retrying does not help."""
 
 
+class DiskFull(ServiceRefused):
+    """A disk is full. Waiting does not help, but what was done is kept: the same command goes on once there is room."""
+
+
 class PredictionNotFound(OpenMLOpsError):
     """The inference log has no prediction with this id."""
 

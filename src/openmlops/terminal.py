@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from io import TextIOWrapper
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openmlops import disk
 from openmlops.errors import OpenMLOpsError, hide_passwords, one_line, printable
 
 if TYPE_CHECKING:
@@ -76,15 +78,17 @@ def exit_code(command: Callable[[], Any]) -> int:
             fail(str(refused))
             return 1
         what = f"{type(error).__name__}: {error}"[:300]
-        fail(f"{what}. This is a bug in openmlops; details are in {_crash_file()}.")
+        fail(f"{what}. This is a bug in openmlops; {_details()}.")
         return 1
     return 0
 
 
 def _refused_by_system(error: Exception) -> OpenMLOpsError | None:
     """What a file, a folder or a disk of the user's refuses, in our words; None for any other error, which is a bug."""
+    if full := disk.refusal(error):
+        return full
     if not isinstance(error, OSError) or error.errno not in _REMEDIES:
-        return None
+        return _told_as_full(error) if disk.is_full(error) else None
     if error.filename is None:  # writing to a file that is open names none
         told = f"A file cannot be written ({error.strerror})"
         return OpenMLOpsError(told, _SPACE) if _REMEDIES[error.errno] == _SPACE else None
@@ -95,6 +99,13 @@ def _refused_by_system(error: Exception) -> OpenMLOpsError | None:
 def log_to_standard_error(level: int) -> None:
     """Log from `level` on, a line each: the time with its zone, the level, the logger, the message."""
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z")
+
+
+def _told_as_full(error: Exception) -> OpenMLOpsError:
+    """Of a full disk that a library does not name: the one of the current or the temporary folder, whichever has less room."""
+    places = min((Path.cwd(), Path(tempfile.gettempdir())), key=disk.free_bytes)
+    said = disk.words(error)
+    return OpenMLOpsError(f"A disk is full ({said}); {disk.free_bytes(places):,} bytes are free for {places}", disk.AGAIN)
 
 
 def fail(message: str) -> None:
@@ -179,6 +190,13 @@ def training_progress() -> Iterator[TrainingProgress]:
     """Yield a `TrainingProgress` on standard error, which is cleared when the training ends."""
     with bar("Training") as show:
         yield TrainingProgress(show)
+
+
+def _details() -> str:
+    try:
+        return f"details are in {_crash_file()}"
+    except OSError as error:
+        return f"details could not be written ({error.strerror})"
 
 
 def _crash_file() -> str:

@@ -30,10 +30,11 @@ from sqlalchemy import (
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
 
+from openmlops import disk
 from openmlops.adapters.schema import HEAD, VERSION_TABLE
 from openmlops.adapters.sqlite_file import SqliteFile
 from openmlops.core.types import Value
-from openmlops.errors import ServiceRefused, ServiceUnavailable, SettingsError
+from openmlops.errors import DiskFull, ServiceRefused, ServiceUnavailable, SettingsError
 
 BUSY_SECONDS = 60
 """seconds that a statement waits for a lock before it fails"""
@@ -42,6 +43,8 @@ SILENT_SECONDS = 30
 """seconds without any response from the database's machine before it counts as unavailable"""
 MIGRATION_SECONDS = 300
 """seconds that a process waits for another one that is migrating the schema"""
+LITTLE_BYTES = 64 * 1024
+"""free bytes of a disk below which SQLite's "disk I/O error" is for lack of room"""
 MIGRATIONS = Path(__file__).with_name("migrations")
 SCHEMA_LOCK = 7_305_519_441_007
 """key of PostgreSQL's advisory lock; an arbitrary number that no other program uses"""
@@ -95,6 +98,11 @@ def connect_without_migrating(url: str) -> Engine:
 def is_embedded(url: str) -> bool:
     """Whether the database is a local SQLite file rather than a server. Raises SettingsError."""
     return _address(url).get_backend_name() == "sqlite"
+
+
+def file_of(url: str) -> Path:
+    """The file of an embedded database."""
+    return _path(_address(url))
 
 
 def _is_new_file(address: URL) -> bool:
@@ -260,8 +268,14 @@ def _translate(context: ExceptionContext) -> None:
 
 def _unavailable(address: URL, cause: BaseException) -> ServiceUnavailable:
     where, lines = place(address), str(cause).strip().splitlines()
+    is_file = address.get_backend_name() == "sqlite"
+    if is_file and (disk.is_full(cause) or ("disk I/O error" in str(cause) and disk.free_bytes(_path(address)) < LITTLE_BYTES)):
+        problem = (
+            f"{where[0].upper()}{where[1:]} cannot be used ({lines[0]}): {disk.free_bytes(_path(address)):,} bytes are free"
+        )
+        return DiskFull(problem, disk.AGAIN)
     problem = f"{where[0].upper()}{where[1:]} cannot be used ({lines[0] if lines else type(cause).__name__})"
-    if address.get_backend_name() == "sqlite" and any(words in problem for words in ("readonly", "unable to open")):
+    if is_file and any(words in problem for words in ("readonly", "unable to open")):
         return ServiceUnavailable(problem, "Give yourself the permission to write it and its folder, or work in a copy")
     return ServiceUnavailable(problem, "Check that it is running and that DATABASE_URL is correct")
 

@@ -16,8 +16,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from openmlops import disk
 from openmlops.adapters.mlflow_tables import EMBEDDED
-from openmlops.errors import ServiceRefused, ServiceUnavailable
+from openmlops.errors import DiskFull, ServiceRefused, ServiceUnavailable
 
 PROBE_SECONDS = 5.0
 SEARCH = "/api/2.0/mlflow/experiments/search"
@@ -42,6 +43,8 @@ def translating_errors(uri: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
         problem = hide_password(f"MLflow at {uri} failed to handle a request ({cause})", uri)
+        if disk.is_full(error):
+            raise DiskFull(problem, disk.AGAIN) from error
         kind = ServiceRefused if _is_refusal(error) else ServiceUnavailable
         raise kind(problem, "Check MLFLOW_TRACKING_URI and that the server runs") from None
 

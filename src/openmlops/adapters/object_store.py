@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from pydantic import SecretStr
 
+from openmlops import disk
 from openmlops.adapters.known_hashes import KnownHashes
-from openmlops.errors import DataCorrupt, DataError, ServiceRefused, ServiceUnavailable, SettingsError
+from openmlops.errors import DataCorrupt, DataError, DiskFull, ServiceRefused, ServiceUnavailable, SettingsError
 from openmlops.files import MOST_NAME_BYTES, replacing, sha256_of, share_file, why_not_storable
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ class FolderStore:
         try:
             share_file(path, target)
         except OSError as error:
-            raise ServiceUnavailable(f"The object {target} cannot be stored ({error.strerror})", "Free disk space") from error
+            kind = DiskFull if disk.is_full(error) else ServiceUnavailable
+            raise kind(f"The object {target} cannot be stored ({error.strerror})", "Free disk space") from error
         return not held
 
     def get_file(self, key: str, path: Path) -> Path:

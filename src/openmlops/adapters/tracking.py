@@ -20,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH, MAX_TAG_VAL_LENGTH
 
+from openmlops import disk
 from openmlops.adapters.mlflow_client import EMBEDDED, connect, hide_password, translating_errors
 from openmlops.adapters.mlflow_values import ABANDONED_TAG, FAILURE_TAG, START_TAG, Epoch, cut, finite, flat, valid_name
 from openmlops.adapters.provenance import environment, provenance
@@ -158,12 +159,13 @@ class Tracking:
     def failing(self, run_id: str) -> Iterator[None]:
         """End the run as failed, with the reason, if the block raises an Exception.
 
-        An interruption or an unavailable service leaves it open, so that it can be resumed.
+        An interruption, an unavailable service or a full disk leaves it open, so that it can be resumed.
         """
         try:
             yield
         except Exception as error:
-            if not isinstance(error, ServiceUnavailable) or isinstance(error, ServiceRefused):
+            is_away = isinstance(error, ServiceUnavailable) and not isinstance(error, ServiceRefused)
+            if not is_away and not disk.is_full(error):
                 with suppress(ServiceUnavailable):
                     self.fail(run_id, f"{type(error).__name__}: {error}")
             raise

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from openmlops import disk
 from openmlops.errors import DataError
 from openmlops.files.paths import real
 from openmlops.files.reading import THREADS, opened
@@ -23,8 +24,9 @@ def copy_file(source: Path, target: Path) -> None:
     `target` has a mode of its own, and is removed if it cannot be written. Raises OSError.
     """
     try:
-        if not _reflinked(source, target):
-            shutil.copyfile(source, target)
+        with disk.named(target, source.stat().st_size):
+            if not _reflinked(source, target):
+                shutil.copyfile(source, target)
     except OSError:
         target.unlink(missing_ok=True)
         raise
@@ -36,7 +38,7 @@ def share_file(source: Path, target: Path) -> None:
     A reflink; else a hard link, if `source` is read-only; else a copy. Raises OSError.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with placing(target) as beside:
+    with disk.named(target, source.stat().st_size), placing(target) as beside:
         if _reflinked(source, beside):
             return
         found = source.stat()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from openmlops import disk
 from openmlops.temporary import beginning, remove_leftovers, temporary_file
 
 READABLE = 0o644
@@ -31,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path next to `path`; if the block succeeds it is fsynced and renamed to `path`. What a killed process
     left of it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_file(path) as beside:
+    with disk.named(path), temporary_file(path) as beside:
         beside.chmod(READABLE)
         yield beside
         with beside.open("rb") as written:
@@ -41,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def copy(path: Path, source: Path) -> None:
     """Replace `path` by a copy of `source`, in one step."""
-    with replacing(path) as beside:
+    with disk.named(path, source.stat().st_size), replacing(path) as beside:
         shutil.copyfile(source, beside)
 
 
@@ -78,7 +79,7 @@ def _remove(folder: Path) -> None:
 
 def write_bytes(path: Path, content: bytes) -> Path:
     """Write `content` to `path` atomically."""
-    with replacing(path) as beside:
+    with disk.named(path, len(content)), replacing(path) as beside:
         beside.write_bytes(content)
     return path
 
@@ -98,16 +99,17 @@ def _place(path: Path | str, content: bytes, mode: int, put: Callable[[str, Path
     """With os calls on strings, because the server does this for every prediction."""
     folder, name = os.path.split(path)
     beside = os.path.join(folder, f".{name[:32]}.{secrets.token_hex(4)}")
-    handle = os.open(beside, _NEW, mode)
-    try:
+    with disk.named(path, len(content)):
+        handle = os.open(beside, _NEW, mode)
         try:
-            write_all(handle, content)
+            try:
+                write_all(handle, content)
+            finally:
+                os.close(handle)
+            put(beside, path)
         finally:
-            os.close(handle)
-        put(beside, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(beside)
+            with suppress(FileNotFoundError):
+                os.unlink(beside)
 
 
 def write_all(handle: int, content: bytes) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import requests
 
+from openmlops import disk
 from openmlops.archives import BROKEN, open_tar
 from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable
 
@@ -96,7 +97,7 @@ def _append(url: str, part: Path, on_progress: Progress) -> None:
             done = 0
         length = response.headers.get("Content-Length")
         total = done + int(length) if length else None
-        with part.open("ab" if done else "wb") as file:
+        with disk.named(part, None if total is None else total - done), part.open("ab" if done else "wb") as file:
             for piece in response.iter_content(PIECE_BYTES):
                 file.write(piece)
                 done += len(piece)

@@ -4,8 +4,8 @@ Here: home folder, database, MLflow, the champion in it, retention, the copies o
 server. Not here: the stack registered in ZenML (`pipelines.zenml_stack`), and its content (`openmlops data status`).
 """
 
-import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,10 +14,12 @@ from typing import Literal
 
 import requests
 
+from openmlops import disk
 from openmlops.adapters import database, zenml_server, zenml_store
 from openmlops.adapters.schema import HEAD
 from openmlops.core.types import Value
 from openmlops.errors import DataError, ModelNotFound, OpenMLOpsError, SettingsError
+from openmlops.files import write_bytes
 from openmlops.operations.release.aliases import is_kept, version_of, what_is_gone
 from openmlops.operations.release.witnesses import behind, testimony
 from openmlops.operations.retention import sizes
@@ -25,6 +27,8 @@ from openmlops.operations.workspace import Workspace
 
 FREE_BYTES = 2 * 1024**3
 """free disk space below which checkpoints and exports of a training may not fit"""
+PROBE_BYTES = 256 * 1024
+"""that must fit everywhere"""
 OLDEST = {"PostgreSQL": (12,), "MySQL": (8,), "MariaDB": (10, 5)}
 SECONDS = 5.0
 
@@ -112,17 +116,29 @@ def _settings(workspace: Workspace) -> Finding:
 
 
 def _home(workspace: Workspace) -> Finding:
-    home = workspace.home
-    there = next(folder for folder in (home, *home.parents) if folder.exists())
-    probe = there / f".doctor-{id(workspace)}"
-    try:
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        problem = f"{there} is not writable ({error.strerror})"
-        return Finding(service="home", status="failed", says=problem, remedy="Make it writable, or set OPENMLOPS_HOME")
-    free = shutil.disk_usage(there).free
-    says = f"{home}, {free / 1024**3:.1f} GiB free"
+    """Whether there is room where commands write: home, database, reports and temporary files may be on several disks."""
+    home, settings = workspace.home, workspace.settings
+    places = {home: "OPENMLOPS_HOME", workspace.artifacts: "ARTIFACTS_DIR", workspace.monitoring: "MONITORING_DIR"}
+    places[Path(tempfile.gettempdir())] = "TMPDIR"
+    if database.is_embedded(settings.database):
+        places[database.file_of(settings.database).parent] = "DATABASE_URL"
+    for place, setting in places.items():
+        there = next(folder for folder in (place, *place.parents) if folder.exists())
+        try:
+            write_bytes(there / f".doctor-{id(workspace)}", bytes(PROBE_BYTES))
+            (there / f".doctor-{id(workspace)}").unlink()
+        except OSError as error:
+            remedy = disk.AGAIN if disk.is_full(error) else f"Make it writable, or set {setting}"
+            says = f"{there} is full, {disk.free_bytes(there):,} bytes free" if disk.is_full(error) else ""
+            return Finding(
+                service="home",
+                status="failed",
+                says=says or f"{there} is not writable ({error.strerror})",
+                remedy=remedy,
+            )
+    least = min(places, key=disk.free_bytes)
+    free = disk.free_bytes(least)
+    says = f"{home}, {free / 1024**3:.1f} GiB free" + (f" for {least}" if least != home else "")
     if free < FREE_BYTES:
         return Finding(service="home", status="warning", says=says, remedy=f"Free {FREE_BYTES / 1024**3:.0f} GiB")
     return Finding(service="home", status="ok", says=says)
