@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable
-from openmlops.files import place_bytes
+from openmlops.files import PRIVATE, PRIVATE_FOLDER, place_bytes
 
 KEEP_SHARE = 0.9
 """share of the limit to which pruning reduces the store, so that it is not due again immediately"""
@@ -69,16 +69,16 @@ class InputStore:
 
     def make(self) -> None:
         """Make the folder. Only whoever begins to use it does: a home that was moved away is not made again."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
 
     def _place(self, path: str | Path, content: bytes) -> None:
         try:
-            place_bytes(path, content)
+            place_bytes(path, content, PRIVATE)
         except FileNotFoundError:
             for folder in (self._root, os.path.dirname(path)):
                 with contextlib.suppress(FileExistsError):
-                    os.mkdir(folder)
-            place_bytes(path, content)
+                    os.mkdir(folder, PRIVATE_FOLDER)
+            place_bytes(path, content, PRIVATE)
 
     def probe(self) -> None:
         """Write a file and delete it again: whether inputs could be stored, as large as the one that was refused last.

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from openmlops import disk
 from openmlops.adapters.mlflow_tables import EMBEDDED
 from openmlops.errors import DiskFull, ServiceRefused, ServiceUnavailable
+from openmlops.files import make_private
 
 PROBE_SECONDS = 5.0
 SEARCH = "/api/2.0/mlflow/experiments/search"
@@ -71,6 +72,7 @@ def connect(uri: str) -> MlflowClient:
     with translating_errors(uri):
         database.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{database}.lock"):
+            make_private(database)
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_registered_models(max_results=1)
     return client

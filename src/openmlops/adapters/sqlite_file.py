@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DisconnectionError
 
 from openmlops.errors import ServiceUnavailable
-from openmlops.files import opened
+from openmlops.files import make_private, opened
 
 MAGIC = b"SQLite format 3\0"
 JOURNALS = ("-wal", "-shm")
@@ -72,6 +72,8 @@ class SqliteFile:
         return connection
 
     def _connect(self, mode: str) -> sqlite3.Connection:
+        if mode == "rwc":
+            make_private(self.path)
         try:
             return sqlite3.connect(
                 f"file:{quote(str(self.path))}?mode={mode}",
@@ -162,6 +164,7 @@ def is_sqlite(path: Path) -> bool:
 
 def copy_online(path: Path, target: Path, busy: float) -> None:
     """Copy a database that may be in use, as it is at one moment, and check the copy. Raises ServiceUnavailable."""
+    make_private(target)
     try:
         with closing(sqlite3.connect(path, timeout=busy)) as old, closing(sqlite3.connect(target)) as new:
             old.backup(new)

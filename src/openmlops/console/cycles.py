@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from openmlops.core.types import Standing, Value, model_name
 from openmlops.errors import LeaseTaken, one_line
-from openmlops.files import write_text
+from openmlops.files import PRIVATE_FOLDER, write_text
 
 Mode = Literal["suggest", "auto"]
 LAST_LINES = 12
@@ -48,7 +48,7 @@ class CycleRuns:
         """Start a cycle, which ends without acting if another version is champion than its author saw. Raises LeaseTaken while
         one started here runs."""
         alone = self._lock(model)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
         try:
             alone.acquire(timeout=LOCK_SECONDS)
         except Timeout:

@@ -13,9 +13,12 @@ from openmlops.files.paths import (
 )
 from openmlops.files.reading import THREADS, content_of, opened, readable, sha256_of, sha256s_of
 from openmlops.files.writing import (
+    PRIVATE,
+    PRIVATE_FOLDER,
     READABLE,
     copy,
     create_bytes,
+    make_private,
     place_bytes,
     placing,
     replacing,
@@ -30,6 +33,8 @@ __all__ = [
     "MANIFEST",
     "MOST_NAME_BYTES",
     "MOST_PATH_BYTES",
+    "PRIVATE",
+    "PRIVATE_FOLDER",
     "READABLE",
     "THREADS",
     "FileEntry",
@@ -44,6 +49,7 @@ __all__ = [
     "create_bytes",
     "damage",
     "has_reflinks",
+    "make_private",
     "opened",
     "place_bytes",
     "placing",

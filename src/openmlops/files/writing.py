@@ -12,6 +12,8 @@ from openmlops.temporary import beginning, remove_leftovers, temporary_file
 
 READABLE = 0o644
 """mode of files that another user may copy"""
+PRIVATE, PRIVATE_FOLDER = 0o600, 0o700
+"""modes of what holds data of production: databases, inputs, logs, backups"""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -84,10 +86,17 @@ def write_bytes(path: Path, content: bytes) -> Path:
     return path
 
 
-def place_bytes(path: Path | str, content: bytes) -> None:
+def place_bytes(path: Path | str, content: bytes, mode: int = READABLE) -> None:
     """Write `content` to `path` atomically, in a folder that exists, without waiting for the disk: after a power failure the
     file may be missing or damaged. Raises OSError."""
-    _place(path, content, 0o644, os.replace)
+    _place(path, content, mode, os.replace)
+
+
+def make_private(path: Path) -> None:
+    """Make an empty file that its owner alone may read, unless there is a file: for databases, which keep its mode. Where it
+    cannot be made, whoever opens it says why."""
+    with suppress(OSError):
+        os.close(os.open(path, _NEW, PRIVATE))
 
 
 def create_bytes(path: Path, content: bytes, mode: int) -> None:

@@ -25,7 +25,7 @@ from openmlops.adapters.sqlite_file import JOURNALS, copy_online, is_sqlite
 from openmlops.archives import BROKEN, open_tar
 from openmlops.core.types import Value
 from openmlops.errors import DataCorrupt, DataError, SettingsError
-from openmlops.files import opened, replacing
+from openmlops.files import PRIVATE, opened, replacing
 from openmlops.operations.workspace import Workspace
 from openmlops.temporary import temporary_folder
 
@@ -76,6 +76,7 @@ def back_up(workspace: Workspace, path: Path, keys: bool = False) -> Backup:
     try:
         with replacing(path) as beside, temporary_folder(workspace.home, ".backup.") as scratch:
             listing = _write(workspace, beside, scratch, keys, "gz" if path.name.endswith(("gz", "tgz")) else "")
+            beside.chmod(PRIVATE)
             if verified(beside) != listing:
                 raise DataCorrupt(f"{path} is not what was written", "Check the disk, and back up again")
     except OSError as error:

@@ -27,6 +27,7 @@ from openmlops.operations.workspace import Workspace
 
 FREE_BYTES = 2 * 1024**3
 """free disk space below which checkpoints and exports of a training may not fit"""
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 PROBE_BYTES = 256 * 1024
 """that must fit everywhere"""
 OLDEST = {"PostgreSQL": (12,), "MySQL": (8,), "MariaDB": (10, 5)}
@@ -108,7 +109,7 @@ def lost(workspace: Workspace) -> tuple[Finding, ...]:
 def _settings(workspace: Workspace) -> Finding:
     says = f"use case {workspace.use_case.name}, model {workspace.model_name}"
     env = Path(".env")
-    if env.is_file() and stat.S_IMODE(env.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
+    if env.is_file() and env.stat().st_mode & _OTHERS:
         return Finding(
             service="settings", status="warning", says=f"{says}; .env is readable by other users", remedy="Run: chmod 600 .env"
         )
@@ -141,7 +142,16 @@ def _home(workspace: Workspace) -> Finding:
     says = f"{home}, {free / 1024**3:.1f} GiB free" + (f" for {least}" if least != home else "")
     if free < FREE_BYTES:
         return Finding(service="home", status="warning", says=says, remedy=f"Free {FREE_BYTES / 1024**3:.0f} GiB")
+    if exposed := [path.name for path in _private(workspace) if path.exists() and path.stat().st_mode & _OTHERS]:
+        says = f"{says}; {' and '.join(exposed)} can be read by other users"
+        return Finding(service="home", status="warning", says=says, remedy=f"Run: chmod -R go= {home}")
     return Finding(service="home", status="ok", says=says)
+
+
+def _private(workspace: Workspace) -> list[Path]:
+    """What holds data of production. Made for its owner alone, but not by earlier releases."""
+    url = workspace.settings.database
+    return [*([database.file_of(url)] if database.is_embedded(url) else ()), workspace.home / "inputs"]
 
 
 def _database(workspace: Workspace) -> Finding:
