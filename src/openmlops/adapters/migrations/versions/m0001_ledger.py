@@ -1,8 +1,8 @@
 """The ledger and its heads."""
 
 import sqlalchemy as sa
-from alembic import op
 
+from openmlops.adapters.migrations.steps import create_table
 from openmlops.adapters.schema import long_text, text
 
 revision = "0001"
@@ -11,7 +11,7 @@ down_revision = None
 
 def upgrade() -> None:
     """Create both tables."""
-    op.create_table(
+    create_table(
         "ledger",
         sa.Column("model", text(255), primary_key=True),
         sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=False),
@@ -27,7 +27,7 @@ def upgrade() -> None:
         sa.Column("previous", text(64), nullable=False),
         sa.Column("hash", text(64), nullable=False),
     )
-    op.create_table(
+    create_table(
         "ledger_head",
         sa.Column("model", text(255), primary_key=True),
         sa.Column("sequence", sa.Integer, nullable=False),

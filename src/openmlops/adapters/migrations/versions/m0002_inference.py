@@ -1,8 +1,8 @@
 """The inference log: what was answered, and the labels that join later."""
 
 import sqlalchemy as sa
-from alembic import op
 
+from openmlops.adapters.migrations.steps import create_index, create_table
 from openmlops.adapters.schema import UtcDateTime, long_text, serial, text
 
 revision = "0002"
@@ -11,13 +11,13 @@ down_revision = "0001"
 
 def upgrade() -> None:
     """Create the three tables."""
-    op.create_table(
+    create_table(
         "inference_layout",
         sa.Column("id", text(64), primary_key=True),
         sa.Column("columns", long_text(), nullable=False),
         sa.Column("classes", long_text(), nullable=False),
     )
-    op.create_table(
+    create_table(
         "inference",
         sa.Column("sequence", serial(), primary_key=True, autoincrement=True),
         sa.Column("id", text(36), nullable=False, unique=True),
@@ -30,8 +30,8 @@ def upgrade() -> None:
         sa.Column("probabilities", sa.LargeBinary, nullable=False),
         sa.Column("latency_ms", sa.Float, nullable=False),
     )
-    op.create_index("inference_window", "inference", ["model", "version", "sequence"])
-    op.create_table(
+    create_index("inference_window", "inference", ["model", "version", "sequence"])
+    create_table(
         "label",
         sa.Column("inference", text(36), sa.ForeignKey("inference.id"), primary_key=True),
         sa.Column("label", sa.Integer, nullable=False),

@@ -1,8 +1,8 @@
 """What was decided about a model, which labels a data version has used, and who may act."""
 
 import sqlalchemy as sa
-from alembic import op
 
+from openmlops.adapters.migrations.steps import create_index, create_table
 from openmlops.adapters.schema import UtcDateTime, long_text, serial, text
 
 revision = "0003"
@@ -11,13 +11,13 @@ down_revision = "0002"
 
 def upgrade() -> None:
     """Create the three tables."""
-    op.create_table(
+    create_table(
         "label_use",
         sa.Column("inference", text(36), sa.ForeignKey("inference.id"), primary_key=True),
         sa.Column("dataset", text(64), nullable=False),
         sa.Column("at", UtcDateTime, nullable=False),
     )
-    op.create_table(
+    create_table(
         "decision",
         sa.Column("sequence", serial(), primary_key=True, autoincrement=True),
         sa.Column("id", text(36), nullable=False, unique=True),
@@ -28,8 +28,8 @@ def upgrade() -> None:
         sa.Column("record", long_text(), nullable=False),
         sa.Column("outcome", long_text()),
     )
-    op.create_index("decision_model", "decision", ["model", "sequence"])
-    op.create_table(
+    create_index("decision_model", "decision", ["model", "sequence"])
+    create_table(
         "lease",
         sa.Column("name", text(255), primary_key=True),
         sa.Column("holder", text(255), nullable=False),

@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
+from openmlops.adapters.migrations.steps import add_column, has_column, rename_column
 from openmlops.adapters.schema import long_text
 
 revision = "0004"
@@ -11,8 +12,10 @@ down_revision = "0003"
 
 def upgrade() -> None:
     """Rename the column of the answers, and turn class indexes into JSON."""
-    op.execute("ALTER TABLE inference RENAME COLUMN probabilities TO answer")
-    op.add_column("label", sa.Column("truth", long_text()))
+    rename_column("inference", "probabilities", "answer")
+    if not has_column("label", "label"):  # all of the rest was done
+        return
+    add_column("label", sa.Column("truth", long_text()))
     text = "CHAR" if op.get_bind().dialect.name in ("mysql", "mariadb") else "TEXT"
     op.execute(f"UPDATE label SET truth = CAST(label AS {text})")
     with op.batch_alter_table("label") as table:

@@ -1,8 +1,8 @@
 """Predictions that are no longer kept one by one, as totals of an hour."""
 
 import sqlalchemy as sa
-from alembic import op
 
+from openmlops.adapters.migrations.steps import create_table
 from openmlops.adapters.schema import UtcDateTime, long_text, text
 
 revision = "0005"
@@ -11,7 +11,7 @@ down_revision = "0004"
 
 def upgrade() -> None:
     """Create the table."""
-    op.create_table(
+    create_table(
         "inference_hour",
         sa.Column("model", text(255), primary_key=True),
         sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
