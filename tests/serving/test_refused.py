@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import re
 import resource
 import threading
 from collections.abc import Iterator
@@ -153,6 +154,19 @@ def test_an_idle_server_finds_out_by_itself_that_inputs_cannot_be_stored(promote
         (promoted.home / "inputs").touch()
         assert "inputs: Inputs cannot be stored" in (await client.until_ready(503))["problem"]
         (promoted.home / "inputs").unlink()
+        await client.until_ready(200)
+
+    served(promoted, asked)
+
+
+def test_an_idle_server_finds_out_by_itself_that_the_disk_of_its_database_is_full(promoted, monkeypatch):
+    """Within a second, not at the first prediction that it refuses."""
+
+    async def asked(client: Client) -> None:
+        with monkeypatch.context() as full:
+            full.setattr("openmlops.adapters.database.disk.free_bytes", lambda path: 1000)
+            problem = (await client.until_ready(503))["problem"]
+            assert re.search(r"inference log: The SQLite file .* cannot be written: 1,000 bytes are free on its disk", problem)
         await client.until_ready(200)
 
     served(promoted, asked)

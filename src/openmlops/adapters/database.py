@@ -161,6 +161,13 @@ def writing(engine: Engine) -> Iterator[Connection]:
             file.require_same(connection)
 
 
+def require_room(engine: Engine) -> None:
+    """Raise DiskFull if the disk of an SQLite file has no room for a transaction. Writes nothing."""
+    if engine.dialect.name == "sqlite" and (free := disk.free_bytes(_path(engine.url))) < LITTLE_BYTES:
+        where = place(engine.url)
+        raise DiskFull(f"{where[0].upper()}{where[1:]} cannot be written: {free:,} bytes are free on its disk", disk.AGAIN)
+
+
 def is_deadlock(error: ServiceUnavailable) -> bool:
     """Whether the database undid this transaction to end a deadlock: given again, it is likely to succeed."""
     cause = error.__cause__

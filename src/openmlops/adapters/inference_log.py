@@ -18,7 +18,7 @@ import numpy as np
 from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Select, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from openmlops.adapters.database import is_deadlock, writing
+from openmlops.adapters.database import is_deadlock, require_room, writing
 from openmlops.adapters.schema import INFERENCE, INFERENCE_LAYOUT, LABEL
 from openmlops.errors import LabelConflict, PredictionNotFound, ServiceUnavailable
 
@@ -151,8 +151,13 @@ class InferenceLog:
             for first in range(0, len(ids), IDS_AT_ONCE):
                 connection.execute(delete(INFERENCE).where(INFERENCE.c.id.in_(ids[first : first + IDS_AT_ONCE])))
 
+    def require_room(self) -> None:
+        """Raise DiskFull if the disk of an embedded log is full, without writing to it."""
+        require_room(self._engine)
+
     def probe(self) -> None:
         """Write to the database and delete that again: whether entries could be written. Raises ServiceUnavailable."""
+        self.require_room()
         name = f"probe-{secrets.token_hex(16)}"
         with writing(self._engine) as connection:
             content = {"id": name, "columns": secrets.token_hex(PROBE_BYTES // 2), "classes": "[]"}

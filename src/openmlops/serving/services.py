@@ -79,7 +79,7 @@ async def running(config: ServingConfig, metrics: Metrics, conditions: Condition
         deployment.follow(),
         repeat("pruning of inputs", lambda: _prune(inputs, config.settings, metrics, conditions), PRUNE_SECONDS, conditions),
         repeat("check of inputs", lambda: _probe(INPUTS, inputs.probe, conditions), PROBE_SECONDS, conditions),
-        repeat("check of the log", lambda: _probe_again(LOG, log.probe, conditions), PROBE_SECONDS, conditions),
+        repeat("check of the log", lambda: _check_log(log, conditions), PROBE_SECONDS, conditions),
     )
     async with _background(*background):
         yield Services(config, metrics, deployment, batcher, reader, log, calls, Decisions(engine), use_case)
@@ -127,7 +127,12 @@ async def _probe(part: str, probe: Callable[[], None], conditions: Conditions) -
         conditions.clear(part)
 
 
-async def _probe_again(part: str, probe: Callable[[], None], conditions: Conditions) -> None:
-    """The same for a part whose probe costs too much where nothing is wrong."""
-    if conditions.of(part):
-        await _probe(part, probe, conditions)
+async def _check_log(log: InferenceLog | SpooledLog, conditions: Conditions) -> None:
+    """The same for the log, to which nothing is written where nothing is wrong: its disk is looked at."""
+    if conditions.of(LOG):
+        await _probe(LOG, log.probe, conditions)
+        return
+    try:
+        log.require_room()
+    except ServiceUnavailable as error:
+        conditions.report(LOG, str(error))

@@ -94,6 +94,11 @@ class SpooledLog:
         except Timeout as error:
             raise ServiceUnavailable("Another worker moves spooled entries", "Wait until it has done so") from error
 
+    def require_room(self) -> None:
+        """Raise DiskFull if the disk of the spool is full while entries go there."""
+        if self.problem is not None:
+            self._spool.require_room()
+
     def probe(self) -> None:
         """Whether entries could be written: to the spool while they go there. Raises ServiceUnavailable."""
         self._spool.probe()
