@@ -24,6 +24,9 @@ WRITING = {"write_text", "write_bytes", "copyfile", "copy2", "copytree", "move",
 LIBRARIES = {"savez", "savez_compressed", "save_file", "savefig", "save_html", "save_json", "save_model"}
 PLACED = {"replacing", "placing", "replacing_folder"}
 ELSEWHERE = {
+    ("selftest/faults.py", "damaged_input"): "the damage that is done on purpose",
+    ("selftest/faults.py", "hostile_archive"): "an archive that claims what it has not",
+    ("selftest/faults.py", "backup_and_restore"): "a backup that is damaged on purpose",
     ("temporary.py", "temporary_file"): "the empty file that `replacing` yields",
     ("terminal.py", "_crash_file"): "a report of a crash, in the temporary folder",
     ("adapters/data_versions.py", "_set_aside"): "a move, undone if it fails",

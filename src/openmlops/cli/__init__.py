@@ -29,6 +29,7 @@ MODULES = {
     "retention": ("prune",),
     "backups": ("backup", "restore"),
     "servers": ("doctor", "stack"),
+    "selftest": ("selftest",),
 }
 """module -> its commands"""
 
@@ -37,7 +38,7 @@ PANELS = {
     "Train and evaluate": ("data", "train", "grid", "search", "evaluate", "verify"),
     "Release": ("models", "promote", "rollback", "history", "ledger"),
     "Serve and monitor": ("serve", "traffic", "monitor", "cycle", "watch", "decisions", "why", "console"),
-    "Infrastructure": ("backup", "restore", "prune", "stack"),
+    "Infrastructure": ("backup", "restore", "prune", "stack", "selftest"),
 }
 """panel of each command in the help"""
 
