@@ -96,9 +96,11 @@ def user(log: Path) -> Iterator[User]:
 
 def removable(place: Path) -> None:
     """Let pytest remove all that is below `place`."""
-    for path, _, _ in os.walk(os.fsencode(place)):
-        with suppress(OSError):
-            os.chmod(path, 0o700)
+    for path, folders, _ in os.walk(os.fsencode(place)):  # from the top: a folder is entered after its mode is changed
+        for each in (path, *(os.path.join(path, name) for name in folders)):
+            if not os.path.islink(each):
+                with suppress(OSError):
+                    os.chmod(each, 0o700)
 
 
 def _serve(connection: Connection) -> None:

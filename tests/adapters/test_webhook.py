@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -163,6 +164,13 @@ def test_a_host_that_is_not_allowed_is_never_asked(address: str):
 def test_what_is_no_http_url_is_refused(address: str):
     with pytest.raises(NotificationError, match="is not an http or https URL"):
         post(address, {}, ["127.0.0.1"])
+
+
+def test_a_proxy_that_needs_a_package_is_told(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    with pytest.raises(NotificationError, match=r"SOCKS proxy.*pip install 'httpx\[socks\]', or add 192\.0\.2\.1 to NO_PROXY"):
+        post("http://192.0.2.1:9/x", {}, ["192.0.2.1"])
 
 
 def test_nobody_at_home_is_told_in_one_line(server: ThreadingHTTPServer):

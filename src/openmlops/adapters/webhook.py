@@ -78,6 +78,9 @@ def _attempt(url: str, host: str, body: bytes, headers: Mapping[str, str]) -> No
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
         problem = f"{host} did not accept the notification ({type(error).__name__})"
         raise _NotNow(problem, "Check the webhook") from None
+    except ImportError:
+        problem = f"{host} cannot be reached through the SOCKS proxy of the environment (ALL_PROXY or another)"
+        raise NotificationError(problem, f"Run pip install 'httpx[socks]', or add {host} to NO_PROXY") from None
     finally:
         loop.close()
     if not 200 <= status < 300:

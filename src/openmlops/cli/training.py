@@ -149,7 +149,8 @@ def print_outcome(outcome: "TrainingOutcome", use_case: str | None = None) -> No
         ),
     )
     name = outcome.model.name
-    say(f"Next: openmlops history {name}   openmlops evaluate {name}@champion{repeated(use_case)}")
+    version = f"{name}@champion" if outcome.champion.version else f"{name}/{outcome.model.version}"
+    say(f"Next: openmlops history {name}   openmlops evaluate {version}{repeated(use_case)}")
 
 
 def _cross_validated(outcome: "TrainingOutcome") -> list[tuple[str, str]]:

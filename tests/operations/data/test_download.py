@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import requests
 
 from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable
 from openmlops.operations.data import download as module
@@ -156,6 +157,18 @@ def test_no_server_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "PAUSE_SECONDS", 0.01)
     with pytest.raises(ServiceUnavailable, match="ConnectionError"):
         download("http://127.0.0.1:9/file", tmp_path / "a", CHECKSUM)
+
+
+def test_a_proxy_that_needs_a_package_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("requests.adapters.SOCKSProxyManager", _no_socks)
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    with pytest.raises(DataError, match=r"SOCKS proxy of the environment.*pip install 'requests\[socks\]'"):
+        download("http://192.0.2.1:9/file", tmp_path / "a", CHECKSUM)
+
+
+def _no_socks(*_: object, **__: object) -> None:
+    """As requests has it without its extra."""
+    raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
 
 
 @pytest.mark.parametrize("url", ["", "ftp://host/file", "file:///etc/passwd", "http://"])

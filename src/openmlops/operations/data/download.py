@@ -117,6 +117,9 @@ def _response(url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
         ValueError,
         requests.TooManyRedirects,
     ) as error:  # URL errors of requests, urllib3 and the idna codec
+        if "SOCKS" in str(error):
+            problem = f"{url} cannot be reached through the SOCKS proxy of the environment (ALL_PROXY or another)"
+            raise DataError(problem, "Run pip install 'requests[socks]', or set https_proxy to another proxy") from error
         raise DataError(f"'{url[:200]}' is not a download URL", "Give an http or https URL") from error
     with response:
         if response.status_code >= 500 or response.status_code in (408, 429):
