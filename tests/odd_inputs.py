@@ -186,7 +186,8 @@ def spoil(place: Path, number: int, kind: str, value: bytes | int | None) -> lis
             shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
             _put(path, kind, value)
     parts = os.path.relpath(path, os.fsencode(place)).split(b"/")
-    return [os.fsdecode(name) for name in (*parts, *((value,) if kind in ("rename", "add") else ())) if isinstance(name, bytes)]
+    more = {"rename": value, "add": value, "gone": os.fsencode(place.name)}.get(kind)  # what is gone is missed in its folder
+    return [os.fsdecode(name) for name in (*parts, more) if isinstance(name, bytes)]
 
 
 WORDS = ("images", "labels", "train", "val", "test", "names", "path", "data", "one", "two")
