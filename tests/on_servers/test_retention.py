@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 
 from filled_log import MODEL, NOW, label, log, promote, workspace
@@ -19,6 +19,7 @@ from openmlops.operations.retention import predictions
 from openmlops.operations.retention.predictions import prune_predictions
 from openmlops.operations.workspace import Workspace
 from postgres import postgres
+from query_plans import filled, slow
 from real_servers import make_database, mariadb, mlflow, object_store
 
 
@@ -88,6 +89,15 @@ def test_beside_a_server_and_a_labeller_nothing_is_lost_or_counted_twice(
     assert found.activity.latest(MODEL, 5)[-1].version == 1
     assert found.labelled_inputs.count_new(MODEL) == len(told["labelled"])
     print(url.partition(":")[0], {name: len(value) for name, value in told.items()})
+
+
+def test_an_index_serves_every_query(url: str, tmp_path: Path) -> None:
+    found = workspace(tmp_path, DATABASE_URL=url)
+    ids = filled(found)
+    with found.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for table in ("inference", "label", "label_use", "decision"):
+            connection.execute(text(f"ANALYZE {'' if 'postgresql' in url else 'TABLE'} {table}"))
+    assert slow(found, ids) == []
 
 
 def test_a_batch_whose_row_is_labelled_meanwhile_is_tried_again(

@@ -118,7 +118,10 @@ class Decisions:
         """One record by its id or an unambiguous prefix. Raises DecisionNotFound, also if the prefix is ambiguous."""
         if not (decision and decision.isascii() and decision.isprintable()):
             raise _unknown(decision)
-        found = select(DECISION).where(DECISION.c.id.startswith(decision, autoescape=True)).limit(2)
+        ids = DECISION.c.id  # hexadecimal digits: an index serves a range of them, but not every LIKE
+        prefix = decision.lower()
+        its = (ids >= prefix, ids < f"{prefix}g", ids.startswith(prefix, autoescape=True))
+        found = select(DECISION).where(*its).limit(2)
         with self._engine.connect() as connection:
             rows = connection.execute(found).all()
         if len(rows) != 1:

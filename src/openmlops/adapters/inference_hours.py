@@ -109,7 +109,8 @@ class InferenceHours:
         """The totals of a model, oldest first."""
         found = select(INFERENCE_HOUR).where(INFERENCE_HOUR.c.model == model)
         with self._engine.connect() as connection:
-            return tuple(map(_hour, connection.execute(found.order_by(INFERENCE_HOUR.c.hour, INFERENCE_HOUR.c.version))))
+            hours = map(_hour, connection.execute(found))
+            return tuple(sorted(hours, key=lambda hour: (hour.at, hour.version)))
 
     def count(self, model: str, version: int) -> int:
         """Number of a version's predictions that are totals now."""
