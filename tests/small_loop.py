@@ -16,7 +16,7 @@ from openmlops.adapters.last_champion import FOLDER, LastChampion
 from openmlops.core.images.corruptions import corrupt
 from openmlops.core.images.decoding import png
 from openmlops.core.types import ModelRef, TrainedRef
-from openmlops.operations.data import datasets
+from openmlops.operations.data import datasets, weights
 from openmlops.operations.release import exporting, inference, model_card, promotion, registration, scoring, witnesses
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings, quiet_libraries
@@ -41,15 +41,18 @@ def workspace(home: Path, **settings: str) -> Workspace:
 def train(found: Workspace, seed: int = 0, steps: int = 100) -> tuple[ModelRef, TrainedRef]:
     """A version of a very small network, registered; 100 steps take 2 cpu-s."""
     use_case, splits = found.use_case, datasets.split(found, datasets.ingest(found), 0)
-    rows, indices = use_case.read(Path(splits.dataset.path)), datasets.indices_of(splits)
+    rows, indices = use_case.read(found.data_folder), datasets.indices_of(found, splits)
     config = use_case.config(steps=steps, seed=seed, channels="16-32", batch_size=100, stem_stride=2, flip=False, threads=1)
     model = use_case.build(config, use_case.preprocess(rows, indices["train"]), rows, indices["train"])
     folder = found.home / "training" / f"{seed}-{steps}"
     result = use_case.fit(model, rows, indices, config, folder=folder, key="k", on_epoch=lambda metrics: None)
-    save_file(model.state_dict(), folder / "weights.safetensors")
+    run_id = found.tracking.start(found.model_name, {}, {})
+    file = weights.place(found.home, run_id)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file(model.state_dict(), file)
     trained = TrainedRef(
-        path=str(folder / "weights.safetensors"),
-        run_id=found.tracking.start(found.model_name, {}, {}),
+        weights=weights.named(file),
+        run_id=run_id,
         splits=splits,
         config=result.config.model_dump(),
         epochs=result.epochs,

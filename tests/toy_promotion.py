@@ -15,6 +15,7 @@ from mlflow_tables import with_tables
 from openmlops.core.classification.metrics import evaluate_classification
 from openmlops.core.classification.task import CLASSIFICATION
 from openmlops.core.types import DatasetRef, Preprocessing, SplitsRef
+from openmlops.files import Manifest
 from openmlops.operations.data import datasets
 from openmlops.operations.release.model_card import DESCRIPTION_FILE, Description
 from openmlops.operations.workspace import Workspace
@@ -116,5 +117,7 @@ def workspace(home: Path) -> Workspace:
 def splits(found: Workspace) -> SplitsRef:
     if not found.data_folder.exists():
         write_data(found.data_folder)
-    dataset = DatasetRef(name=NAME, path=str(found.data_folder), fingerprint="d" * 64, rows=2000)
+    manifest = Manifest.of(found.data_folder)
+    manifest.write(found.data_folder.with_name(f"{found.data_folder.name}.manifest.json"))
+    dataset = DatasetRef(name=NAME, fingerprint=manifest.fingerprint, rows=2000)
     return datasets.split(found, dataset, seed=0)

@@ -58,7 +58,10 @@ def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
             _remove_if_dead(path)
     while True:
         with tempfile.TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True) as name:
-            handle = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                handle = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:  # another one took it for a dead process's before it was locked
+                continue
             try:
                 if _lock(handle) is None or _is(name, handle):
                     yield Path(name)

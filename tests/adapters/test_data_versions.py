@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from openmlops.adapters import dvc_repository, known_hashes
 from openmlops.adapters.data_versions import DataVersions, Remote
 from openmlops.adapters.dvc_repository import DvcRepository
-from openmlops.adapters.object_store import S3Store
+from openmlops.adapters.s3_store import S3Store
 from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable, SettingsError
 from openmlops.files import Manifest
 

@@ -5,13 +5,15 @@ import fcntl
 import os
 import secrets
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from openmlops.adapters import object_store
-from openmlops.adapters.object_store import FolderStore, ObjectStore, S3Store
+from openmlops.adapters.object_store import FolderStore, ObjectStore, Put
+from openmlops.adapters.s3_store import S3Store
 from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable, SettingsError
 from openmlops.files import copying, sha256_of
 
@@ -41,6 +43,44 @@ def test_what_was_put_is_what_is_got(store: ObjectStore, file: Path, tmp_path: P
 def test_the_same_content_is_sent_once(store: ObjectStore, file: Path) -> None:
     sent = [store.put_file("k", file, sha256_of(file)) for _ in range(3)]
     assert sent == [True, False, False]
+
+
+def test_many_files_are_put_as_each_of_them(store: ObjectStore, tmp_path: Path) -> None:
+    files = {}
+    for number in range(3):
+        (path := tmp_path / f"file{number}").write_bytes(secrets.token_bytes(100))
+        files[f"data/v/{number}"] = Put(path, sha256_of(path))
+    assert store.put_files("data/v/", files) == 3
+    assert store.put_files("data/v/", files) == 0
+    files["data/v/1"].path.write_bytes(secrets.token_bytes(100))
+    with pytest.raises(DataCorrupt, match="file1 differs from its recorded content"):
+        store.put_files("data/v/", files)
+    files["data/v/1"] = Put(path := files["data/v/1"].path, sha256_of(path))
+    assert store.put_files("data/v/", files) == 1
+    assert [(found.key, found.size) for found in store.stored("data/")] == [(key, 100) for key in files]
+
+
+def test_a_new_file_of_many_is_sent_without_asking_and_a_known_one_asked_for_once(s3_server, tmp_path: Path) -> None:
+    store = S3Store(s3_server.endpoint, s3_server.access_key, s3_server.secret_key, f"bucket-{secrets.token_hex(4)}")
+    store.ready()
+    asked: list[str] = []
+    store._connected().meta.events.register("before-send.s3", lambda request, **_: asked.append(request.method))
+    files = {}
+    for number in range(5):
+        (path := tmp_path / f"file{number}").write_bytes(secrets.token_bytes(100))
+        files[f"v/{number}"] = Put(path, sha256_of(path))
+    store.put_files("v/", files)
+    assert Counter(asked) == {"GET": 1, "PUT": 10}, "one listing; each file and its hash"
+    asked.clear()
+    store.put_files("v/", files)
+    assert Counter(asked) == {"GET": 6}, "one listing, and the hash of each"
+
+
+def test_small_content_is_put_and_got_as_it_is(store: ObjectStore) -> None:
+    store.put_bytes("content/data/f/set.dvc", b"outs: []")
+    assert store.get_bytes("content/data/f/set.dvc") == b"outs: []"
+    with pytest.raises(DataError, match="There is no object"):
+        store.get_bytes("content/data/f/other")
 
 
 def test_other_content_of_the_same_size_is_sent(store: ObjectStore, file: Path, tmp_path: Path) -> None:

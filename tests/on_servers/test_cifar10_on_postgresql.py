@@ -97,7 +97,7 @@ class TestWhereThingsAre:
         self, servers: Servers, folder: Folder, outcome: dict[str, Any]
     ) -> None:
         bucket = servers.objects.folder / NAME
-        assert {path.name for path in bucket.iterdir()} == {"data", "dvc", "ledger", "zenml"}
+        assert {path.name for path in bucket.iterdir()} == {"content", "data", "dvc", "ledger", "zenml"}
         assert any("register_model" in path.as_posix() for path in (bucket / "zenml").rglob("*"))
 
     def test_the_pipeline_run_is_on_the_zenml_server_on_the_registered_stack(

@@ -64,7 +64,7 @@ def test_an_upload_that_was_cut_off_is_finished_with_the_right_content(
     report = retry(datasets.upload, workspace, dataset)
     assert "Waiting up to" in capsys.readouterr().err
     kept = {Path(key).name: workspace.object_store.get_file(key, tmp_path / "back" / Path(key).name) for key in report.keys}
-    manifest = Manifest.of(Path(dataset.path))
+    manifest = Manifest.of(workspace.data_folder)
     assert {name: sha256_of(path) for name, path in kept.items()} == {n: e.sha256 for n, e in manifest.files.items()}
 
 
@@ -76,11 +76,11 @@ def test_data_whose_pull_was_cut_off_is_whole_afterwards(
     workspace = on(store, s3_server, tmp_path, f"pull-{outage}")
     dataset = datasets.make_sample(workspace)
     shutil.rmtree(workspace.home / "dvc-cache")
-    shutil.rmtree(dataset.path)
+    shutil.rmtree(workspace.data_folder)
     take_away(store, outage)
     assert retry(datasets.ingest, workspace) == dataset
     assert "Waiting up to" in capsys.readouterr().err
-    assert Manifest.of(Path(dataset.path)).fingerprint == dataset.fingerprint
+    assert Manifest.of(workspace.data_folder).fingerprint == dataset.fingerprint
 
 
 def test_a_decision_whose_commit_was_answered_by_a_cut_is_one_record(server: Postgres) -> None:

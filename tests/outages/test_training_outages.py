@@ -17,6 +17,7 @@ from openmlops.adapters.tracking import Tracking
 from openmlops.core.types import ModelRef, TrainedRef
 from openmlops.errors import ServiceUnavailable
 from openmlops.operations.data import datasets
+from openmlops.operations.data.weights import place
 from openmlops.operations.release import exporting, registration, scoring
 from openmlops.operations.retries import retry
 from openmlops.operations.training import train as training
@@ -146,7 +147,7 @@ def test_a_training_whose_mlflow_stayed_away_is_gone_on_with_by_the_same_command
     mlflow.forward()
     trained = train(workspace)
     finish(workspace, trained)
-    assert (trained.run_id, Path(trained.path).stat().st_mtime) == (weights[0].stem, before.st_mtime)
+    assert (trained.run_id, place(workspace.home, trained.run_id).stat().st_mtime) == (weights[0].stem, before.st_mtime)
     assert_each_metric_once(client, trained.run_id)
     assert client.get_run(trained.run_id).info.status == "FINISHED"
 

@@ -33,7 +33,7 @@ from openmlops.core.classification.task import CLASSIFICATION
 from openmlops.core.types import DatasetRef
 from openmlops.errors import NotificationError, OpenMLOpsError, ServiceUnavailable
 from openmlops.files import Manifest, sha256_of
-from openmlops.operations.data import datasets, download
+from openmlops.operations.data import datasets, download, versions
 from openmlops.operations.simulation import traffic
 from openmlops.operations.workspace import Workspace
 from openmlops.serving.app import create_app
@@ -271,11 +271,12 @@ def test_the_files_of_an_experiment_stay_in_a_folder_of_their_own(place: Place, 
     assert place.escapes(use) == {}
 
 
-def test_the_prefix_of_uploads_stays_in_the_store(place: Place) -> None:
+def test_the_prefix_of_uploads_stays_in_the_store(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = place.here / "set"
     folder.mkdir()
     (folder / "rows.bin").write_bytes(b"rows")
-    ref = DatasetRef(name="x", path=str(folder), fingerprint=Manifest.of(folder).fingerprint, rows=1)
+    ref = DatasetRef(name="x", fingerprint=Manifest.of(folder).fingerprint, rows=1)
+    monkeypatch.setattr(versions, "local", lambda workspace, version: folder)
 
     def use(text: str) -> str:
         uri = datasets.upload(place.workspace(minio_data_prefix=text), ref).uri

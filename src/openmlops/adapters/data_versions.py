@@ -356,6 +356,12 @@ def _intact_objects(repo: DvcRepository, oid: str) -> dict[str, str] | None:
     return None if repo.absent(objects.values(), known=True) else objects
 
 
+def fingerprint_of(record: dict[str, bytes]) -> str:
+    """The fingerprint of the version that a record identifies; empty if it has no manifest. Raises DataCorrupt."""
+    found = _manifest_of(record)
+    return found.fingerprint if found else ""
+
+
 def _manifest_of(record: dict[str, bytes]) -> Manifest | None:
     content = next((content for name, content in record.items() if name.endswith(".manifest.json")), None)
     return None if content is None else Manifest.parse(content, "the recorded manifest")

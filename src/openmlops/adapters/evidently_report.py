@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from openmlops.core.monitoring import feature_frames
-from openmlops.core.types import Value
+from openmlops.core.types import Content, Value
 from openmlops.files import replacing
 from openmlops.plain import harmless
 
@@ -33,13 +33,20 @@ FEWEST_ROWS = 50
 
 
 class EvidentlyReport(Value):
-    """Evidently's results, and the two files. If there is no report, `problems` gives the reasons and the share is None."""
+    """Evidently's results, and the two files, if they are kept for other steps. If there is no report, `problems` gives the
+    reasons and the share is None."""
 
     share_of_drifted_columns: float | None = None
     p_values: dict[str, float] = Field(default_factory=dict)
-    html: str | None = None
-    json_: str | None = None
+    html: Content | None = None
+    json_: Content | None = None
     problems: tuple[str, ...] = ()
+
+    @field_validator("html", "json_", mode="before")
+    @classmethod
+    def _without_place(cls, given: Any) -> Any:
+        """Earlier releases wrote a path here."""
+        return None if isinstance(given, str) else given
 
 
 def write_report(current: "pd.DataFrame", reference: "pd.DataFrame", folder: Path, seed: int = 0) -> EvidentlyReport:
@@ -59,8 +66,7 @@ def write_report(current: "pd.DataFrame", reference: "pd.DataFrame", folder: Pat
         snapshot.save_json(str(beside))
     share, by_shown = _read(snapshot.dict())
     p_values = {name: by_shown[shown[name]] for name in shown}
-    html, json_ = (str(folder / name) for name in (HTML, JSON))
-    return EvidentlyReport(share_of_drifted_columns=share, p_values=p_values, html=html, json_=json_)
+    return EvidentlyReport(share_of_drifted_columns=share, p_values=p_values)
 
 
 def _problems(current: "pd.DataFrame", reference: "pd.DataFrame") -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """`openmlops data ...`: the data set, its versions and validation."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,7 @@ from openmlops.operations.workspace import Workspace
 from openmlops.terminal import bar, counting, say
 
 if TYPE_CHECKING:
-    from openmlops.core.types import Value
+    from openmlops.core.types import DatasetRef
 
 app = typer.Typer(help="Get, version and check data sets.", no_args_is_help=True)
 
@@ -37,7 +37,8 @@ def sample(name: Name = None, json: Json = False) -> None:
     """Generate a small data set in the official layout, offline, and version it."""
     from openmlops.operations.data.datasets import make_sample
 
-    _print(make_sample(Workspace.open(name)), json)
+    workspace = Workspace.open(name)
+    _print(_placed(workspace, make_sample(workspace)), json)
 
 
 @app.command(name="tiny-person", epilog="Example: openmlops data tiny-person ~/datasets/coco128 --train 40")
@@ -52,7 +53,8 @@ def tiny_person(
     """Sample a small data set from the COCO128 images that show people (about 60), and version it for the use case person."""
     from openmlops.operations.data.datasets import make_tiny_person
 
-    _print(make_tiny_person(Workspace.open("person"), coco128, train, validation, test, seed), json)
+    workspace = Workspace.open("person")
+    _print(_placed(workspace, make_tiny_person(workspace, coco128, train, validation, test, seed)), json)
 
 
 @app.command(epilog="Example: openmlops data fetch cifar10")
@@ -70,9 +72,13 @@ def fetch(
     """Download the official archive (resumable), verify its published checksum, and version it."""
     from openmlops.operations.data import datasets
 
-    run = datasets.fetch_weights if weights else datasets.fetch
+    workspace = Workspace.open(name)
     with bar("Downloading") as show:
-        found = run(Workspace.open(name), archive, url, lambda done, total: show(done, total or 0, f"{done / 1e6:.0f} MB"))
+        given = (workspace, archive, url, lambda done, total: show(done, total or 0, f"{done / 1e6:.0f} MB"))
+        if weights:
+            found = datasets.fetch_weights(*given).model_dump(mode="json")
+        else:
+            found = _placed(workspace, datasets.fetch(*given))
     _print(found, json)
 
 
@@ -88,15 +94,12 @@ def add(
     """Add FOLDER as the new version of the data set, if it passes the checks."""
     from openmlops.operations.data.datasets import add_with_notes
 
-    skip = skips(on_left_out, strict)
+    workspace, skip = Workspace.open(name), skips(on_left_out, strict)
     with counting("Reading the images") as show:
-        added = add_with_notes(Workspace.open(name), folder, on_bad_label.value, strict, skip, on_progress=show)
-    if json:
-        notes = [note.model_dump(mode="json") for note in added.notes]
-        more = {"account": added.account.model_dump(mode="json"), "notes": notes}
-        print_json(added.dataset.model_dump(mode="json") | more)
-    else:
-        _print(added.dataset, json)
+        added = add_with_notes(workspace, folder, on_bad_label.value, strict, skip, on_progress=show)
+    notes = [note.model_dump(mode="json") for note in added.notes]
+    more = {"account": added.account.model_dump(mode="json"), "notes": notes}
+    _print(_placed(workspace, added.dataset) | (more if json else {}), json)
     say_account(added.account)
     for note in added.notes:
         say(f"- {note}")
@@ -107,7 +110,8 @@ def pull(name: Name = None, json: Json = False) -> None:
     """Pull the recorded version from the DVC remote and verify every file."""
     from openmlops.operations.data.datasets import ingest
 
-    _print(ingest(Workspace.open(name)), json)
+    workspace = Workspace.open(name)
+    _print(_placed(workspace, ingest(workspace)), json)
 
 
 @app.command(epilog="Example: openmlops data status --json")
@@ -115,7 +119,7 @@ def status(name: Name = None, json: Json = False) -> None:
     """Show the local version and whether its files match the record."""
     from openmlops.operations.data.datasets import status as read
 
-    _print(read(Workspace.open(name)), json)
+    _print(read(Workspace.open(name)).model_dump(mode="json"), json)
 
 
 @app.command(epilog="Example: openmlops data check cifar10")
@@ -123,10 +127,11 @@ def check(name: Name = None, on_left_out: OnLeftOut = StopOrSkip.stop, strict: S
     """Check the data set for problems; exit code 1 if one blocks training."""
     from openmlops.operations.data.datasets import check as run
 
+    workspace = Workspace.open(name)
     with counting("Reading the images") as show:
-        report = run(Workspace.open(name), strict, skips(on_left_out, strict), show)
+        report = run(workspace, strict, skips(on_left_out, strict), show)
     if json:
-        print_json(report)
+        print_json(report.model_dump(mode="json") | {"dataset": _placed(workspace, report.dataset)})
     else:
         rows = [
             ("blocks" if p.blocking else "note", p.where, p.what, p.count, ", ".join(map(str, p.rows))) for p in report.problems
@@ -139,7 +144,13 @@ def check(name: Name = None, on_left_out: OnLeftOut = StopOrSkip.stop, strict: S
         raise typer.Exit(1)
 
 
-def _print(value: "Value", json: bool) -> None:
+def _placed(workspace: Workspace, version: "DatasetRef") -> dict[str, Any]:
+    """A version as it is printed, with the folder in which it lies here."""
+    found = version.model_dump(mode="json", exclude={"index"})
+    return {"name": found.pop("name"), "path": str(workspace.data_folder), **found}
+
+
+def _print(value: dict[str, Any], json: bool) -> None:
     if json:
         return print_json(value)
-    return print_table("Data set", ("field", "value"), value.model_dump(mode="json").items())
+    return print_table("Data set", ("field", "value"), value.items())

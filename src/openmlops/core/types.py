@@ -1,15 +1,15 @@
 """The values that are passed between pipeline steps, to MLflow, over HTTP and printed by `--json`.
 
 What is here: small frozen pydantic models that serialise to JSON and back. What is not: images, weights and arrays; those
-stay in files, which the references name (`DatasetRef`, `SplitsRef`, `TrainedRef`, `ExportRef`, `ModelRef`).
+stay in files, which the references name by their content (`DatasetRef`, `SplitsRef`, `TrainedRef`, `ExportRef`, `ModelRef`).
 """
 
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from openmlops.errors import SettingsError, escaped
 
@@ -36,6 +36,31 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
+class Content(Value):
+    """Something that steps hand on, by what it is and not by where it lies: its SHA-256. `kind` says what it is used as.
+
+    Of a folder it is the SHA-256 of its manifest.
+    """
+
+    kind: Literal["index", "splits", "weights", "predictions", "export", "window", "report"]
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Reference(Value):
+    """Base of the values that name content. Those of earlier releases had a `path` on one machine, which is not read."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_place(cls, given: Any) -> Any:
+        return {name: value for name, value in given.items() if name != "path"} if isinstance(given, dict) else given
+
+    @property
+    def path(self) -> str:
+        """Gone: raises AttributeError that says what gives the place of the content on this machine."""
+        found = "openmlops.operations.data.versions.local" if isinstance(self, DatasetRef) else "workspace.contents.local"
+        raise AttributeError(f"{type(self).__name__} has no path any more, because it names content: use {found}")
+
+
 class Interval(Value):
     """An estimate with the bounds of its confidence interval, all in the unit of the estimate."""
 
@@ -57,13 +82,14 @@ class HoldoutPower(Value):
     disagreement: float | None = None
 
 
-class DatasetRef(Value):
-    """One version of a data set on disk. `fingerprint` is the SHA-256 of its manifest; `rows` counts images."""
+class DatasetRef(Reference):
+    """One version of a data set. `fingerprint` is the SHA-256 of its manifest; `rows` counts images. `index` is what is known
+    of the images, None if nobody has kept it."""
 
     name: str
-    path: str
     fingerprint: str
     rows: int
+    index: Content | None = None
 
 
 class Problem(Value):
@@ -137,17 +163,21 @@ class ValidationReport(Value):
         return not any(problem.blocking for problem in self.problems)
 
 
-class SplitsRef(Value):
-    """Row indices of the three splits in an `.npz` at `path`; `fingerprint` is the SHA-256 of their content."""
+class SplitsRef(Reference):
+    """Row indices of the three splits; `fingerprint` is the SHA-256 of the file that holds them."""
 
     dataset: DatasetRef
-    path: str
     fingerprint: str
     seed: int
     train: int
     validation: int
     test: int
     dropped: int = 0
+
+    @property
+    def content(self) -> Content:
+        """The file of row indices."""
+        return Content(kind="splits", sha256=self.fingerprint)
 
 
 class Preprocessing(Value):
@@ -172,11 +202,12 @@ class CrossValidation(Value):
     score: Interval
 
 
-class TrainedRef(Value):
-    """A finished training: weights (safetensors) at `path`, its MLflow run, its data and its resolved configuration.
-    `cross_validation` is of other models, trained alike."""
+class TrainedRef(Reference):
+    """A finished training: its weights (safetensors), its MLflow run, its data and its resolved configuration.
+    `cross_validation` is of other models, trained alike. One of an earlier release has no `weights`: they are the file of its
+    run in OPENMLOPS_HOME."""
 
-    path: str
+    weights: Content | None = None
     run_id: str
     splits: SplitsRef
     config: dict[str, int | float | str | bool | None]
@@ -188,13 +219,17 @@ class TrainedRef(Value):
     cross_validation: CrossValidation | None = None
 
 
-class ExportRef(Value):
+class ExportRef(Reference):
     """A folder with all files of one model version, sealed by `manifest.json`; `sha256` is that of the manifest."""
 
-    path: str
     sha256: str
     run_id: str
     parity: float
+
+    @property
+    def content(self) -> Content:
+        """The folder."""
+        return Content(kind="export", sha256=self.sha256)
 
 
 class ModelRef(Value):

@@ -14,6 +14,8 @@ READABLE = 0o644
 """mode of files that another user may copy"""
 PRIVATE, PRIVATE_FOLDER = 0o600, 0o700
 """modes of what holds data of production: databases, inputs, logs, backups"""
+SHARED = 0o444
+"""mode of files that are never written again, so that a hard link is as good as a copy"""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 

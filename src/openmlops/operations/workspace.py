@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from openmlops.adapters.activity import Activity
+    from openmlops.adapters.contents import Contents
     from openmlops.adapters.data_versions import DataVersions
     from openmlops.adapters.decisions import Decisions
     from openmlops.adapters.inference_hours import InferenceHours
@@ -89,7 +90,7 @@ class Workspace:
     def data_versions(self) -> "DataVersions":
         """DVC over the raw data, with the remote of the settings."""
         from openmlops.adapters.data_versions import DataVersions, Remote
-        from openmlops.adapters.object_store import bucket_name
+        from openmlops.adapters.s3_store import bucket_name
 
         s = self.settings
         url, s3 = s.dvc_remote, bool(s.minio_endpoint_url)
@@ -114,12 +115,20 @@ class Workspace:
     @cached_property
     def object_store(self) -> "ObjectStore":
         """The S3 bucket of MINIO_*, or a folder with the same interface."""
-        from openmlops.adapters.object_store import FolderStore, S3Store
+        from openmlops.adapters.object_store import FolderStore
+        from openmlops.adapters.s3_store import S3Store
 
         s = self.settings
         if not s.minio_endpoint_url:
             return FolderStore(self.home / "object-store", self.known_hashes)
         return S3Store(s.minio_endpoint_url, s.minio_access_key, s.minio_secret_key, s.minio_bucket, self.known_hashes)
+
+    @cached_property
+    def contents(self) -> "Contents":
+        """What steps hand on, by its SHA-256, in the object store."""
+        from openmlops.adapters.contents import Contents
+
+        return Contents(self.object_store)
 
     @cached_property
     def tracking(self) -> "Tracking":

@@ -1,7 +1,6 @@
 """Labelled production images become a data version that is checked like any other, and never touches what judges."""
 
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,8 @@ from small_loop import NOON, fresh_images, label, send
 
 
 def rows_of(loop: Workspace):
-    return loop.use_case.read(Path(datasets.ingest(loop).path))
+    datasets.ingest(loop)
+    return loop.use_case.read(loop.data_folder)
 
 
 def labelled(loop: Workspace, images: np.ndarray, labels: np.ndarray, at=NOON) -> list[str]:

@@ -109,13 +109,15 @@ def test_unchanged_data_is_not_read_to_be_hashed(ref: DatasetRef, reads: list[Pa
 def test_an_edit_in_place_is_replaced_everywhere(ref: DatasetRef, tmp_path: Path) -> None:
     workspace = Workspace.open()
     datasets.upload(workspace, ref)
-    image = next(Path(ref.path).rglob("*.png"))
+    image = next(workspace.data_folder.rglob("*.png"))
     key = next(key for key in workspace.object_store.list("") if key.endswith(image.name))
     before = image.read_bytes()
     image.chmod(0o644)
     image.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
     later = Workspace.open()
-    assert datasets.status(later).differences == (f"{image.relative_to(ref.path)} differs from its recorded content (SHA-256)",)
+    assert datasets.status(later).differences == (
+        f"{image.relative_to(workspace.data_folder)} differs from its recorded content (SHA-256)",
+    )
     assert datasets.ingest(later) == ref
     datasets.upload(later, ref)
     assert image.read_bytes() == before
@@ -145,7 +147,7 @@ def test_a_project_of_an_earlier_release_uses_less_after_the_next_upload(ref: Da
 
 
 def test_a_user_other_than_root_replaces_and_removes_read_only_files(ref: DatasetRef, tmp_path: Path) -> None:
-    first, second, third = sorted(Path(ref.path).rglob("*.png"))[:3]
+    first, second, third = sorted(Workspace.open().data_folder.rglob("*.png"))[:3]
     content = first.read_bytes()
     with user(tmp_path / "log") as someone:
 

@@ -19,6 +19,7 @@ from openmlops.core.images import decoding
 from openmlops.core.images.decoding import png
 from openmlops.core.types import SplitsRef
 from openmlops.errors import DataCorrupt, DataError, DataInvalid
+from openmlops.images.index import ImageIndex
 from openmlops.images.lazy import LazyImages, pixels
 from openmlops.operations.data import datasets, rows
 from openmlops.operations.data.rows import index_path, rows_of, version_index
@@ -123,7 +124,7 @@ def test_images_in_memory_and_on_demand_give_the_same_weights_bit_by_bit(
     mine: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     splits = prepared(mine)
-    found, indices = rows_of(mine, splits.dataset), datasets.indices_of(splits)
+    found, indices = rows_of(mine, splits.dataset), datasets.indices_of(mine, splits)
     use_case = mine.use_case
     config = use_case.config(epochs=2, width=4, batch_size=20, threads=1)
     preprocessing = use_case.preprocess(found, indices["train"])
@@ -201,21 +202,21 @@ def closed(monkeypatch: pytest.MonkeyPatch, *victims: Path) -> None:
 
 
 def test_what_could_not_be_read_once_is_read_when_it_can_be(mine: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    ref = datasets.ingest(mine)
+    ref = datasets.ingest(mine).model_copy(update={"index": None})
     index_path(mine, ref.fingerprint).unlink()
     victim = next((mine.data_folder / "train" / "disc").iterdir())
     with monkeypatch.context() as patched:
         closed(patched, victim)
-        found = version_index(mine, mine.data_folder, ref.fingerprint)
+        found = version_index(mine, mine.data_folder, ref)
         assert found.problems[found.row(victim.relative_to(mine.data_folder).as_posix())]
     for _ in range(2):
-        found = version_index(mine, mine.data_folder, ref.fingerprint)
+        found = version_index(mine, mine.data_folder, ref)
         assert not any(found.problems)
         assert found.columns["sha256"].any(axis=1).all()
 
 
 def test_a_training_names_the_command_whose_options_help(mine: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    ref = datasets.ingest(mine)
+    ref = datasets.ingest(mine).model_copy(update={"index": None})
     index_path(mine, ref.fingerprint).unlink()
     closed(monkeypatch, *sorted((mine.data_folder / "train" / "disc").iterdir())[:5])
     with pytest.raises(DataInvalid, match=rf"; `openmlops data add {mine.data_folder}` with --on-left-out skip goes on"):
@@ -223,18 +224,21 @@ def test_a_training_names_the_command_whose_options_help(mine: Workspace, monkey
 
 
 def test_an_index_is_made_again_only_of_the_files_of_its_version(mine: Workspace) -> None:
-    ref = datasets.ingest(mine)
-    index_path(mine, ref.fingerprint).unlink()
+    ref = datasets.ingest(mine).model_copy(update={"index": None})
+    before = ImageIndex.read(path := index_path(mine, ref.fingerprint))
+    path.unlink()
     rows._opened.clear()
     victim = next((mine.data_folder / "train" / "disc").iterdir())
-    content = victim.read_bytes()
     victim.unlink()
     victim.write_bytes(png(np.zeros((32, 32, 3), np.uint8)))
     with pytest.raises(DataCorrupt, match=rf"{victim.name} has changed since its version was made"):
-        rows_of(mine, ref)
-    assert not index_path(mine, ref.fingerprint).exists()
-    victim.write_bytes(content)
-    assert len(rows_of(mine, ref).labels) == ref.rows
+        version_index(mine, mine.data_folder, ref)
+    assert not path.exists()
+    assert len(rows_of(mine, ref).labels) == ref.rows, "of the version, restored beside the folder"
+    after = ImageIndex.read(path)
+    assert before is not None
+    assert after is not None
+    assert np.array_equal(before.columns["sha256"], after.columns["sha256"])
 
 
 def test_an_index_for_which_there_is_no_room_stops_nothing_that_is_there(

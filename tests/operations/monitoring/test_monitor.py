@@ -61,7 +61,7 @@ def test_simulate_drift_corrupts_images_and_never_the_verdict(loop: Workspace, t
     label(loop, send(loop, model, images), labels)
     simulating = branch(loop, tmp_path / "simulating", simulate_drift="1")
     plain, simulated = (collect(each, last=200) for each in (loop, simulating))
-    frames = [pd.read_parquet(each.path) for each in (plain, simulated)]
+    frames = [pd.read_parquet(each.local(loop)) for each in (plain, simulated)]
 
     shown = monitoring_sees(simulating, images)
     for name, column in image_statistics(shown).items():
@@ -100,7 +100,7 @@ def test_answers_whose_input_is_gone_are_left_out_of_a_simulation_and_counted(lo
 
 def test_the_test_set_is_answered_by_the_exported_model_as_it_was_evaluated(loop: Workspace):
     collected = collect(loop, "test-set", last=10_000)
-    frame = pd.read_parquet(collected.path)
+    frame = pd.read_parquet(collected.local(loop))
     evaluated = loop.registry.run_metrics(collected.model.run_id)["test_accuracy"]
     assert (frame["prediction"] == frame["label"]).mean() == pytest.approx(evaluated, abs=1 / len(frame))
     assert decide(loop, "test-set").observation.drift.outcome == "no_drift"
@@ -153,18 +153,19 @@ def test_a_handful_of_labels_is_no_accuracy(loop: Workspace):
     assert decide(loop).observation.labelled.n == MIN_LABELS
 
 
-def test_a_broken_window_is_not_measurable_and_no_traceback(loop: Workspace):
+def test_a_broken_window_is_not_measurable_and_no_traceback(loop: Workspace, tmp_path: Path):
     send(loop, load_latest_model(loop), fresh_images(100, seed=10)[0])
     collected = collect(loop)
-    frame = pd.read_parquet(collected.path)
+    frame = pd.read_parquet(collected.local(loop))
     for broken in (
         frame.assign(**{"image.red": np.nan}),
         frame.assign(**{"image.red": np.inf}),
         frame.iloc[:1],
         frame.iloc[:0],
     ):
-        broken.to_parquet(collected.path)
-        ref = collected.model_copy(update={"n": len(broken)})
+        broken.to_parquet(tmp_path / "broken.parquet")
+        kept = loop.contents.keep("window", tmp_path / "broken.parquet")
+        ref = collected.model_copy(update={"n": len(broken), "content": kept})
         found = monitor.trigger_decision(loop, ref, NO_REPORT, NOON + timedelta(days=400), "test")
         assert found.action == "not_measurable"
 
@@ -194,8 +195,8 @@ def test_the_page_of_a_drift_is_kept_in_mlflow_too(loop: Workspace, tmp_path: Pa
     model = load_latest_model(loop)
     send(loop, model, fresh_images(100, seed=11)[0], corruption=DARK)
     collected = collect(loop)
-    (page := collected.folder / "evidently_report.html").write_text("a page")
-    report = EvidentlyReport(html=str(page))
+    (page := tmp_path / "evidently_report.html").write_text("a page")
+    report = EvidentlyReport(html=loop.contents.keep("report", page))
     decided = monitor.trigger_decision(loop, collected, report, NOON + timedelta(days=400), "test")
     assert monitor.store_monitoring_artifacts(loop, collected, report, decided).exit_code == 3
     client = MlflowClient(loop.settings.tracking_uri)

@@ -98,13 +98,13 @@ def test_each_run_has_a_folder_of_its_own_and_links_lead_to_the_last(loop: Works
     model = load_latest_model(loop)
     send(loop, model, fresh_images(100, seed=62)[0])
     windows = [collect_inference_data(loop, model, n, "log", NOON) for n in (50, 100)]
-    assert [len(pandas.read_parquet(each.path)) for each in windows] == [50, 100]
+    assert [len(pandas.read_parquet(each.local(loop))) for each in windows] == [50, 100]
     for window in reversed(windows):
         found = monitor.trigger_decision(loop, window, NO_REPORT, datetime.now(UTC), "test", window.run)
         monitor.store_monitoring_artifacts(loop, window, NO_REPORT, found)
-        assert window.folder == loop.monitoring / found.id
-    assert (loop.monitoring / "monitoring.json").resolve() == (windows[0].folder / "monitoring.json").resolve()
-    assert (loop.monitoring / "latest").resolve() == windows[0].folder.resolve()
+        assert window.folder(loop) == loop.monitoring / found.id
+    assert (loop.monitoring / "monitoring.json").resolve() == (windows[0].folder(loop) / "monitoring.json").resolve()
+    assert (loop.monitoring / "latest").resolve() == windows[0].folder(loop).resolve()
 
 
 # Turns of the watch

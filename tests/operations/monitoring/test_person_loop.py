@@ -100,7 +100,7 @@ def test_the_window_is_a_table_that_a_person_can_read_and_that_gives_back_the_bo
     images, labels = scenes(60)
     label(loop, send(loop, champion(loop), images)[:40], _labels(loop, labels[:40]))
     window = windows.collect_inference_data(loop, champion(loop), 60, "log", LATER)
-    frame = pd.read_parquet(window.path)
+    frame = pd.read_parquet(window.local(loop))
     logged = loop.inference_log.window(window.model.name, window.model.version, 60)
     expected = DETECTION.unpack(logged.predictions, 1)
     for found, boxes in zip(DETECTION.from_columns({"boxes": frame["boxes"]}, ()), expected, strict=True):

@@ -18,6 +18,7 @@ from openmlops.files import write_text
 from openmlops.operations.projects.doctor import _retention
 from openmlops.operations.retention import due
 from openmlops.operations.retention import prune as pruning
+from openmlops.operations.retention.contents import prune_contents
 from openmlops.operations.retention.due import is_due, last_pruned
 from openmlops.operations.retention.inputs import prune_inputs
 from openmlops.operations.retention.prune import prune, prune_and_log
@@ -223,3 +224,20 @@ def test_a_killed_pruning_loses_nothing_and_is_repeated_beside_writers(tmp_path:
         found.leases.seize(pruning.ALONE, "the dead", timedelta(0))  # else its lease would expire in a minute
     prune(found, datetime.now(UTC))
     assert (found.inference_hours.count(MODEL, 1), found.inference_log.count(MODEL, 1)) == (40_000, young)
+
+
+def test_what_steps_handed_on_goes_after_its_limit_and_exports_after_a_day(tmp_path: Path):
+    found = workspace(tmp_path)
+    ages = {"splits": 100, "weights": 10, "export": 2, "data": 200}
+    for kind, days in ages.items():
+        for name in ("manifest.json", "model.onnx") if kind == "export" else ("set.dvc",) if kind == "data" else ("",):
+            key = f"content/{kind}/{'0' * 64}/{name}".rstrip("/")
+            found.object_store.put_bytes(key, b"content")
+            at = (NOW - timedelta(days=days)).timestamp()
+            os.utime(found.home / "object-store" / key, (at, at))
+    dry = prune_contents(found, NOW, dry=True)
+    assert len(found.object_store.list("content/")) == 5
+    done = prune_contents(found, NOW)
+    assert (done.deleted, done.bytes) == (dry.deleted, dry.bytes) == (2, 3 * len(b"content"))
+    assert {key.split("/")[1] for key in found.object_store.list("content/")} == {"data", "weights"}
+    assert done.oldest == NOW - timedelta(days=10)

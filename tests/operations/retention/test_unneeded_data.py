@@ -33,7 +33,7 @@ def add(found: Workspace, *names: str) -> OwnVersion:
     for name in ("shared", *names):
         (folder / name).write_text(f"the content of {name}" * 100)
     manifest = found.data_versions.add(folder)
-    datasets.upload(found, DatasetRef(name=toy.NAME, path=str(folder), fingerprint=manifest.fingerprint, rows=1))
+    datasets.upload(found, DatasetRef(name=toy.NAME, fingerprint=manifest.fingerprint, rows=1))
     return next(note for note in found.data_versions.own() if note.fingerprint == manifest.fingerprint)
 
 

@@ -23,7 +23,6 @@ from openmlops.adapters.tracking import FAILURE_TAG
 from openmlops.core.images.boxes import objects
 from openmlops.core.types import LedgerEntry, ModelRef, SplitsRef, TrainedRef
 from openmlops.errors import ServiceUnavailable, SettingsError, TrainingError
-from openmlops.files import sha256_of
 from openmlops.operations.data.datasets import indices_of
 from openmlops.operations.release.aliases import STAGING
 from openmlops.operations.run_leases import close_orphans
@@ -399,10 +398,10 @@ def test_a_grid_that_was_killed_ends_with_the_numbers_and_weights_of_one_left_al
     for run in interrupted.whole.runs:
         other = alone[str(run.config)]
         assert (run.validation, run.test) == (other.validation, other.test)
-        assert Path(run.predictions).read_text() == Path(other.predictions).read_text()
+        assert run.predictions == other.predictions
         assert run.trained is not None
         assert other.trained is not None
-        assert sha256_of(Path(run.trained.path)) == sha256_of(Path(other.trained.path))
+        assert run.trained.weights == other.trained.weights
         assert rows[run.run_id].model_dump(exclude={"id"}) == rows[other.run_id].model_dump(exclude={"id"})
         ours, theirs = (
             mlflow_run(w, r.run_id).data.metrics for w, r in ((interrupted.workspace, run), (done.workspace, other))
@@ -432,7 +431,7 @@ class ByHand:
 
     def _run(self, number: int, validation: set[int], test: set[int]) -> RunResult:
         workspace, splits = self.done.workspace, self.done.splits
-        rows, indices = workspace.use_case.read(Path(splits.dataset.path)), indices_of(splits)
+        rows, indices = workspace.use_case.read(workspace.data_folder), indices_of(workspace, splits)
         made = {}
         for split, missing in (("validation", validation), ("test", test)):
             labels = rows.labels[indices[split]]
@@ -440,7 +439,6 @@ class ByHand:
             made[split] = workspace.use_case.task.evaluate(labels, predictions, rows.names, split, splits.fingerprint)
             save_predictions(workspace, self.folder / f"{number}.{split}", predictions)
         trained = TrainedRef(
-            path="",
             run_id=f"run{number}",
             splits=splits,
             config={"seed": number},
@@ -448,8 +446,8 @@ class ByHand:
             seconds=1,
             ended_at=datetime.now(UTC),
         )
-        path = str(self.folder / f"{number}.validation")
-        return RunResult(config={"seed": number}, run_id=f"run{number}", trained=trained, predictions=path, **made)
+        kept = workspace.contents.keep("predictions", self.folder / f"{number}.validation")
+        return RunResult(config={"seed": number}, run_id=f"run{number}", trained=trained, predictions=kept, **made)
 
     def table(self, grid: GridRef) -> tuple[Experiment, str]:
         places = self.done.workspace.settings.model_copy(update={"artifacts_dir": self.folder})

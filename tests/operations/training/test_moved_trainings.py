@@ -1,34 +1,33 @@
 """What a training left in the home folder is found where the home is now, whatever its files say."""
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from openmlops.console.cycles import CycleRuns
 from openmlops.core.types import DatasetRef, Preprocessing, SplitsRef, TrainedRef
-from openmlops.operations.training import train
-from openmlops.operations.training.grid_jobs import GridJob, RunResult, predictions_file
+from openmlops.operations.data import weights
+from openmlops.operations.training.grid_jobs import GridJob, predictions_file
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings
 
 MODEL = "toy"
 
 
-def trained_in(home: Path) -> TrainedRef:
-    """As a training there noted it."""
-    data = DatasetRef(name="set", path=f"{home.parent}/data/set", fingerprint="f", rows=3)
-    splits = SplitsRef(dataset=data, path=f"{home}/splits/s.npz", fingerprint="s", seed=0, train=1, validation=1, test=1)
-    return TrainedRef(
-        path=f"{home}/weights/7.safetensors",
-        run_id="7",
-        splits=splits,
-        config={},
-        epochs=1,
-        seconds=1,
-        ended_at=datetime(2026, 1, 1, tzinfo=UTC),
-    )
+SPLITS = SplitsRef(
+    dataset=DatasetRef(name="set", fingerprint="f", rows=3), fingerprint="0" * 64, seed=0, train=1, validation=1, test=1
+)
+
+
+def trained_in(home: Path) -> dict[str, Any]:
+    """As a training of an earlier release noted it, which named places."""
+    splits = SPLITS.model_dump(mode="json") | {"path": f"{home}/splits/s.npz"}
+    splits["dataset"]["path"] = f"{home.parent}/data/set"
+    times = {"epochs": 1, "seconds": 1, "ended_at": "2026-01-01T00:00:00Z"}
+    return {"path": f"{home}/weights/7.safetensors", "run_id": "7", "splits": splits, "config": {}, **times}
 
 
 @pytest.fixture
@@ -37,25 +36,33 @@ def moved(tmp_path: Path) -> Workspace:
     return Workspace(Settings(openmlops_home=tmp_path / "now" / ".openmlops", use_case="person"))
 
 
-def test_weights_and_splits_are_those_of_the_home_that_is_opened(moved: Workspace, tmp_path: Path) -> None:
-    splits = trained_in(moved.home).splits
-    found = train.located(moved, trained_in(tmp_path / "before" / ".openmlops"), splits)
-    assert found == trained_in(moved.home)
+def test_a_reference_of_an_earlier_release_is_read_without_its_places(moved: Workspace, tmp_path: Path) -> None:
+    found = TrainedRef.model_validate(trained_in(tmp_path / "before"))
+    assert (found.splits, found.weights) == (SPLITS, None)
+    assert str(tmp_path) not in found.model_dump_json()
+    with pytest.raises(AttributeError, match="DatasetRef has no path any more, because it names content"):
+        found.splits.dataset.path  # noqa: B018
+    with pytest.raises(ValidationError, match="unknown"):
+        DatasetRef.model_validate({**SPLITS.dataset.model_dump(), "unknown": 1})
 
 
-def test_a_run_of_a_grid_is_read_with_the_places_of_its_files_now(moved: Workspace, tmp_path: Path) -> None:
-    job = GridJob(moved, trained_in(moved.home).splits, Preprocessing(mean=(0, 0, 0), std=(1, 1, 1)), {"epochs": 1})
+def test_a_run_of_a_grid_of_an_earlier_release_is_read_where_its_files_are_now(moved: Workspace, tmp_path: Path) -> None:
+    job = GridJob(moved, SPLITS, Preprocessing(mean=(0, 0, 0), std=(1, 1, 1)), {"epochs": 1})
     grid, before = moved.home / "grids" / "g", tmp_path / "before" / ".openmlops"
-    told = RunResult(config={"epochs": 1}, run_id="7", trained=trained_in(before), predictions=f"{before}/grids/g/1.answers")
+    told = {"config": {"epochs": 1}, "run_id": "7", "trained": trained_in(before), "predictions": f"{before}/grids/g/1.answers"}
     grid.mkdir(parents=True)
-    job.result_file(grid).write_text(told.model_dump_json())
+    job.result_file(grid).write_text(json.dumps(told))
+    predictions_file(job.result_file(grid)).write_text("[]")
     assert job.read(grid) is None, "its weights are gone"
-    (weights := Path(trained_in(moved.home).path)).parent.mkdir()
-    weights.touch()
+    (file := weights.place(moved.home, "7")).parent.mkdir()
+    file.touch()
     found = job.read(grid)
     assert found is not None
-    assert (found.trained, found.predictions) == (trained_in(moved.home), str(predictions_file(job.result_file(grid))))
-    assert str(before) not in found.model_dump_json()
+    assert found.trained is not None
+    assert found.trained.weights == weights.named(file)
+    assert found.predictions is not None
+    assert moved.contents.has(found.predictions)
+    assert str(tmp_path) not in found.model_dump_json()
 
 
 def test_the_log_of_a_cycle_is_read_where_the_home_is_now(moved: Workspace, tmp_path: Path) -> None:

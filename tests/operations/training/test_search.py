@@ -69,17 +69,18 @@ class Job:
         return act(self)
 
     def finish(self) -> RunResult:
-        rows = self.workspace.use_case.read(Path(self.splits.dataset.path))
-        labels = rows.labels[datasets.indices_of(self.splits)["validation"]]
+        rows = self.workspace.use_case.read(self.workspace.data_folder)
+        labels = rows.labels[datasets.indices_of(self.workspace, self.splits)["validation"]]
         right = np.arange(len(labels)) < len(labels) * (1 - abs(self.config["lr"] - 0.1))
         predictions = np.eye(10, dtype=np.float32)[np.where(right, labels, (labels + 1) % 10)]
         evaluation = self.workspace.use_case.task.evaluate(labels, predictions, rows.names, "validation", "f")
         path = predictions_file(self.result_file(self.folder))
         save_predictions(self.workspace, path, predictions)
         trained = TrainedRef(
-            path="", run_id=self.key, splits=self.splits, config=self.config, epochs=1, seconds=1, ended_at=datetime.now(UTC)
+            run_id=self.key, splits=self.splits, config=self.config, epochs=1, seconds=1, ended_at=datetime.now(UTC)
         )
-        result = RunResult(config=self.config, run_id=self.key, trained=trained, validation=evaluation, predictions=str(path))
+        kept = self.workspace.contents.keep("predictions", path)
+        result = RunResult(config=self.config, run_id=self.key, trained=trained, validation=evaluation, predictions=kept)
         write_text(self.result_file(self.folder), result.model_dump_json())
         return result
 

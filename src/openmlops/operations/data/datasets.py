@@ -12,15 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock, Timeout
-
+from openmlops.adapters.object_store import Put
 from openmlops.core.types import Account, DatasetRef, Problem, ValidationReport, Value
 from openmlops.core.validation import fewer, problem
 from openmlops.errors import DataError, DataInvalid, OpenMLOpsError, SettingsError
 from openmlops.files import Manifest, absolute, copy_folder, replacing, replacing_folder, why_not_storable
 from openmlops.images.index import ImageIndex, OnProgress
+from openmlops.operations.data import versions
 from openmlops.operations.data.download import Progress, download, unpack, verify
-from openmlops.operations.data.rows import index_folder, keep_index, key_prefix, rows_of, version_index
+from openmlops.operations.data.locks import locked
+from openmlops.operations.data.rows import index_folder, keep_index, kept_index, key_prefix, rows_of, version_index
 from openmlops.operations.data.splits import indices_of, split
 from openmlops.operations.workspace import Workspace
 from openmlops.temporary import temporary_folder
@@ -58,8 +59,6 @@ OnBadLabel = Literal["stop", "skip"]
 
 MOST_PATH_CHARACTERS = 500
 """of a file within the data set: the keys of objects begin with its folder and version"""
-LOCK_SECONDS = 600
-"""seconds that a process waits for the download or push of another one"""
 
 
 class DataStatus(Value):
@@ -331,7 +330,9 @@ def ingest(workspace: Workspace) -> DatasetRef:
     since they were last read. Raises DataError, DataCorrupt, ServiceUnavailable."""
     with locked(workspace):
         is_packed = workspace.use_case.files is None
-        return _ref(workspace, workspace.data_versions.pull(workspace.data_folder, read_all=is_packed))
+        found = _ref(workspace, workspace.data_versions.pull(workspace.data_folder, read_all=is_packed))
+        versions.publish(workspace, found)
+        return kept_index(workspace, found)
 
 
 def status(workspace: Workspace) -> DataStatus:
@@ -384,8 +385,8 @@ def check(
 
 def validate(workspace: Workspace, ref: DatasetRef) -> ValidationReport:
     """Validate a version. Raises DataInvalid with all problems if any of them is blocking."""
-    folder, use_case = Path(ref.path), workspace.use_case
-    index = () if use_case.files is None else (version_index(workspace, folder, ref.fingerprint),)
+    folder, use_case = versions.local(workspace, ref), workspace.use_case
+    index = () if use_case.files is None else (version_index(workspace, folder, ref),)
     problems, counts = use_case.check(folder, *index)
     refuse(folder, problems, options_of=f"`openmlops data add {folder}` with ")
     return ValidationReport(dataset=ref, problems=problems, class_counts=counts)
@@ -394,20 +395,17 @@ def validate(workspace: Workspace, ref: DatasetRef) -> ValidationReport:
 def upload(workspace: Workspace, ref: DatasetRef) -> UploadReport:
     """Upload the files of this version that the object store lacks, under MINIO_DATA_PREFIX. Raises DataError if the folder
     has changed since, ServiceUnavailable."""
-    store, folder = workspace.object_store, Path(ref.path)
+    store, folder = workspace.object_store, versions.local(workspace, ref)
     prefix = key_prefix(workspace, folder.name, ref.fingerprint)
     known = workspace.known_hashes
     manifest = Manifest.of(folder, known.sha256s)
     if manifest.fingerprint != ref.fingerprint:
         raise DataError(f"{folder} no longer matches version {ref.fingerprint[:12]}", "Start the pipeline again")
-    sent = {f"{prefix}/{name}": entry for name, entry in manifest.files.items()}
-    new = [
-        store.put_file(key, folder / name, entry.sha256)
-        for (key, entry), name in zip(sent.items(), manifest.files, strict=True)
-    ]
+    files = {f"{prefix}/{name}": Put(folder / name, entry.sha256) for name, entry in manifest.files.items()}
+    sent = store.put_files(f"{prefix}/", files)
     known.follow(folder / name for name in manifest.files)
     known.save()
-    return UploadReport(uri=store.uri(prefix), keys=tuple(sent), sent=sum(new), skipped=len(new) - sum(new))
+    return UploadReport(uri=store.uri(prefix), keys=tuple(files), sent=sent, skipped=len(files) - sent)
 
 
 def _unstorable(folder: Path) -> list[Problem]:
@@ -458,7 +456,7 @@ def ways_on(blocking: Sequence[Problem], strict: bool, lines: bool) -> list[str]
 
 
 def _ref(workspace: Workspace, manifest: Manifest) -> DatasetRef:
-    ref = DatasetRef(name=workspace.use_case.name, path=str(workspace.data_folder), fingerprint=manifest.fingerprint, rows=0)
+    ref = DatasetRef(name=workspace.use_case.name, fingerprint=manifest.fingerprint, rows=0)
     return ref.model_copy(update={"rows": len(rows_of(workspace, ref).labels)})
 
 
@@ -467,15 +465,4 @@ def _folder_ref(workspace: Workspace, rows: int) -> DatasetRef:
     folder, known = workspace.data_folder, workspace.known_hashes
     fingerprint = Manifest.of(folder, known.sha256s).fingerprint
     known.save()
-    return DatasetRef(name=workspace.use_case.name, path=str(folder), fingerprint=fingerprint, rows=rows)
-
-
-@contextmanager
-def locked(workspace: Workspace, name: str = "data.lock") -> Iterator[None]:
-    """Hold a lock of the workspace. Raises DataError after LOCK_SECONDS."""
-    workspace.home.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(workspace.home / name, timeout=LOCK_SECONDS):
-            yield
-    except Timeout as error:
-        raise DataError(f"Another process has held the data set for {LOCK_SECONDS} s", "Wait for it, or stop it") from error
+    return DatasetRef(name=workspace.use_case.name, fingerprint=fingerprint, rows=rows)

@@ -6,13 +6,12 @@ held out for the gate (`production_labels`).
 
 from collections import Counter
 from datetime import datetime
-from pathlib import Path
 
 from openmlops.adapters.fences import Lease
 from openmlops.adapters.labelled_inputs import LabelledInput
 from openmlops.core.types import DatasetRef, ModelRef, Value
 from openmlops.errors import DataError
-from openmlops.operations.data import datasets
+from openmlops.operations.data import datasets, versions
 from openmlops.operations.data.production_labels import UsableImages, consistent, is_held_out, usable
 from openmlops.operations.data.rows import rows_of
 from openmlops.operations.workspace import Workspace
@@ -55,7 +54,7 @@ def add_labelled(workspace: Workspace, champion: ModelRef, fence: Lease | None =
             f"None of the {len(new)} new labelled images can be used for training",
             _refusal_reasons(found, len(new) - len(agreed)),
         )
-    dataset = _add(workspace, current, found, fence) if len(found.labels) else datasets.add(workspace, Path(current.path))
+    dataset = _add(workspace, current, found, fence) if len(found.labels) else datasets.add(workspace, workspace.data_folder)
     considered = (*found.inputs, *held_back, *(each for group in found.refused.values() for each in group))
     refused = {why: len(group) for why, group in found.refused.items()}
     return NewData(
@@ -89,7 +88,7 @@ def _add(workspace: Workspace, current: DatasetRef, found: UsableImages, fence: 
         name = workspace.use_case.name
         raise DataError(f"The use case {name} cannot add production images", "Add them with `openmlops data add FOLDER`")
     with temporary_folder(workspace.home, "new-data-") as scratch:
-        out = extend(Path(current.path), found.images, found.labels, scratch / workspace.use_case.folder)
+        out = extend(versions.local(workspace, current), found.images, found.labels, scratch / workspace.use_case.folder)
         if fence:
             workspace.leases.require(fence)
         return datasets.add(workspace, out)

@@ -1,8 +1,8 @@
 """The rows of a data version: its images on demand, by the index that OPENMLOPS_HOME keeps of them.
 
-An index is made once, when a version is added or first used here, from what the indexes of earlier versions do not know. Here:
-where indexes lie, and where decoded images are kept. Not here: making an index (images/index.py), and use cases whose images
-are not files, which are read as a whole.
+An index is made once, when a version is added or first used here, from what the indexes of earlier versions do not know; a step
+on another machine fetches the one that its reference names. Here: where indexes lie, and where decoded images are kept. Not
+here: making an index (images/index.py), and use cases whose images are not files, which are read as a whole.
 """
 
 import threading
@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from openmlops.core.types import DatasetRef
-from openmlops.errors import DataCorrupt
-from openmlops.files import Manifest, content_of
+from openmlops.errors import DataCorrupt, DataError
+from openmlops.files import Manifest
 from openmlops.images.index import ImageIndex, OnProgress, index_of
 from openmlops.images.lazy import Decoded, Elsewhere, LazyImages
+from openmlops.operations.data import versions
 from openmlops.operations.workspace import Workspace
-from openmlops.temporary import temporary_folder
 from openmlops.usecases.base import Rows
 
 _lock = threading.Lock()
@@ -30,13 +30,14 @@ def rows_of(workspace: Workspace, ref: DatasetRef) -> Rows:
     An image whose file is no longer that of the version, because other data was added meanwhile, is read from the object store,
     if the version was uploaded.
     """
-    use_case, folder = workspace.use_case, Path(ref.path)
+    use_case = workspace.use_case
     if use_case.files is None:
-        return use_case.read(folder)
-    key = (str(workspace.home), str(folder), ref.fingerprint, use_case.name, use_case.frame)
+        return use_case.read(versions.local(workspace, ref))
+    key = (str(workspace.home), str(workspace.data_folder), ref.fingerprint, use_case.name, use_case.frame)
     with _lock:
         if key not in _opened:
-            found = use_case.read(folder, version_index(workspace, folder, ref.fingerprint))
+            folder = versions.local(workspace, ref)
+            found = use_case.read(folder, version_index(workspace, folder, ref))
             assert isinstance(found.images, LazyImages)
             room = Decoded(workspace.home / "cache" / "decoded", workspace.settings.decoded_bytes)
             _opened.clear()
@@ -49,14 +50,8 @@ def rows_of(workspace: Workspace, ref: DatasetRef) -> Rows:
 
 def _uploaded(workspace: Workspace, folder: str, fingerprint: str) -> Elsewhere:
     """Reads the images of a version from the object store."""
-    prefix, scratch = key_prefix(workspace, folder, fingerprint), workspace.home / "cache"
-
-    def read(path: str) -> bytes:
-        scratch.mkdir(parents=True, exist_ok=True)
-        with temporary_folder(scratch, "uploaded-") as place:
-            return content_of(workspace.object_store.get_file(f"{prefix}/{path}", place / "file"))
-
-    return read
+    prefix = key_prefix(workspace, folder, fingerprint)
+    return lambda path: workspace.object_store.get_bytes(f"{prefix}/{path}")
 
 
 def key_prefix(workspace: Workspace, folder: str, fingerprint: str) -> str:
@@ -75,11 +70,12 @@ def index_folder(
     return (index_of(folder, files(folder), (*known, *_recorded(workspace)), on_progress),)
 
 
-def version_index(workspace: Workspace, folder: Path, fingerprint: str) -> ImageIndex:
-    """The index of a version, which `folder` holds. It is made if there is none, and images that could not be used are looked
-    at again. Raises DataCorrupt if a file is not that of the version then."""
-    path = index_path(workspace, fingerprint)
-    found = ImageIndex.read(path)
+def version_index(workspace: Workspace, folder: Path, ref: DatasetRef) -> ImageIndex:
+    """The index of a version, which `folder` holds: that of this home, or the one that the reference names. It is made if there
+    is none, and images that could not be used are looked at again. Raises DataCorrupt if a file is not that of the version
+    then."""
+    path, fingerprint = index_path(workspace, ref.fingerprint), ref.fingerprint
+    found = ImageIndex.read(path) or _kept(workspace, ref, path)
     looked = index_folder(workspace, folder)[0] if found is None else _again(found, folder)
     if looked is None:
         assert found is not None
@@ -88,6 +84,20 @@ def version_index(workspace: Workspace, folder: Path, fingerprint: str) -> Image
     whole = looked if found is None else found.updated(looked)
     whole.write(path)
     return whole
+
+
+def _kept(workspace: Workspace, ref: DatasetRef, path: Path) -> ImageIndex | None:
+    """The index that a reference names, from the object store; None if it names none that is still there."""
+    try:
+        return ImageIndex.read(workspace.contents.local(ref.index, path)) if ref.index else None
+    except DataError:
+        return None
+
+
+def kept_index(workspace: Workspace, ref: DatasetRef) -> DatasetRef:
+    """The reference, naming the index of the version that this home has, which is kept for the steps that follow."""
+    path = index_path(workspace, ref.fingerprint)
+    return ref.model_copy(update={"index": workspace.contents.keep("index", path)}) if path.is_file() else ref
 
 
 def _again(index: ImageIndex, folder: Path) -> ImageIndex | None:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openmlops.adapters.decisions import DecisionRecord, new_id
-from openmlops.adapters.evidently_report import EvidentlyReport, write_report
+from openmlops.adapters.evidently_report import HTML, JSON, EvidentlyReport, write_report
 from openmlops.core.monitoring.accuracy_estimate import AccuracyEstimate, LabelledAccuracy, estimate_accuracy
 from openmlops.core.monitoring.drift import DriftReport, measure
 from openmlops.core.monitoring.policy import Action, Labels, Observation, WorthLabelling, decide, worth_labelling
 from openmlops.core.tasks import Predictions, Task
 from openmlops.core.types import ModelRef, Value
-from openmlops.files import write_text
+from openmlops.files import SHARED, write_text
 from openmlops.operations.monitoring.history import basis_of, history_of, policy_of, records_of, requested_labels, span_of
 from openmlops.operations.monitoring.run_folders import OUTCOME_FILE, show_last
 from openmlops.operations.monitoring.windows import SEQUENCE, Source, WindowRef
@@ -72,8 +72,14 @@ def run_evidently_report(workspace: Workspace, window: WindowRef) -> EvidentlyRe
     import pandas as pd
 
     reference = pd.read_parquet(workspace.registry.fetch(window.model) / REFERENCE_FILE)
-    current = pd.read_parquet(window.path, columns=list(window.columns))
-    return write_report(current, reference, window.folder)
+    current = pd.read_parquet(window.local(workspace), columns=list(window.columns))
+    report, folder = write_report(current, reference, window.folder(workspace)), window.folder(workspace)
+    if report.problems:
+        return report
+    for file in (HTML, JSON):
+        (folder / file).chmod(SHARED)  # the page has 9 MB
+    kept = {name: workspace.contents.keep("report", folder / file) for name, file in (("html", HTML), ("json_", JSON))}
+    return report.model_copy(update=kept)
 
 
 def trigger_decision(
@@ -87,7 +93,7 @@ def trigger_decision(
         return kept
     import pandas as pd
 
-    frame = pd.read_parquet(window.path)
+    frame = pd.read_parquet(window.local(workspace))
     records = records_of(workspace, window.model.name)
     observation = _observe(workspace, window, frame, report, now, requested_labels(records))
     head = workspace.ledger.head(window.model.name)
@@ -172,14 +178,18 @@ def store_monitoring_artifacts(
     the monitored version's MLflow run, unless somebody deleted that. Evidently's page (9 MB) is logged if there is drift or
     something to do."""
     is_logged = workspace.registered.has_run(window.model.run_id)
-    path = window.folder / OUTCOME_FILE
-    files = [found for found in (window.path, report.html, report.json_, str(path)) if found]
+    folder = window.folder(workspace)
+    path = folder / OUTCOME_FILE
+    kept = {HTML: report.html, JSON: report.json_}
+    reports = [str(workspace.contents.local(content, folder / name)) for name, content in kept.items() if content]
+    files = [str(window.local(workspace)), *reports, str(path)]
     outcome = _outcome(window, report, decided, tuple(files), is_logged)
     write_text(path, outcome.model_dump_json(indent=2))
-    show_last(workspace.monitoring, window.folder.name)
+    show_last(workspace.monitoring, window.run)
     if not is_logged:
         return outcome
-    for file in files if outcome.exit_code == SOMETHING_TO_DO else [file for file in files if file != report.html]:
+    page = str(folder / HTML)
+    for file in files if outcome.exit_code == SOMETHING_TO_DO else [file for file in files if file != page]:
         workspace.tracking.log_files(window.model.run_id, Path(file), f"monitoring/{decided.id}")
     workspace.tracking.log_metrics(window.model.run_id, _metrics(outcome), decided.at)
     return outcome

@@ -15,7 +15,7 @@ import numpy as np
 from openmlops.adapters.decisions import new_id
 from openmlops.adapters.inference_log import Layout, Window
 from openmlops.core.images.decoding import upright_size
-from openmlops.core.types import ModelRef, Value
+from openmlops.core.types import Content, ModelRef, Reference
 from openmlops.errors import DataError, ModelNotFound
 from openmlops.files import replacing
 from openmlops.images.lazy import Images, LazyImages, corrupted, digests
@@ -36,8 +36,8 @@ SIMULATED_CORRUPTION = ("brightness", 4)
 """kind and severity of the corruption that SIMULATE_DRIFT applies to every image (core/images/corruptions.py)"""
 
 
-class WindowRef(Value):
-    """A window of `n` predictions of a version, in a file as `write_parquet` writes it.
+class WindowRef(Reference):
+    """A window of `n` predictions of a version, in the file `content` as `write_parquet` writes it.
 
     `run` names the monitoring run, its folder and its decision. `columns` are the feature columns, `since` and `until` the
     times of the first and the last prediction, None if empty. `left_out` counts predictions that could not be repeated because
@@ -47,7 +47,7 @@ class WindowRef(Value):
     model: ModelRef
     source: Source
     simulated: bool
-    path: str
+    content: Content | None = None
     n: int
     columns: tuple[str, ...]
     classes: tuple[str, ...]
@@ -56,10 +56,14 @@ class WindowRef(Value):
     left_out: int = 0
     run: str = ""
 
-    @property
-    def folder(self) -> Path:
-        """The folder of the monitoring run."""
-        return Path(self.path).parent
+    def folder(self, workspace: Workspace) -> Path:
+        """The folder of the monitoring run on this machine."""
+        return workspace.monitoring / self.run
+
+    def local(self, workspace: Workspace) -> Path:
+        """The file of the window, fetched if it is not here. Raises DataError if there is none."""
+        path = self.folder(workspace) / WINDOW_FILE
+        return workspace.contents.local(self.content, path) if self.content else path
 
 
 def load_latest_model(workspace: Workspace) -> ModelRef:
@@ -89,7 +93,7 @@ def collect_inference_data(workspace: Workspace, model: ModelRef, last: int, sou
         model=model,
         source=source,
         simulated=simulated,
-        path=str(path),
+        content=workspace.contents.keep("window", path),
         n=len(window),
         columns=window.layout.columns,
         classes=window.layout.classes,
@@ -106,7 +110,7 @@ def _test_window(workspace: Workspace, model: ModelRef, last: int, now: datetime
     description = Description.read(folder / "model.json")
     splits = datasets.split(workspace, datasets.ingest(workspace), description.split_seed)
     rows = rows_of(workspace, splits.dataset)
-    test = datasets.indices_of(splits)["test"]
+    test = datasets.indices_of(workspace, splits)["test"]
     chosen = np.sort(np.random.default_rng(0).permutation(test)[:last])
     window = Window(
         layout=Layout((), description.classes),

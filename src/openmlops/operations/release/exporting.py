@@ -31,7 +31,7 @@ def export(workspace: Workspace, trained: TrainedRef, evaluation: Evaluation) ->
     Raises ExportError if the outputs of an exported model differ from the trained model's by more than PARITY_BOUND.
     """
     rebuilt = RebuiltModel(workspace, trained)
-    folder = workspace.home / "exports" / trained.run_id
+    folder = place(workspace.home, trained.run_id)
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(folder.parent, ".export.") as scratch:
@@ -42,7 +42,13 @@ def export(workspace: Workspace, trained: TrainedRef, evaluation: Evaluation) ->
     _write_reference(rebuilt, folder)
     manifest = Manifest.of(folder)
     manifest.write(folder / MANIFEST)
-    return ExportRef(path=str(folder), sha256=manifest.fingerprint, run_id=trained.run_id, parity=parity)
+    workspace.contents.keep_folder("export", folder)
+    return ExportRef(sha256=manifest.fingerprint, run_id=trained.run_id, parity=parity)
+
+
+def place(home: Path, run_id: str) -> Path:
+    """Where the export of a run lies on this machine."""
+    return home / "exports" / run_id
 
 
 def _write_models(rebuilt: "RebuiltModel", scratch: Path, folder: Path) -> float:

@@ -110,9 +110,10 @@ class _Holdout(_EvaluationSet):
     """The frozen test split."""
 
     def __init__(self, workspace: Workspace, splits: SplitsRef) -> None:
-        rows, test = rows_of(workspace, splits.dataset), indices_of(splits)["test"]
+        rows, test = rows_of(workspace, splits.dataset), indices_of(workspace, splits)["test"]
         if len(test) == 0:
-            raise GateError(f"The test split of {splits.dataset.path} has no images", "Add a test set to the data")
+            version = f"{splits.dataset.name}, version {splits.dataset.fingerprint[:12]},"
+            raise GateError(f"The test split of {version} has no images", "Add a test set to the data")
         super().__init__(workspace, HOLDOUT, rows.images[test], rows.labels[test], rows.names)
         self.rows = rows
 

@@ -10,7 +10,7 @@ from openmlops.core.quality import Evaluation
 from openmlops.core.types import Preprocessing, TrainedRef, Value
 from openmlops.errors import ModelCorrupt
 from openmlops.images.lazy import Images
-from openmlops.operations.data import datasets
+from openmlops.operations.data import datasets, weights
 from openmlops.operations.data.rows import rows_of
 from openmlops.operations.release import inference
 from openmlops.operations.release.model_card import Description
@@ -34,7 +34,7 @@ class RebuiltModel:
 
     @cached_property
     def indices(self) -> dict[str, np.ndarray]:
-        return datasets.indices_of(self.trained.splits)
+        return datasets.indices_of(self.workspace, self.trained.splits)
 
     @cached_property
     def config(self) -> Value:
@@ -54,11 +54,12 @@ class RebuiltModel:
 
         use_case = self.workspace.use_case
         model = use_case.build(self.config, self.preprocessing, self.rows, self.indices["train"])
+        path = weights.local(self.workspace, self.trained)
         try:
-            model.load_state_dict(load_file(self.trained.path))
+            model.load_state_dict(load_file(path))
         except (OSError, SafetensorError, RuntimeError) as error:
             cause = str(error).splitlines()[0]
-            raise ModelCorrupt(f"{self.trained.path} does not contain the trained weights ({cause})", "Train again") from error
+            raise ModelCorrupt(f"{path} does not contain the trained weights ({cause})", "Train again") from error
         return model
 
     @cached_property

@@ -3,11 +3,11 @@
 Not here: promotion (`promotion`)."""
 
 from contextlib import suppress
-from pathlib import Path
 
 from openmlops.core.quality import Evaluation
 from openmlops.core.types import ExportRef, LedgerEntry, ModelRef, TrainedRef
 from openmlops.errors import ModelNotFound
+from openmlops.operations.release import exporting
 from openmlops.operations.release.model_card import CARD_FILE
 from openmlops.operations.run_leases import fails_its_run
 from openmlops.operations.workspace import Workspace
@@ -38,11 +38,12 @@ def register(workspace: Workspace, exported: ExportRef, trained: TrainedRef, eva
         f"Test {name} {quality} on {evaluation.n:,} images; data version {trained.splits.dataset.fingerprint[:12]} "
         f"({rows} images). Classes, limits and lineage: `{CARD_FILE}` among the files of its run."
     )
-    place = (workspace.model_name, trained.run_id, Path(exported.path))
     entries = workspace.ledger.history(workspace.model_name)
     if twin := _judged_twin(workspace, exported, trained, entries):
         workspace.tracking.stop(trained.run_id, f"the same files as version {twin.version}, which the gate has judged")
         return twin
+    folder = workspace.contents.local_folder(exported.content, exporting.place(workspace.home, exported.run_id))
+    place = (workspace.model_name, trained.run_id, folder)
     taken = {entry.version: entry.model_sha256 for entry in entries}
     model = workspace.registry.register(*place, tags, about, ABOUT_ALL.format(workspace.use_case.name), taken)
     workspace.tracking.finish(trained.run_id)

@@ -80,7 +80,7 @@ def evaluate_version(workspace: Workspace, spec: str) -> Evaluation:
     splits = datasets.split(workspace, datasets.ingest(workspace), description.split_seed)
     rows = rows_of(workspace, splits.dataset)
     _require_same_task(workspace, spec, description, rows)
-    test = datasets.indices_of(splits)["test"]
+    test = datasets.indices_of(workspace, splits)["test"]
     found = inference.predict(workspace.use_case, inference.load_exported(workspace.use_case, folder), rows.images[test])
     return workspace.use_case.task.evaluate(rows.labels[test], found, rows.names, "test", splits.fingerprint)
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from openmlops.adapters.processes import Process
 from openmlops.errors import LeaseTaken, OpenMLOpsError
+from openmlops.operations.retention.contents import prune_contents
 from openmlops.operations.retention.due import DONE, EVERY, last_pruned
 from openmlops.operations.retention.inputs import prune_inputs
 from openmlops.operations.retention.predictions import prune_predictions
@@ -30,7 +31,7 @@ DOUBT = "prune/doubt"
 
 KINDS: tuple[Callable[[Workspace, datetime, bool], Pruned], ...] = (
     *(prune_predictions, prune_inputs),
-    *(prune_versions, prune_runs, prune_reports, prune_working_files, prune_data),
+    *(prune_versions, prune_runs, prune_reports, prune_working_files, prune_contents, prune_data),
 )
 """in the order in which they depend on each other: what one deletes, the next may no longer need"""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from openmlops.adapters.data_versions import OwnVersion
 from openmlops.files import Manifest, real
 from openmlops.operations.data.datasets import key_prefix, locked
+from openmlops.operations.data.versions import RECORDS
 from openmlops.operations.retention.report import Pruned, limit
 from openmlops.operations.retention.versions import NEVER, UNKNOWN, knows_models, rejected, unneeded_runs
 from openmlops.operations.workspace import Workspace
@@ -82,8 +83,9 @@ def _delete_copies(workspace: Workspace, found: OwnVersion, dry: bool) -> int:
     if (is_shared and not found.is_pushed_first) or not store.is_made():
         return 0
     size = 0
-    for key in store.list(f"{key_prefix(workspace, found.folder, found.fingerprint)}/"):
-        size += store.size(key) or 0
-        if not dry:
-            store.delete(key)
+    for prefix in (key_prefix(workspace, found.folder, found.fingerprint), f"{RECORDS}/{found.fingerprint}"):
+        for stored in store.stored(f"{prefix}/"):
+            size += stored.size
+            if not dry:
+                store.delete(stored.key)
     return size

@@ -1,12 +1,13 @@
 """Files of trainings and versions under OPENMLOPS_HOME that are copies, or were needed by a training that has ended.
 
-Here: exports, weights, checkpoints, features, grids, searches, predictions cached for the gate, splits, indexes of data
-versions, local copies of versions, and what killed processes left. Not here: inputs (`inputs`), data (`data_versions`).
+Here: exports, weights, checkpoints, features, grids, searches, predictions, splits, indexes and copies of data versions, copies
+of versions, and what killed processes left. Not here: inputs (`inputs`), data (`data_versions`).
 Downloads, and files that were set aside because they may be somebody's work (`replaced`, `left-out`), are never deleted.
 """
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -72,13 +73,15 @@ def _files(workspace: Workspace, now: datetime) -> Iterator[_File]:
     for path in _below(home, f"answers/{HEX * 64}-*.npz"):
         age = None if path.name.partition("-")[0] in kept else EXPORT
         yield _File(path, _newest(path), False, age)
-    for path in _below(home, f"splits/{HEX * 64}.npz"):
+    for path in (path for pattern in _COPIES for path in _below(home, pattern)):
         yield _File(path, _newest(path), False)
     for path in _below(home, f"trainings/features/{HEX * 64}/{HEX * 16}.npz"):
         yield _File(path, _newest(path), False)
     recorded = workspace.data_versions.fingerprint(workspace.data_folder)
     for path in _below(home, f"indexes/{HEX * 64}.parquet"):
         yield _File(path, _newest(path), path.stem == recorded)
+    for path in _below(home, f"versions/{HEX * 64}"):
+        yield _File(path, datetime.fromtimestamp(path.stat().st_mtime, UTC), False)
     for path in _below(home, f"models/{HEX * 64}"):
         yield _File(path, _newest(path), path.name in kept)
     for path in (path for begin in TEMPORARY for path in _below(home, begin + RANDOM)):
@@ -86,6 +89,8 @@ def _files(workspace: Workspace, now: datetime) -> Iterator[_File]:
             yield _File(path, _newest(path), False, SCRATCH)
 
 
+_COPIES = (f"splits/{HEX * 64}.npz", f"splits/{HEX * 64}", f"predictions/{HEX * 64}")
+"""files named by their content, the first as earlier releases did"""
 _NOTES = ((f"trainings/{HEX * 16}*", "run_id"), (f"grids/{HEX * 16}*", "parent"), (f"searches/{HEX * 16}*", "parent"))
 """folders, and their file that names the run"""
 
@@ -105,8 +110,11 @@ def _below(home: Path, pattern: str) -> list[Path]:
 
 def _newest(path: Path) -> datetime:
     """The time at which a file, or anything in a folder, changed last."""
-    times = [each.lstat().st_mtime for each in (path, *(path.rglob("*") if path.is_dir() else ()))]
-    return datetime.fromtimestamp(max(times), UTC)
+    times = []
+    for each in (path, *(path.rglob("*") if path.is_dir() else ())):
+        with suppress(FileNotFoundError):  # a process that works on it deletes its own files
+            times.append(each.lstat().st_mtime)
+    return datetime.fromtimestamp(max(times, default=0.0), UTC)
 
 
 def _text(path: Path) -> str:

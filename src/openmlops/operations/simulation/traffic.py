@@ -84,7 +84,7 @@ def stream_of_test_images(workspace: Workspace, corruption: str | None = None, s
     """The test images of the current data in random order, corrupted by `kind:strength`. Raises SettingsError."""
     splits = datasets.split(workspace, datasets.ingest(workspace), seed=0)
     rows = rows_of(workspace, splits.dataset)
-    test = datasets.indices_of(splits)["test"]
+    test = datasets.indices_of(workspace, splits)["test"]
     return _shuffled(workspace, rows.images[test], rows.labels[test], rows.names, corruption, seed)
 
 

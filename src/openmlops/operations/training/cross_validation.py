@@ -37,7 +37,7 @@ def cross_validate(workspace: Workspace, trained: TrainedRef, folds: int) -> Tra
 
     Raises SettingsError if there are fewer distinct images than folds, TrainingError if the training of a fold fails.
     """
-    rows, indices = rows_of(workspace, trained.splits.dataset), indices_of(trained.splits)
+    rows, indices = rows_of(workspace, trained.splits.dataset), indices_of(workspace, trained.splits)
     pool = np.sort(np.concatenate([indices["train"], indices["validation"]]))
     distinct = splitting.distinct(rows, pool)
     if folds > len(distinct) // 2:
@@ -91,7 +91,7 @@ def _predictions(
             use_case.fit(model, rows, part, config, folder=folder, key=key, on_epoch=progress.epoch, on_step=progress.step)
         eager = Eager(use_case.served(model), use_case.task.outputs)
         save_predictions(workspace, kept, inference.predict(use_case, eager, rows.images[part["test"]]))
-    return load_predictions(workspace, str(kept), len(rows.names))
+    return load_predictions(workspace, kept, len(rows.names))
 
 
 def _record(workspace: Workspace, trained: TrainedRef, found: CrossValidation) -> None:

@@ -20,6 +20,7 @@ from openmlops.adapters.mlflow_values import ABANDONED_TAG, FAILURE_TAG
 from openmlops.core.types import Comparison, LedgerEntry, ModelRef, SplitsRef, Value
 from openmlops.errors import SettingsError, TrainingError
 from openmlops.files import write_text
+from openmlops.operations.data import weights
 from openmlops.operations.data.datasets import indices_of
 from openmlops.operations.data.rows import rows_of
 from openmlops.operations.release import promotion
@@ -28,7 +29,7 @@ from openmlops.operations.retries import retry
 from openmlops.operations.run_leases import hold_run, next_start, run_lease
 from openmlops.operations.training import train
 from openmlops.operations.training.grid_jobs import GridJob, RunResult, run_all
-from openmlops.operations.training.predictions import load_predictions
+from openmlops.operations.training.predictions import kept_predictions
 from openmlops.operations.workspace import Workspace
 
 EPOCHS, IMGSZ = (3, 5), (320, 416)
@@ -90,7 +91,15 @@ def train_all(workspace: Workspace, splits: SplitsRef, grid: Grid) -> GridRef:
     retry(close_runs, workspace, runs)
     require_any(workspace, runs, parent, "runs of the grid")
     trained = sum(result.trained is not None for result in ran)
-    return GridRef(axes=tuple(grid.axes), runs=runs, parent=parent, trained=trained, splits=splits)
+    found = GridRef(axes=tuple(grid.axes), runs=runs, parent=parent, trained=trained, splits=splits)
+    retry(keep_best, workspace, found)
+    return found
+
+
+def keep_best(workspace: Workspace, found: GridRef) -> None:
+    """Keep the weights of the best run for the steps that follow. Raises ServiceUnavailable."""
+    assert found.best.trained is not None
+    weights.keep(workspace, found.best.trained)
 
 
 def stage(workspace: Workspace, model: ModelRef, splits: SplitsRef) -> LedgerEntry:
@@ -106,9 +115,9 @@ def within_noise(workspace: Workspace, grid: GridRef) -> tuple[int, Comparison |
     comparison of the best with the second, if there is one. Paired bootstrap over the images, at 95 %.
     """
     rows = rows_of(workspace, grid.splits.dataset)
-    labels = rows.labels[indices_of(grid.splits)["validation"]]
+    labels = rows.labels[indices_of(workspace, grid.splits)["validation"]]
     ranked = sorted((run for run in grid.runs if run.trained), key=lambda run: -run.score)
-    predictions = [load_predictions(workspace, run.predictions, len(rows.names)) for run in ranked]
+    predictions = [kept_predictions(workspace, run.predictions, len(rows.names)) for run in ranked if run.predictions]
     task, names = workspace.use_case.task, range(1, len(ranked))
     compared = [task.compare("validation", labels, predictions[0], predictions[other], other, False) for other in names]
     distinct = next((number for number, found in enumerate(compared) if found.low > 0), len(compared))

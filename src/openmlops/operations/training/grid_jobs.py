@@ -14,12 +14,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from openmlops.core.quality import Evaluation
-from openmlops.core.types import SplitsRef, TrainedRef, Value
+from openmlops.core.types import Content, SplitsRef, TrainedRef, Value
 from openmlops.errors import ServiceUnavailable
 from openmlops.files import write_text
+from openmlops.operations.data import weights
 from openmlops.operations.run_leases import run_lease
 from openmlops.operations.training import train
 from openmlops.operations.workspace import Workspace
@@ -36,8 +37,8 @@ _PROGRESS = TypeAdapter(list[tuple[float, float]])
 
 
 class RunResult(Value):
-    """Result of one run; `predictions` is the file of its validation predictions. A failed or pruned run has
-    `config`, `run_id` and `reason` only; a run of a search has `test` only if it was selected."""
+    """Result of one run; `predictions` is the file of its validation predictions, None in results of earlier releases. A failed
+    or pruned run has `config`, `run_id` and `reason` only; a run of a search has `test` only if it was selected."""
 
     config: dict[str, Any]
     run_id: str = ""
@@ -45,8 +46,14 @@ class RunResult(Value):
     trained: TrainedRef | None = None
     validation: Evaluation | None = Field(None, discriminator="kind")
     test: Evaluation | None = Field(None, discriminator="kind")
-    predictions: str = ""
+    predictions: Content | None = None
     pruned: bool = False
+
+    @field_validator("predictions", mode="before")
+    @classmethod
+    def _without_place(cls, given: Any) -> Any:
+        """Earlier releases wrote a path here."""
+        return None if isinstance(given, str) else given
 
     @property
     def score(self) -> float:
@@ -125,10 +132,12 @@ class GridJob:
             return None
         if found is None or found.trained is None:
             return found
-        trained = train.located(self.workspace, found.trained, self.splits)
-        if not Path(trained.path).exists():  # deleted after its retention
+        file = weights.place(self.workspace.home, found.trained.run_id)
+        if not file.is_file():  # deleted after its retention
             return None
-        return found.model_copy(update={"trained": trained, "predictions": str(predictions_file(path))})
+        trained = found.trained.model_copy(update={"splits": self.splits, "weights": weights.named(file)})
+        predictions = found.predictions or self.workspace.contents.keep("predictions", predictions_file(path))
+        return found.model_copy(update={"trained": trained, "predictions": predictions})
 
     def run(self, folder: Path, parent: str, jobs: int, number: str) -> RunResult:
         """Train in a subprocess. A failure becomes the result's reason, except for an unavailable service: that raises

@@ -96,7 +96,7 @@ def _evaluate(workspace: Workspace, trained: TrainedRef, request: dict[str, Any]
             trained=trained,
             validation=validation.evaluation,
             test=test,
-            predictions=str(predictions),
+            predictions=workspace.contents.keep("predictions", predictions),
         )
         write_text(result, found.model_dump_json(indent=2))
         workspace.tracking.finish(trained.run_id)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from openmlops.core.types import Content
 from openmlops.files import write_text
 from openmlops.operations.workspace import Workspace
 
@@ -15,7 +16,13 @@ def save_predictions(workspace: Workspace, path: Path, predictions: np.ndarray) 
     write_text(path, json.dumps([row.hex() for row in packed]))
 
 
-def load_predictions(workspace: Workspace, path: str, classes: int) -> np.ndarray:
+def load_predictions(workspace: Workspace, path: Path, classes: int) -> np.ndarray:
     """Read what `save_predictions` wrote."""
-    packed = [bytes.fromhex(row) for row in json.loads(Path(path).read_text())]
+    packed = [bytes.fromhex(row) for row in json.loads(path.read_text())]
     return workspace.use_case.task.unpack(packed, classes)
+
+
+def kept_predictions(workspace: Workspace, content: Content, classes: int) -> np.ndarray:
+    """The predictions that a run's result names, fetched if they are not here."""
+    path = workspace.contents.local(content, workspace.home / "predictions" / content.sha256)
+    return load_predictions(workspace, path, classes)

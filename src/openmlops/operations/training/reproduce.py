@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from openmlops.adapters.data_versions import fingerprint_of
 from openmlops.adapters.provenance import provenance
 from openmlops.core.types import DatasetRef, ModelRef, SplitsRef, Value
 from openmlops.errors import DataError, ModelCorrupt
-from openmlops.operations.data import datasets
+from openmlops.operations.data import datasets, versions
 from openmlops.operations.data.rows import rows_of
 from openmlops.operations.release.aliases import find_version
 from openmlops.operations.release.model_card import DESCRIPTION_FILE, Description
@@ -67,7 +68,7 @@ def verify(workspace: Workspace, spec: str) -> Verification:
     folder = workspace.registry.fetch(model)
     description = Description.read(folder / DESCRIPTION_FILE)
     with temporary_folder(_scratch(workspace), "verify-") as scratch:
-        splits = _splits(workspace, model, description, scratch)
+        splits = _splits(workspace, model, description)
         weights, seconds = _retrain(workspace, splits, description, scratch)
         ingredients = _ingredients(workspace, model, description, splits)
     return _compare(model, _recorded(folder), weights, tuple(i for i in ingredients if i.changed), seconds)
@@ -78,18 +79,16 @@ def _scratch(workspace: Workspace) -> Path:
     return workspace.home
 
 
-def _splits(workspace: Workspace, model: ModelRef, description: Description, scratch: Path) -> SplitsRef:
-    """The recorded data version, restored into `scratch` and verified, split with the recorded seed."""
+def _splits(workspace: Workspace, model: ModelRef, description: Description) -> SplitsRef:
+    """The recorded data version, restored and verified, split with the recorded seed."""
     record = workspace.tracking.read_files(model.run_id, "data")
     if not record:
         raise DataError(
             f"The run {model.run_id} has no data version recorded", "Only versions trained by openmlops can be verified"
         )
-    folder = scratch / workspace.use_case.folder
-    manifest = workspace.data_versions.restore(record, folder)
-    dataset = DatasetRef(
-        name=workspace.use_case.name, path=str(folder), fingerprint=manifest.fingerprint, rows=description.dataset_rows
-    )
+    name, fingerprint = workspace.use_case.name, fingerprint_of(record) or description.dataset
+    dataset = DatasetRef(name=name, fingerprint=fingerprint, rows=description.dataset_rows)
+    versions.local(workspace, dataset, record)
     return datasets.split(workspace, dataset, description.split_seed)
 
 
@@ -97,7 +96,7 @@ def _retrain(
     workspace: Workspace, splits: SplitsRef, description: Description, scratch: Path
 ) -> tuple[dict[str, np.ndarray], float]:
     use_case = workspace.use_case
-    rows, indices = rows_of(workspace, splits.dataset), datasets.indices_of(splits)
+    rows, indices = rows_of(workspace, splits.dataset), datasets.indices_of(workspace, splits)
     config = use_case.recorded_config(description.config)
     model = use_case.build(config, description.preprocessing, rows, indices["train"])
     with training_progress() as progress:

@@ -25,7 +25,7 @@ from openmlops.operations.release import scoring
 from openmlops.operations.retries import retry
 from openmlops.operations.run_leases import hold_run
 from openmlops.operations.training import train
-from openmlops.operations.training.grid import GridRef, close_runs, locked, parent_run, require_any, require_valid
+from openmlops.operations.training.grid import GridRef, close_runs, keep_best, locked, parent_run, require_any, require_valid
 from openmlops.operations.training.grid_jobs import POLL_SECONDS, GridJob, RunResult, read_progress, shown
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import say
@@ -89,6 +89,7 @@ def search_all(workspace: Workspace, splits: SplitsRef, search: Search) -> GridR
             require_any(workspace, runs, parent, "trials")
             found = GridRef(axes=tuple(search.space), runs=runs, parent=parent, trained=trained, splits=splits)
             tested = retry(_tested, workspace, found.best, trials.file_of(found.best))
+            retry(keep_best, workspace, found)
     return found.model_copy(update={"runs": tuple(tested if run is found.best else run for run in runs)})
 
 

@@ -19,8 +19,9 @@ from pydantic import ValidationError
 from openmlops.adapters.mlflow_values import START_TAG
 from openmlops.core.quality import EpochMetrics
 from openmlops.core.types import Preprocessing, SplitsRef, TrainedRef, Value
-from openmlops.files import READABLE, replacing, write_text
+from openmlops.files import SHARED, replacing, write_text
 from openmlops.memory import give_back
+from openmlops.operations.data import versions, weights
 from openmlops.operations.data.datasets import indices_of
 from openmlops.operations.data.rows import rows_of
 from openmlops.operations.retries import retry
@@ -33,7 +34,7 @@ from openmlops.terminal import training_progress
 def preprocess(workspace: Workspace, splits: SplitsRef) -> Preprocessing:
     """Normalization constants for the model's first layer, computed on the training images only."""
     rows = rows_of(workspace, splits.dataset)
-    return workspace.use_case.preprocess(rows, indices_of(splits)["train"])
+    return workspace.use_case.preprocess(rows, indices_of(workspace, splits)["train"])
 
 
 def train(
@@ -57,7 +58,7 @@ def train(
     if ended := retry(run.ended, workspace, splits):
         return ended
     rows = rows_of(workspace, splits.dataset)
-    indices = indices_of(splits)
+    indices = indices_of(workspace, splits)
     model = workspace.use_case.build(chosen, preprocessing, rows, indices["train"])
 
     done = 0.0
@@ -115,15 +116,6 @@ def code_fingerprint(workspace: Workspace) -> str:
     return digest.hexdigest()
 
 
-def located(workspace: Workspace, trained: TrainedRef, splits: SplitsRef) -> TrainedRef:
-    """A stored `trained` of these splits with the paths that its files have now: the home may have moved since."""
-    return trained.model_copy(update={"path": str(_weights(workspace.home, trained.run_id)), "splits": splits})
-
-
-def _weights(home: Path, run_id: str) -> Path:
-    return home / "weights" / f"{run_id}.safetensors"
-
-
 class _Run:
     """The MLflow run of one training folder. The start id that finds it again is on disk before the run is created."""
 
@@ -138,11 +130,13 @@ class _Run:
         if not done.exists():
             return None
         try:
-            trained = located(workspace, TrainedRef.model_validate_json(done.read_text()), splits)
+            trained = TrainedRef.model_validate_json(done.read_text())
         except ValidationError:  # written by another version of this package: resume from the checkpoint
             return None
-        if not (Path(trained.path).exists() and workspace.tracking.can_go_on(trained.run_id)):
+        file = weights.place(workspace.home, trained.run_id)
+        if not (file.is_file() and workspace.tracking.can_go_on(trained.run_id)):
             return None
+        trained = trained.model_copy(update={"splits": splits, "weights": weights.named(file)})
         with hold_run(workspace, trained.run_id):
             self.complete(workspace, trained)
         return trained
@@ -177,7 +171,7 @@ class _Run:
         }
         run_id = workspace.tracking.start(f"{workspace.model_name}-{self.folder.name[:8]}", params, tags, start_id)
         workspace.tracking.log_dataset(run_id, data.name, data.fingerprint)
-        for name, content in workspace.data_versions.record(Path(data.path)).items():
+        for name, content in versions.record(workspace, data).items():
             workspace.tracking.log_text(run_id, content.decode(), f"data/{name}")
         return run_id
 
@@ -200,12 +194,12 @@ class _Run:
 
         for metrics in result.history:
             self.epochs.add(metrics)
-        path = _weights(self.home, self.id)
+        path = weights.place(self.home, self.id)
         with replacing(path) as beside:
             save_file(model.state_dict(), beside)
-            beside.chmod(READABLE)  # safetensors lets nobody else read it, so that another user's copy lacked it
+            beside.chmod(SHARED)  # safetensors lets nobody else read it, so that another user's copy lacked it
         trained = TrainedRef(
-            path=str(path),
+            weights=weights.named(path),
             run_id=self.id,
             splits=splits,
             config=result.config.model_dump(),
@@ -218,8 +212,10 @@ class _Run:
         return trained
 
     def complete(self, workspace: Workspace, trained: TrainedRef) -> None:
-        """Log to the run what is missing: epochs that could not be sent, and the effective configuration."""
+        """Keep the weights for the steps that follow, and log to the run what is missing: epochs that could not be sent, and
+        the effective configuration."""
         self.epochs.end()
+        weights.keep(workspace, trained)
         self.epochs.complete(trained.run_id)
         config = trained.model_dump(mode="json", include={"config"})["config"]
         workspace.tracking.log_text(trained.run_id, json.dumps(config, indent=2), "config.json")
