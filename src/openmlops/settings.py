@@ -100,6 +100,11 @@ class Settings(BaseModel):
     watch_mode: Literal["manual", "suggest", "auto"] = Field(
         "suggest", description="`manual` only reports, `suggest` also notifies, `auto` acts"
     )
+    inputs_store: Literal["files", "objects"] = Field(
+        "files",
+        description="where the server keeps the images sent for prediction: `files` under OPENMLOPS_HOME, or `objects`, packed "
+        "in the object store, so that monitoring, labelling and retraining run on other machines too",
+    )
     retention_predictions_days: float = Field(
         90.0, ge=0, description="days after which single predictions become hourly totals; 0: never"
     )

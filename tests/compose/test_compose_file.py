@@ -105,8 +105,11 @@ def test_a_user_can_set_everything_in_env_that_is_not_a_place_of_the_stack_itsel
     of_one_command = {"SIMULATE_DRIFT"}
     of_the_image = {"DATA_RAW_DIR", "ARTIFACTS_DIR", "MONITORING_DIR"}
     of_the_outside = {"ZENML_STACK_NAME", "ZENML_STORE_API_KEY"}
+    of_servers_elsewhere = {"INPUTS_STORE"}  # the image of the stack's server has neither the client nor the keys of the store
     settings = {name.upper() for name in Settings.model_fields}
-    assert settings - set(SERVICES["app"]["environment"]) <= of_one_command | of_the_image | of_the_outside
+    assert (
+        settings - set(SERVICES["app"]["environment"]) <= of_one_command | of_the_image | of_the_outside | of_servers_elsewhere
+    )
 
 
 def test_both_stacks_are_told_the_same() -> None:

@@ -1,14 +1,17 @@
-"""The training pipeline whose every step has an empty home and data folder of its own: only settings and servers in common."""
+"""Machines that share only settings and servers: the steps of a training, and a server and whoever reads its images."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stacks import Servers, folder_with
 
-from user_folder import SECONDS, Folder
+from processes import free_port, is_healthy, process
+from user_folder import PROGRAM, SECONDS, Folder
 
 NAME = "apart"
 TRAIN = ("train", "--epochs", "1", "--seed", "0", "--set", "threads=1")
@@ -56,8 +59,13 @@ def folder(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Folder
     return found
 
 
-def test_it_makes_the_version_that_one_home_makes_bit_by_bit(folder: Folder, servers: Servers) -> None:
-    alone = folder.json(*TRAIN)
+@pytest.fixture(scope="module")
+def alone(folder: Folder) -> dict[str, Any]:
+    """What `train --json` printed in one home: the first version."""
+    return folder.json(*TRAIN)
+
+
+def test_it_makes_the_version_that_one_home_makes_bit_by_bit(folder: Folder, alone: dict[str, Any], servers: Servers) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], cwd=folder.path, env=folder.environment, capture_output=True, text=True, timeout=SECONDS
     )
@@ -68,3 +76,21 @@ def test_it_makes_the_version_that_one_home_makes_bit_by_bit(folder: Folder, ser
     assert apart["evaluation"] == alone["evaluation"]
     kinds = {path.name for path in (Path(servers.objects.folder) / "apart-steps" / "content").iterdir()}
     assert kinds == {"data", "export", "splits", "weights"}
+
+
+def test_another_machine_reads_the_images_that_the_server_packed(folder: Folder, alone: dict[str, Any], tmp_path: Path) -> None:
+    assert alone["champion"]["version"] == 1
+    other, port = Folder(tmp_path / "other"), free_port()
+    shutil.copy(folder.path / ".env", other.path)
+    url = f"http://127.0.0.1:{port}"
+    command: list[str | Path] = [PROGRAM, "serve", "--port", str(port)]
+    environment = folder.environment | {"INPUTS_STORE": "objects"}
+    with process(command, folder.path / "serve.log", is_healthy(f"{url}/health/ready"), environment, folder=folder.path):
+        sent = folder.json("traffic", "--url", url, "--rate", "50", "--seconds", "2s", "--labels")
+    assert sent["failed"] == 0
+    assert not [path for path in (folder.path / ".openmlops" / "inputs").glob("*/*") if path.is_file()]
+    other.environment |= {"INPUTS_STORE": "objects", "SIMULATE_DRIFT": "1"}  # which predicts on the images again
+    found = other.json("monitor")
+    assert found["n"] >= 50
+    assert not [problem for problem in found["problems"] if "excluded" in problem]
+    assert found["drift"]["outcome"] == "drift"

@@ -18,8 +18,10 @@ import numpy as np
 from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Select, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from openmlops.adapters import input_places
 from openmlops.adapters.database import is_deadlock, require_room, writing
-from openmlops.adapters.schema import INFERENCE, INFERENCE_LAYOUT, LABEL
+from openmlops.adapters.input_places import Place
+from openmlops.adapters.schema import INFERENCE, INFERENCE_LAYOUT, INPUT_PLACE, LABEL
 from openmlops.errors import LabelConflict, PredictionNotFound, ServiceUnavailable
 
 STORED = np.dtype("<f4")
@@ -60,13 +62,15 @@ class Entries:
     predictions: Sequence[bytes]
     """n, as packed by the task"""
     latency_ms: Sequence[float]
+    places: Sequence[Place | None] = ()
+    """n, where the inputs lie if they are packed; none if they all are files"""
 
     def without(self, ids: Set[str]) -> "Entries":
         """The entries whose id is not in `ids`."""
         if not ids:
             return self
         rows = [row for row, name in enumerate(self.ids) if name not in ids]
-        columns = ("ids", "at", "input_sha256", "predictions", "latency_ms")
+        columns = ("ids", "at", "input_sha256", "predictions", "latency_ms", *(("places",) if self.places else ()))
         kept: dict[str, Any] = {name: [getattr(self, name)[row] for row in rows] for name in columns}
         return replace(self, features=self.features[rows], **kept)
 
@@ -122,6 +126,7 @@ class InferenceLog:
             self._ensure(layout)
         with writing(self._engine) as connection:
             connection.execute(insert(INFERENCE), [row for group in groups for row in _rows(group)])
+            input_places.add(connection, [each for group in groups for each in _placed(group)])
 
     def write_missing(self, groups: Sequence[Entries]) -> None:
         """Commit the entries that the log does not hold yet, in one transaction. Raises ServiceUnavailable.
@@ -141,9 +146,11 @@ class InferenceLog:
             self.write_missing(groups)
 
     def remove(self, groups: Sequence[Entries]) -> None:
-        """Delete entries that are stored elsewhere. Raises ServiceUnavailable."""
+        """Delete entries that are stored elsewhere, and with the last one all places. Raises ServiceUnavailable."""
         with writing(self._engine) as connection:
             connection.execute(delete(INFERENCE).where(INFERENCE.c.id.in_([name for group in groups for name in group.ids])))
+            if connection.scalar(select(INFERENCE.c.id).limit(1)) is None:
+                connection.execute(delete(INPUT_PLACE))
 
     def withdraw(self, ids: Sequence[str]) -> None:
         """Delete entries whose clients got no answer. Raises ServiceUnavailable."""
@@ -238,8 +245,9 @@ class InferenceLog:
         joined = select(INFERENCE, INFERENCE_LAYOUT.c.columns, INFERENCE_LAYOUT.c.classes).join(INFERENCE_LAYOUT)
         with self._engine.connect() as connection:
             found = connection.execute(joined.order_by(INFERENCE.c.sequence).limit(most)).mappings().all()
+            places = input_places.of(connection, {row["input_sha256"] for row in found})
         alike = groupby(found, key=lambda row: (row["model"], row["version"], row["layout"]))
-        return [_entries(list(rows)) for _, rows in alike]
+        return [_entries(list(rows), places) for _, rows in alike]
 
     def count(self, model: str, version: int) -> int:
         """Number of predictions of a version in the log; takes seconds for tens of millions."""
@@ -347,8 +355,13 @@ def _rows(group: Entries) -> list[dict[str, object]]:
     ]
 
 
-def _entries(rows: Sequence[RowMapping]) -> Entries:
-    """Rows of one model, version and layout."""
+def _placed(group: Entries) -> list[tuple[str, Place]]:
+    """The inputs of entries that are in a pack, with their places."""
+    return [(name, place) for name, place in zip(group.input_sha256, group.places, strict=False) if place is not None]
+
+
+def _entries(rows: Sequence[RowMapping], places: Mapping[str, Place]) -> Entries:
+    """Rows of one model, version and layout, and the places of their inputs."""
     first = rows[0]
     layout = _read_layout((first["columns"], first["classes"]))
     return Entries(
@@ -361,6 +374,7 @@ def _entries(rows: Sequence[RowMapping]) -> Entries:
         features=_matrix([row["features"] for row in rows], len(layout.columns)),
         predictions=[row["answer"] for row in rows],
         latency_ms=[row["latency_ms"] for row in rows],
+        places=[places.get(row["input_sha256"]) for row in rows] if places else (),
     )
 
 

@@ -7,10 +7,12 @@ missing. Readers must expect that.
 import contextlib
 import hashlib
 import os
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from openmlops.adapters.input_places import Place
 from openmlops.errors import DataCorrupt, DataError, ServiceUnavailable
 from openmlops.files import PRIVATE, PRIVATE_FOLDER, place_bytes
 
@@ -49,6 +51,15 @@ class InputStore:
     def path(self, sha256: str) -> Path:
         """The path of the input with this SHA-256, whether it exists or not."""
         return self._folder / sha256[:2] / sha256
+
+    groups = False
+    """whether the inputs of several batches are better stored at once"""
+
+    def put_all(self, contents: Sequence[bytes], names: Sequence[str]) -> list[Place | None]:
+        """Store inputs under their SHA-256. No place has to be noted. Raises ServiceUnavailable."""
+        for content, sha256 in zip(contents, names, strict=True):
+            self.put(content, sha256)
+        return [None] * len(names)
 
     def put(self, content: bytes, sha256: str) -> None:
         """Store one input under its SHA-256 (`sha256_of`). An existing one counts as new again for pruning; a damaged one is
@@ -98,33 +109,35 @@ class InputStore:
         """Whether an input is stored."""
         return self.path(sha256).is_file()
 
+    def held(self, names: Collection[str]) -> frozenset[str]:
+        """Those of the inputs that are stored."""
+        return frozenset(filter(self.holds, names))
+
     def read(self, sha256: str) -> bytes:
         """The input. Raises DataError if it is not (or no longer) stored, DataCorrupt if its hash does not match."""
         try:
             content = self.path(sha256).read_bytes()
         except FileNotFoundError:
-            raise DataError(
-                f"The input {sha256} is not stored, or no longer",
-                "Raise RETENTION_INPUTS_DAYS and RETENTION_INPUTS_GIB for future inputs",
-            ) from None
+            raise not_stored(sha256) from None
         if sha256_of(content) != sha256:
             raise DataCorrupt(f"The kept input {self.path(sha256)} has content that does not match its name", "Remove the file")
         return content
 
-    def prune(self, max_bytes: float | None, oldest: float, dry: bool = False) -> Pruned:
-        """Delete inputs last sent before `oldest` (seconds since the epoch) and, above `max_bytes`, the oldest ones.
+    def prune(self, max_bytes: float | None, oldest: float, dry: bool = False, needed: Set[str] = frozenset()) -> Pruned:
+        """Delete inputs last sent before `oldest` (seconds since the epoch) and, above `max_bytes`, the oldest ones, but for
+        those that are `needed`.
 
         One process prunes at a time; any other returns immediately without pruning. With `dry` nothing is deleted.
         """
         if not self._folder.is_dir():
             return Pruned(0, 0, 0)
         if dry:
-            return self._prune(max_bytes, oldest, dry)
+            return self._prune(max_bytes, oldest, dry, needed)
         from filelock import FileLock, Timeout
 
         try:
             with FileLock(self._folder / ".prune.lock", timeout=0):
-                return self._prune(max_bytes, oldest, dry)
+                return self._prune(max_bytes, oldest, dry, needed)
         except Timeout:
             return Pruned(0, 0, 0)
 
@@ -137,19 +150,28 @@ class InputStore:
         """What is stored now."""
         return self.prune(None, 0.0, dry=True)
 
-    def _prune(self, max_bytes: float | None, oldest: float, dry: bool) -> Pruned:
+    def _prune(self, max_bytes: float | None, oldest: float, dry: bool, needed: Set[str]) -> Pruned:
         files = sorted(_sizes(self._folder))
         total = before = sum(size for _, size, _ in files)
         budget = total if max_bytes is None or total <= max_bytes else KEEP_SHARE * max_bytes
-        removed = 0
+        gone: set[Path] = set()
         for modified, size, path in files:
             if modified >= oldest and total <= budget:
                 break
+            if path.name in needed:
+                continue
             if not dry:
                 path.unlink(missing_ok=True)
-            total, removed = total - size, removed + 1
-        first = files[removed][0] if removed < len(files) else 0.0
-        return Pruned(removed, len(files) - removed, total, before - total, first)
+            total -= size
+            gone.add(path)
+        first = next((modified for modified, _, path in files if path not in gone), 0.0)
+        return Pruned(len(gone), len(files) - len(gone), total, before - total, first)
+
+
+def not_stored(sha256: str) -> DataError:
+    """The error that an input is not there."""
+    remedy = "Raise RETENTION_INPUTS_DAYS and RETENTION_INPUTS_GIB for future inputs"
+    return DataError(f"The input {sha256} is not stored, or no longer", remedy)
 
 
 def sha256_of(content: bytes) -> str:

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 from openmlops import disk
 from openmlops.adapters.known_hashes import KnownHashes
 from openmlops.errors import DataCorrupt, DataError, DiskFull, ServiceUnavailable
-from openmlops.files import MOST_NAME_BYTES, place_bytes, replacing, share_file, why_not_storable
+from openmlops.files import MOST_NAME_BYTES, PRIVATE, READABLE, opened, place_bytes, replacing, share_file, why_not_storable
 from openmlops.renamed import moved
 
 MOST_KEY_CHARACTERS = 800
@@ -54,11 +54,13 @@ class ObjectStore(Protocol):
     def put_files(self, prefix: str, files: Mapping[str, Put]) -> int:
         """`put_file` of many, whose keys all begin with `prefix`; returns how many were uploaded."""
 
-    def put_bytes(self, key: str, content: bytes) -> None:
-        """Store small content of which no hash is kept: whoever reads it has one."""
+    def put_bytes(self, key: str, content: bytes, private: bool = False) -> None:
+        """Store small content of which no hash is kept: whoever reads it has one. `private`: no other user of the machine may
+        read it."""
 
-    def get_bytes(self, key: str) -> bytes:
-        """The content of an object, not verified. Raises DataError if there is none."""
+    def get_bytes(self, key: str, start: int = 0, size: int | None = None) -> bytes:
+        """The content of an object from `start` on, at most `size` bytes of it, not verified. Raises DataError if there is
+        none."""
 
     def get_file(self, key: str, path: Path) -> Path:
         """Download an object to `path` atomically. Raises DataError if there is none, DataCorrupt if its hash differs."""
@@ -136,18 +138,24 @@ class FolderStore:
     def put_files(self, prefix: str, files: Mapping[str, Put]) -> int:
         return sum([self.put_file(key, *file) for key, file in files.items()])
 
-    def put_bytes(self, key: str, content: bytes) -> None:
+    def put_bytes(self, key: str, content: bytes, private: bool = False) -> None:
         target = self._path(key)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            place_bytes(target, content)
+            place_bytes(target, content, PRIVATE if private else READABLE)
         except OSError as error:
             raise _not_stored(target, error) from error
 
-    def get_bytes(self, key: str) -> bytes:
-        if not self.exists(key):
-            raise absent(self.uri(key))
-        return self._path(key).read_bytes()
+    def get_bytes(self, key: str, start: int = 0, size: int | None = None) -> bytes:
+        try:
+            with opened(self._path(key)) as file:
+                file.seek(start)
+                return file.read(-1 if size is None else size)
+        except FileNotFoundError:
+            raise absent(self.uri(key)) from None
+        except OSError as error:
+            problem = f"The object {self._path(key)} cannot be read ({error.strerror or error})"
+            raise ServiceUnavailable(problem, "Make it readable") from error
 
     def get_file(self, key: str, path: Path) -> Path:
         if not self.exists(key):

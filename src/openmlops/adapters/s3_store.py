@@ -83,26 +83,30 @@ class S3Store:
             client.upload_file(str(path), self.bucket, checked(key), Config=parts)
             client.put_object(Bucket=self.bucket, Key=key + _SEAL, Body=sha256.encode())
 
-    def put_bytes(self, key: str, content: bytes) -> None:
+    def put_bytes(self, key: str, content: bytes, private: bool = False) -> None:
         with self._speaking() as client:
             client.put_object(Bucket=self.bucket, Key=checked(key), Body=content)
 
-    def get_bytes(self, key: str) -> bytes:
-        found = self._read(key)
+    def get_bytes(self, key: str, start: int = 0, size: int | None = None) -> bytes:
+        found = self._read(key, f"bytes={start}-{'' if size is None else start + size - 1}" if start or size else "")
         if found is None:
             raise absent(self.uri(key))
         return found
 
-    def _read(self, key: str) -> bytes | None:
-        """The content of an object; None if there is none."""
+    def _read(self, key: str, part: str = "") -> bytes | None:
+        """The content of an object, or a `part` of it as an HTTP range, empty if it ends before; None if there is none."""
         from botocore.exceptions import ClientError
 
         with self._speaking() as client:
             try:
-                return client.get_object(Bucket=self.bucket, Key=checked(key))["Body"].read()
+                if part:
+                    found = client.get_object(Bucket=self.bucket, Key=checked(key), Range=part)
+                else:
+                    found = client.get_object(Bucket=self.bucket, Key=checked(key))
+                return found["Body"].read()
             except ClientError as error:
-                if _status(error) == 404:
-                    return None
+                if _status(error) in (404, 416):
+                    return None if _status(error) == 404 else b""
                 raise
 
     def get_file(self, key: str, path: Path) -> Path:

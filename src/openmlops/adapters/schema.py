@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-HEAD = "0006"
+HEAD = "0007"
 """revision of the newest migration, to which `database.connect` migrates every database"""
 
 VERSION_TABLE = "openmlops_version"
@@ -138,6 +138,16 @@ INFERENCE = Table(
     Column("answer", LargeBinary, nullable=False),  # float32, little-endian, as the task packs it
     Column("latency_ms", Float, nullable=False),  # from the request's arrival until the prediction was passed to the log
     Index("inference_window", "model", "version", "sequence"),
+)
+
+INPUT_PLACE = Table(
+    "input_place",
+    METADATA,
+    Column("sha256", text(64), primary_key=True),
+    Column("pack", text(40), primary_key=True),  # names are in the order of time
+    Column("start", BigInteger, nullable=False),  # in bytes
+    Column("size", BigInteger, nullable=False),
+    Index("input_place_pack", "pack"),
 )
 
 LABEL = Table(

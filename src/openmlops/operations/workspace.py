@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from openmlops.adapters.mlflow_disposal import Disposal
     from openmlops.adapters.mlflow_tables import Tables
     from openmlops.adapters.object_store import ObjectStore
+    from openmlops.adapters.packed_inputs import PackedInputs
     from openmlops.adapters.progress import Progress
     from openmlops.adapters.registry import Registry
     from openmlops.adapters.tracking import Tracking
@@ -194,11 +195,20 @@ class Workspace:
         return LabelledInputs(self.engine)
 
     @cached_property
-    def inputs(self) -> "InputStore":
-        """The server's content-addressed store of received images."""
+    def inputs(self) -> "InputStore | PackedInputs":
+        """The images that the server received, by their SHA-256: files of this home, or packed in the object store."""
         from openmlops.adapters.input_store import InputStore
 
-        return InputStore(self.home / "inputs")
+        return self.packed_inputs if self.settings.inputs_store == "objects" else InputStore(self.home / "inputs")
+
+    @cached_property
+    def packed_inputs(self) -> "PackedInputs":
+        """The received images in the object store and, from before they went there, in this home."""
+        from openmlops.adapters.input_places import InputPlaces
+        from openmlops.adapters.input_store import InputStore
+        from openmlops.adapters.packed_inputs import PackedInputs
+
+        return PackedInputs(self.object_store, InputPlaces(self.engine), InputStore(self.home / "inputs"))
 
     @cached_property
     def decisions(self) -> "Decisions":

@@ -1,9 +1,10 @@
 """Group commit: predictions are logged in groups, one transaction each, after their inputs are stored.
 
 Two threads in a row: one stores the inputs of each batch, the other commits all batches that arrived during its previous
-commit. So nothing is logged whose input could not be stored. What nobody waits for any more is not logged; what was being
-committed when its client gave up is withdrawn from the log. Not here: the tables (`adapters.inference_log`), the files
-(`adapters.input_store`), and database outages (`spool`).
+commit. So nothing is logged whose input could not be stored. Inputs that go to the object store are stored for all batches
+that wait, in one object. What nobody waits for any more is not logged; what was being committed when its client gave up is
+withdrawn from the log. Not here: the tables (`adapters.inference_log`), the images (`adapters.input_store`, `packed_inputs`),
+and database outages (`spool`).
 """
 
 import queue
@@ -13,13 +14,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain, islice
 from typing import Protocol
 
 import numpy as np
 from prometheus_client import Histogram
 
 from openmlops.adapters.inference_log import Entries
-from openmlops.adapters.input_store import InputStore, sha256_of
+from openmlops.adapters.input_places import Place
+from openmlops.adapters.input_store import sha256_of
 from openmlops.core.images.decoding import png
 from openmlops.errors import ServiceUnavailable
 from openmlops.serving.predictor import Predictions, Predictor
@@ -31,6 +34,17 @@ WITHDRAW_SECONDS = 1.0
 """seconds until entries that could not be withdrawn are tried again"""
 INPUTS, LOG = "inputs", "inference log"
 """parts without which no prediction is accepted"""
+
+
+class Inputs(Protocol):
+    """Where the images go: `InputStore`, or `PackedInputs`."""
+
+    @property
+    def groups(self) -> bool:
+        """Whether the inputs of several batches are better stored at once."""
+
+    def put_all(self, contents: Sequence[bytes], names: Sequence[str]) -> list[Place | None]:
+        """Store inputs under their SHA-256; the places that are to be logged with them. Raises ServiceUnavailable."""
 
 
 class Log(Protocol):
@@ -65,7 +79,7 @@ Stored = tuple[PredictionBatch, Entries]
 class GroupCommit:
     """The writer threads of one process. Start them first and stop them last: submitted batches are written before they end."""
 
-    def __init__(self, log: Log, inputs: InputStore, seconds: Histogram, conditions: Conditions) -> None:
+    def __init__(self, log: Log, inputs: Inputs, seconds: Histogram, conditions: Conditions) -> None:
         self._log = log
         self._inputs = inputs
         self._seconds = seconds
@@ -113,22 +127,29 @@ class GroupCommit:
         if (batch := self._submitted.get()) is None:
             self._stored.put(None)
             return False
+        batches, ended = [batch], False
+        while self._inputs.groups and len(batches) < GROUP and not ended and not self._submitted.empty():
+            following = self._submitted.get()
+            batches, ended = ([*batches, following], False) if following else (batches, True)
         try:
-            self._stored.put((batch, self._stored_entries(batch)))
-        except Exception as error:  # noqa: BLE001 - becomes the failure of every request in the batch
-            batch.committed.set_exception(error)
+            for stored in self._stored_entries(batches):
+                self._stored.put(stored)
+        except Exception as error:  # noqa: BLE001 - becomes the failure of every request in the batches
+            for each in batches:
+                each.committed.set_exception(error)
             if isinstance(error, ServiceUnavailable):
                 self._conditions.report(INPUTS, str(error))
         else:
             self._conditions.clear(INPUTS)
-        return True
+        if ended:
+            self._stored.put(None)
+        return not ended
 
-    def _stored_entries(self, batch: PredictionBatch) -> Entries:
-        files = [sent if isinstance(sent, bytes) else png(sent) for sent in batch.inputs]
-        names = [sha256_of(content) for content in files]
-        for content, sha256 in zip(files, names, strict=True):
-            self._inputs.put(content, sha256)
-        return _entries(batch, names)
+    def _stored_entries(self, batches: Sequence[PredictionBatch]) -> list[Stored]:
+        files = [[sent if isinstance(sent, bytes) else png(sent) for sent in batch.inputs] for batch in batches]
+        names = [[sha256_of(content) for content in each] for each in files]
+        places = iter(self._inputs.put_all([*chain(*files)], [*chain(*names)]))
+        return [(batch, _entries(batch, its, [*islice(places, len(its))])) for batch, its in zip(batches, names, strict=True)]
 
     # In the second thread
 
@@ -203,7 +224,7 @@ class GroupCommit:
             self._withdrawn.difference_update(ids)
 
 
-def _entries(batch: PredictionBatch, hashes: Sequence[str]) -> Entries:
+def _entries(batch: PredictionBatch, hashes: Sequence[str], places: Sequence[Place | None]) -> Entries:
     return Entries(
         model=batch.predictor.name,
         version=batch.predictor.version,
@@ -214,4 +235,5 @@ def _entries(batch: PredictionBatch, hashes: Sequence[str]) -> Entries:
         features=batch.predictions.features,
         predictions=batch.predictions.packed,
         latency_ms=batch.latency_ms,
+        places=places if any(places) else (),
     )

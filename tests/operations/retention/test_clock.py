@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from openmlops.adapters.input_store import InputStore
+from openmlops.errors import ServiceUnavailable
 from openmlops.operations.retention import clock
 from openmlops.operations.retention.inputs import prune_unless_doubtful
 from openmlops.serving import services
@@ -109,9 +110,28 @@ def test_the_server_says_it_once(inputs: InputStore, monkeypatch, caplog: pytest
     monkeypatch.setattr(services, "datetime", type("Ahead", (), {"now": staticmethod(lambda zone: NOON + MONTH)}))
     sizes: list[int] = []
     metrics, conditions = SimpleNamespace(inputs=SimpleNamespace(set=sizes.append)), Conditions()
+    pruning = services.InputPruning(inputs, SETTINGS, frozenset)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            asyncio.run(services._prune(inputs, SETTINGS, metrics, conditions))  # type: ignore[arg-type]
+            asyncio.run(services._prune(pruning, metrics, conditions))  # type: ignore[arg-type]
     assert sizes[-1] == 11
     assert "Nothing is pruned for its age" in (conditions.of(services.CLOCK) or "")
     assert sum("Nothing is pruned for its age" in record.message for record in caplog.records) == 1
+
+
+def test_beside_a_database_that_is_away_the_server_keeps_what_it_said_last(inputs: InputStore) -> None:
+    said: list[frozenset[str]] = []
+
+    def needed() -> frozenset[str]:
+        if not said:
+            raise ServiceUnavailable("The database did not respond", "Start it")
+        return said[-1]
+
+    pruning = services.InputPruning(inputs, SETTINGS, needed)
+    assert pruning(NOON) is None, "nobody knows yet what an open label request names"
+    said.append(frozenset([f"{31:064x}"]))
+    assert pruning(NOON)[0].files == 11  # type: ignore[index]
+    said.clear()
+    assert pruning(NOON + HOUR)[0].files == 11  # type: ignore[index]
+    said.append(frozenset())
+    assert pruning(NOON + HOUR)[0].files == 10  # type: ignore[index]

@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from filled_log import MODEL, NOW, log, promote, workspace
+from openmlops.adapters.decisions import DecisionRecord
 from openmlops.adapters.leases import Leases
+from openmlops.core.monitoring.policy import WorthLabelling
 from openmlops.errors import LeaseTaken, ServiceUnavailable
 from openmlops.files import write_text
+from openmlops.operations.labelling.queue import current_request
 from openmlops.operations.projects.doctor import _retention
 from openmlops.operations.retention import due
 from openmlops.operations.retention import prune as pruning
@@ -150,6 +153,29 @@ def test_inputs_are_pruned_by_both_settings(tmp_path: Path):
     assert (done.deleted, done.bytes, done.oldest) == (2, 1800, NOW - timedelta(days=4))
     forever = workspace(tmp_path, RETENTION_INPUTS_DAYS="0", RETENTION_INPUTS_GIB="0")
     assert prune_inputs(forever, NOW + timedelta(days=9999)).deleted == 0
+
+
+def test_images_of_an_open_label_request_outlive_their_limit_until_it_is_closed(tmp_path: Path):
+    found = workspace(tmp_path)
+    promote(found, 1)
+    ids = log(found, 3, days=80)
+    found.inputs.make()
+    for name in found.inference_log.named(MODEL, ids).input_sha256:
+        found.inputs.put(b"x", name)
+        os.utime(found.inputs.path(name), (0, (NOW - timedelta(days=80)).timestamp()))
+    asked = DecisionRecord(
+        id="r1", model=MODEL, version=1, at=NOW, action="collect_labels", reasons=("few",), by="a test",
+        labels=WorthLabelling(uncertain=(ids[0],), random=(ids[2],)),
+    )  # fmt: skip
+    found.decisions.append(asked)
+    done = prune_inputs(found, NOW)
+    assert (done.deleted, done.oldest) == (1, NOW - timedelta(days=80))
+    assert "or of open label requests (2)" in done.why
+    request = current_request(found, MODEL)
+    assert request is not None
+    assert [wanted.prediction for wanted in request.open] == [ids[0], ids[2]]
+    found.decisions.append(asked.model_copy(update={"id": "r2", "action": "retrain", "labels": WorthLabelling()}))
+    assert prune_inputs(found, NOW).deleted == 2
 
 
 def test_the_doctor_says_how_large_what_grows_is_and_warns_where_nobody_prunes(tmp_path: Path):

@@ -59,7 +59,8 @@ def examples(workspace: Workspace, model: str, version: int) -> Examples:
     ServiceUnavailable and ModelNotFound; a version whose files cannot be fetched is reported in `missing`."""
     record = _last_evaluated(workspace, model, version)
     window = _window_of(workspace, model, version, record)
-    kept = [row for row, sha256 in enumerate(window.input_sha256) if workspace.inputs.holds(sha256)]
+    stored = workspace.inputs.held(window.input_sha256)
+    kept = [row for row, sha256 in enumerate(window.input_sha256) if sha256 in stored]
     missing = _missing_images(record, window, kept)
     rng = np.random.default_rng(list((record.id if record else "").encode()))
     drawn = sorted(rng.permutation(kept)[:N_RANDOM].tolist())

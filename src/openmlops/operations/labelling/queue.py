@@ -167,10 +167,11 @@ def _remaining(workspace: Workspace, record: DecisionRecord) -> LabelRequest:
     predictions = workspace.inference_log.named(record.model, (*record.labels.uncertain, *record.labels.random))
     rows = {name: row for row, name in enumerate(predictions.ids)}
     unlabelled = {name: row for name, row in rows.items() if predictions.labels[row] is None}
+    stored = workspace.inputs.held(predictions.input_sha256)
     open_ = tuple(
         RequestedImage(prediction=name, sha256=predictions.input_sha256[row], at=predictions.at[row], why=why)
         for name, why in _interleaved(record.labels)
-        if (row := unlabelled.get(name)) is not None and workspace.inputs.holds(predictions.input_sha256[row])
+        if (row := unlabelled.get(name)) is not None and predictions.input_sha256[row] in stored
     )
     return LabelRequest(
         decision=record.id,
@@ -195,9 +196,8 @@ def _interleaved(labels: WorthLabelling) -> list[tuple[str, Literal["uncertain",
 
 def _worth_labelling(workspace: Workspace, model: str, version: int) -> WorthLabelling:
     window = workspace.inference_log.window(model, version, WINDOW)
-    rows = [
-        row for row, label in enumerate(window.labels) if label is None and workspace.inputs.holds(window.input_sha256[row])
-    ]
+    stored = workspace.inputs.held(window.input_sha256)
+    rows = [row for row, label in enumerate(window.labels) if label is None and window.input_sha256[row] in stored]
     if not rows:
         return WorthLabelling()
     task = workspace.use_case.task

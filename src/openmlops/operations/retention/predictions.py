@@ -6,6 +6,7 @@ Here: which of them stay. Not here: the totals (`adapters.inference_hours`), and
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
@@ -13,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from openmlops.adapters.inference_hours import Passed
 from openmlops.errors import ServiceRefused, ServiceUnavailable
 from openmlops.operations.retention.report import Pruned, limit
+from openmlops.operations.retention.requested import requested_predictions
 from openmlops.operations.workspace import Workspace
 
 WINDOW = 5000
@@ -128,8 +130,7 @@ def _windows(workspace: Workspace) -> Stretches:
 
 def _requested(workspace: Workspace) -> frozenset[str]:
     """Predictions of open label requests."""
-    requests = (workspace.decisions.open_request(model) for model in workspace.ledger.models())
-    return frozenset(name for found in requests if found for name in (*found.labels.uncertain, *found.labels.random))
+    return frozenset(chain.from_iterable(requested_predictions(workspace.ledger, workspace.decisions).values()))
 
 
 def _row_bytes(workspace: Workspace) -> int:
