@@ -160,3 +160,11 @@ def test_a_limit_on_file_sizes_is_told_like_a_full_disk(tmp_path: Path, capsys: 
         line = told(lambda: write_bytes(tmp_path / "file", bytes(LIMIT + 1)), capsys)
     assert f"{tmp_path}/file" in line
     assert "bug" not in line
+
+
+def test_a_disk_that_has_no_room_for_a_journal_is_told_as_full(small: Path) -> None:
+    """SQLite calls it an I/O error."""
+    connect(url := f"sqlite:///{small / 'openmlops.db'}").dispose()
+    (small / "filler").write_bytes(bytes(disk.free_bytes(small)))
+    with pytest.raises(DiskFull, match=r"openmlops\.db cannot be used \(.*\): 0 bytes are free"):
+        connect(url)

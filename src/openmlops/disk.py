@@ -10,6 +10,8 @@ from openmlops.errors import DiskFull
 
 AGAIN = "Free some space, or use another disk; the same command goes on then"
 
+LITTLE_BYTES = 64 * 1024
+"""free bytes below which a disk counts as full for SQLite"""
 _CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WORDS = ("no space left on device", "disk quota exceeded", "file too large", "database or disk is full", "os error 28")
 
@@ -43,6 +45,15 @@ def refusal(error: BaseException) -> DiskFull | None:
         if isinstance(each, OSError) and each.errno in _CODES and each.filename:
             return full(Path(str(each.filename)), getattr(each, "needed", None))
     return None
+
+
+def why_sqlite_is_full(said: str, path: Path) -> str:
+    """How many bytes are free, if a full disk is why SQLite said that of a file: where its journal does not fit, it speaks of
+    an I/O error. Empty if it is not."""
+    free = free_bytes(path)
+    if any(each in said.lower() for each in _WORDS) or ("disk I/O error" in said and free < LITTLE_BYTES):
+        return f"{free:,} bytes are free"
+    return ""
 
 
 @contextmanager

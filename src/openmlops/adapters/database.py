@@ -43,8 +43,6 @@ SILENT_SECONDS = 30
 """seconds without any response from the database's machine before it counts as unavailable"""
 MIGRATION_SECONDS = 300
 """seconds that a process waits for another one that is migrating the schema"""
-LITTLE_BYTES = 64 * 1024
-"""free bytes of a disk below which SQLite's "disk I/O error" is for lack of room"""
 MIGRATIONS = Path(__file__).with_name("migrations")
 SCHEMA_LOCK = 7_305_519_441_007
 """key of PostgreSQL's advisory lock; an arbitrary number that no other program uses"""
@@ -163,7 +161,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 def require_room(engine: Engine) -> None:
     """Raise DiskFull if the disk of an SQLite file has no room for a transaction. Writes nothing."""
-    if engine.dialect.name == "sqlite" and (free := disk.free_bytes(_path(engine.url))) < LITTLE_BYTES:
+    if engine.dialect.name == "sqlite" and (free := disk.free_bytes(_path(engine.url))) < disk.LITTLE_BYTES:
         where = place(engine.url)
         raise DiskFull(f"{where[0].upper()}{where[1:]} cannot be written: {free:,} bytes are free on its disk", disk.AGAIN)
 
@@ -276,11 +274,8 @@ def _translate(context: ExceptionContext) -> None:
 def _unavailable(address: URL, cause: BaseException) -> ServiceUnavailable:
     where, lines = place(address), str(cause).strip().splitlines()
     is_file = address.get_backend_name() == "sqlite"
-    if is_file and (disk.is_full(cause) or ("disk I/O error" in str(cause) and disk.free_bytes(_path(address)) < LITTLE_BYTES)):
-        problem = (
-            f"{where[0].upper()}{where[1:]} cannot be used ({lines[0]}): {disk.free_bytes(_path(address)):,} bytes are free"
-        )
-        return DiskFull(problem, disk.AGAIN)
+    if is_file and (full := disk.why_sqlite_is_full(str(cause), _path(address))):
+        return DiskFull(f"{where[0].upper()}{where[1:]} cannot be used ({lines[0]}): {full}", disk.AGAIN)
     problem = f"{where[0].upper()}{where[1:]} cannot be used ({lines[0] if lines else type(cause).__name__})"
     if is_file and any(words in problem for words in ("readonly", "unable to open")):
         return ServiceUnavailable(problem, "Give yourself the permission to write it and its folder, or work in a copy")

@@ -19,7 +19,8 @@ from urllib.parse import quote
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DisconnectionError
 
-from openmlops.errors import ServiceUnavailable
+from openmlops import disk
+from openmlops.errors import DiskFull, ServiceUnavailable
 from openmlops.files import make_private, opened
 
 MAGIC = b"SQLite format 3\0"
@@ -214,6 +215,8 @@ def identity(path: Path) -> Identity | None:
 def unavailable(path: Path, why: str) -> ServiceUnavailable:
     """The error of a file that cannot be used."""
     lines = why.strip().splitlines() or ["unknown error"]
+    if why_full := disk.why_sqlite_is_full(why, path):
+        return DiskFull(f"The SQLite file {path} cannot be used ({lines[0]}): {why_full}", disk.AGAIN)
     remedy = "Put it back, or restore a backup: openmlops restore FILE. Check DATABASE_URL if it should be elsewhere"
     if "readonly" in why or "unable to open" in why:
         remedy = "Give yourself the permission to write it and its folder, or work in a copy"

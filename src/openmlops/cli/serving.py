@@ -32,7 +32,7 @@ def serve(
     from pydantic import SecretStr
 
     from openmlops.serving.config import ServingConfig
-    from openmlops.serving.run import serve as run
+    from openmlops.serving.run import serve_supervised
 
     workspace = Workspace.open()
     config = ServingConfig(
@@ -49,7 +49,7 @@ def serve(
         workers=workers,
     )
     say(f"Serving {config.model} on http://{host}:{port} (console; API reference: /docs). Press Ctrl-C to stop.")
-    run(config)
+    serve_supervised(config)
 
 
 def traffic(

@@ -15,6 +15,7 @@ from openmlops.adapters.database import connect_with_retries
 from openmlops.serving.app import create_app
 from openmlops.serving.config import ServingConfig
 from openmlops.serving.metrics import forget_worker, share
+from openmlops.serving.supervisor import supervised
 from openmlops.terminal import log_to_standard_error
 from openmlops.web.connections import LimitedProtocol, connections_within
 from openmlops.web.sockets import bind
@@ -27,7 +28,19 @@ START_SECONDS = 300.0
 """how long a worker may take to start, which is mostly imports: a minute on a busy machine"""
 
 
-def serve(config: ServingConfig) -> None:
+def serve_supervised(config: ServingConfig) -> None:
+    """As `serve`, and a server of one process that dies of a signal is replaced at once, by a fork that waits for nothing."""
+    if config.workers > 1:
+        return serve(config)
+    import onnxruntime  # noqa: F401 - here, so that the forks need not
+
+    config.tokens.require_for(config.host)
+    log_to_standard_error(logging.INFO)
+    listening = bind(config.host, config.port)
+    return supervised(lambda: serve(config, listening))
+
+
+def serve(config: ServingConfig, listening: socket | None = None) -> None:
     """Serve until SIGINT or SIGTERM; requests in progress are completed. A worker that dies is replaced.
 
     Raises SettingsError for an address in use, ineffective tokens, or an invalid database URL; ServiceUnavailable for an SQLite
@@ -38,7 +51,7 @@ def serve(config: ServingConfig) -> None:
     log_to_standard_error(logging.INFO)
     if config.metrics_folder:
         share(config.metrics_folder)
-    listening = bind(config.host, config.port)
+    listening = listening or bind(config.host, config.port)
     settings = uvicorn_config(config)
     if config.workers > 1:
         Workers(settings, sockets=[listening]).run()
@@ -65,7 +78,7 @@ class Workers(Multiprocess):
         finally:
             replaced = iter(self.processes)
             self.processes = [each if each in starting else next(replaced) for each in known]
-        for pid in pids - {each.pid for each in self.processes} - {None}:
+        for pid in filter(None, pids - {each.pid for each in self.processes}):
             forget_worker(pid)
 
     def _is_starting(self, process: Process) -> bool:
