@@ -123,6 +123,9 @@ class Settings(BaseModel):
     retention_versions: int = Field(
         10, ge=1, description="number of a model's latest versions that are kept whatever the gate decided"
     )
+    ledger_signing_key: str = Field(
+        "", description="file of a private key (`openmlops ledger key FILE`) that signs each new row of the ledger; empty: none"
+    )
     notify_webhook_url: SecretStr = Field(SecretStr(""), description="webhook URL for decisions; empty: log only")
     notify_allowed_hosts: str = Field("", description="comma-separated hosts allowed in NOTIFY_WEBHOOK_URL")
     notify_webhook_secret: SecretStr = Field(

@@ -206,15 +206,15 @@ class Child:
         pass
 
 
-def test_a_worker_that_starts_slowly_is_waited_for_and_one_that_hangs_or_died_is_replaced(monkeypatch):
+def test_a_worker_that_starts_slowly_is_waited_for_and_one_that_hangs_or_died_is_replaced(monkeypatch, tmp_path):
     monkeypatch.setattr("uvicorn.supervisors.multiprocess.Process", lambda config, sockets: Child(9))
     monkeypatch.setattr("uvicorn.supervisors.multiprocess.signal.signal", lambda *given: None)
-    workers = Workers(uvicorn.Config("none"), [])
+    workers = Workers(uvicorn.Config("none"), [], tmp_path)
     slow, hung, dead = Child(1), Child(2), Child(3, is_alive=False)
     workers.processes = [slow, hung, dead]
     hung.child_conn.send(True)
     forgotten: list[int] = []
-    monkeypatch.setattr("openmlops.serving.run.forget_worker", forgotten.append)
+    monkeypatch.setattr("openmlops.serving.run.forget_worker", lambda pid, folder: forgotten.append(pid))
     workers.keep_subprocess_alive()
     workers.keep_subprocess_alive()
     assert sorted(forgotten) == [2, 3]

@@ -31,9 +31,9 @@ def test_a_dead_worker_leaves_the_gauges_and_stays_in_the_counters(tmp_path: Pat
     first, second = _killed_worker(tmp_path, 21), _killed_worker(tmp_path, 4)
     here = Metrics.make(tmp_path)
     assert "openmlops_in_flight 25.0" in here.exposition().decode()
-    forget_worker(first)
+    forget_worker(first, tmp_path)
     assert "openmlops_in_flight 4.0" in here.exposition().decode()
-    forget_worker(second)
+    forget_worker(second, tmp_path)
     text = here.exposition().decode()
     assert "openmlops_in_flight" not in text or "openmlops_in_flight 0.0" in text
     assert "openmlops_log_diverted 1.0" not in text

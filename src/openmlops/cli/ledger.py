@@ -14,7 +14,7 @@ from openmlops.terminal import say
 if TYPE_CHECKING:
     from openmlops.operations.release.witnesses import Testimony
 
-app = typer.Typer(help="Check the ledger of a model, and restore one that was lost.", no_args_is_help=True)
+app = typer.Typer(help="Check, restore, sign, export and verify the ledger of a model.", no_args_is_help=True)
 Model = Annotated[
     str | None,
     typer.Argument(metavar="[MODEL]", help="Registered model. Default: that of USE_CASE.", autocompletion=completion.models),
@@ -74,6 +74,60 @@ def restore(
     say(f"The ledger of {name} has {found.rows} rows ({champion}): {done}.")
     if found.kept:
         say(f"What was there before is in {found.kept}.")
+    return None
+
+
+@app.command(epilog="Example: openmlops ledger key ~/ledger-key.pem")
+def key(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to put it; the public key goes to FILE.pub.")],
+    json: Json = False,
+) -> None:
+    """Make a key that signs the ledger after each row (LEDGER_SIGNING_KEY). Keep it where nobody who writes the database can
+    read it."""
+    from openmlops.adapters import ed25519
+
+    made, public = ed25519.identity(ed25519.make(file)), ed25519.public_path(file)
+    if json:
+        return print_json({"key": made, "private": str(file), "public": str(public)})
+    say(f"Made the key {made} in {file}, and its public key in {public}.")
+    say(f"Set LEDGER_SIGNING_KEY={file} to sign the ledger with it.")
+    return None
+
+
+@app.command(epilog="Example: openmlops ledger export cifar10_cnn --to ledger.jsonl")
+def export(
+    model: Model = None,
+    to: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write. Default: standard output.")] = None,
+) -> None:
+    """Write all rows as they are stored, and the signed heads, as JSON lines that anybody can verify (docs/ledger.md)."""
+    from openmlops.files import write_text
+    from openmlops.operations.release import ledger_evidence, witnesses
+
+    workspace = Workspace.open()
+    name = _name(workspace, model)
+    text = ledger_evidence.lines(workspace.ledger.rows(name), witnesses.signed_heads(workspace, name))
+    if to is None:
+        return typer.echo(text, nl=False)
+    say(f"Wrote {len(text.splitlines())} lines to {write_text(to, text)}.")
+    return None
+
+
+@app.command(epilog="Example: openmlops ledger verify ledger.jsonl --key ledger-key.pem.pub")
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An export.")],
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="The public key that signed the heads.")] = None,
+    json: Json = False,
+) -> None:
+    """Say what an export proves and what not. Exit code 1 if a row was changed, or differs from what was signed."""
+    from openmlops.adapters import ed25519
+    from openmlops.files import content_of, readable
+    from openmlops.operations.release import ledger_evidence
+
+    text = readable(file, content_of).decode(errors="replace")
+    found = ledger_evidence.verify(text, str(file), ed25519.public_key(key) if key else None)
+    if json:
+        return print_json(found)
+    say(f"{found.model}: {found.says}.")
     return None
 
 

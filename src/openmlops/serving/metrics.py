@@ -109,7 +109,6 @@ def share(folder: Path) -> None:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
 
-def forget_worker(pid: int) -> None:
-    """Take a worker that ended out of the gauges, such as requests in progress. What it counted stays."""
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        mark_process_dead(pid)
+def forget_worker(pid: int, folder: Path) -> None:
+    """Take a worker that ended out of the gauges in `folder`, such as requests in progress. What it counted stays."""
+    mark_process_dead(pid, str(folder))

@@ -4,6 +4,7 @@ import logging
 import time
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from socket import socket
 
 import uvicorn
@@ -53,8 +54,8 @@ def serve(config: ServingConfig, listening: socket | None = None) -> None:
         share(config.metrics_folder)
     listening = listening or bind(config.host, config.port)
     settings = uvicorn_config(config)
-    if config.workers > 1:
-        Workers(settings, sockets=[listening]).run()
+    if config.metrics_folder:
+        Workers(settings, [listening], config.metrics_folder).run()
     else:
         with suppress(KeyboardInterrupt):  # which uvicorn raises again when it has stopped
             uvicorn.Server(settings).run(sockets=[listening])
@@ -63,14 +64,15 @@ def serve(config: ServingConfig, listening: socket | None = None) -> None:
 class Workers(Multiprocess):
     """uvicorn's supervisor, which replaces workers that die or hang, but has patience with those that start."""
 
-    def __init__(self, config: uvicorn.Config, sockets: list[socket]) -> None:
+    def __init__(self, config: uvicorn.Config, sockets: list[socket], metrics: Path) -> None:
         super().__init__(config, sockets)
+        self._metrics = metrics
         self._ready: set[int] = set()
         self._begun: dict[int, float] = {}
 
     def keep_subprocess_alive(self) -> None:
         """Replace dead workers, and those hung that have been ready; the metrics forget them."""
-        pids = {each.pid for each in self.processes}
+        pids = {each.pid or 0 for each in self.processes}
         starting = [each for each in self.processes if self._is_starting(each)]
         known, self.processes = self.processes, [each for each in self.processes if each not in starting]
         try:
@@ -78,8 +80,8 @@ class Workers(Multiprocess):
         finally:
             replaced = iter(self.processes)
             self.processes = [each if each in starting else next(replaced) for each in known]
-        for pid in filter(None, pids - {each.pid for each in self.processes}):
-            forget_worker(pid)
+        for pid in pids - {each.pid or 0 for each in self.processes}:
+            forget_worker(pid, self._metrics)
 
     def _is_starting(self, process: Process) -> bool:
         """Whether it has not answered yet, and may take more time. It is asked once: its answers would pile up."""

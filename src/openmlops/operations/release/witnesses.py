@@ -1,8 +1,8 @@
 """What is known of the ledger outside of its database: a ledger that was lost, or is an old one, is noticed before it is used.
 
-Three witnesses: a tag of the model in MLflow, a copy of all rows in the object store, and what the server of this home served
-last. The first two are written after each row. They may lag behind, by a killed process or an outage, and never be ahead.
-Not here: what to do about it (`ledger_restore`).
+The witnesses: a tag of the model in MLflow, a copy of all rows in the object store, signed heads beside it if there is a key,
+and what the server of this home served last. All but the last are written after each row. They may lag behind, by a killed
+process or an outage, and never be ahead. Not here: what to do about it (`ledger_restore`), and signatures (`ledger_evidence`).
 """
 
 import json
@@ -12,13 +12,23 @@ from contextlib import suppress
 from openmlops.adapters.last_champion import FOLDER, LastChampion
 from openmlops.adapters.ledger import Row, chain
 from openmlops.core.types import LedgerEntry, Value
-from openmlops.errors import DataError, LedgerBehind, LedgerCorrupt, ModelNotFound, OpenMLOpsError, ServiceUnavailable
+from openmlops.errors import (
+    DataError,
+    LedgerBehind,
+    LedgerCorrupt,
+    ModelNotFound,
+    OpenMLOpsError,
+    ServiceUnavailable,
+    SettingsError,
+)
 from openmlops.files import sha256_of, write_text
+from openmlops.operations.release import ledger_evidence
+from openmlops.operations.release.ledger_evidence import SignedHead
 from openmlops.operations.workspace import Workspace
 from openmlops.temporary import temporary_folder
 
 TAG = "openmlops.ledger"
-MLFLOW, OBJECTS, SERVER = "MLflow's tag", "the object store", "the server of this home"
+MLFLOW, OBJECTS, SIGNED, SERVER = "MLflow's tag", "the object store", "the signed head", "the server of this home"
 
 _TAG = re.compile(r"row (\d{1,9}) ([0-9a-f]{64}) champion (\d{1,9}|none)")
 
@@ -52,8 +62,9 @@ class Testimony(Value):
 def require_whole(workspace: Workspace, model: str) -> None:
     """Raise LedgerBehind if somebody knows rows that the ledger lacks. Call it before anything is decided by the ledger.
 
-    Witnesses that lag behind are brought up to date.
+    Witnesses that lag behind are brought up to date. Raises SettingsError for a signing key that cannot be used.
     """
+    ledger_evidence.signing_key(workspace.settings)
     found = testimony(workspace, model)
     if found.against:
         raise behind(found)
@@ -77,7 +88,7 @@ def testimony(workspace: Workspace, model: str) -> Testimony:
     """Compare the ledger with all that is known of it. Raises LedgerCorrupt, ServiceUnavailable for the database."""
     entries = workspace.ledger.history(model)
     hashes = {entry.sequence: entry.hash for entry in entries}
-    found = [witness for ask in (_tag, _copy, _server) if (witness := ask(workspace, model))]
+    found = [witness for ask in (_tag, _copy, _head, _server) if (witness := ask(workspace, model))]
     if not entries and not any(witness.place == MLFLOW for witness in found) and (alias := _alias(workspace, model)):
         found.append(alias)
     told = tuple(_compared(witness, hashes) for witness in found)
@@ -92,6 +103,8 @@ def seal(workspace: Workspace, model: str) -> None:
         head = workspace.ledger.head(model)
         told = f"row {head.sequence} {head.hash} champion {head.champion or 'none'}" if head else ""
         _write_copy(workspace, model)
+        if head and (key := ledger_evidence.signing_key(workspace.settings)):
+            _add_head(workspace, ledger_evidence.signed(head, key))
         workspace.registry.set_tag(model, TAG, told)
         now = workspace.ledger.head(model)
         if (now.hash if now else "") == (head.hash if head else ""):
@@ -108,40 +121,64 @@ def is_known_elsewhere(workspace: Workspace, model: str) -> bool:
 
 def copied_rows(workspace: Workspace, model: str) -> tuple[Row, ...]:
     """The rows in the object store, none if it has no copy. Raises DataError, ServiceUnavailable, SettingsError."""
-    store = workspace.object_store
-    if not store.is_made() or not store.exists(_key(model)):
-        return ()
-    workspace.home.mkdir(parents=True, exist_ok=True)
-    with temporary_folder(workspace.home, "ledger-") as scratch:
-        lines = store.get_file(_key(model), scratch / "rows").read_bytes().splitlines()
+    lines = _read(workspace, _key(model)).splitlines()
     try:
         return tuple(json.loads(line) for line in lines)
     except ValueError as error:
-        raise DataError(f"{store.uri(_key(model))} is damaged", "Delete it: the next promotion writes it again") from error
+        where = workspace.object_store.uri(_key(model))
+        raise DataError(f"{where} is damaged", "Delete it: the next promotion writes it again") from error
+
+
+def signed_heads(workspace: Workspace, model: str) -> tuple[SignedHead, ...]:
+    """The signed heads in the object store, oldest first. Raises DataError, ServiceUnavailable, SettingsError."""
+    text = _read(workspace, _heads_key(model))
+    return ledger_evidence.parsed(text, workspace.object_store.uri(_heads_key(model)))[1]
 
 
 def set_copy_aside(workspace: Workspace, model: str, name: str) -> None:
-    """Keep the rows in the object store under another name."""
-    if rows := copied_rows(workspace, model):
-        _put(workspace, f"ledger/{model}.{name}.jsonl", rows)
+    """Keep the rows and signed heads in the object store under another name; the next head begins a new list."""
+    rows, heads = copied_rows(workspace, model), signed_heads(workspace, model)
+    if rows or heads:
+        _put(workspace, f"ledger/{model}.{name}.jsonl", ledger_evidence.lines(rows, heads))
+        workspace.object_store.delete(_heads_key(model))
 
 
 def _key(model: str) -> str:
     return f"ledger/{model}.jsonl"
 
 
+def _heads_key(model: str) -> str:
+    return f"ledger/{model}.heads.jsonl"
+
+
+def _read(workspace: Workspace, key: str) -> str:
+    """The text of an object; empty if there is none."""
+    store = workspace.object_store
+    if not store.is_made() or not store.exists(key):
+        return ""
+    workspace.home.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(workspace.home, "ledger-") as scratch:
+        return store.get_file(key, scratch / "rows").read_text(errors="replace")
+
+
+def _add_head(workspace: Workspace, head: SignedHead) -> None:
+    known = signed_heads(workspace, head.model)
+    if head not in known:
+        _put(workspace, _heads_key(head.model), ledger_evidence.lines((), (*known, head)))
+
+
 def _write_copy(workspace: Workspace, model: str) -> None:
     rows = workspace.ledger.rows(model)
     if rows:
-        _put(workspace, _key(model), rows)
+        _put(workspace, _key(model), ledger_evidence.lines(rows, ()))
     elif workspace.object_store.is_made():
         workspace.object_store.delete(_key(model))
 
 
-def _put(workspace: Workspace, key: str, rows: tuple[Row, ...]) -> None:
+def _put(workspace: Workspace, key: str, text: str) -> None:
     workspace.home.mkdir(parents=True, exist_ok=True)
     with temporary_folder(workspace.home, "ledger-") as scratch:
-        path = write_text(scratch / "rows", "".join(f"{json.dumps(row)}\n" for row in rows))
+        path = write_text(scratch / "rows", text)
         workspace.object_store.ready()
         workspace.object_store.put_file(key, path, sha256_of(path))
 
@@ -161,6 +198,19 @@ def _copy(workspace: Workspace, model: str) -> Witness | None:
     except (ServiceUnavailable, DataError, LedgerCorrupt, OSError):
         return None
     return _of(OBJECTS, entries[-1]) if entries else None
+
+
+def _head(workspace: Workspace, model: str) -> Witness | None:
+    """The last head that the key of this project signed; None also where it cannot be asked for, as `_copy`."""
+    try:
+        key = ledger_evidence.signing_key(workspace.settings)
+        heads = [head for head in signed_heads(workspace, model) if key and ledger_evidence.is_by(head, key.public_key())]
+    except (ServiceUnavailable, DataError, SettingsError, OSError):
+        return None
+    if not heads:
+        return None
+    last = max(heads, key=lambda head: head.sequence)
+    return Witness(place=SIGNED, row=last.sequence, hash=last.hash, champion=last.champion, says="", agrees=True)
 
 
 def _server(workspace: Workspace, model: str) -> Witness | None:
