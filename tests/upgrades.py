@@ -38,6 +38,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "model": "pets", "version": 3, "hour": AT.replace(minute=0, second=0, microsecond=0), "n": 4, "labelled": 1,
         "latency": "{}",
     },
+    "input_place": {"sha256": "e" * 64, "pack": "20260101T000000-0", "start": 512, "size": 1024},
     "progress": {"name": "cycle/pets", "position": 9},
 }  # fmt: skip
 """table -> a row with values for all columns that it ever had; parents before children"""
@@ -82,7 +83,7 @@ def require_upgraded(url: str, revision: str) -> None:
 def tables_of(revision: str) -> list[str]:
     """The tables with rows that a database of a revision has."""
     first = {"inference": "0002", "label_use": "0003", "decision": "0003", "lease": "0003", "inference_hour": "0005"}
-    first |= {"inference_layout": "0002", "label": "0002", "progress": "0006"}
+    first |= {"inference_layout": "0002", "label": "0002", "progress": "0006", "input_place": "0007"}
     return [name for name in ROWS if first.get(name, "0001") <= revision]
 
 
