@@ -196,6 +196,14 @@ def test_a_proxy_of_the_shell_is_not_used_for_this_machine(
     assert {host for host in hosts if requests.utils.get_environ_proxies(f"http://{host}:8000/")} == proxied
 
 
+def test_secrets_of_a_dotenv_file_are_known_by_their_names(tmp_path: Path) -> None:
+    """Those of `init` hold none, so that everybody may read them."""
+    (tmp_path / ".env").write_text("USE_CASE=a:USE_CASE\nMODEL_NAME=a\nAPI_TOKEN=\n")
+    assert secrets_in(tmp_path / ".env") == []
+    (tmp_path / ".env").write_text("MODEL_NAME=a\nAPI_TOKEN=x\nPOSTGRES_PASSWORD=y\nMINIO_SECRET_KEY=z\n")
+    assert secrets_in(tmp_path / ".env") == ["API_TOKEN", "POSTGRES_PASSWORD", "MINIO_SECRET_KEY"]
+
+
 @pytest.mark.parametrize("text", ["USE_CASE=person\nnot a setting\n", "USE_CASE=person\nAPI_TOKEN='open\nMODEL_NAME=mine\n"])
 def test_a_line_of_the_env_file_that_is_no_setting_is_refused_with_its_number(tmp_path: Path, text: str) -> None:
     (tmp_path / ".env").write_text(text)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
 
+from openmlops.core.types import SOUNDS_SECRET
 from openmlops.errors import SettingsError, hide_passwords
 from openmlops.files import absolute, content_of
 
@@ -273,6 +274,13 @@ def _in_file(dotenv: Path) -> Mapping[str, str | None]:
             problem = f"{dotenv.absolute()} is not readable from line {found.original.line} on"
             raise SettingsError(problem, "Write NAME=value there, with matching quotation marks, or remove it")
     return dotenv_values(stream=StringIO(text))
+
+
+def secrets_in(dotenv: Path) -> list[str]:
+    """Names of the variables in a `.env` file that are secrets: settings, and those of the servers' Compose file."""
+    given = [name for name, value in _in_file(dotenv).items() if value]
+    known = {name.upper() for name in Settings.model_fields if _is_secret(name)}
+    return [name for name in given if name in known or SOUNDS_SECRET.search(name)]
 
 
 def dotenv_text(path: Path) -> str:

@@ -166,13 +166,31 @@ def test_a_folder_without_a_home_gets_none(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_moved_home_that_cannot_be_repaired_is_named(first: Path) -> None:
+def test_a_moved_home_that_cannot_be_repaired_is_named(first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened(first)
     first.rename(second := first.with_name("second"))
-    (second / ".openmlops" / "mlflow.db").write_text("not a database")
-    with pytest.raises(SettingsError, match=r"second/.openmlops was moved or copied.*not a database.*writable"):
-        opened(second)
+    monkeypatch.setattr(moved_home, "BUSY_SECONDS", 0)
+    with closing(sqlite3.connect(second / ".openmlops" / "mlflow.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(SettingsError, match=r"second/.openmlops was moved or copied.*database is locked.*writable"):
+            opened(second)
     assert (second / ".openmlops" / LOCATION).read_text() == f"{first}/.openmlops\n"
+
+
+def test_a_damaged_store_stops_nothing_and_is_moved_when_it_is_restored(first: Path) -> None:
+    opened(first)
+    first.rename(second := first.with_name("second"))
+    stores = [second / ".openmlops" / "mlflow.db", second / ".openmlops" / "zenml" / "config.yaml"]
+    whole = [store.read_bytes() for store in stores]
+    for store in stores:
+        store.write_text("{{{ neither a database nor YAML")
+    assert opened(second) == (first / ".openmlops",)
+    assert opened(second) == ()
+    for store, content in zip(stores, whole, strict=True):
+        store.write_bytes(content)
+    assert points_to(first, second)
+    assert opened(second) == (first / ".openmlops",)
+    assert not points_to(first, second)
 
 
 def test_a_copy_made_of_hard_links_is_refused_before_it_writes_to_its_origin(first: Path) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -186,6 +187,15 @@ def test_what_is_wrong_in_a_dotenv_file_is_told_by_file_and_line(
     done = one.run(made, words, variables)
     assert done.code == 1
     done.require_clear(f"{made}{told}")
+
+
+@pytest.mark.parametrize("words", [("data", "add", ""), ("demo", ""), ("init", "odds", "--kind", "detection", "--data=")])
+def test_an_empty_argument_is_not_the_current_folder(one: User, place: Callable[[], Path], words: tuple[str, ...]) -> None:
+    """As a variable of the shell makes it that is not set."""
+    (made := place()).joinpath("kept").touch()
+    done = one.run(made, words)
+    assert (done.code, [path.name for path in made.iterdir()]) == (1, ["kept"])
+    done.require_clear(f"An argument of 'openmlops {shlex.join(words)}' is empty. Give a value")
 
 
 def test_a_long_argument_leaves_room_for_what_to_do(one: User, place: Callable[[], Path]) -> None:

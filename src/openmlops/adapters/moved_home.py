@@ -37,17 +37,21 @@ def repair(home: Path, mlflow: Path | None, repositories: Iterable[Path]) -> tup
     """Make the stores of `home` (absolute) point to it if it was moved; returns the places that they pointed to instead.
 
     `mlflow` is the database of an embedded MLflow outside the home that moves with the project, `repositories` are folders
-    whose DVC repository may use the home. Safe to call from any number of processes. Raises SettingsError if the home was
-    moved and cannot be written, or if its databases are hard links to those of the home that it was copied from.
+    whose DVC repository may use the home. A store that is damaged is left to who needs it, and moved once it is restored. Safe
+    to call from any number of processes. Raises SettingsError if the home was moved and cannot be written, or if its databases
+    are hard links to those of the home that it was copied from.
     """
     known = _known(home)
     if known == (home,) or not os.path.isdir(home):  # Path.is_dir raises if it may not look
         return ()
-    databases = [path for path in (home / _MLFLOW, mlflow) if path and path.is_file()]
+    stores = [path for path in (home / _MLFLOW, mlflow, home / _ZENML, home / _ZENML_CONFIG) if path and path.is_file()]
     try:
-        if _places(home, databases):
-            _require_own((*databases, *home.glob("*.db"), home / _ZENML))
-            return _repair_alone(home, databases, tuple(repositories))
+        whole = tuple(filter(_is_whole, stores))
+        if _places(home, whole):
+            _require_own((*stores, *home.glob("*.db")))
+            return _repair_alone(home, whole, tuple(repositories), is_all=len(whole) == len(stores))
+        if len(whole) < len(stores):
+            return ()
     except (OSError, sqlite3.Error, ValueError) as error:
         if not known:  # nothing says that it moved: whoever needs the store reports that it cannot be read
             return ()
@@ -56,6 +60,23 @@ def repair(home: Path, mlflow: Path | None, repositories: Iterable[Path]) -> tup
     with suppress(OSError):  # a home that is not writable is reported by the first write to it
         _note(home, (home,))
     return ()
+
+
+def _is_whole(store: Path) -> bool:
+    """Whether a database or YAML file can be read as one. Raises OSError and sqlite3.Error where it cannot be looked at."""
+    try:
+        if store.suffix == ".yaml":
+            _yaml(store)
+            return True
+        with closing(sqlite3.connect(store, timeout=BUSY_SECONDS)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except ValueError:
+        return False
+    except sqlite3.DatabaseError as error:
+        if type(error) is not sqlite3.DatabaseError:  # not its content, but its lock or mode
+            raise
+        return False
+    return True
 
 
 def _require_own(databases: Iterable[Path]) -> None:
@@ -71,26 +92,26 @@ def _require_own(databases: Iterable[Path]) -> None:
             )
 
 
-def _repair_alone(home: Path, databases: list[Path], repositories: tuple[Path, ...]) -> tuple[Path, ...]:
+def _repair_alone(home: Path, stores: tuple[Path, ...], repositories: tuple[Path, ...], is_all: bool) -> tuple[Path, ...]:
     from filelock import FileLock
 
     with FileLock(home / f"{LOCATION}.lock", timeout=BUSY_SECONDS):
         if _known(home) == (home,):  # repaired by another process meanwhile
             return ()
-        places = _places(home, databases)
+        places = _places(home, stores)
         _note(home, places)
-        changed = tuple(old for old in places if _repair_from(old, home, databases, repositories))
-        _note(home, (home,))
+        changed = tuple(old for old in places if _repair_from(old, home, stores, repositories))
+        if is_all:
+            _note(home, (home,))
     return changed
 
 
-def _repair_from(old: Path, home: Path, databases: list[Path], repositories: tuple[Path, ...]) -> bool:
+def _repair_from(old: Path, home: Path, stores: tuple[Path, ...], repositories: tuple[Path, ...]) -> bool:
     """Replace `old` in every store; whether anything was replaced."""
     from openmlops.adapters.dvc_repository import relocate
 
     moved = _Move({old: home, old.parent / "mlruns": home.parent / "mlruns"})
-    done = [_rewrite_database(path, moved) for path in (*databases, home / _ZENML) if path.is_file()]
-    done.append(_rewrite_yaml(home / _ZENML_CONFIG, moved))
+    done = [(_rewrite_yaml if path.suffix == ".yaml" else _rewrite_database)(path, moved) for path in stores]
     done += [relocate(folder, old, home) for folder in dict.fromkeys((home, *repositories))]
     return any(done)
 
@@ -137,14 +158,15 @@ def _note(home: Path, places: Iterable[Path]) -> None:
     write_bytes(home / LOCATION, os.fsencode("".join(f"{place}\n" for place in places)))
 
 
-def _places(home: Path, databases: list[Path]) -> tuple[Path, ...]:
+def _places(home: Path, stores: tuple[Path, ...]) -> tuple[Path, ...]:
     """The places other than `home` to which the stores may point. The stores are asked too: `location` may be older than they
     are, after a repair that was killed and a second move, and homes of earlier releases have none.
     """
     found = list(_known(home))
-    for path in databases:
-        found += [place for text in _locations(path) if (place := _before(text, f"/{_ARTIFACTS}/"))]
-    store = _yaml(home / _ZENML_CONFIG).get("store")
+    for path in stores:
+        if path.suffix != ".yaml":
+            found += [place for text in _locations(path) if (place := _before(text, f"/{_ARTIFACTS}/"))]
+    store = _yaml(home / _ZENML_CONFIG).get("store") if home / _ZENML_CONFIG in stores else None
     if isinstance(store, dict) and (place := _before(str(store.get("database", "")), f"/{_LOCAL_STORES}/")):
         found.append(place)
     return tuple(place for place in dict.fromkeys(found) if place != home)

@@ -4,6 +4,7 @@ Only the module of the requested command is imported; heavy libraries are import
 """
 
 import gc
+import re
 import shlex
 import sys
 from functools import cache
@@ -64,6 +65,9 @@ def main() -> None:
 
 
 def _run() -> None:
+    if any(word == "" or re.fullmatch(r"--[a-z-]+=", word) for word in sys.argv[1:]):  # as a folder it would be the current one
+        fail(f"An argument of {_given()} is empty. Give a value: a variable of the shell may be unset.")
+        raise SystemExit(1)
     try:
         code = _app(*_modules(sys.argv[1:]))(standalone_mode=False)
     except typer.Abort:
@@ -73,13 +77,17 @@ def _run() -> None:
             raise
         message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
         if message:  # empty if the help was printed for lack of a command
-            given = shlex.join(_short(word, MOST_OF_A_WORD) for word in sys.argv[1:])
-            told = f"In 'openmlops {_short(given, MOST_OF_A_LINE)}': {_short(message, MOST_OF_A_LINE).rstrip('.')}"
-            fail(f"{told}. See 'openmlops --help'.")
+            fail(f"In {_given()}: {_short(message, MOST_OF_A_LINE).rstrip('.')}. See 'openmlops --help'.")
         raise SystemExit(1) from None
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     raise SystemExit(code or 0)
+
+
+def _given() -> str:
+    """The command at hand, in quotes."""
+    words = shlex.join(_short(word, MOST_OF_A_WORD) for word in sys.argv[1:])
+    return f"'openmlops {_short(words, MOST_OF_A_LINE)}'"
 
 
 def _short(text: str, most: int) -> str:

@@ -24,6 +24,7 @@ from openmlops.operations.release.aliases import is_kept, version_of, what_is_go
 from openmlops.operations.release.witnesses import behind, testimony
 from openmlops.operations.retention import sizes
 from openmlops.operations.workspace import Workspace
+from openmlops.settings import secrets_in
 
 FREE_BYTES = 2 * 1024**3
 """free disk space below which checkpoints and exports of a training may not fit"""
@@ -109,7 +110,7 @@ def lost(workspace: Workspace) -> tuple[Finding, ...]:
 def _settings(workspace: Workspace) -> Finding:
     says = f"use case {workspace.use_case.name}, model {workspace.model_name}"
     env = Path(".env")
-    if env.is_file() and env.stat().st_mode & _OTHERS:
+    if env.is_file() and env.stat().st_mode & _OTHERS and secrets_in(env):
         return Finding(
             service="settings", status="warning", says=f"{says}; .env is readable by other users", remedy="Run: chmod 600 .env"
         )
