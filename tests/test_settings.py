@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from openmlops.errors import SettingsError
-from openmlops.settings import Settings, embed_zenml
+from openmlops.settings import Settings, embed_zenml, secrets_in
 
 
 def test_the_environment_wins_over_the_dotenv_file_and_that_over_the_default(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ id, because Python and this package may lie where no other user can read them.
 
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +18,8 @@ from pathlib import Path
 
 from forks import FORKS, start
 
-SECONDS = 120
-"""within which a command must end; most take less than one"""
+SECONDS = 300
+"""after which a command is taken to hang, and killed; most take less than one"""
 _IMPORTED = (
     "dvc.repo.add",
     "dvc_data.hashfile.status",
@@ -78,8 +79,8 @@ class User:
         """`openmlops` with these words, in `place`, with a home there and with no variables but these."""
         environment = {"HOME": str(place), "PATH": os.environ["PATH"], **(variables or {})}
         self.connection.send((self.said, str(place), list(words), environment))
-        assert self.connection.poll(SECONDS), f"openmlops {words} has not ended after {SECONDS} s"
         code = self.connection.recv()
+        assert code != -signal.SIGALRM, f"openmlops {words} has not ended after {SECONDS} s"
         return Outcome(tuple(words), code, *(file.read_text("utf-8", "replace") for file in self.said))
 
 
@@ -121,6 +122,7 @@ def _command(said: tuple[Path, Path], place: str, words: list[str], environment:
     try:
         for stream, file in enumerate(said, start=1):
             os.dup2(os.open(file, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), stream)
+        signal.alarm(SECONDS)
         os.chdir(place)
         os.environ.clear()
         os.environ.update(environment)
