@@ -55,6 +55,10 @@ class SettingsError(OpenMLOpsError):
     """A setting has an invalid value."""
 
 
+class ClockError(OpenMLOpsError):
+    """The clock of this machine may be wrong."""
+
+
 class DataError(OpenMLOpsError):
     """The data set is missing, unreadable or invalid."""
 

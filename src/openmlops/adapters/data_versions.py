@@ -13,10 +13,12 @@ and `restore` needs nothing else. What is not here: the meaning of the files, an
 
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from glob import escape as glob_escape
 from itertools import chain, count
 from pathlib import Path
 
@@ -28,6 +30,9 @@ from openmlops.errors import DataCorrupt, DataError
 from openmlops.files import Manifest, copy_file, copy_folder, placing, real, replacing_folder, share_file, write_text
 
 __all__ = ["DataVersions", "OwnVersion", "Remote"]
+
+_LEFTOVER = re.compile(r"\.(.+)\.[0-9a-f]{8}")
+"""how `files.placing` names what it has not placed yet"""
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +94,7 @@ class DataVersions:
         the version is then recorded locally only.
         """
         folder = real(folder)
+        _remove_leftovers(folder)
         below = list(folder.rglob("*"))
         if strange := [path for path in below if not _is_text(path.name)]:
             others = f", and {len(strange) - 1} more" if len(strange) > 1 else ""
@@ -217,6 +223,13 @@ class DataVersions:
         """`check`, which reads only the files that changed since they were last read."""
         return self._manifest(real(folder)).differences(folder, self.known.sha256s)
 
+    def changed(self, folder: Path) -> tuple[str, ...]:
+        """The files of the recorded version that are there with another content. Raises DataError if there is no version."""
+        files = self._manifest(real(folder)).files
+        there = {name: path for name in files if (path := folder / name).is_file()}
+        found = dict(zip(there, self.known.sha256s(list(there.values())), strict=True))
+        return tuple(name for name, sha256 in found.items() if files[name].sha256 != sha256)
+
     def manifest(self, folder: Path) -> Manifest:
         """The manifest of the recorded version. Raises DataError if none is recorded."""
         return self._manifest(real(folder))
@@ -342,6 +355,14 @@ class DataVersions:
 def _is_text(name: str) -> bool:
     """Whether the name was UTF-8 on the disk: other bytes are surrogates in Python, which DVC's database refuses."""
     return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete the hidden file that a killed process left beside each file it was about to replace: DVC would add it. Whoever
+    writes here holds the data set's lock, so that no living process needs it."""
+    for path in folder.rglob(".*"):
+        if (fits := _LEFTOVER.fullmatch(path.name)) and path.is_file() and any(path.parent.glob(f"{glob_escape(fits[1])}*")):
+            path.unlink()
 
 
 def _beside(folder: Path, suffix: str) -> Path:

@@ -21,6 +21,9 @@ def add_to(app: typer.Typer) -> None:
 
 def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
+    trust_clock: Annotated[
+        bool, typer.Option("--trust-clock", help="Prune also if nothing was pruned or predicted for a month.")
+    ] = False,
     use_case: UseCaseName = None,
     json: Json = False,
 ) -> None:
@@ -29,11 +32,14 @@ def prune(
     Old predictions remain as hourly totals. Champions, former champions, the latest versions and whatever they need stay.
     """
     from openmlops.operations.retention.prune import prune as run
+    from openmlops.operations.retention.prune import require_sound_clock
     from openmlops.operations.retention.report import size
 
-    workspace = Workspace.open()
+    workspace, now = Workspace.open(), datetime.now(UTC)
+    if not dry_run and not trust_clock:
+        require_sound_clock(workspace, now)
     with working("Looking for what is beyond its retention" if dry_run else "Deleting what is beyond its retention"):
-        found = run(workspace, datetime.now(UTC), dry_run)
+        found = run(workspace, now, dry_run)
     if json:
         print_json(found)
     else:

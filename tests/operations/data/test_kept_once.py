@@ -14,6 +14,7 @@ from PIL import Image
 
 from openmlops.adapters import known_hashes
 from openmlops.core.types import DatasetRef
+from openmlops.files import sha256_of
 from openmlops.operations.data import datasets
 from openmlops.operations.projects.create import create
 from openmlops.operations.workspace import Workspace
@@ -123,6 +124,32 @@ def test_an_edit_in_place_is_replaced_everywhere(ref: DatasetRef, tmp_path: Path
     assert image.read_bytes() == before
     assert later.object_store.get_file(key, tmp_path / "sent").read_bytes() == before
     assert share(tmp_path / "noise") <= MOST + 1, "what was replaced is kept aside"
+
+
+def test_an_edit_in_place_that_is_added_leaves_the_stored_copy_of_the_old_version_as_it_was(
+    ref: DatasetRef, tmp_path: Path
+) -> None:
+    workspace = Workspace.open()
+    keys = datasets.upload(workspace, ref).keys
+    sealed = workspace.data_versions.manifest(workspace.data_folder).files
+    image = next(workspace.data_folder.rglob("*.png"))
+    image.chmod(0o644)
+    image.write_bytes(noise(tmp_path / "more", 1, 151).joinpath("class0", "0000.png").read_bytes())
+    later = Workspace.open()
+    added = datasets.add(later, later.data_folder)
+    assert added.fingerprint != ref.fingerprint
+    stored = {key.partition(f"{ref.fingerprint}/")[2]: later.home / "object-store" / key for key in keys}
+    assert {name: sha256_of(path) for name, path in stored.items()} == {name: each.sha256 for name, each in sealed.items()}
+
+
+def test_what_a_killed_command_left_beside_a_file_is_in_no_version(ref: DatasetRef) -> None:
+    workspace = Workspace.open()
+    image = next(workspace.data_folder.rglob("*.png"))
+    (left := image.with_name(f".{image.name}.0123abcd")).write_bytes(b"half")
+    (own := image.with_name(".own")).write_bytes(b"a person's")
+    assert datasets.add(workspace, workspace.data_folder).fingerprint == ref.fingerprint
+    assert (left.exists(), own.exists()) == (False, True)
+    assert left.name not in "".join(path.read_text() for path in (workspace.home / "dvc-cache").rglob("*.dir"))
 
 
 def test_a_copy_of_a_project_shares_nothing_with_its_origin(ref: DatasetRef, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from openmlops.errors import LeaseTaken, ServiceUnavailable
 from openmlops.files import write_text
 from openmlops.operations.labelling.queue import current_request
 from openmlops.operations.projects.doctor import _retention
-from openmlops.operations.retention import due
+from openmlops.operations.retention import due, sizes
 from openmlops.operations.retention import prune as pruning
 from openmlops.operations.retention.contents import prune_contents
 from openmlops.operations.retention.due import is_due, last_pruned
@@ -81,7 +81,8 @@ def test_a_clock_that_is_a_year_ahead_is_believed_after_a_day(
         assert is_due(found)
         assert prune_and_log(found) is None
     assert [record.message for record in caplog.records] == [
-        "nothing is pruned for a day: the last time was 2026-11-01, or the clock is wrong. `openmlops prune` does it now"
+        "nothing is pruned for a day: the last time was 2026-11-01, or the clock is wrong. "
+        "`openmlops prune --trust-clock` does it now"
     ]
     set_clock(found, monkeypatch, NOW + timedelta(days=2))
     assert getattr(prune_and_log(found), "deleted", None) == 0, "it was wrong"
@@ -193,6 +194,16 @@ def test_the_doctor_says_how_large_what_grows_is_and_warns_where_nobody_prunes(t
     assert "(no limit)" in _retention(workspace(tmp_path, RETENTION_PREDICTIONS_DAYS="0")).says
 
 
+def test_what_is_linked_several_times_is_measured_once(tmp_path: Path):
+    found = workspace(tmp_path)
+    first = found.home / "object-store" / "data" / "set" / "image.png"
+    for path in (first, found.home / "dvc-cache" / "ab" / "cd", found.home / "versions" / "f" / "image.png"):
+        path.parent.mkdir(parents=True)
+        os.link(first, path) if first.exists() else path.write_bytes(bytes(3 * 1024**2))
+    write_text(found.home / "predictions" / ("0" * 64), "x" * 1024**2)
+    assert "versions and runs 1.0 MiB, data versions 3.0 MiB here" in sizes.measure(found, NOW).text
+
+
 def command(home: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     outside = {name: value for name, value in os.environ.items() if not name.startswith("RETENTION")}
     environment = outside | {"OPENMLOPS_HOME": f"{home}/state", "DATA_RAW_DIR": f"{home}/raw"} | settings
@@ -209,7 +220,13 @@ def test_the_command_prints_one_table_or_one_object(tmp_path: Path):
     assert head == ["what", "would be deleted", "size", "oldest kept", "kept because"]
     assert first[:2] == ["predictions", "100"]
     assert "nothing was changed" in looked.stderr
-    done = command(tmp_path, "--json")
+    refused = command(tmp_path)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert (
+        "the last time known here: it may be wrong. Correct the clock; or, if it is right, pass --trust-clock" in refused.stderr
+    )
+    assert found.inference_hours.count(MODEL, 1) == 0
+    done = command(tmp_path, "--json", "--trust-clock")
     assert json.loads(done.stdout)["pruned"][0]["deleted"] == 100
     assert found.inference_hours.count(MODEL, 1) == 100
 

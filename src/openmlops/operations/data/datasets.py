@@ -12,17 +12,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from openmlops.adapters.object_store import Put
 from openmlops.core.types import Account, DatasetRef, Problem, ValidationReport, Value
-from openmlops.core.validation import fewer, problem
 from openmlops.errors import DataError, DataInvalid, OpenMLOpsError, SettingsError
-from openmlops.files import Manifest, absolute, copy_folder, replacing, replacing_folder, why_not_storable
+from openmlops.files import Manifest, absolute, copy_folder, replacing, replacing_folder
 from openmlops.images.index import ImageIndex, OnProgress
 from openmlops.operations.data import versions
 from openmlops.operations.data.download import Progress, download, unpack, verify
+from openmlops.operations.data.healing import edited_in_place, heal
 from openmlops.operations.data.locks import locked
 from openmlops.operations.data.rows import index_folder, keep_index, kept_index, key_prefix, rows_of, version_index
 from openmlops.operations.data.splits import indices_of, split
+from openmlops.operations.data.uploading import UploadReport, unstorable, upload
 from openmlops.operations.workspace import Workspace
 from openmlops.temporary import temporary_folder
 from openmlops.usecases.base import Archive
@@ -57,9 +57,6 @@ __all__ = [
 
 OnBadLabel = Literal["stop", "skip"]
 
-MOST_PATH_CHARACTERS = 500
-"""of a file within the data set: the keys of objects begin with its folder and version"""
-
 
 class DataStatus(Value):
     """State of the local data set. `pushed` is None if the remote did not respond; `remote_problem` says why."""
@@ -78,15 +75,6 @@ class Weights(Value):
 
     path: str
     checksum: str
-
-
-class UploadReport(Value):
-    """Result of an upload: keys of the version's objects, number of objects sent, and number already present."""
-
-    uri: str
-    keys: tuple[str, ...]
-    sent: int
-    skipped: int
 
 
 def fetch(
@@ -273,7 +261,7 @@ def _checked(
     index = index_folder(workspace, folder, known, on_progress)
     problems = judged(workspace.use_case.check(folder, *index)[0], strict, skip)
     refuse(source, problems, strict=strict)
-    refuse(source, tuple(_unstorable(folder)))  # last: it goes through the whole folder, which may be no data set at all
+    refuse(source, tuple(unstorable(folder)))  # last: it goes through the whole folder, which may be no data set at all
     altered = tuple(problem for problem in problems if problem.altered and not problem.unused)
     unused = tuple(problem for problem in problems if problem.unused)
     dataset, kept_in = _added(workspace, folder, _left_out(unused), *index)
@@ -299,6 +287,7 @@ def _added(workspace: Workspace, folder: Path, unused: set[str], *index: ImageIn
     """The version of the folder without the `unused` files, and where these are now, if they were moved."""
     kept_in = ""
     with locked(workspace):
+        edited = edited_in_place(workspace)
         if folder != workspace.data_folder:
             with replacing_folder(workspace.data_folder) as new:
                 gone = {folder / path for path in unused}
@@ -312,6 +301,8 @@ def _added(workspace: Workspace, folder: Path, unused: set[str], *index: ImageIn
         manifest = workspace.data_versions.add(workspace.data_folder)
         for each in index:
             keep_index(workspace, workspace.data_folder, manifest, each)
+        if edited:
+            heal(workspace, edited)
         return _ref(workspace, manifest), kept_in
 
 
@@ -390,34 +381,6 @@ def validate(workspace: Workspace, ref: DatasetRef) -> ValidationReport:
     problems, counts = use_case.check(folder, *index)
     refuse(folder, problems, options_of=f"`openmlops data add {folder}` with ")
     return ValidationReport(dataset=ref, problems=problems, class_counts=counts)
-
-
-def upload(workspace: Workspace, ref: DatasetRef) -> UploadReport:
-    """Upload the files of this version that the object store lacks, under MINIO_DATA_PREFIX. Raises DataError if the folder
-    has changed since, ServiceUnavailable."""
-    store, folder = workspace.object_store, versions.local(workspace, ref)
-    prefix = key_prefix(workspace, folder.name, ref.fingerprint)
-    known = workspace.known_hashes
-    manifest = Manifest.of(folder, known.sha256s)
-    if manifest.fingerprint != ref.fingerprint:
-        raise DataError(f"{folder} no longer matches version {ref.fingerprint[:12]}", "Start the pipeline again")
-    files = {f"{prefix}/{name}": Put(folder / name, entry.sha256) for name, entry in manifest.files.items()}
-    sent = store.put_files(f"{prefix}/", files)
-    known.follow(folder / name for name in manifest.files)
-    known.save()
-    return UploadReport(uri=store.uri(prefix), keys=tuple(files), sent=sent, skipped=len(files) - sent)
-
-
-def _unstorable(folder: Path) -> list[Problem]:
-    """Names that the object store would refuse later, before the training."""
-    found = []
-    for path in sorted(folder.rglob("[!.]*")):
-        name = path.relative_to(folder).as_posix().encode(errors="backslashreplace").decode()
-        if why := why_not_storable(path.name):
-            found.append(problem(f"the name has {why}; rename it", name))
-        elif len(name) > MOST_PATH_CHARACTERS:
-            found.append(problem(f"the path has more than {MOST_PATH_CHARACTERS} characters; shorten it", name))
-    return fewer(found)
 
 
 RESTORE = "Correct the files, or restore the last good version: `openmlops data pull`"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from openmlops.adapters.processes import Process
-from openmlops.errors import LeaseTaken, OpenMLOpsError
+from openmlops.errors import ClockError, LeaseTaken, OpenMLOpsError
 from openmlops.operations.retention.contents import prune_contents
 from openmlops.operations.retention.due import DONE, EVERY, last_pruned
 from openmlops.operations.retention.inputs import prune_inputs
@@ -36,6 +36,13 @@ KINDS: tuple[Callable[[Workspace, datetime, bool], Pruned], ...] = (
 """in the order in which they depend on each other: what one deletes, the next may no longer need"""
 
 log = logging.getLogger(__name__)
+
+
+def require_sound_clock(workspace: Workspace, now: datetime) -> None:
+    """Raise ClockError if the clock may be wrong, as for a pruning by hand."""
+    if last := _jumped_from(workspace, now):
+        problem = f"It is {now:%Y-%m-%d} by the clock, long after {last:%Y-%m-%d}, the last time known here: it may be wrong"
+        raise ClockError(problem, "Correct the clock; or, if it is right, pass --trust-clock")
 
 
 def prune(workspace: Workspace, now: datetime, dry: bool = False) -> PruneReport:
@@ -77,8 +84,8 @@ def _is_doubtful(workspace: Workspace, now: datetime) -> bool:
 
     Everything is too old for a clock that is a year ahead.
     """
-    last = last_pruned(workspace) or workspace.inference_log.last()
-    if last is None or now - last <= LONG:
+    last = _jumped_from(workspace, now)
+    if last is None:
         return False
     doubt = workspace.leases.look(DOUBT)
     if doubt.holder and doubt.expires <= now < doubt.expires + LONG:
@@ -86,8 +93,14 @@ def _is_doubtful(workspace: Workspace, now: datetime) -> bool:
     if not now < doubt.expires <= now + EVERY:
         workspace.leases.seize(DOUBT, ALONE, EVERY)
         why = f"the last time was {last:%Y-%m-%d}, or the clock is wrong"
-        log.warning("nothing is pruned for a day: %s. `openmlops prune` does it now", why)
+        log.warning("nothing is pruned for a day: %s. `openmlops prune --trust-clock` does it now", why)
     return True
+
+
+def _jumped_from(workspace: Workspace, now: datetime) -> datetime | None:
+    """The time of the last pruning, or of the latest prediction where there was none, if it is long ago; else None."""
+    last = last_pruned(workspace) or workspace.inference_log.last()
+    return None if last is None or now - last <= LONG else last
 
 
 def _prune(workspace: Workspace, now: datetime, dry: bool) -> PruneReport:

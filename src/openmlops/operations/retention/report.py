@@ -56,15 +56,20 @@ def size(count: int) -> str:
     return f"{value:.1f} {next(units)}"
 
 
-def folder_bytes(folder: Path) -> int:
-    """Size of the files below a folder, or of a file; 0 if there is none."""
+def folder_bytes(folder: Path, seen: set[tuple[int, int]] | None = None) -> int:
+    """Size of the files below a folder, or of a file; 0 if there is none. Several links to a file count once, also over several
+    calls with the same `seen`."""
     if not folder.is_dir():
         return folder.stat().st_size if folder.is_file() else 0
-    total = 0
+    total, seen = 0, set() if seen is None else seen
     for place, _, names in os.walk(folder):
         for name in names:
             try:
-                total += os.lstat(os.path.join(place, name)).st_size
+                found = os.lstat(os.path.join(place, name))
             except FileNotFoundError:
                 continue
+            if found.st_nlink == 1 or (found.st_dev, found.st_ino) not in seen:
+                total += found.st_size
+            if found.st_nlink > 1:
+                seen.add((found.st_dev, found.st_ino))
     return total

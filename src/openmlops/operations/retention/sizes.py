@@ -14,10 +14,12 @@ from openmlops.operations.workspace import Workspace
 
 LATE = 2 * EVERY
 """time without a pruning after which what is beyond a limit is worth a warning"""
-MODELS = ("models", "mlflow-artifacts", "exports", "weights", "trainings", "grids", "searches", "answers", "splits")
+OF_VERSIONS = ("models", "mlflow-artifacts", "exports", "weights")
+OF_RUNS = ("trainings", "grids", "searches", "answers", "predictions", "splits")
+MODELS = OF_VERSIONS + OF_RUNS
 """folders of OPENMLOPS_HOME with files of versions and runs"""
-DATA = ("dvc-cache", "dvc-remote", "object-store")
-"""those with data versions"""
+DATA = ("dvc-cache", "dvc-remote", "object-store", "versions", "indexes")
+"""those with data versions, and with what steps handed on"""
 
 
 class Sizes(Value):
@@ -31,12 +33,13 @@ def measure(workspace: Workspace, now: datetime) -> Sizes:
     """Measure the database and the folders of the home."""
     s = workspace.settings
     first, inputs, pruned = workspace.inference_log.first(), workspace.inputs.size(), last_pruned(workspace)
+    seen: set[tuple[int, int]] = set()
+    data, models = (_folders(workspace, names, seen) for names in (DATA, MODELS))
     since = f" since {first:%Y-%m-%d}" if first else ""
     found = [
         f"database {size(database.size(workspace.engine))}, predictions{since} ({_days(s.retention_predictions_days)})",
         f"inputs {size(inputs.bytes)} ({_inputs(s.retention_inputs_days, s.retention_inputs_gib)})",
-        f"versions and runs {size(_folders(workspace, MODELS))}, data versions {size(_folders(workspace, DATA))} here "
-        f"({_days(s.retention_unused_days)}, if unused)",
+        f"versions and runs {size(models)}, data versions {size(data)} here ({_days(s.retention_unused_days)}, if unused)",
         f"last pruned {pruned:%Y-%m-%d %H:%M}" if pruned else "never pruned yet",
     ]
     before = limit(now - LATE, s.retention_predictions_days)
@@ -58,5 +61,6 @@ def _inputs(days: float, gib: float) -> str:
     return f"limit {', '.join(limits)}" if limits else "no limit"
 
 
-def _folders(workspace: Workspace, names: tuple[str, ...]) -> int:
-    return sum(folder_bytes(workspace.home / name) for name in names)
+def _folders(workspace: Workspace, names: tuple[str, ...], seen: set[tuple[int, int]]) -> int:
+    """Bytes of these folders; links that are `seen` already do not count."""
+    return sum(folder_bytes(workspace.home / name, seen) for name in names)
