@@ -54,6 +54,7 @@ _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg2", "mysql": "m
 _PRODUCTS = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB"}
 PG_DEADLOCK, MYSQL_DEADLOCK = "40P01", 1213
 """codes of their errors"""
+PG_DENIED, MYSQL_DENIED = "42501", (1044, 1142, 1143, 1370)
 _VERSION = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32)))
 
 
@@ -266,9 +267,27 @@ def _postgresql_arguments() -> dict[str, Any]:
 def _translate(context: ExceptionContext) -> None:
     """Translate a failure of the database itself into ServiceUnavailable; errors of a statement are unchanged."""
     error = context.sqlalchemy_exception
+    if context.engine is not None and _is_denied(context.original_exception):
+        problem = f"{_capital(place(context.engine.url))} does not let this role do that ({_first_line(context)})"
+        raise ServiceRefused(
+            problem, "Give the command with the role that owns the database, or as an administrator"
+        ) from context.original_exception
     is_theirs = isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError
     if is_theirs and context.engine is not None and not context.is_pre_ping:
         raise _unavailable(context.engine.url, context.original_exception) from context.original_exception
+
+
+def _is_denied(cause: BaseException) -> bool:
+    """Whether a role lacks the right to do what was asked, on PostgreSQL, MySQL or MariaDB."""
+    return getattr(cause, "pgcode", None) == PG_DENIED or getattr(cause, "args", ())[:1] in [(code,) for code in MYSQL_DENIED]
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _first_line(context: ExceptionContext) -> str:
+    return (str(context.original_exception).strip().splitlines() or ["no reason given"])[0]
 
 
 def _unavailable(address: URL, cause: BaseException) -> ServiceUnavailable:

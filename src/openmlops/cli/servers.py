@@ -85,6 +85,21 @@ def check_stack(json: Json = False) -> None:
     _print_findings(check(workspace), json)
 
 
+@stack.command(name="grant", epilog="Example: openmlops stack grant openmlops_serve")
+def grant_role(
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="A role of the database server, which exists already.")],
+    json: Json = False,
+) -> None:
+    """Let a role of the database do what the prediction server does, and no more: append predictions, labels and requests,
+    and read. Give it with the role that owns the database (on MySQL as an administrator), again after each upgrade."""
+    from openmlops.adapters.server_role import grant
+
+    statements = grant(Workspace.open().engine, role)
+    if json:
+        return print_json({"role": role, "statements": list(statements)})
+    return print_table(f"Rights of {role}", ("statement",), [(statement.replace("%%", "%"),) for statement in statements])
+
+
 def _with_zenml() -> Workspace:
     from openmlops.adapters import zenml_store
     from openmlops.settings import embed_zenml, zenml_folder
