@@ -121,6 +121,12 @@ class Settings(BaseModel):
     retention_unused_days: float = Field(
         90.0, ge=0, description="days after which versions, runs and data that nothing needs any more are deleted; 0: never"
     )
+    retention_records_days: float = Field(
+        180.0,
+        ge=0,
+        description="days after which decisions that led to nothing, and ZenML's records of pipeline runs, are deleted; "
+        "0: never",
+    )
     retention_versions: int = Field(
         10, ge=1, description="number of a model's latest versions that are kept whatever the gate decided"
     )

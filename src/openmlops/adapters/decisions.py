@@ -9,9 +9,9 @@ import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from sqlalchemy import Engine, Row, func, insert, select, update
+from sqlalchemy import Engine, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from openmlops.adapters.database import writing
@@ -23,6 +23,11 @@ from openmlops.errors import DecisionNotFound, one_line
 
 REQUEST_ACTIONS = ("collect_labels", "retrain", "roll_back")
 """the latest decision with one of these actions tells whether a label request is open"""
+
+IDLE_ACTIONS = ("nothing", "not_measurable")
+"""those that ask for nothing to be done"""
+FORGOTTEN_AT_ONCE = 200
+"""records that are deleted in one transaction"""
 
 
 class Span(Value):
@@ -70,6 +75,13 @@ class DecisionRecord(Value):
     span: Span | None = None
     outcome: Outcome | None = None
     basis: Basis | None = None
+
+
+class Forgotten(NamedTuple):
+    """Records that were deleted, and the bytes of them."""
+
+    records: int
+    bytes: int
 
 
 def new_id() -> str:
@@ -143,6 +155,41 @@ class Decisions:
         with self._engine.connect() as connection:
             rows = connection.execute(found.order_by(DECISION.c.sequence)).all()
         return tuple((row.sequence, _record(row)) for row in rows)
+
+    def forget(self, before: datetime, latest: int, dry: bool = False) -> Forgotten:
+        """Delete records made before an instant that asked for nothing to be done and have no outcome, but for the `latest` of
+        each model. With `dry` nothing is deleted. Raises ServiceUnavailable."""
+        with self._engine.connect() as connection:
+            models = connection.scalars(select(DECISION.c.model).distinct()).all()
+        parts = [self._forget(model, before, latest, dry) for model in models]
+        return Forgotten(sum(part.records for part in parts), sum(part.bytes for part in parts))
+
+    def _forget(self, model: str, before: datetime, latest: int, dry: bool) -> Forgotten:
+        its = DECISION.c.model == model
+        idle = (its, DECISION.c.at < before, DECISION.c.action.in_(IDLE_ACTIONS), DECISION.c.outcome.is_(None))
+        numbers = select(DECISION.c.sequence).where(its).order_by(DECISION.c.sequence.desc())
+        records = size = 0
+        last = 0
+        with self._engine.connect() as connection:
+            first_kept = connection.scalar(numbers.limit(1).offset(latest - 1)) or 0
+        while True:
+            found = select(DECISION.c.sequence, func.length(DECISION.c.record)).where(
+                *idle, DECISION.c.sequence > last, DECISION.c.sequence < first_kept
+            )
+            with self._engine.connect() as connection:
+                rows = connection.execute(found.order_by(DECISION.c.sequence).limit(FORGOTTEN_AT_ONCE)).all()
+            if not rows:
+                return Forgotten(records, size)
+            last = rows[-1][0]
+            records, size = records + len(rows), size + sum(row[1] for row in rows)
+            if not dry:
+                with writing(self._engine) as connection:
+                    connection.execute(delete(DECISION).where(DECISION.c.sequence.in_([row[0] for row in rows])))
+
+    def oldest(self) -> datetime | None:
+        """The time of the first record; None if there is none."""
+        with self._engine.connect() as connection:
+            return connection.scalar(select(DECISION.c.at).order_by(DECISION.c.sequence).limit(1))
 
     def newest(self, model: str) -> int:
         """The sequence number of a model's latest record; 0 if there is none."""

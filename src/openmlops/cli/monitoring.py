@@ -123,10 +123,18 @@ def watch(
         timedelta(seconds=seconds(every)),
         window,
         ended,
+        _prune,
     )
     for outcome in turns:
         print_json(outcome) if json else _print_cycle(outcome)
     return None
+
+
+def _prune(workspace: Workspace) -> None:
+    from openmlops.operations.retention.prune import prune_and_log
+    from openmlops.pipelines.run_records import prune_pipeline_runs
+
+    prune_and_log(workspace, (prune_pipeline_runs,))
 
 
 def decisions(

@@ -34,12 +34,13 @@ def prune(
     from openmlops.operations.retention.prune import prune as run
     from openmlops.operations.retention.prune import require_sound_clock
     from openmlops.operations.retention.report import size
+    from openmlops.pipelines.run_records import prune_pipeline_runs
 
     workspace, now = Workspace.open(), datetime.now(UTC)
     if not dry_run and not trust_clock:
         require_sound_clock(workspace, now)
     with working("Looking for what is beyond its retention" if dry_run else "Deleting what is beyond its retention"):
-        found = run(workspace, now, dry_run)
+        found = run(workspace, now, dry_run, (prune_pipeline_runs,))
     if json:
         print_json(found)
     else:

@@ -12,19 +12,20 @@ from pathlib import Path
 import pytest
 
 from filled_log import MODEL, NOW, log, promote, workspace
-from openmlops.adapters.decisions import DecisionRecord
+from openmlops.adapters.decisions import DecisionRecord, Outcome
 from openmlops.adapters.leases import Leases
 from openmlops.core.monitoring.policy import WorthLabelling
 from openmlops.errors import LeaseTaken, ServiceUnavailable
 from openmlops.files import write_text
 from openmlops.operations.labelling.queue import current_request
 from openmlops.operations.projects.doctor import _retention
-from openmlops.operations.retention import due, sizes
+from openmlops.operations.retention import due, records, sizes
 from openmlops.operations.retention import prune as pruning
 from openmlops.operations.retention.contents import prune_contents
 from openmlops.operations.retention.due import is_due, last_pruned
 from openmlops.operations.retention.inputs import prune_inputs
 from openmlops.operations.retention.prune import prune, prune_and_log
+from openmlops.operations.retention.records import prune_decisions
 from openmlops.operations.retention.report import size
 from openmlops.operations.workspace import Workspace
 
@@ -192,6 +193,36 @@ def test_the_doctor_says_how_large_what_grows_is_and_warns_where_nobody_prunes(t
     prune(found, datetime.now(UTC))
     assert _retention(found).status == "ok"
     assert "(no limit)" in _retention(workspace(tmp_path, RETENTION_PREDICTIONS_DAYS="0")).says
+
+
+def test_decisions_that_led_to_nothing_go_but_for_the_latest_and_those_with_consequences(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    found = workspace(tmp_path)
+    monkeypatch.setattr(records, "LATEST", 3)
+
+    def decide(name: str, days: int, action: str = "nothing", model: str = MODEL) -> None:
+        at, why = NOW - timedelta(days=days), ("for a test",)
+        found.decisions.append(DecisionRecord(id=name, model=model, version=1, at=at, action=action, reasons=why, by="a test"))  # type: ignore[arg-type]
+
+    for number in range(6):
+        decide(f"old{number}", 300 - number)
+    decide("asked", 290, "collect_labels")
+    decide("acted", 289)
+    found.decisions.outcome("acted", Outcome(at=NOW, kind="failed"))
+    decide("unmeasured", 288, "not_measurable")
+    for number in range(3):
+        decide(f"new{number}", 3 - number)
+    decide("alone", 400, model="other")
+    dry = prune_decisions(found, NOW, dry=True)
+    assert len(found.decisions.list(MODEL)) == 12
+    done = prune_decisions(found, NOW)
+    assert done.deleted == dry.deleted == 7
+    assert done.bytes == dry.bytes > 7 * 100
+    assert [record.id for record in found.decisions.list(MODEL)] == ["asked", "acted", "new0", "new1", "new2"]
+    assert [record.id for record in found.decisions.list("other")] == ["alone"], "one of its latest"
+    forever = workspace(tmp_path, RETENTION_RECORDS_DAYS="0")
+    assert (prune_decisions(forever, NOW + timedelta(days=9999)).deleted, prune_decisions(found, NOW).deleted) == (0, 0)
 
 
 def test_what_is_linked_several_times_is_measured_once(tmp_path: Path):

@@ -106,9 +106,15 @@ def reset_breaker(workspace: Workspace, reason: str, now: datetime) -> DecisionR
 
 
 def watch(
-    workspace: Workspace, run_cycle: Callable[[], CycleOutcome], every: timedelta, window: int, ended: threading.Event
+    workspace: Workspace,
+    run_cycle: Callable[[], CycleOutcome],
+    every: timedelta,
+    window: int,
+    ended: threading.Event,
+    prune: Callable[[Workspace], object] | None = None,
 ) -> Iterator[CycleOutcome]:
-    """Run a cycle whenever one is due and yield its outcome, until `ended` is set. A failure is logged and retried.
+    """Run a cycle whenever one is due and yield its outcome, until `ended` is set. A failure is logged and retried. `prune`
+    does what retention asks for, once a day.
 
     A turn counts as taken when its cycle has ended without an error; so does one of another watcher, once it has decided. While
     another process holds the lease, or a service is away, it is tried again soon; after other failures less and less often. A
@@ -123,7 +129,7 @@ def watch(
         try:
             close_orphans(workspace)
             if is_due(workspace):
-                threading.Thread(target=_prune, args=(workspace,), name="retention", daemon=True).start()
+                threading.Thread(target=prune or _prune, args=(workspace,), name="retention", daemon=True).start()
             seen = current_state(workspace, clock.now(), last)
             if last and seen.turn > last.turn:
                 last = seen

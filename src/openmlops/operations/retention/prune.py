@@ -5,7 +5,7 @@ Here: who may prune when, and that one kind that cannot be pruned does not keep 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from openmlops.adapters.processes import Process
@@ -14,6 +14,7 @@ from openmlops.operations.retention.contents import prune_contents
 from openmlops.operations.retention.due import DONE, EVERY, last_pruned
 from openmlops.operations.retention.inputs import prune_inputs
 from openmlops.operations.retention.predictions import prune_predictions
+from openmlops.operations.retention.records import prune_decisions
 from openmlops.operations.retention.report import Pruned, PruneReport
 from openmlops.operations.retention.unneeded_data import prune_data
 from openmlops.operations.retention.versions import prune_reports, prune_runs, prune_versions
@@ -29,8 +30,9 @@ LONG = timedelta(days=30)
 DOUBT = "prune/doubt"
 """a lease that expires when the clock is believed all the same"""
 
-KINDS: tuple[Callable[[Workspace, datetime, bool], Pruned], ...] = (
-    *(prune_predictions, prune_inputs),
+Kind = Callable[[Workspace, datetime, bool], Pruned]
+KINDS: tuple[Kind, ...] = (
+    *(prune_predictions, prune_inputs, prune_decisions),
     *(prune_versions, prune_runs, prune_reports, prune_working_files, prune_contents, prune_data),
 )
 """in the order in which they depend on each other: what one deletes, the next may no longer need"""
@@ -45,26 +47,27 @@ def require_sound_clock(workspace: Workspace, now: datetime) -> None:
         raise ClockError(problem, "Correct the clock; or, if it is right, pass --trust-clock")
 
 
-def prune(workspace: Workspace, now: datetime, dry: bool = False) -> PruneReport:
-    """Delete what is beyond its limit and not needed; with `dry` only say what. Safe to kill and to repeat.
+def prune(workspace: Workspace, now: datetime, dry: bool = False, more: Sequence[Kind] = ()) -> PruneReport:
+    """Delete what is beyond its limit and not needed; with `dry` only say what. Safe to kill and to repeat. `more`: kinds that
+    are not pruned here.
 
     Raises LeaseTaken if another process prunes.
     """
     if dry:
-        return _prune(workspace, now, dry)
+        return _prune(workspace, now, dry, more)
     with workspace.leases.holding(ALONE, Process.this().model_dump_json(), LEASE):
         workspace.leases.seize(DONE, ALONE, EVERY)
-        return _prune(workspace, now, dry)
+        return _prune(workspace, now, dry, more)
 
 
-def prune_and_log(workspace: Workspace) -> PruneReport | None:
+def prune_and_log(workspace: Workspace, more: Sequence[Kind] = ()) -> PruneReport | None:
     """Prune, and log the result in one line; do nothing if another process prunes, or if the clock may be wrong. A failure is
     logged: nothing is raised."""
     now = datetime.now(UTC)
     try:
         if _is_doubtful(workspace, now):
             return None
-        found = prune(workspace, now)
+        found = prune(workspace, now, more=more)
     except LeaseTaken:
         return None
     except Exception as error:
@@ -103,9 +106,9 @@ def _jumped_from(workspace: Workspace, now: datetime) -> datetime | None:
     return None if last is None or now - last <= LONG else last
 
 
-def _prune(workspace: Workspace, now: datetime, dry: bool) -> PruneReport:
+def _prune(workspace: Workspace, now: datetime, dry: bool, more: Sequence[Kind]) -> PruneReport:
     pruned, problems = [], []
-    for kind in KINDS:
+    for kind in (*KINDS, *more):
         try:
             pruned.append(kind(workspace, now, dry))
         except (OpenMLOpsError, OSError) as error:
