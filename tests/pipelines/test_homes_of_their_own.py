@@ -96,6 +96,8 @@ def test_steps_that_share_no_disk_judge_one_window(plain: Workspace, homes: OwnH
     assert {"inference.parquet", "monitoring.json", "evidently_report.json"} <= set(logged)
     assert logged["evidently_report.json"] == b"the json_ of 30"
     assert {Path(file).name for file in outcome.files} >= {"evidently_report.html"}, "fetched, though it is not logged"
+    kinds = {path.name for path in (plain.home.parent / "objects" / "content").iterdir()}
+    assert "report" not in kinds, "after the last step nobody needs it"
 
 
 def test_what_nobody_has_any_more_is_named_with_what_to_do(plain: Workspace, homes: OwnHomes) -> None:

@@ -67,6 +67,10 @@ class Contents:
         """Whether the store has the content of a file."""
         return self.store.exists(key_of(content))
 
+    def forget(self, content: Content) -> None:
+        """Delete a file that no step needs any more. Raises ServiceUnavailable."""
+        self.store.delete(key_of(content))
+
     def _fetched(self, key: str, path: Path, sha256: str) -> None:
         kind, name = key.split("/")[1:3]
         if not self.store.exists(key):

@@ -15,7 +15,7 @@ from openmlops.core.monitoring.drift import DriftReport, measure
 from openmlops.core.monitoring.policy import Action, Labels, Observation, WorthLabelling, decide, worth_labelling
 from openmlops.core.tasks import Predictions, Task
 from openmlops.core.types import ModelRef, Value
-from openmlops.files import SHARED, write_text
+from openmlops.files import write_text
 from openmlops.operations.monitoring.history import basis_of, history_of, policy_of, records_of, requested_labels, span_of
 from openmlops.operations.monitoring.run_folders import OUTCOME_FILE, show_last
 from openmlops.operations.monitoring.windows import SEQUENCE, Source, WindowRef
@@ -76,8 +76,6 @@ def run_evidently_report(workspace: Workspace, window: WindowRef) -> EvidentlyRe
     report, folder = write_report(current, reference, window.folder(workspace)), window.folder(workspace)
     if report.problems:
         return report
-    for file in (HTML, JSON):
-        (folder / file).chmod(SHARED)  # the page has 9 MB
     kept = {name: workspace.contents.keep("report", folder / file) for name, file in (("html", HTML), ("json_", JSON))}
     return report.model_copy(update=kept)
 
@@ -186,13 +184,18 @@ def store_monitoring_artifacts(
     outcome = _outcome(window, report, decided, tuple(files), is_logged)
     write_text(path, outcome.model_dump_json(indent=2))
     show_last(workspace.monitoring, window.run)
-    if not is_logged:
-        return outcome
-    page = str(folder / HTML)
+    if is_logged:
+        _log(workspace, window, outcome, decided)
+    for content in filter(None, kept.values()):
+        workspace.contents.forget(content)  # the page has 9 MB, and this was the last step
+    return outcome
+
+
+def _log(workspace: Workspace, window: WindowRef, outcome: MonitoringOutcome, decided: DecisionRecord) -> None:
+    page, files = str(window.folder(workspace) / HTML), outcome.files
     for file in files if outcome.exit_code == SOMETHING_TO_DO else [file for file in files if file != page]:
         workspace.tracking.log_files(window.model.run_id, Path(file), f"monitoring/{decided.id}")
     workspace.tracking.log_metrics(window.model.run_id, _metrics(outcome), decided.at)
-    return outcome
 
 
 def _outcome(
