@@ -18,6 +18,10 @@ WORSE = 3
 """weaker strengths without a lower validation loss after which none is tried any more"""
 ITERATIONS = 200
 """most iterations of L-BFGS for one strength"""
+ROUGH, EXACT = (1e-5, 1e-3), (1e-7, 1e-5)
+"""relative change of the loss, and largest gradient, at which a solution is good enough to compare strengths, and to keep"""
+FLAT = 1e-7
+"""share of the largest variance up to which an axis has none"""
 FOLDS = 5
 FEW = 500
 """validation images from which on they alone choose the strength"""
@@ -61,21 +65,37 @@ class LinearHead:
 
 
 @dataclass(frozen=True)
-class _Scale:
-    """Standardisation: the same for all columns, so that distances between features are kept."""
+class _Basis:
+    """Coordinates in which features are centred, of one scale, and uncorrelated. The scale is the same for all columns and the
+    axes are orthogonal, so that distances, and with them the solution, are those of the features."""
 
     mean: torch.Tensor
     std: torch.Tensor
+    axes: torch.Tensor
+    """float32 (d, k), k <= min(n, d)"""
+    variances: torch.Tensor
+    """float32 (k,)"""
 
     @classmethod
-    def of(cls, x: torch.Tensor) -> "_Scale":
+    def of(cls, x: torch.Tensor) -> "_Basis":
         mean = x.mean(0)
-        return cls(mean, ((x - mean) ** 2).mean().sqrt().clamp_min(1e-12))
+        std = ((x - mean) ** 2).mean().sqrt().clamp_min(1e-12)
+        centred = ((x - mean) / std).double()
+        n, width = centred.shape
+        variances, vectors = torch.linalg.eigh((centred.T @ centred if width <= n else centred @ centred.T) / n)
+        kept = variances > FLAT * variances.max().clamp_min(1e-300)
+        variances, vectors = variances[kept], vectors[:, kept]
+        axes = vectors if width <= n else centred.T @ vectors / (n * variances).sqrt()
+        return cls(mean, std, axes.float(), variances.float())
 
-    def back(self, weight: torch.Tensor, bias: torch.Tensor, strength: float) -> LinearHead:
-        """The head on features that are not standardised."""
-        weight = weight / self.std
-        return LinearHead(weight.float(), (bias - weight @ self.mean).float(), strength)
+    def coordinates(self, found: Features) -> Features:
+        """Features (n, d) -> the same images as (n, k)."""
+        return Features((found.x - self.mean) / self.std @ self.axes, found.y, found.classes)
+
+    def back(self, head: LinearHead) -> LinearHead:
+        """The head on coordinates as one on features."""
+        weight = head.weight @ self.axes.T / self.std
+        return LinearHead(weight, head.bias - weight @ self.mean, head.strength)
 
 
 def fit(train: Features, validation: Features, weights: torch.Tensor, seed: int) -> LinearHead:
@@ -84,29 +104,34 @@ def fit(train: Features, validation: Features, weights: torch.Tensor, seed: int)
     `weights` float32 (classes,): what a class counts in the training loss. Strengths are compared on held-out training images
     too because a few dozen validation images choose almost at random.
     """
-    parts = list(_folds(train, seed)) if len(validation.y) < FEW else []
+    basis = _Basis.of(train.x)
+    known, judged = basis.coordinates(train), basis.coordinates(validation)
+    parts = list(_folds(known, seed)) if len(validation.y) < FEW else []
     starts: list[np.ndarray | None] = [None] * (1 + len(parts))
-    best: tuple[float, LinearHead] | None = None
+    best: tuple[float, LinearHead, np.ndarray | None] | None = None
     worse = 0
     for strength in STRENGTHS:
-        head, starts[0] = _head(train, weights, strength, starts[0])
-        loss = head.loss(validation) * len(validation.y)
+        head, starts[0] = _head(known, basis, weights, strength, starts[0])
+        loss = head.loss(judged) * len(judged.y)
         for number, (rest, held) in enumerate(parts, start=1):
-            other, starts[number] = _head(rest, weights, strength, starts[number])
+            other, starts[number] = _head(rest, basis, weights, strength, starts[number])
             loss += other.loss(held) * len(held.y)
         if best is None or loss < best[0]:
-            best, worse = (loss, head), 0
+            best, worse = (loss, head, starts[0]), 0
         else:
             worse += 1
         if worse == WORSE:
             break
     assert best is not None
-    return best[1]
+    head, _ = _head(known, basis, weights, best[1].strength, best[2], EXACT)
+    return basis.back(head)
 
 
 def out_of_fold(train: Features, weights: torch.Tensor, strength: float, seed: int) -> int:
     """How many training images are classified correctly by a head that was trained on the others, in FOLDS parts."""
-    return sum(int(_head(rest, weights, strength, None)[0].hits(held).sum()) for rest, held in _folds(train, seed))
+    basis = _Basis.of(train.x)
+    folds = _folds(basis.coordinates(train), seed)
+    return sum(int(_head(rest, basis, weights, strength, None)[0].hits(held).sum()) for rest, held in folds)
 
 
 def _folds(found: Features, seed: int) -> Iterator[tuple[Features, Features]]:
@@ -119,37 +144,46 @@ def _folds(found: Features, seed: int) -> Iterator[tuple[Features, Features]]:
         yield found.rows(np.setdiff1d(order, held)), found.rows(held)
 
 
-def _head(train: Features, weights: torch.Tensor, strength: float, start: np.ndarray | None) -> tuple[LinearHead, np.ndarray]:
-    scale = _Scale.of(train.x)
-    solution = _solve(train, scale, weights, strength, start)
-    return _unpacked(solution, train, scale, strength), solution
+def _head(
+    train: Features,
+    basis: _Basis,
+    weights: torch.Tensor,
+    strength: float,
+    start: np.ndarray | None,
+    tolerance: tuple[float, float] = ROUGH,
+) -> tuple[LinearHead, np.ndarray]:
+    """The head on coordinates `train` in `basis`, and its weights and biases float64 (classes * (k + 1),).
 
-
-def _unpacked(found: np.ndarray, train: Features, scale: _Scale, strength: float) -> LinearHead:
-    values = torch.from_numpy(found).float().view(train.classes, -1)
-    return scale.back(values[:, :-1], values[:, -1], strength)
-
-
-def _solve(train: Features, scale: _Scale, weights: torch.Tensor, strength: float, start: np.ndarray | None) -> np.ndarray:
-    """Weights and biases, float64 (classes * (d + 1),)."""
+    Each coordinate is scaled by about the curvature that the loss has along it, so that a few dozen steps are enough.
+    """
     n, width = train.x.shape
-    x = (train.x - scale.mean) / scale.std
     counted = weights[train.y] / weights[train.y].sum()
     target = F.one_hot(train.y, train.classes).float()
-    decay = strength / width
+    decay = strength / basis.axes.shape[0]
+    scale = (basis.variances / train.classes + decay).rsqrt()
 
     def loss_and_gradient(packed: np.ndarray) -> tuple[float, np.ndarray]:
         values = torch.from_numpy(packed).float().view(train.classes, width + 1)
-        weight, bias = values[:, :-1], values[:, -1]
-        logprobs = F.log_softmax(x @ weight.T + bias, dim=1)
+        weight, bias = values[:, :-1] * scale, values[:, -1]
+        logprobs = F.log_softmax(train.x @ weight.T + bias, dim=1)
         loss = -(counted * logprobs[torch.arange(n), train.y]).sum().double() + decay / 2 * (weight.double() ** 2).sum()
         error = counted[:, None] * (logprobs.exp() - target)
-        gradient = torch.cat([error.T @ x + decay * weight, error.sum(0)[:, None]], dim=1)
+        gradient = torch.cat([(error.T @ train.x + decay * weight) * scale, error.sum(0)[:, None]], dim=1)
         return loss.item(), gradient.double().flatten().numpy()
 
-    first = np.zeros(train.classes * (width + 1)) if start is None else start
+    def packed(weight: torch.Tensor, bias: torch.Tensor) -> np.ndarray:
+        found: np.ndarray = torch.cat([weight / scale, bias[:, None]], dim=1).double().flatten().numpy()
+        return found
+
+    first = np.zeros((train.classes, width + 1)) if start is None else start
+    begun = torch.from_numpy(first).float().view(train.classes, width + 1)
     found = minimize(
-        loss_and_gradient, first, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS, "gtol": 1e-5, "ftol": 1e-7}
+        loss_and_gradient,
+        packed(begun[:, :-1], begun[:, -1]),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": ITERATIONS, "ftol": tolerance[0], "gtol": tolerance[1]},
     )
-    solution: np.ndarray = found.x
-    return solution
+    values = torch.from_numpy(found.x).float().view(train.classes, width + 1)
+    weight, bias = values[:, :-1] * scale, values[:, -1]
+    return LinearHead(weight, bias, strength), torch.cat([weight, bias[:, None]], dim=1).double().numpy()
