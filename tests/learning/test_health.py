@@ -23,11 +23,20 @@ def test_a_loss_that_is_not_finite_is_named_with_its_step_and_rate(loss: float) 
     health.require_finite(1e30, 17, 0.2)
 
 
-@pytest.mark.parametrize("loss", [2.3, 2.29, 50.0, math.nan])
-def test_a_loss_at_chance_level_without_evidence_of_validation_is_nothing_learned(loss: float) -> None:
-    with pytest.raises(TrainingError, match="The model learned nothing by step 40"):
-        health.require_learning(loss, 2.3, evidence(75, 153), 40, 100, 0.0, 0.2)
-    health.require_learning(loss, 2.3, evidence(110, 153), 40, 100, 0.0, 0.2)
+@pytest.mark.parametrize(("loss", "step"), [(2.3, 70), (2.29, 70), (50.0, 40), (math.nan, 40)])
+def test_a_loss_at_chance_level_late_or_diverged_without_evidence_of_validation_is_nothing_learned(
+    loss: float, step: int
+) -> None:
+    with pytest.raises(TrainingError, match=f"The model learned nothing by step {step}"):
+        health.require_learning(loss, 2.3, evidence(75, 153), step, 100, 0.0, 0.2)
+    health.require_learning(loss, 2.3, evidence(110, 153), step, 100, 0.0, 0.2)
+
+
+def test_what_learns_slowly_goes_on_and_this_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    health.require_learning(2.31, 2.3, evidence(75, 153), 40, 100, 0.0, 0.2)
+    said = capsys.readouterr().err
+    assert said.startswith("Nothing is learned yet, by step 40 of 100: 75 of 153 images are classified correctly")
+    assert said.strip().endswith("The training goes on.")
 
 
 def test_what_is_learned_by_heart_is_refused_in_the_end_alone() -> None:

@@ -16,8 +16,10 @@ from openmlops.terminal import say
 
 PATIENCE = 20
 """fewest steps after which a model is judged, at the end of an epoch"""
-JUDGED_FROM = 1 / 3
-"""share of the steps before which a training is not judged"""
+JUDGED_FROM, HOPELESS_FROM = 1 / 3, 2 / 3
+"""shares of the steps before which a training is not judged at all, and is stopped only if its loss has diverged"""
+DIVERGED = 2.0
+"""multiple of the chance-level loss from which on a loss has diverged"""
 REMEDY = "Check that the labels belong to the images, and lower the learning rate (--lr)"
 MARGIN = 0.99
 """share of the chance-level loss that the mean loss of an epoch's second half must stay below"""
@@ -44,11 +46,15 @@ def require_learning(
 ) -> None:
     """Judge an epoch that ends at `step` of `total`, whose schedule warms up for the share `warmup`.
 
-    Raise TrainingError if validation says that nothing was learned, and so does the mean loss of the epoch's second half
-    (`late_loss`), or the training has ended. What is judged is never the beginning: before a third of the steps, or the end of
-    the warm-up, a slow learner looks like one that does not learn.
+    Raise TrainingError if validation says that nothing was learned, and the loss has diverged (the mean of the epoch's second
+    half, `late_loss`, is far above chance level), or is at chance level after two thirds of the steps, or the training has
+    ended. Before, a slow learner looks like one that does not learn: it goes on, and this is said. The beginning, a third of
+    the steps or the warm-up, is not judged at all.
     """
     if step < PATIENCE or step < max(warmup, JUDGED_FROM) * total or found.verdict != "nothing":
+        return
+    if step < HOPELESS_FROM * total and late_loss < chance * DIVERGED:
+        say(f"Nothing is learned yet, by step {step} of {total}: {found}. The training goes on.")
         return
     if not late_loss < chance * MARGIN:
         raise TrainingError(
