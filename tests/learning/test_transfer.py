@@ -11,10 +11,11 @@ from safetensors.torch import save_file
 from openmlops.core.quality import ClassifierEpoch, EpochMetrics
 from openmlops.core.types import Preprocessing
 from openmlops.errors import TrainingError
-from openmlops.learning import features, linear_head, pretrained, transfer
+from openmlops.learning import features, finetuning, linear_head, pretrained, transfer
 from openmlops.learning.backbone import EMBEDDING, Backbone
 from openmlops.learning.config import FitConfig
 from openmlops.learning.device import Compute
+from openmlops.learning.finetuning import best_temperature
 from openmlops.learning.linear_head import Features
 from openmlops.learning.loop import FitData, FitResult, OnEpoch
 
@@ -223,3 +224,39 @@ def test_the_installed_weights_are_those_of_the_packages_own_network() -> None:
     pixels = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.inference_mode():
         assert torch.equal(network.eval()(pixels), whole.eval()(pixels))
+
+
+def test_temperature_puts_right_how_certain_the_logits_are() -> None:
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randn(2000, 3, generator=draw) * 2
+    truth = torch.distributions.Categorical(logits=logits).sample()
+    loss, temperature = best_temperature(logits * 3, truth)
+    assert temperature == pytest.approx(3, rel=0.15)
+    assert loss <= torch.nn.functional.cross_entropy(logits, truth).item()
+
+
+def test_a_fine_tuning_ends_when_validation_gains_nothing_and_says_what_is_kept(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(finetuning, "LR", 0.0)
+    monkeypatch.setattr(finetuning, "best_temperature", lambda logits, truth: (1.0, 1.0))
+    head, _ = train(tmp_path / "head", file)
+    model, result = train(tmp_path / "tuned", file, config=CONFIG.model_copy(update={"epochs": 40}))
+    assert len(result.history) == 1 + finetuning.PATIENCE
+    assert result.kept.startswith("a linear head on the frozen backbone (validation loss 0.")
+    assert torch.equal(head.head.weight, model.head.weight)
+    said = capsys.readouterr().err
+    assert "Fine-tuning: 40 epochs of 3 steps, about " in said
+    assert f"the best of {finetuning.PATIENCE} epochs of fine-tuning had validation loss 1.000" in said
+
+
+def test_layers_that_would_hardly_move_stay_as_they_are(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finetuning, "FROZEN", 0.6)
+    monkeypatch.setattr(finetuning, "best_temperature", lambda logits, truth: (0.0, 1.0))
+    head, _ = train(tmp_path / "head", file)
+    tuned, result = train(tmp_path / "tuned", file, config=CONFIG.model_copy(update={"steps": 3}))
+    assert result.kept.startswith("epoch 2 of 2, fine-tuned")
+    before, after = head.body.state_dict(), tuned.body.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert "conv_head.weight" in changed
+    assert "conv_stem.weight" not in changed

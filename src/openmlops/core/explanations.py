@@ -55,6 +55,8 @@ class Explanations(Value):
     pairs: tuple[ConfusedPair, ...]
     slices: tuple[SliceScore, ...]
     pictures: tuple[Picture, ...]
+    kept: str = ""
+    """which stage of the training the weights are of"""
 
 
 def confused_pairs(evaluation: Evaluation) -> tuple[ConfusedPair, ...]:

@@ -204,8 +204,8 @@ class CrossValidation(Value):
 
 class TrainedRef(Reference):
     """A finished training: its weights (safetensors), its MLflow run, its data and its resolved configuration.
-    `cross_validation` is of other models, trained alike. One of an earlier release has no `weights`: they are the file of its
-    run in OPENMLOPS_HOME."""
+    `cross_validation` is of other models, trained alike; `kept` says which stage of the training the weights are of. One of an
+    earlier release has no `weights`: they are the file of its run in OPENMLOPS_HOME."""
 
     weights: Content | None = None
     run_id: str
@@ -216,6 +216,7 @@ class TrainedRef(Reference):
     ended_at: datetime
     """when the training ended: the timestamp of its metrics, however often they are computed"""
     resumed: bool = False
+    kept: str = ""
     cross_validation: CrossValidation | None = None
 
 

@@ -70,12 +70,14 @@ OnStep = Callable[[Progress], None]
 @dataclass(frozen=True)
 class FitResult:
     """The result of a training. `config` has the resolved length, device, precision and threads: training with it again on
-    the same machine gives the same weights. `seconds` counts training steps only, summed over all resumed parts."""
+    the same machine gives the same weights. `seconds` counts training steps only, summed over all resumed parts. `kept` says
+    which of several stages validated best, if there were any."""
 
     history: tuple[EpochMetrics, ...]
     seconds: float
     resumed: bool
     config: Value
+    kept: str = ""
 
     @property
     def epochs(self) -> int:

@@ -6,7 +6,7 @@ features (features.py) and the solver of the head (linear_head.py).
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from openmlops.learning.loop import FitData, FitResult, OnEpoch, OnStep, Progres
 from openmlops.learning.pretrained import Pretrained
 from openmlops.terminal import say
 
+HEAD_ALONE = "a linear head on the frozen backbone"
 UNEVEN = 3.0
 """the largest class has so many times the images of the smallest from which on rare classes count more in the loss"""
 
@@ -58,15 +59,15 @@ def fit(
         training = _Transfer(model, data, config, compute, folder.parent / "features", weights, on_step)
         saved = checkpoint.load()
         if tunes:
-            history, steps = training.tune(checkpoint, saved, on_epoch)
+            history, steps, kept = training.tune(checkpoint, saved, on_epoch)
         else:
-            history, steps = (training.train_head(),), 0
+            history, steps, kept = (training.train_head(),), 0, HEAD_ALONE
             on_epoch(history[0])
         checkpoint.remove()
     model.to("cpu").eval()
     resolved = config.model_copy(update={**compute.model_dump(), "steps": steps or None, "epochs": None, "budget": None})
     seconds = sum(epoch.seconds for epoch in history)
-    return FitResult(history=history, seconds=seconds, resumed=saved is not None, config=resolved)
+    return FitResult(history=history, seconds=seconds, resumed=saved is not None, config=resolved, kept=kept)
 
 
 def class_weights(labels: np.ndarray, classes: int) -> torch.Tensor:
@@ -76,6 +77,20 @@ def class_weights(labels: np.ndarray, classes: int) -> torch.Tensor:
         return torch.ones(classes)
     found = torch.from_numpy((counts.mean() / np.maximum(counts, 1)) ** 0.5)
     return found.float()
+
+
+def what_is_kept(history: Sequence[ClassifierEpoch], best: int) -> str:
+    """The stage whose epoch, `best` from 1 on, had the lowest validation loss, beside the other stage's."""
+    if len(history) == 1:
+        return HEAD_ALONE
+
+    def told(epoch: ClassifierEpoch) -> str:
+        return f"validation loss {epoch.validation_loss:.3f}, accuracy {epoch.validation_accuracy:.3f}"
+
+    head, tuned = history[0], min(history[1:], key=lambda epoch: epoch.validation_loss)
+    if best == 1:
+        return f"{HEAD_ALONE} ({told(head)}); the best of {len(history) - 1} epochs of fine-tuning had {told(tuned)}"
+    return f"epoch {best} of {len(history)}, fine-tuned ({told(tuned)}); {HEAD_ALONE} had {told(head)}"
 
 
 class _Transfer:
@@ -124,8 +139,9 @@ class _Transfer:
 
     def tune(
         self, checkpoint: Checkpoint, saved: dict[str, Any] | None, on_epoch: OnEpoch
-    ) -> tuple[tuple[ClassifierEpoch, ...], int]:
-        """Solve for the head, then fine-tune, or go on with what was `saved`. Returns all epochs, and fine-tuning's steps."""
+    ) -> tuple[tuple[ClassifierEpoch, ...], int, str]:
+        """Solve for the head, then fine-tune, or go on with what was `saved`. Returns all epochs, fine-tuning's steps as
+        planned, and what was kept."""
         weights = class_weights(self.data.train_labels, self.classes)
         tuning = FineTuning(self.model, self.data, self.config, self.compute, weights)
         if saved is not None:
@@ -137,15 +153,16 @@ class _Transfer:
             on_epoch(head)
         if not tuning.total:
             say("The budget leaves no time for fine-tuning: the linear head is kept.")
-        kept = tuning.run(checkpoint, on_epoch, self.on_step)
-        if kept > 1:
-            say(f"Kept: epoch {kept}, fine-tuned, which has the lowest validation loss.")
+        best = tuning.run(checkpoint, on_epoch, self.on_step)
+        history = tuple(tuning.history)
+        if best > 1:
             engine = features.engine(self.model, self.compute)
             found = features.features_of(self.data.train_images, engine, None, lambda done, seconds: None)
             self.model.fit_embedding(torch.from_numpy(found).to(self.compute.device))
-        elif tuning.total:
-            say("Kept: the linear head on the frozen backbone; no epoch of fine-tuning has a lower validation loss.")
-        return tuple(tuning.history), tuning.total
+        kept = what_is_kept(history, best)
+        if tuning.total:
+            say(f"Kept: {kept}.")
+        return history, tuning.total, kept
 
     def _features(self) -> tuple[Features, Features]:
         """Of the training and of the validation images."""

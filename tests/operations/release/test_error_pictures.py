@@ -21,6 +21,9 @@ N = 60
 CURVES = {"loss": [(1, 1.2), (2, 0.7)], "validation_accuracy": [(1, 0.5), (2, 0.8)], "seconds": [(1, 3.0), (2, 3.0)]}
 
 
+PICTURES_OF_IT = ("worst_errors.png", "curves.png", "validation_by_time.png")
+
+
 def classified(heat: bool = True) -> Evaluated:
     """60 images, the brighter the later; of the last 20 the darker half is predicted wrongly as the hostile class."""
     images = np.broadcast_to(np.linspace(10, 240, N).astype(np.uint8)[:, None, None, None], (N, 16, 16, 3)).copy()
@@ -35,10 +38,10 @@ def classified(heat: bool = True) -> Evaluated:
 
 def test_the_files_of_a_classifier(tmp_path: Path) -> None:
     paths = write_explanations(classified(), CLASSIFICATION, CURVES, tmp_path)
-    assert {path.name for path in paths} == {FILE, PAGE, "worst_errors.png", "curves.png"}
+    assert {path.name for path in paths} == {FILE, PAGE, *PICTURES_OF_IT}
     told = Explanations.model_validate_json((tmp_path / FILE).read_bytes())
     assert [(pair.predicted, pair.count) for pair in told.pairs] == [(HOSTILE[1], 5), (HOSTILE[1], 5)]
-    for name in ("worst_errors.png", "curves.png"):
+    for name in PICTURES_OF_IT:
         with Image.open(tmp_path / name) as picture:
             assert min(picture.size) > 100
 
@@ -48,7 +51,12 @@ def test_no_name_of_the_data_is_markup_in_the_page(tmp_path: Path) -> None:
     page = (tmp_path / PAGE).read_text()
     assert "<script" not in page
     assert "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;" in page
-    assert page.count("data:image/png;base64,") == 2
+    assert page.count("data:image/png;base64,") == 3
+
+
+def test_the_page_says_which_stage_of_the_training_was_kept(tmp_path: Path) -> None:
+    write_explanations(classified(), CLASSIFICATION, CURVES, tmp_path, "epoch 4 of 5, fine-tuned <b>")
+    assert "Kept of the training: epoch 4 of 5, fine-tuned &lt;b&gt;." in (tmp_path / PAGE).read_text()
 
 
 def test_accuracy_by_brightness_is_low_where_the_errors_are(tmp_path: Path) -> None:

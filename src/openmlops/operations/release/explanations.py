@@ -33,12 +33,14 @@ Curves = Mapping[str, Sequence[tuple[int, float]]]
 """metrics by name, each a value per epoch"""
 
 
-def write_explanations(found: "Evaluated", task: Task, curves: Curves, folder: Path) -> tuple[Path, ...]:
-    """Write all files to `folder`; returns their paths."""
+def write_explanations(found: "Evaluated", task: Task, curves: Curves, folder: Path, kept: str = "") -> tuple[Path, ...]:
+    """Write all files to `folder`; returns their paths. `kept`: which stage of the training the weights are of."""
     made = list(error_pictures.PICTURES[found.evaluation.kind](found, folder))
     if curves:
         figures.curves(curves, folder / "curves.png")
         made.append(Picture(file="curves.png", title="Learning curves"))
+        if figures.validation_by_time(curves, folder / "validation_by_time.png"):
+            made.append(Picture(file="validation_by_time.png", title="Validation by training time"))
     _, score = found.evaluation.headline()
     told = Explanations(
         metric=task.score_name,
@@ -48,6 +50,7 @@ def write_explanations(found: "Evaluated", task: Task, curves: Curves, folder: P
         pairs=confused_pairs(found.evaluation),
         slices=slices(found, task),
         pictures=tuple(made),
+        kept=kept,
     )
     pictures = [folder / picture.file for picture in made]
     data = write_text(folder / FILE, told.model_dump_json(indent=2))

@@ -1,5 +1,6 @@
 """Figures of evaluation results as PNG files. matplotlib is imported on use, with a headless backend."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,23 @@ def curves(metrics: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> Pa
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=8)
     right.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=8)
     return save(figure, path)
+
+
+def validation_by_time(metrics: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> bool:
+    """Plot validation scores (0..1) against seconds of training, if there are two epochs of them; whether there are."""
+    seconds = dict(metrics.get("seconds", ()))
+    scores = {name: points for name, points in metrics.items() if name.startswith("validation_") and "loss" not in name}
+    if len(seconds) < 2 or not scores:
+        return False
+    elapsed = dict(zip(seconds, itertools.accumulate(seconds.values()), strict=True))
+    axes, figure = canvas(10, 4)
+    for name, points in sorted(scores.items()):
+        found = [(elapsed[epoch], value) for epoch, value in points if epoch in elapsed]
+        axes.plot(*zip(*found, strict=True), marker=".", label=name)
+    axes.set(xlabel="seconds of training", ylabel="share", xlim=(0, None), ylim=(None, 1.02))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=8)
+    save(figure, path)
+    return True
 
 
 def canvas(width: float, height: float) -> tuple[Any, Any]:

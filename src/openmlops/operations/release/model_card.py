@@ -38,6 +38,8 @@ class Description(Value):
     parity: float
     origin: str = ""
     """source and licence of the pretrained weights, in a sentence"""
+    kept: str = ""
+    """which stage of the training the weights are of, and what the others scored on validation"""
     evaluation: Evaluation = Field(discriminator="kind")
     cross_validation: CrossValidation | None = None
 
@@ -141,12 +143,13 @@ def _slices(d: Description) -> str:
 
 def _lineage(d: Description) -> str:
     origin = f" {d.origin} Its licence applies to them too." if d.origin else ""
+    kept = f"\n- **Weights:** {d.kept}." if d.kept else ""
     config = "\n".join(f"| {in_markdown(name)} | {in_markdown(value)} |" for name, value in sorted(d.config.items()))
     return f"""## Lineage
 
 - **Data:** version `{d.dataset}` ({d.dataset_rows:,} images).
 - **Split:** `{d.split}`, seed {d.split_seed}: {d.train_rows:,} training, {d.validation_rows:,} validation,
-  {d.test_rows:,} test images.
+  {d.test_rows:,} test images.{kept}
 - **Run, commit and environment:** see the MLflow run of this version.
 
 | setting | value |

@@ -111,6 +111,7 @@ class RebuiltModel:
             preprocessing=self.preprocessing,
             parity=parity,
             origin=use_case.origin(self.config),
+            kept=self.trained.kept,
             evaluation=evaluation,
             cross_validation=self.trained.cross_validation,
         )

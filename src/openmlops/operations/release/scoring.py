@@ -36,7 +36,7 @@ def evaluate(workspace: Workspace, trained: TrainedRef, folder: Path | None = No
     workspace.tracking.log_metrics(trained.run_id, metrics_of(found.evaluation), trained.ended_at)
     curves = workspace.tracking.curves(trained.run_id)
     with temporary_folder(workspace.home, "evaluation-") as own:
-        explained = write_explanations(found, workspace.use_case.task, curves, own)
+        explained = write_explanations(found, workspace.use_case.task, curves, own, trained.kept)
         for path in (*write_reports(found, own), *explained):
             workspace.tracking.log_files(trained.run_id, path, EVALUATION)
             copy(shown / path.relative_to(own), path)

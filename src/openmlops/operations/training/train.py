@@ -206,6 +206,7 @@ class _Run:
             epochs=result.epochs,
             seconds=result.seconds,
             resumed=result.resumed,
+            kept=result.kept,
             ended_at=datetime.now(UTC),
         )
         write_text(self.folder / "trained.json", trained.model_dump_json())
