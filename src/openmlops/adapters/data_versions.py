@@ -22,8 +22,9 @@ from glob import escape as glob_escape
 from itertools import chain, count
 from pathlib import Path
 
-from openmlops.adapters import dvc_repository
-from openmlops.adapters.dvc_repository import DvcRepository, Remote
+from openmlops.adapters import dvc_config, dvc_repository
+from openmlops.adapters.dvc_config import Remote
+from openmlops.adapters.dvc_repository import DvcRepository
 from openmlops.adapters.known_hashes import Key, KnownHashes, read_file, state_of
 from openmlops.core.types import Value
 from openmlops.errors import DataCorrupt, DataError
@@ -66,7 +67,7 @@ class DataVersions:
         """Copy a folder into the empty `out`, which will be added as `folder`: with the bytes of cached objects where they have
         the same content. Every file and every such object is read. Raises DataError that names a file that cannot be."""
         folder = real(folder)
-        root = dvc_repository.find(folder.parent) if self.cache.is_dir() else None
+        root = dvc_config.find(folder.parent) if self.cache.is_dir() else None
         if root is None:
             copy_folder(source, out, wanted)
             return
@@ -158,7 +159,7 @@ class DataVersions:
         Only from the cache and the remote that openmlops made itself: a user's own may be shared. What another version there
         names stays. `folder` is in the DVC repository. Raises ServiceUnavailable.
         """
-        root = dvc_repository.find(real(folder).parent)
+        root = dvc_config.find(real(folder).parent)
         if root is None or not versions:
             return 0
         size = 0
@@ -253,7 +254,7 @@ class DataVersions:
         folder of ours is left out. Raises DataError if there is no version."""
         folder = real(folder)
         text = self.record(folder)[f"{folder.name}.dvc"].decode(errors="replace")
-        stores = {"cache": self.cache, "remote": Path(self.remote.url)} if dvc_repository.is_ours(folder) else {}
+        stores = {"cache": self.cache, "remote": Path(self.remote.url)} if dvc_config.is_ours(folder) else {}
         stores = {name: place for name, place in stores.items() if place.is_absolute()}
         found = {name: dvc_repository.seems_complete(place, text) for name, place in stores.items()}
         return {"folder": folder.is_dir() and any(folder.iterdir()), **found}
@@ -271,8 +272,8 @@ class DataVersions:
     def restore(self, record: dict[str, bytes], folder: Path) -> Manifest:
         """Restore the version identified by `record` into any folder, verified. Raises as `pull` does."""
         folder = real(folder)
-        root = dvc_repository.find(folder.parent) or dvc_repository.find(Path.cwd())
-        return self._retrieve(record, folder, root or dvc_repository.initialise(self.cache.parent, self.remote, self.cache))
+        root = dvc_config.find(folder.parent) or dvc_config.find(Path.cwd())
+        return self._retrieve(record, folder, root or dvc_config.initialise(self.cache.parent, self.remote, self.cache))
 
     def _retrieve(self, record: dict[str, bytes], folder: Path, root: Path) -> Manifest:
         oid = _object_of(record)
@@ -339,7 +340,7 @@ class DataVersions:
         here = real(Path.cwd())
         root, home = here if here in folder.parents else folder.parent, self.cache.parent
         skipped = [path for path in (home, root / ".venv") if path not in folder.parents]
-        return dvc_repository.find(folder.parent) or dvc_repository.initialise(root, self.remote, self.cache, skipped)
+        return dvc_config.find(folder.parent) or dvc_config.initialise(root, self.remote, self.cache, skipped)
 
     def _recorded(self, folder: Path) -> Manifest | None:
         path = _beside(folder, ".manifest.json")

@@ -108,7 +108,7 @@ def _repair_alone(home: Path, stores: tuple[Path, ...], repositories: tuple[Path
 
 def _repair_from(old: Path, home: Path, stores: tuple[Path, ...], repositories: tuple[Path, ...]) -> bool:
     """Replace `old` in every store; whether anything was replaced."""
-    from openmlops.adapters.dvc_repository import relocate
+    from openmlops.adapters.dvc_config import relocate
 
     moved = _Move({old: home, old.parent / "mlruns": home.parent / "mlruns"})
     done = [(_rewrite_yaml if path.suffix == ".yaml" else _rewrite_database)(path, moved) for path in stores]
