@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 from mlflow import MlflowClient
+from pydantic import SecretStr
 from safetensors.torch import save_file
 
 from openmlops.adapters.onnx_model import OnnxModel
@@ -178,18 +179,22 @@ def test_exporting_again_gives_the_same_manifest_and_registering_again_the_same_
     assert registration.register(made.workspace, again, made.trained, made.evaluation) == made.model
 
 
-def test_a_training_given_again_after_its_verdict_says_so_and_registers_nothing(made: Made, capsys: pytest.CaptureFixture[str]):
-    workspace = made.workspace
-    verdict = Verdict(outcome="reject", reasons=("worse",), challenger=made.model.version, champion=None)
-    promotion.apply(workspace, made.model, verdict, seen=0)
+def test_a_training_given_again_after_its_verdict_says_so_and_registers_nothing(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    settings = made.workspace.settings.model_copy(update={"database_url": SecretStr(f"sqlite:///{tmp_path / 'judged.db'}")})
+    workspace, model = Workspace(settings), made.model
+    verdict = Verdict(outcome="reject", reasons=("worse",), challenger=model.version, champion=None)
+    row = (model.name, 0, "reject", model.version, "ada", ("worse",), model.dataset, model.sha256, verdict, datetime.now(UTC))
+    workspace.ledger.append(*row)
     run_id = workspace.tracking.start("cifar10_cnn", {}, {})
     workspace.tracking.log_metrics(run_id, {"test_accuracy": 0.5}, datetime.now(UTC))
     again = made.trained.model_copy(update={"run_id": run_id})
-    assert registration.register(workspace, made.exported, again, made.evaluation) == made.model
-    assert workspace.registry.versions(made.model.name) == (made.model,)
+    assert registration.register(workspace, made.exported, again, made.evaluation) == model
+    assert workspace.registry.versions(model.name) == (model,)
     assert "once more, which the gate has judged (reject). Nothing was registered" in capsys.readouterr().err
     assert not workspace.tracking.run_is_open(run_id)
-    assert promotion.decide(workspace, made.model, made.trained.splits).sequence == 1, "the verdict is the one that was written"
+    assert promotion.decide(workspace, model, made.trained.splits).sequence == 1, "the verdict is the one that was written"
 
 
 _PYFUNC = """
