@@ -127,3 +127,8 @@ def test_a_data_folder_that_was_edited_meanwhile_is_not_the_version(plain: Works
     assert restored == found.home / "versions" / dataset.fingerprint / found.data_folder.name
     assert (restored / victim.relative_to(found.data_folder)).read_bytes() == before
     assert victim.read_bytes() == before + b"edited", "the edit is kept"
+    (copy := restored / victim.relative_to(found.data_folder)).unlink()
+    copy.write_bytes(b"damaged")
+    assert versions.local(found, dataset) == restored
+    assert copy.read_bytes() == before
+    assert not (found.home / "replaced").exists()

@@ -5,6 +5,7 @@ object store under that name. Here: where a version lies. Not here: adding and p
 record (`datasets`), and DVC (`adapters.data_versions`).
 """
 
+import shutil
 from pathlib import Path
 
 from openmlops.core.types import DatasetRef
@@ -32,6 +33,7 @@ def local(workspace: Workspace, version: DatasetRef, found: dict[str, bytes] | N
     folder = workspace.home / FOLDER / version.fingerprint / here.name
     with locked(workspace, "versions.lock"):
         if not folder.is_dir() or Manifest.of(folder, workspace.known_hashes.sha256s).fingerprint != version.fingerprint:
+            shutil.rmtree(folder, ignore_errors=True)  # a damaged copy is nobody's work
             restored = versions.restore(found or record(workspace, version), folder)
             if restored.fingerprint != version.fingerprint:
                 problem = f"The record of version {version.fingerprint[:12]} is that of {restored.fingerprint[:12]}"
