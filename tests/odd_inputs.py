@@ -207,7 +207,7 @@ def forms(value: str) -> list[str]:
         repr(value)[1:-1],
     ]
     if value in WORDS:
-        return [f"/{value}", f"{value}/", f"'{value}'", f"{value}: ", f"{value}.", f" {value},"]
+        return [f"/{value}", f"{value}/", f"'{value}'", f"{value}: ", f"{value}.", f" {value},", f" {value};"]
     quoted = [f"{before}{value}{after}" for before, after in ("''", "()", "  ")]
     return quoted + [form for each in found for form in (each, each[:20]) if len(form.strip()) > 1]
 
