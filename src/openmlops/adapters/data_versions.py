@@ -249,11 +249,18 @@ class DataVersions:
             self._fetch(repo, {"the listing of the folder": oid})
             return repo.holds(list(repo.listing(oid).values()))
 
+    def is_recorded(self, folder: Path) -> bool:
+        """Whether there is a record of a version, whole or not."""
+        return any(_beside(real(folder), suffix).is_file() for suffix in (".dvc", ".manifest.json"))
+
     def copies(self, folder: Path) -> dict[str, bool]:
         """Where the recorded version should be, and whether its files seem to be there: by their names, without DVC. What is no
-        folder of ours is left out. Raises DataError if there is no version."""
+        folder of ours is left out. Raises DataError if there is no version, or its `.dvc` file names none."""
         folder = real(folder)
         text = self.record(folder)[f"{folder.name}.dvc"].decode(errors="replace")
+        if "md5:" not in text:
+            remedy = f"Restore it, or run `openmlops data add {folder}`, which writes it again"
+            raise DataCorrupt(f"{folder}.dvc is not a readable DVC file", remedy)
         stores = {"cache": self.cache, "remote": Path(self.remote.url)} if dvc_config.is_ours(folder) else {}
         stores = {name: place for name, place in stores.items() if place.is_absolute()}
         found = {name: dvc_repository.seems_complete(place, text) for name, place in stores.items()}

@@ -40,3 +40,22 @@ def test_every_copy_of_the_data_that_is_gone_is_told_with_what_restores_it(works
     status, says, remedy = data(workspace)
     assert (status, says) == ("failed", " is gone from all of folder, cache, remote")
     assert remedy == "Restore the DVC remote, or run `openmlops data add` with a good copy; trained versions stay"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "said"),
+    [
+        (".dvc", None, "No version of"),
+        (".dvc", "{{{", "is not a readable DVC file"),
+        (".manifest.json", None, "No manifest of"),
+        (".manifest.json", "{}", "is not a readable manifest"),
+    ],
+)
+def test_a_record_that_is_damaged_or_gone_in_part_is_a_failure_that_is_named(
+    suffix: str, content: str | None, said: str, workspace: Workspace, tmp_path: Path
+) -> None:
+    datasets.add(workspace, write_set(tmp_path / "first"))
+    record = Path(f"{workspace.data_folder}{suffix}")
+    record.unlink() if content is None else record.write_text(content)
+    (found,) = (each for each in doctor.examine(workspace, "http://127.0.0.1:1") if each.service == "data")
+    assert (found.status, said in found.says, bool(found.remedy)) == ("failed", True, True), found

@@ -18,7 +18,7 @@ from openmlops import disk
 from openmlops.adapters import database, zenml_server, zenml_store
 from openmlops.adapters.schema import HEAD
 from openmlops.core.types import Value
-from openmlops.errors import DataError, ModelNotFound, OpenMLOpsError, SettingsError
+from openmlops.errors import ModelNotFound, OpenMLOpsError, SettingsError
 from openmlops.files import write_bytes
 from openmlops.operations.release.aliases import is_kept, version_of, what_is_gone
 from openmlops.operations.release.witnesses import behind, testimony
@@ -231,14 +231,17 @@ def _retention(workspace: Workspace) -> Finding:
 
 
 def _data(workspace: Workspace) -> Finding | None:
-    """None if no version is recorded yet, or the settings of the object store are wrong, which its own finding says."""
+    """None if no version is recorded yet, or the settings of the object store are wrong, which its own finding says. Raises
+    DataError if the record is damaged."""
     folder = workspace.data_folder
     try:
         versions = workspace.data_versions
-        says = f"version {versions.manifest(folder).fingerprint[:12]} of {folder}"
-        copies = versions.copies(folder)
-    except (DataError, SettingsError):
+    except SettingsError:
         return None
+    if not versions.is_recorded(folder):
+        return None
+    says = f"version {versions.manifest(folder).fingerprint[:12]} of {folder}"
+    copies = versions.copies(folder)
     gone = ", ".join(name for name, is_there in copies.items() if not is_there)
     if not gone or gone == "cache":  # which is filled from the others
         return Finding(service="data", status="ok", says=says)
