@@ -198,6 +198,20 @@ def test_an_empty_argument_is_not_the_current_folder(one: User, place: Callable[
     done.require_clear(f"An argument of 'openmlops {shlex.join(words)}' is empty. Give a value")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("USE_CASE = (", "SyntaxError: '(' was never closed"), ("\nUSE_CASE = image_folder()", "NameError: name 'image_folder'")],
+)
+def test_a_fault_of_the_projects_own_module_is_told_with_its_line(
+    one: User, place: Callable[[], Path], text: str, said: str
+) -> None:
+    (made := place()).joinpath("odds.py").write_text(text)
+    done = one.run(made, ("data", "check"), {"USE_CASE": "odds:USE_CASE"})
+    assert done.code == 1
+    done.require_clear(said)
+    assert f"odds.py, line {1 + text.count(chr(10))})" in done.err
+
+
 def test_a_long_argument_leaves_room_for_what_to_do(one: User, place: Callable[[], Path]) -> None:
     one.run(place(), ("init", "odds", "x" * 5000)).require_clear("x" * 60)
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from openmlops.core.images.decoding import NAMES
 from openmlops.core.types import Account, Problem
-from openmlops.usecases.leftovers import is_system, left_out, tolerated, unused
+from openmlops.usecases.leftovers import ABOVE, is_system, left_out, tolerated, unused
 
 
 def image(path: Path) -> Path:
@@ -48,7 +48,7 @@ def test_files_used_through_a_link_to_their_folder_are_used_and_a_loop_of_links_
     (folder / "cat").symlink_to(tmp_path / "elsewhere")
     (folder / "loop").symlink_to(folder)
     for used in (folder / "cat" / "a.png", tmp_path / "elsewhere" / "a.png"):
-        assert by_reason(folder, {used}) == {}
+        assert by_reason(folder, {used}) == {ABOVE: ("loop",)}
 
 
 @pytest.mark.parametrize("name", ["__MACOSX", "thumbs.db", "Desktop.ini", ".DS_Store", "._a.png", ".git", "@eaDir"])
@@ -83,4 +83,15 @@ def test_the_account_counts_images_and_names_five_of_each_reason() -> None:
         "- images: broken: 0.png; 1.png; 2.png; 3.png; 4.png; ... (7 in all)",
         "- images: in two classes: a.png is b.png",
         "- README: not images",
+    ]
+
+
+def test_a_link_to_a_folder_above_is_told_and_not_followed(tmp_path: Path) -> None:
+    """Through a link to `/`, everything on the machine would be looked at."""
+    used = image(tmp_path / "cat" / "a.png")
+    for name, target in (("all", "/"), ("up", "..")):
+        (tmp_path / "cat" / name).symlink_to(target)
+    found = unused(tmp_path, {used}, str, absolute=False)
+    assert [(each.what.partition(":")[0], each.unused, each.files) for each in found] == [
+        (ABOVE, "ignored", ("cat/all", "cat/up"))
     ]

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 
 from openmlops.core.tasks import Task
 from openmlops.core.types import Preprocessing, Problem, Value
-from openmlops.errors import DataError, SettingsError
+from openmlops.errors import DataError, OpenMLOpsError, SettingsError
 from openmlops.images.index import OnProgress
 from openmlops.images.lazy import Images
 from openmlops.renamed import fields, names
@@ -275,6 +276,19 @@ def load_use_case(name: str) -> UseCase:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise SettingsError(f"USE_CASE has the value '{name}', which cannot be loaded ({error})", remedy) from error
+    except Exception as error:  # of somebody's own module
+        if name in BUILT_IN or isinstance(error, OpenMLOpsError):
+            raise
+        problem = f"USE_CASE has the value '{name}', which cannot be loaded ({type(error).__name__}: {error}; {_place(error)})"
+        raise SettingsError(problem, "Correct the file") from error
     if not isinstance(found, UseCase):
         raise SettingsError(f"USE_CASE has the value '{name}', which is a {type(found).__name__}, not a UseCase", remedy)
     return found
+
+
+def _place(error: Exception) -> str:
+    """The file and line at fault."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{last.filename}, line {last.lineno}"

@@ -26,6 +26,7 @@ UNREAD_FORMAT = f"pictures are in none of the formats {NAMES}; convert them" + (
 )
 NO_FILES = "entries are pipes, sockets or devices, which are not read; remove them"
 NO_IMAGES = "files are not images"
+ABOVE = "links lead to a folder that holds the data itself, and are not followed"
 HIDDEN = "hidden files and files of the system"
 
 Beside = Callable[[str], Sequence[str]]
@@ -60,7 +61,7 @@ def unused(
             groups.setdefault(_reason(path, folder, misplaced), []).append(path)
     where = str(folder) if absolute else "files"
     named = {why: [str(path if absolute else path.relative_to(folder)) for path in paths] for why, paths in groups.items()}
-    ignored = {why for why in named if why in (NO_IMAGES, HIDDEN)}
+    ignored = {why for why in named if why in (NO_IMAGES, HIDDEN, ABOVE)}
     return [
         left_out(why, where, files if why in ignored else with_beside(files, beside), files, ignored=why in ignored)
         for why, files in sorted(named.items())
@@ -108,7 +109,8 @@ def _key(path: Path) -> str:
 
 
 def below(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, by name, through links; a hidden or system folder counts as one file."""
+    """Every file below a folder, by name, through links; a hidden or system folder counts as one file, as
+    does a link to a folder above."""
     seen: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -116,9 +118,14 @@ def below(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
-        system = [name for name in folders if is_system(Path(name))]
+        system = [name for name in folders if is_system(Path(name)) or _leads_above(Path(place) / name, folder)]
         folders[:] = sorted(set(folders) - set(system))
         yield from (Path(place) / name for name in sorted((*files, *system)))
+
+
+def _leads_above(path: Path, folder: Path) -> bool:
+    """Whether it is a link to `folder` or a folder that holds it, as `/`: what is there is not of this data."""
+    return path.is_symlink() and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(path))
 
 
 def _reason(path: Path, folder: Path, misplaced: Callable[[Path], str]) -> str:
@@ -126,6 +133,8 @@ def _reason(path: Path, folder: Path, misplaced: Callable[[Path], str]) -> str:
         return HIDDEN
     if not path.exists():
         return ELSEWHERE
+    if path.is_dir():
+        return ABOVE
     if not path.is_file():
         return NO_FILES
     if path.suffix.lower() in SUFFIXES:
