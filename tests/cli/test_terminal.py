@@ -115,7 +115,7 @@ def test_a_locale_without_an_accent_cuts_no_table_off(locale: dict[str, str], sh
     assert done.returncode == 0, done.stderr
     lines = done.stdout.decode().splitlines()
     assert any(line.startswith(f"MLFLOW_EXPERIMENT_NAME\t{shown}\t") for line in lines)
-    assert lines[-1].startswith("NOTIFY_ALLOWED_HOSTS")
+    assert lines[-1].startswith("NOTIFY_WEBHOOK_SECRET")
 
 
 def test_a_full_disk_is_no_bug_also_where_the_system_names_no_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -416,7 +416,7 @@ def test_a_webhook_calls_nobody_who_is_not_allowed(place: Place) -> None:
     def use(text: str) -> str:
         with watched() as seen:
             try:
-                webhook.post(text, {"action": "retrain"}, ["allowed.example"])
+                webhook.post(text, {"action": "retrain"}, ["allowed.example"], "id")
             finally:
                 assert seen.called <= {"allowed.example"}
         return "a defect: it was taken"
@@ -426,7 +426,7 @@ def test_a_webhook_calls_nobody_who_is_not_allowed(place: Place) -> None:
 
 def test_the_allowed_host_is_called() -> None:
     with watched() as seen, pytest.raises(NotificationError, match="did not accept"):
-        webhook.post("http://allowed.example/x", {}, ["allowed.example"])
+        webhook.post("http://allowed.example/x", {}, ["allowed.example"], "id")
     assert seen.called == {"allowed.example"}
 
 
@@ -486,7 +486,7 @@ def redirecting() -> Iterator[tuple[str, list[str]]]:
 def test_no_redirect_is_followed_with_a_decision_or_a_token(redirecting: tuple[str, list[str]]) -> None:
     url, asked = redirecting
     with pytest.raises(NotificationError, match="307"):
-        webhook.post(url, {}, ["127.0.0.1"])
+        webhook.post(url, {}, ["127.0.0.1"], "id")
     with pytest.raises(ServiceUnavailable, match="307"):
         traffic.send(url, stream(), count=1, token="secret")
     assert asked == []

@@ -47,7 +47,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     elif event in _PROGRAMS:
         seen.started.add(str(arguments[0]))
     elif event == "socket.getaddrinfo":
-        seen.called.add(str(arguments[0]))
+        seen.called.add(os.fsdecode(arguments[0]))
         raise socket.gaierror(socket.EAI_NONAME, "nobody is looked up here")
     elif event == "socket.connect" and isinstance(arguments[1], tuple):
         seen.called.add(str(arguments[1][0]))

@@ -84,15 +84,15 @@ def mirror(workspace: Workspace, entry: LedgerEntry, tell: Tell = say) -> None:
     somebody to repeat it."""
     done = f"Row {entry.sequence} of the ledger is written, and version {entry.champion} is in production"
     for act, failed, mends in (
-        (repair, "MLflow's alias champion could not be set", "the next command sets it"),
-        (seal, "the ledger's copy could not be written", "the next promotion writes it"),
+        (repair, "Warning: MLflow's alias champion could not be set (%s)", "the next command sets it"),
+        (seal, "Warning: the ledger's copy could not be written (%s)", "the next promotion writes it"),
     ):
         try:
             act(workspace, entry.model)
         except Exception as error:
-            log.debug("%s of %s", failed, entry.model, exc_info=True)
             why = one_line(str(error)).rstrip(".") or type(error).__name__
-            tell(f"Warning: {failed} ({why}). {done}; {mends}.")
+            log.debug("%s: %s", entry.model, why, exc_info=True)
+            tell(f"{failed % why}. {done}; {mends}.")
 
 
 def account() -> str:
