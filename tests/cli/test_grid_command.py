@@ -217,7 +217,7 @@ def say_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         (("--epochs", "2,3,2"), "'2,3,2' repeats a value"),
         (("--epochs", "2,2.0"), "'2,2.0' repeats a value"),
         (("--epochs", "2,"), "'2,' has an empty value"),
-        (("--epochs", ""), "'' has an empty value"),
+        (("--epochs", ""), "An argument of 'openmlops grid --epochs ''' is empty"),
         (("--set", "lr"), "'lr' is not an assignment"),
         (("--set", "=0.1"), "'=0.1' is not an assignment"),
         (("--set", "lr="), "'lr=' is not an assignment"),
