@@ -272,7 +272,7 @@ def _one_label_for_two(place: Path) -> None:
         (_broken_yaml_file, "own/a.yaml: the file is not YAML"),
         (_another_count, "own/obj.data: classes is 80, but the number of class names is 2"),
         (_beside_splits, "own: 1 images are beside the folders train, valid"),
-        (_one_label_for_two, "own/images/003.png: the image has the label file of 003.jpg"),
+        (_one_label_for_two, "own/images/003.png: images have the label file of another image"),
     ],
 )
 def test_what_an_export_lacks_is_told(tmp_path: Path, spoil: Callable[[Path], None], said: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from openmlops.core.images.decoding import SUFFIXES, is_image
 from openmlops.core.types import Problem
-from openmlops.core.validation import fewer, problem
+from openmlops.core.validation import problem
 from openmlops.files import real
 from openmlops.names import as_stored, composed
 from openmlops.usecases.arranging import entries, split_name
@@ -67,7 +67,7 @@ def find(folder: Path, default: tuple[str, ...] = ()) -> Export:
     orphans = [] if _lists(folder, content) else _orphans(folder, images)
     if names and (count := config.wrong_count(_darknet(folder), names, "classes")):
         wrong.append(problem(count, str(folder / "obj.data")))
-    problems += [*wrong, *fewer(_shared(images))]
+    problems += wrong
     read = (chosen, source, *_lists_of(folder, content))
     return Export(tuple(map(composed, names)), source, tuple(images), tuple(problems), read, tuple(orphans))
 
@@ -328,15 +328,6 @@ def _has_boxes(path: Path) -> bool:
         return len([float(word) for word in words]) >= 5
     except ValueError:
         return False
-
-
-def _shared(images: Iterable[Found]) -> Iterator[Problem]:
-    """Images of one name with one label file, as a.jpg and a.png."""
-    first: dict[Path, Path] = {}
-    for image in images:
-        other = first.setdefault(image.label, image.source)
-        if other != image.source:
-            yield problem(f"the image has the label file of {other.name}; rename one of them", str(image.source))
 
 
 def unlabelled(folder: Path, images: Sequence[Found]) -> list[Problem]:

@@ -19,6 +19,7 @@ MISPLACED = "images are in no folder of images that is read; move them into one,
 OTHER_LABELS = "images have a label file, but not as .txt in YOLO's format; export the labels in it"
 NO_IMAGE = "label files have no image; add the images, or delete the files"
 NO_LABEL_THERE = "label files cannot be read; make them readable, or restore them"
+ONE_LABEL = "images have the label file of another image, as a.jpg and a.png; rename them with a label file each"
 BACKGROUND = "images have no label file and are used as background"
 
 
@@ -28,16 +29,22 @@ def misplaced(path: Path) -> str:
 
 
 def with_labels(images: Sequence[Found], folder: Path) -> tuple[list[Found], list[Problem]]:
-    """The images whose labels can be read; `.TXT` counts as `.txt`. An image without any label file is background, and told."""
+    """The images whose labels can be read and are of no other one; `.TXT` counts as `.txt`. An image without any label file is
+    background, and told."""
     places = {place: _stems(place) for place in {image.label.parent for image in images}}
     kept: list[Found] = []
     background: list[Found] = []
     wrong: dict[str, list[Found]] = {}
+    labels: set[Path] = set()
     for image in images:
         beside = places[image.label.parent].get(composed(image.label.stem), ())
         others = [path for path in beside if path.suffix.lower() not in SUFFIXES]
         texts = [path for path in others if path.suffix.lower() == ".txt"]
         label = image.label if image.label in texts or not texts else texts[0]
+        if label in labels:
+            wrong.setdefault(ONE_LABEL, []).append(image)
+            continue
+        labels.add(label)
         if label in texts and not (label.is_file() and os.access(label, os.R_OK)):
             wrong.setdefault(NO_LABEL_THERE, []).append(replace(image, label=label))
         elif others and not texts:
