@@ -1,20 +1,27 @@
 """A run holds what it was made from and what it measured, once each, in whatever order processes die."""
 
+import errno
+import sqlite3
+import stat
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from pydantic import SecretStr
 
+from openmlops.adapters import mlflow_client
 from openmlops.adapters.mlflow_client import connect, hide_password
 from openmlops.adapters.mlflow_values import valid_name
 from openmlops.adapters.tracking import Epoch, Tracking
 from openmlops.core.quality import ClassifierEpoch
-from openmlops.errors import ServiceRefused, ServiceUnavailable, TrainingError
+from openmlops.errors import DiskFull, ServiceRefused, ServiceUnavailable, TrainingError
+from openmlops.files import PRIVATE
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -188,3 +195,28 @@ def test_processes_that_start_at_once_on_a_fresh_folder_all_get_a_run(tmp_path: 
     predictions = [process.communicate(timeout=200) for process in running]
     assert [process.returncode for process in running] == [0, 0, 0, 0], predictions
     assert len({out.strip() for out, _ in predictions}) == 4
+
+
+def test_embedded_store_whose_creation_was_cut_short_is_created_by_the_next_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = tmp_path / "new é" / "mlflow.db"
+
+    def create(uri: str) -> Mock:
+        with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS runs (id INTEGER)")
+        return Mock(MlflowClient)
+
+    def cut_short(tracking_uri: str, registry_uri: str) -> Mock:
+        create(tracking_uri)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(mlflow_client, "MlflowClient", cut_short)
+    with pytest.raises(DiskFull):
+        connect(f"sqlite:///{database}")
+    assert not database.exists()
+
+    monkeypatch.setattr(mlflow_client, "MlflowClient", lambda tracking_uri, registry_uri: create(tracking_uri))
+    connect(f"sqlite:///{database}")
+    assert stat.S_IMODE(database.stat().st_mode) == PRIVATE
+    assert sorted(path.name for path in database.parent.iterdir()) == ["mlflow.db", "mlflow.db.lock"]

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from openmlops import disk
 from openmlops.adapters.mlflow_tables import EMBEDDED
 from openmlops.errors import DiskFull, ServiceRefused, ServiceUnavailable
-from openmlops.files import make_private
+from openmlops.files import PRIVATE, replacing
 
 PROBE_SECONDS = 5.0
 SEARCH = "/api/2.0/mlflow/experiments/search"
@@ -60,8 +60,7 @@ def _is_refusal(error: Exception) -> bool:
 def connect(uri: str) -> MlflowClient:
     """A client of `uri`. The schema of an embedded store is created here, by one process at a time.
 
-    Without the lock, three of four processes that start at once on a new SQLite file fail ("duplicate column name"), because
-    MLflow creates the tables of runs with the client, and those of models at the first query of one.
+    Without the lock, three of four processes that start at once on a new SQLite file fail ("duplicate column name").
     """
     if not uri.startswith(EMBEDDED):
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it logs a warning per retry
@@ -72,9 +71,17 @@ def connect(uri: str) -> MlflowClient:
     with translating_errors(uri):
         database.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{database}.lock"):
-            make_private(database)
-            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            client.search_registered_models(max_results=1)
+            if not database.exists() or not database.stat().st_size:
+                with replacing(database) as beside:  # MLflow cannot go on where a killed process or a full disk stopped it
+                    beside.chmod(PRIVATE)
+                    _initialised(f"{EMBEDDED}{beside}")
+            return _initialised(uri)
+
+
+def _initialised(uri: str) -> MlflowClient:
+    """A client of an embedded store. MLflow creates the tables of runs with it, those of models at the first query of one."""
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client.search_registered_models(max_results=1)
     return client
 
 
