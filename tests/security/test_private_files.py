@@ -30,7 +30,7 @@ def usual_umask() -> Iterator[None]:
 @pytest.fixture
 def found(tmp_path: Path) -> Workspace:
     """An embedded home with a prediction's input."""
-    made = Workspace(Settings(openmlops_home=tmp_path / "home", use_case="cifar10"))
+    made = Workspace(Settings(openmlops_home=tmp_path / "its home", use_case="cifar10"))
     connect(made.settings.database).dispose()
     made.inputs.make()
     made.inputs.put(CONTENT, sha256_of(CONTENT))
@@ -66,8 +66,11 @@ def test_inputs_are_private_also_those_of_a_folder_that_was_deleted(found: Works
 def test_a_backup_and_what_is_restored_from_it_are_private(found: Workspace, tmp_path: Path) -> None:
     back_up(found, file := tmp_path / "project.tar")
     assert others_may(file) == 0
+    elsewhere = Workspace(Settings(openmlops_home=tmp_path / "another home", use_case="cifar10"))
     restore(found, file, datetime.now(UTC))
-    for path in (found.home / "openmlops.db", *(found.home / "replaced").iterdir(), *(found.home / "inputs").rglob("*")):
+    restore(elsewhere, file, datetime.now(UTC))
+    inputs = [path for home in (found.home, elsewhere.home) for path in (home / "inputs", *(home / "inputs").rglob("*"))]
+    for path in (found.home / "openmlops.db", elsewhere.home / "openmlops.db", *(found.home / "replaced").iterdir(), *inputs):
         assert others_may(path) == 0, path
 
 
@@ -78,5 +81,5 @@ def test_doctor_says_what_an_earlier_release_left_open(found: Workspace, monkeyp
     monkeypatch.setattr(doctor, "FREE_BYTES", 0)
     assert home().status == "ok"
     (found.home / "openmlops.db").chmod(0o644)
-    assert (home().status, home().remedy) == ("warning", f"Run: chmod -R go= {found.home}")
+    assert (home().status, home().remedy) == ("warning", f"Run: chmod -R go= '{found.home}'")
     assert "openmlops.db can be read by other users" in home().says

@@ -21,6 +21,7 @@ from functools import partial
 from glob import escape as glob_escape
 from itertools import chain, count
 from pathlib import Path
+from shlex import quote
 
 from openmlops.adapters import dvc_config, dvc_repository
 from openmlops.adapters.dvc_config import Remote
@@ -259,7 +260,7 @@ class DataVersions:
         folder = real(folder)
         text = self.record(folder)[f"{folder.name}.dvc"].decode(errors="replace")
         if "md5:" not in text:
-            remedy = f"Restore it, or run `openmlops data add {folder}`, which writes it again"
+            remedy = f"Restore it, or run `openmlops data add {quote(str(folder))}`, which writes it again"
             raise DataCorrupt(f"{folder}.dvc is not a readable DVC file", remedy)
         stores = {"cache": self.cache, "remote": Path(self.remote.url)} if dvc_config.is_ours(folder) else {}
         stores = {name: place for name, place in stores.items() if place.is_absolute()}

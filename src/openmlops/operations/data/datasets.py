@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 from openmlops.core.types import Account, DatasetRef, Problem, ValidationReport, Value
@@ -379,7 +380,7 @@ def validate(workspace: Workspace, ref: DatasetRef) -> ValidationReport:
     folder, use_case = versions.local(workspace, ref), workspace.use_case
     index = () if use_case.files is None else (version_index(workspace, folder, ref),)
     problems, counts = use_case.check(folder, *index)
-    refuse(folder, problems, options_of=f"`openmlops data add {folder}` with ")
+    refuse(folder, problems, options_of=f"`openmlops data add {quote(str(folder))}` with ")
     return ValidationReport(dataset=ref, problems=problems, class_counts=counts)
 
 

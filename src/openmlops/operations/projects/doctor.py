@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 import requests
@@ -145,7 +146,7 @@ def _home(workspace: Workspace) -> Finding:
         return Finding(service="home", status="warning", says=says, remedy=f"Free {FREE_BYTES / 1024**3:.0f} GiB")
     if exposed := [path.name for path in _private(workspace) if path.exists() and path.stat().st_mode & _OTHERS]:
         says = f"{says}; {' and '.join(exposed)} can be read by other users"
-        return Finding(service="home", status="warning", says=says, remedy=f"Run: chmod -R go= {home}")
+        return Finding(service="home", status="warning", says=says, remedy=f"Run: chmod -R go= {quote(str(home))}")
     return Finding(service="home", status="ok", says=says)
 
 
@@ -248,7 +249,7 @@ def _data(workspace: Workspace) -> Finding | None:
     if not any(copies.values()) and "remote" in copies:
         remedy = "Restore the DVC remote, or run `openmlops data add` with a good copy; trained versions stay"
         return Finding(service="data", status="failed", says=f"{says} is gone from all of {gone}", remedy=remedy)
-    way = f"`openmlops data add {folder}`, which stores it again" if copies["folder"] else "`openmlops data pull`"
+    way = f"`openmlops data add {quote(str(folder))}`, which stores it again" if copies["folder"] else "`openmlops data pull`"
     return Finding(service="data", status="warning", says=f"{says} is gone from {gone}", remedy=f"Run {way}")
 
 

@@ -17,7 +17,7 @@ from openmlops.adapters.fences import holder_name, is_dead
 from openmlops.adapters.sqlite_file import exchange, is_sqlite, require_integrity
 from openmlops.core.types import Value
 from openmlops.errors import DataError, LeaseTaken, ServiceUnavailable
-from openmlops.files import replacing
+from openmlops.files import PRIVATE_FOLDER, replacing
 from openmlops.operations.projects.backup import (
     DATABASE,
     HOME,
@@ -34,6 +34,8 @@ from openmlops.operations.workspace import Workspace
 from openmlops.temporary import temporary_folder
 
 BUSY = ("cycle/", PREFIX)
+OWNERS = ("inputs", "zenml", "console")
+"""folders that their owner alone may read"""
 
 
 class Restored(Value):
@@ -120,11 +122,11 @@ def _write(path: Path, member: tarfile.TarInfo, content: BufferedReader, target:
 
 def _place(workspace: Workspace, unpacked: Path, kept: Path) -> None:
     for path in sorted(unpacked.rglob("*")):
-        if not path.is_file():
-            continue
-        target = workspace.home / path.relative_to(unpacked)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if is_sqlite(path):
+        inside = path.relative_to(unpacked)
+        target = workspace.home / inside
+        if path.is_dir():
+            target.mkdir(PRIVATE_FOLDER if inside.parts[0] in OWNERS else 0o777, exist_ok=True)
+        elif is_sqlite(path):
             exchange(target, path, kept.with_name(kept.name.replace(DATABASE, target.name)))
         else:
             os.replace(path, target)
