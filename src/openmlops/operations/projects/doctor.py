@@ -7,6 +7,7 @@ server. Not here: the stack registered in ZenML (`pipelines.zenml_stack`), and i
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -120,11 +121,11 @@ def _settings(workspace: Workspace) -> Finding:
 
 def _home(workspace: Workspace) -> Finding:
     """Whether there is room where commands write: home, database, reports and temporary files may be on several disks."""
-    home, settings = workspace.home, workspace.settings
+    home = workspace.home
     places = {home: "OPENMLOPS_HOME", workspace.artifacts: "ARTIFACTS_DIR", workspace.monitoring: "MONITORING_DIR"}
     places[Path(tempfile.gettempdir())] = "TMPDIR"
-    if database.is_embedded(settings.database):
-        places[database.file_of(settings.database).parent] = "DATABASE_URL"
+    if file := _database_file(workspace):
+        places[file.parent] = "DATABASE_URL"
     for place, setting in places.items():
         there = next(folder for folder in (place, *place.parents) if folder.exists())
         try:
@@ -152,8 +153,16 @@ def _home(workspace: Workspace) -> Finding:
 
 def _private(workspace: Workspace) -> list[Path]:
     """What holds data of production. Made for its owner alone, but not by earlier releases."""
+    file = _database_file(workspace)
+    return [*([file] if file else ()), workspace.home / "inputs"]
+
+
+def _database_file(workspace: Workspace) -> Path | None:
+    """The file of an embedded database; None for a server, and for a URL that names neither, of which `_database` tells."""
     url = workspace.settings.database
-    return [*([database.file_of(url)] if database.is_embedded(url) else ()), workspace.home / "inputs"]
+    with suppress(SettingsError):
+        return database.file_of(url) if database.is_embedded(url) else None
+    return None
 
 
 def _database(workspace: Workspace) -> Finding:

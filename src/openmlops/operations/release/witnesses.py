@@ -192,10 +192,10 @@ def _tag(workspace: Workspace, model: str) -> Witness | None:
 
 
 def _copy(workspace: Workspace, model: str) -> Witness | None:
-    """None also where the object store cannot be asked: it is away, or its copy is damaged."""
+    """None also where the object store cannot be asked: it is away, its settings are wrong, or its copy is damaged."""
     try:
         entries = chain(model, copied_rows(workspace, model))
-    except (ServiceUnavailable, DataError, LedgerCorrupt, OSError):
+    except (ServiceUnavailable, DataError, LedgerCorrupt, SettingsError, OSError):
         return None
     return _of(OBJECTS, entries[-1]) if entries else None
 
