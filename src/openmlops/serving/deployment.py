@@ -114,8 +114,9 @@ class Deployment:
     def refresh(self) -> None:
         """Load the champion if it is not the serving version; blocks while loading."""
         try:
-            self._require_remembered()
-            entry = self._entry()
+            head = self._ledger.head(self._config.model)
+            self._require_remembered(head)
+            entry = self._entry(head)
             self._champion = entry.champion
             self._metrics.champion.set(entry.version)
             if not self._in_service(entry) and not self._is_waiting(entry):
@@ -131,10 +132,10 @@ class Deployment:
             self._reached = False
             self._report(f"The ledger cannot be read: {error!r}")
 
-    def _require_remembered(self) -> None:
+    def _require_remembered(self, head: LedgerEntry | None) -> None:
         """Raise LedgerBehind if the ledger lacks the row of the version that was served last: an old or empty database would
         put another one into service. That version stays; a server that has just started takes it up again."""
-        remembered, head = self._remembered, self._ledger.head(self._config.model)
+        remembered = self._remembered
         if remembered is None or (head and head.hash == self._verified):
             return
         found = self._ledger.since(remembered.model, remembered.sequence - 1)[:1] if head else ()
@@ -149,9 +150,8 @@ class Deployment:
         problem = f"The ledger of {name} lacks row {row}, by which version {version} was put into service: it is an old one"
         raise LedgerBehind(problem, f"Version {version} stays in service. Run `openmlops ledger check {name}`")
 
-    def _entry(self) -> LedgerEntry:
+    def _entry(self, head: LedgerEntry | None) -> LedgerEntry:
         """The ledger entry that promoted the current champion; it holds the SHA-256 of the files to serve."""
-        head = self._ledger.head(self._config.model)
         if head is None or head.champion is None:
             raise ModelNotFound(f"No version of {self._config.model} is champion yet", "Train one, or promote one")
         if head.kind in ("promote", "rollback"):

@@ -65,7 +65,7 @@ def test_what_was_signed_is_proven_and_what_is_not_is_said(found: Workspace, key
     promote(found, 4)
     later = verified(exported(found), key)
     assert (later.rows, later.signed) == (4, 3)
-    assert later.says.endswith(f"Rows 1 to 3 are as they were when the key {later.key} signed them. The last 1 are not signed")
+    assert later.says.endswith(f"Rows 1 to 3 are as they were when the key {later.key} signed them. The last row is not signed")
     without = ledger_evidence.verify(exported(found), "ledger.jsonl", None)
     assert "Not proven" in without.says
 

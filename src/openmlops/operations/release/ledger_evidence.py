@@ -57,7 +57,8 @@ class Evidence(Value):
         if not self.signed:
             return f"{whole}. No head is signed by the key {self.key}: not proven that nobody rewrote them all"
         rest = self.rows - self.signed
-        later = f"The last {rest} are not signed" if rest else "Rows that were cut off after the last signed one cannot be seen"
+        unsigned = "The last row is" if rest == 1 else f"The last {rest} rows are"
+        later = f"{unsigned} not signed" if rest else "Rows that were cut off after the last signed one cannot be seen"
         return f"{whole}. Rows 1 to {self.signed} are as they were when the key {self.key} signed them. {later}"
 
 
