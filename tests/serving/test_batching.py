@@ -1,6 +1,7 @@
 """The model's thread: no call is larger than a batch, and a large request takes its turns among the others."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -109,8 +110,11 @@ def test_small_requests_have_their_turn_between_the_parts_of_large_ones() -> Non
     async def main(batcher: Batcher, commit: Commit) -> None:
         asked: list[asyncio.Task[Prediction]] = []
         loop = asyncio.get_running_loop()
+        queued = threading.Event()
 
         def arrive(seen: np.ndarray) -> None:
+            if seen[0] == 50:  # the model is busy until both large requests are queued
+                assert queued.wait(10)
             if seen[0] == 0:  # the first part of the first large request is being predicted: a small one arrives now
                 done = asyncio.run_coroutine_threadsafe(_asked(), loop)
                 done.result(10)
@@ -119,16 +123,18 @@ def test_small_requests_have_their_turn_between_the_parts_of_large_ones() -> Non
             asked.append(asyncio.create_task(ask(batcher, 200, 1)))
             await asyncio.sleep(0)
 
+        async def _queued() -> None:
+            queued.set()
+
         model.before = arrive
-        large = await asyncio.gather(ask(batcher, 0, 12), ask(batcher, 100, 12))
+        _, *large, _ = await asyncio.gather(ask(batcher, 50, 1), ask(batcher, 0, 12), ask(batcher, 100, 12), _queued())
         assert [values(each) for each in large] == [list(range(12)), list(range(100, 112))]
         assert values(await asked[0]) == [200]
 
     run(model, main)
-    assert model.calls[0] == [0, 1, 2, 3]
-    assert model.calls[1] == [200]
-    assert sorted(map(len, model.calls)) == [1, 4, 4, 4, 4, 4, 4]
-    assert [calls[0] // 100 for calls in model.calls[2:]] == [1, 0, 1, 0, 1], "large requests take turns"
+    assert model.calls[:3] == [[50], [0, 1, 2, 3], [200]]
+    assert sorted(map(len, model.calls)) == [1, 1, 4, 4, 4, 4, 4, 4]
+    assert [calls[0] // 100 for calls in model.calls[3:]] == [1, 0, 1, 0, 1], "large requests take turns"
 
 
 def test_what_is_refused_meanwhile_is_predicted_no_further() -> None:
