@@ -48,12 +48,12 @@ def test_eight_processes_that_start_at_once_make_one_schema(tmp_path):
     together = FORKS.Barrier(8)
     started = [start(log, connect_together, together, url(tmp_path)) for log in logs]
     for process in started:
-        process.join(60)
+        process.join(300)
     assert [(log.read_text(), process.exitcode) for log, process in zip(logs, started, strict=True)] == [("", 0)] * 8
 
 
 def connect_together(together, where):
-    together.wait(60)
+    together.wait(240)
     connect(where)
 
 

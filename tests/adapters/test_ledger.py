@@ -103,7 +103,7 @@ def test_a_decision_on_an_old_head_is_a_conflict_and_writes_nothing(ledger):
 def racer(url: str, me: int, rounds: int, together, told: Path) -> None:
     """Try to append every round's row, all at once with the others; the rounds that were won go to `told`."""
     ledger, won = Ledger(connect(url)), []
-    together.wait(60)
+    together.wait(240)
     for round in range(rounds):
         while (head := ledger.head("m")) is not None and head.sequence < round:
             time.sleep(0.002)
@@ -118,7 +118,7 @@ def race(folder: Path, url: str, rounds: int) -> list[list[int]]:
     together, places = FORKS.Barrier(8), [folder / f"{me}.json" for me in range(8)]
     racers = [start(place.with_suffix(".log"), racer, url, me, rounds, together, place) for me, place in enumerate(places)]
     for process, place in zip(racers, places, strict=True):
-        process.join(120)
+        process.join(600)
         assert process.exitcode == 0, place.with_suffix(".log").read_text()
     return [json.loads(place.read_text()) for place in places]
 

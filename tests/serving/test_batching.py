@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -114,10 +113,10 @@ def test_small_requests_have_their_turn_between_the_parts_of_large_ones() -> Non
 
         def arrive(seen: np.ndarray) -> None:
             if seen[0] == 50:  # the model is busy until both large requests are queued
-                assert queued.wait(10)
+                assert queued.wait(60)
             if seen[0] == 0:  # the first part of the first large request is being predicted: a small one arrives now
                 done = asyncio.run_coroutine_threadsafe(_asked(), loop)
-                done.result(10)
+                done.result(60)
 
         async def _asked() -> None:
             asked.append(asyncio.create_task(ask(batcher, 200, 1)))
@@ -146,7 +145,7 @@ def test_what_is_refused_meanwhile_is_predicted_no_further() -> None:
 
         def leave(seen: np.ndarray) -> None:
             loop.call_soon_threadsafe(waiting.cancel)
-            asyncio.run_coroutine_threadsafe(asyncio.sleep(0.01), loop).result(10)
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0.01), loop).result(60)
 
         model.before = leave
         with pytest.raises(asyncio.CancelledError):
@@ -209,10 +208,12 @@ def test_larger_inputs_come_in_smaller_batches_and_many_images_have_more_time(
 
 
 def test_what_takes_too_long_is_refused() -> None:
-    model = Model(before=lambda seen: time.sleep(0.3))
+    refused = threading.Event()
+    model = Model(before=lambda seen: refused.wait(60))
 
     async def main(batcher: Batcher, commit: Commit) -> None:
         with pytest.raises(HTTPException, match="could not be made and logged"):
             await ask(batcher, 0, 1)
+        refused.set()
 
     run(model, main, LIMITS.model_copy(update={"log_seconds": 0.05, "most_seconds": 0.05}))

@@ -7,15 +7,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from multiprocessing import Pipe
+from typing import Any
 
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from servers import given, png
 from test_refused import locked
 from versions import World, images
 
 from openmlops.serving.app import create_app
 from openmlops.serving.config import Limits, ServingConfig
+from openmlops.serving.guard import Guard
 from openmlops.serving.run import Workers
 from openmlops.web.connections import LimitedProtocol, connections_within
 from openmlops.web.sockets import bind
@@ -29,6 +32,7 @@ class Address:
     """A server in this process; a client of it may come from any address of this machine."""
 
     port: int
+    app: FastAPI
 
     async def opened(self, sent: bytes = b"", of: str = "127.0.0.1"):
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(of, 0))
@@ -52,8 +56,24 @@ class Address:
     async def is_up(self) -> bool:
         try:
             return await self.get("/health/ready") == 200
-        except OSError:
+        except (OSError, EOFError):
             return False
+
+    async def until_in_progress(self, requests: int) -> None:
+        """Until so many have a place."""
+        while self._guard()._places.total() != requests:
+            await asyncio.sleep(0.01)
+
+    async def until_received(self, size: int) -> None:
+        """Until so many bytes of bodies have come, of all requests together."""
+        while self._guard()._bytes.total() != size:
+            await asyncio.sleep(0.01)
+
+    def _guard(self) -> Guard:
+        found: Any = self.app.middleware_stack
+        while not isinstance(found, Guard):
+            found = found.app
+        return found
 
 
 @asynccontextmanager
@@ -63,7 +83,7 @@ async def serving(world: World, most: int = 1000, **limits: float) -> AsyncItera
     settings = uvicorn.Config(app, log_config=None, http=LimitedProtocol, limit_concurrency=most, timeout_graceful_shutdown=1)
     server = uvicorn.Server(settings)
     task = asyncio.create_task(server._serve([listening]))
-    address = Address(listening.getsockname()[1])
+    address = Address(listening.getsockname()[1], app)
     try:
         while not server.started or not await address.is_up():
             await asyncio.sleep(0.02)
@@ -128,7 +148,8 @@ def test_a_second_header_that_does_not_come_is_not_waited_for_and_a_slow_answer_
             reader, writer = await server.opened()
             with locked(promoted):
                 writer.write(HEAD % len(PNG) + PNG)
-                await asyncio.sleep(0.5)
+                await server.until_in_progress(1)
+                await asyncio.sleep(0.5)  # longer than a header may take
             assert (await reader.readuntil(b"\r\n")).split()[1] == b"200"
             writer.write(b"GET /")
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
@@ -141,13 +162,13 @@ def test_a_second_header_that_does_not_come_is_not_waited_for_and_a_slow_answer_
 
 def test_beyond_the_limit_requests_are_refused_at_once_and_an_address_has_a_share(promoted):
     async def run() -> None:
-        async with serving(promoted, in_flight=4, address_share=0.5, log_seconds=20) as server:
+        async with serving(promoted, in_flight=4, address_share=0.5, log_seconds=120) as server:
             with locked(promoted):
                 one = [asyncio.create_task(server.predict()) for _ in range(2)]
-                await asyncio.sleep(0.3)
+                await server.until_in_progress(2)
                 assert await server.predict() == 503
                 other = [asyncio.create_task(server.predict("127.0.0.2")) for _ in range(2)]
-                await asyncio.sleep(0.3)
+                await server.until_in_progress(4)
                 assert await server.predict("127.0.0.3") == 503
                 assert await server.get("/health/ready") == 200
             assert [await each for each in (*one, *other)] == [200] * 4
@@ -161,14 +182,14 @@ def test_bodies_of_all_requests_together_are_bounded(promoted):
         async with serving(promoted, bodies_bytes=100_000, address_share=0.5) as server:
             half = HEAD % 60_000 + bytes(45_000)
             _, one = await server.opened(half)
-            await asyncio.sleep(0.2)
+            await server.until_received(45_000)
             assert await server.ask(half) == 503
             _, two = await server.opened(half, of="127.0.0.2")
-            await asyncio.sleep(0.2)
+            await server.until_received(90_000)
             assert await server.ask(half, of="127.0.0.3") == 503
             for each in (one, two):
                 each.close()
-            await asyncio.sleep(0.2)
+            await server.until_received(0)
             assert await server.predict() == 200
 
     asyncio.run(run())

@@ -165,7 +165,7 @@ def small_server(tmp_path_factory):
 
     world = World(tmp_path_factory.mktemp("small"))
     world.promote(1)
-    limits = {"body_bytes": 10_000, "body_seconds": 0.5, "in_flight": 2}
+    limits = {"body_bytes": 10_000, "body_seconds": 2.0, "in_flight": 2}
     with running(world, api_token="secret", limits=limits) as started:
         yield started
 

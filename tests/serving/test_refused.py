@@ -210,7 +210,8 @@ def test_a_prediction_that_was_given_up_while_it_was_being_committed_is_withdraw
 
             await client.until(says_so)
         await client.until_ready(200)
-        answer = await client.predict(SMALL)
+        while (answer := await client.predict(SMALL)).status_code != 200:  # a busy machine may need longer than 0.3 s
+            pass
 
         async def only_the_answered() -> bool:
             return set(promoted.logged(1)) == {answer.json()["prediction_id"]}

@@ -138,7 +138,7 @@ def test_a_hopeless_trial_is_ended_and_counts_as_pruned(trials) -> None:
     Job.acts[6] = Job.linger
     made = trials(trials=7, jobs=1)
     for number in range(1, 6):
-        Job.acts[number] = _slowly
+        Job.acts[number] = lambda job: _seen(job, made)
     made.run()
     assert states(made) == ["complete"] * 5 + ["pruned", "complete"]
     result = made.results()[5]
@@ -146,10 +146,11 @@ def test_a_hopeless_trial_is_ended_and_counts_as_pruned(trials) -> None:
     assert made.study.trials()[5].notes["run_id"] == "closed"
 
 
-def _slowly(job: Job) -> RunResult:
+def _seen(job: Job, by: search._Trials) -> RunResult:
     """Finish after the search has looked at the score halfway."""
     write_text(progress_file(job.result_file(job.folder)), json.dumps([[0.5, 0.5]]))
-    time.sleep(0.2)
+    while not any(running.step for running in list(by.active.values())):
+        time.sleep(0.005)
     return job.finish()
 
 
