@@ -14,10 +14,11 @@ from typing import Literal, NamedTuple
 from sqlalchemy import Engine, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from openmlops.adapters import label_draws
 from openmlops.adapters.database import writing
 from openmlops.adapters.fences import Lease, require
 from openmlops.adapters.schema import DECISION
-from openmlops.core.monitoring.observed import Action, Observation, WorthLabelling
+from openmlops.core.monitoring.observed import Action, Drawn, Observation, WorthLabelling
 from openmlops.core.types import Value
 from openmlops.errors import DecisionNotFound, one_line
 
@@ -101,13 +102,14 @@ class Decisions:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def append(self, record: DecisionRecord) -> None:
-        """Store a new record without an outcome; does nothing if its id exists already."""
+    def append(self, record: DecisionRecord, draw: Sequence[Drawn] = ()) -> None:
+        """Store a new record without an outcome, and the draw of a label request; does nothing if its id exists already."""
         row = {name: getattr(record, name) for name in ("id", "model", "version", "at", "action")}
         with suppress(IntegrityError), writing(self._engine) as connection:
             stored = record.model_dump_json(exclude={"outcome", "basis"})  # as earlier releases read it
             basis = record.basis.model_dump_json() if record.basis else None
             connection.execute(insert(DECISION), {**row, "record": stored, "basis": basis})
+            label_draws.add(connection, record.id, draw)
 
     def find(self, decision: str) -> DecisionRecord | None:
         """The record with exactly this id, or None."""

@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, Select, delete, func, insert, select, update
 
 from openmlops.adapters.database import writing
-from openmlops.adapters.schema import INFERENCE, INFERENCE_HOUR, LABEL, LABEL_USE
+from openmlops.adapters.schema import INFERENCE, INFERENCE_HOUR, LABEL, LABEL_DRAW, LABEL_USE
 
 GROWTH = 1.25
 """upper bound / lower bound of a bucket of latencies: a percentile read from the totals is at most 12 % off"""
@@ -102,6 +102,7 @@ class InferenceHours:
                 _add(connection, *key, found)
             for table in (LABEL_USE, LABEL):
                 _delete(connection, table.c.inference, labelled)
+            _delete(connection, LABEL_DRAW.c.inference, [row.id for row in gone])
             _delete(connection, INFERENCE.c.sequence, [row.sequence for row in gone])
         return len(gone), kept
 

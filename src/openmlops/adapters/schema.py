@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Float,
@@ -23,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-HEAD = "0007"
+HEAD = "0008"
 """revision of the newest migration, to which `database.connect` migrates every database"""
 
 VERSION_TABLE = "openmlops_version"
@@ -164,6 +165,16 @@ LABEL_USE = Table(
     Column("inference", text(36), ForeignKey("inference.id"), primary_key=True),
     Column("dataset", text(64), nullable=False),  # fingerprint of the first data version that contains its image
     Column("at", UtcDateTime, nullable=False),
+)
+
+LABEL_DRAW = Table(
+    "label_draw",
+    METADATA,
+    Column("inference", text(36), primary_key=True),
+    Column("decision", text(36), primary_key=True),  # the request in whose draw the answer took part
+    Column("stratum", text(16), nullable=False),  # known, uncertain or rest
+    Column("at_random", Boolean, nullable=False),  # whether it is in the random sample of the request
+    Column("probability", Float, nullable=False),  # that its label was asked for
 )
 
 INFERENCE_HOUR = Table(

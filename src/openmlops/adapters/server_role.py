@@ -8,7 +8,16 @@ import re
 
 from sqlalchemy import Engine
 
-from openmlops.adapters.schema import DECISION, INFERENCE, INFERENCE_LAYOUT, INPUT_PLACE, LABEL, METADATA, VERSION_TABLE
+from openmlops.adapters.schema import (
+    DECISION,
+    INFERENCE,
+    INFERENCE_LAYOUT,
+    INPUT_PLACE,
+    LABEL,
+    LABEL_DRAW,
+    METADATA,
+    VERSION_TABLE,
+)
 from openmlops.errors import SettingsError
 
 MAY = {
@@ -16,6 +25,7 @@ MAY = {
     INFERENCE_LAYOUT.name: ("INSERT", "DELETE"),  # the probe that finds out whether a full database has room again
     INPUT_PLACE.name: ("INSERT", "DELETE"),
     LABEL.name: ("INSERT",),
+    LABEL_DRAW.name: ("INSERT",),  # of a request that a person makes on the page
     DECISION.name: ("INSERT",),  # what `POST /trigger` asks for
 }
 """table -> what the server does there besides reading"""

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from openmlops.core.intervals import Strata
 from openmlops.core.monitoring.accuracy_estimate import AccuracyEstimate, ConfidenceTable, LabelledAccuracy
 from openmlops.core.quality import Evaluation
 from openmlops.core.types import Comparison, Interval
@@ -54,8 +55,9 @@ class Task:
     """(name, labels, challenger's predictions, opponent's predictions, opponent's version, holdout) -> paired comparison"""
     confidence: Callable[[Predictions, Labels], ConfidenceTable]
     """validation predictions, labels -> accuracy by confidence. Raises DataError for a task without such a relation"""
-    labelled: Callable[[Predictions, Labels, int, AccuracyEstimate | None], LabelledAccuracy | None]
-    """predictions, their reported labels, number of classes, the estimate -> the measured score; None if it is undefined"""
+    labelled: Callable[[Predictions, Labels, int, AccuracyEstimate | None, Strata | None], LabelledAccuracy | None]
+    """predictions, their reported labels, number of classes, the estimate, the strata that they are a sample of, or None -> the
+    measured score; None if it is undefined"""
     margin: Callable[[Predictions], np.ndarray]
     """predictions -> float (n,), the confidence margin of each; the smallest are worth labelling"""
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from openmlops.adapters.inference_log import InferenceLog
     from openmlops.adapters.input_store import InputStore
     from openmlops.adapters.known_hashes import KnownHashes
+    from openmlops.adapters.label_draws import LabelDraws
     from openmlops.adapters.labelled_inputs import LabelledInputs
     from openmlops.adapters.leases import Leases
     from openmlops.adapters.ledger import Ledger
@@ -193,6 +194,13 @@ class Workspace:
         from openmlops.adapters.labelled_inputs import LabelledInputs
 
         return LabelledInputs(self.engine)
+
+    @cached_property
+    def label_draws(self) -> "LabelDraws":
+        """How the answers were drawn whose labels were asked for."""
+        from openmlops.adapters.label_draws import LabelDraws
+
+        return LabelDraws(self.engine)
 
     @cached_property
     def inputs(self) -> "InputStore | PackedInputs":

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from openmlops.core.classification.task import CLASSIFICATION
 from openmlops.core.monitoring.accuracy_estimate import AccuracyEstimate, LabelledAccuracy
 from openmlops.core.monitoring.drift import DriftReference, DriftReport, calibrate, measure
 from openmlops.core.monitoring.policy import (
@@ -18,7 +17,6 @@ from openmlops.core.monitoring.policy import (
     Policy,
     WorthLabelling,
     decide,
-    worth_labelling,
 )
 from openmlops.core.types import Interval
 
@@ -176,26 +174,6 @@ def test_three_challengers_in_vain_open_the_breaker_until_a_person_resets_it() -
     assert "manual review required" in decision.reasons[-1]
     assert after(observations, *vain, PastAction(at=START + 80 * HOUR, kind="reset"), hours=500).action == "retrain"
     assert after(observations, *vain[:2], retrained(60, "promote"), vain[2], hours=500).action == "retrain"
-
-
-def test_half_of_what_is_worth_labelling_is_uncertain_and_half_is_random() -> None:
-    rng = np.random.default_rng(0)
-    probabilities = rng.dirichlet(np.ones(10), size=1000)
-    ids = [f"id{i}" for i in range(1000)]
-    chosen = worth_labelling(ids, CLASSIFICATION.margin(probabilities), 100)
-    top = np.sort(probabilities, axis=1)
-    margins = dict(zip(ids, top[:, -1] - top[:, -2], strict=True))
-    assert (len(chosen.uncertain), len(chosen.random)) == (50, 50)
-    assert not set(chosen.uncertain) & set(chosen.random)
-    assert max(margins[i] for i in chosen.uncertain) <= min(m for i, m in margins.items() if i not in chosen.uncertain)
-    assert np.mean([margins[i] for i in chosen.random]) > 0.8 * np.mean(list(margins.values()))
-    assert worth_labelling(ids, CLASSIFICATION.margin(probabilities), 100) == chosen
-
-
-def test_no_more_is_asked_for_than_there_is() -> None:
-    chosen = worth_labelling(["a", "b", "c"], np.full(3, 0.5), 10)
-    assert sorted(chosen.uncertain + chosen.random) == ["a", "b", "c"]
-    assert worth_labelling([], np.empty(0), 10) == WorthLabelling()
 
 
 # Thirty days, a window of 200 rows an hour, judged by the real drift measure at a false-alarm rate of 1 %.

@@ -16,7 +16,8 @@ from openmlops.core.images.statistics import image_statistics
 from openmlops.core.monitoring.drift import DriftReference, measure
 from openmlops.errors import ModelNotFound
 from openmlops.operations.monitoring import monitor, windows
-from openmlops.operations.monitoring.monitor import MIN_LABELS, MonitoringOutcome
+from openmlops.operations.monitoring.monitor import MonitoringOutcome
+from openmlops.operations.monitoring.on_labels import MIN_LABELS
 from openmlops.operations.monitoring.windows import SIMULATED_CORRUPTION, WindowRef, load_latest_model
 from openmlops.operations.release import drift_references, promotion
 from openmlops.operations.workspace import Workspace
@@ -132,7 +133,9 @@ def test_enough_new_labels_make_it_a_retraining(loop: Workspace, tmp_path: Path)
     assert eager.decisions.get(found.id) == found
 
 
-def test_labels_that_were_asked_for_out_of_doubt_say_nothing_of_the_accuracy(loop: Workspace, tmp_path: Path):
+def test_labels_that_were_asked_for_out_of_doubt_say_nothing_alone_and_with_the_random_ones_count_by_their_weight(
+    loop: Workspace, tmp_path: Path
+):
     eager = branch(loop, tmp_path / "eager", policy_alarmed_windows="1", policy_labels_to_request="100")
     images, labels = fresh_images(200, seed=8)
     ids = send(eager, load_latest_model(eager), images, corruption=DARK)
@@ -141,7 +144,18 @@ def test_labels_that_were_asked_for_out_of_doubt_say_nothing_of_the_accuracy(loo
     label(eager, list(requested.uncertain), np.array([truth[name] for name in requested.uncertain]))
     assert decide(eager).observation.labelled is None
     label(eager, list(requested.random), np.array([truth[name] for name in requested.random]))
-    assert decide(eager).observation.labelled.n == len(requested.random) == 50
+    half = decide(eager).observation.labelled
+    assert (half.n, half.sampled, half.apart, len(requested.random)) == (100, True, 0, 50)
+    draw = eager.label_draws.of(ids)[0]
+    assert sorted(draw) == sorted(ids)
+    assert {name for name, each in draw.items() if each.at_random} == set(requested.random)
+    rest = [name for name in ids if name not in (*requested.uncertain, *requested.random)]
+    label(eager, rest, np.array([truth[name] for name in rest]))
+    every = decide(eager).observation.labelled
+    assert (every.n, every.sampled) == (200, True)
+    frame = pd.read_parquet(collect(eager).local(eager))
+    assert every.accuracy.value == pytest.approx((frame["prediction"] == frame["label"]).mean())
+    assert abs(half.accuracy.value - every.accuracy.value) < 0.1
 
 
 def test_a_handful_of_labels_is_no_accuracy(loop: Workspace):

@@ -8,7 +8,7 @@ import numpy as np
 
 from openmlops.core.classification.metrics import evaluate_classification
 from openmlops.core.gate import rules
-from openmlops.core.intervals import wilson
+from openmlops.core.intervals import Strata, wilson
 from openmlops.core.monitoring.accuracy_estimate import AccuracyEstimate, LabelledAccuracy, check_against_labels, fit_confidence
 from openmlops.core.tasks import Task, class_index
 from openmlops.core.types import Comparison, Interval
@@ -36,10 +36,14 @@ def compare(
 
 
 def labelled(
-    probabilities: np.ndarray, labels: np.ndarray, classes: int, estimate: AccuracyEstimate | None
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    estimate: AccuracyEstimate | None,
+    strata: Strata | None = None,
 ) -> LabelledAccuracy:
     """The accuracy on labelled predictions, next to the estimate made without labels."""
-    return check_against_labels(probabilities.argmax(axis=1), labels, estimate)
+    return check_against_labels(probabilities.argmax(axis=1), labels, estimate, strata)
 
 
 def margin(probabilities: np.ndarray) -> np.ndarray:

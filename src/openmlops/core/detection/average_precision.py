@@ -11,6 +11,7 @@ weights: an image drawn three times counts three times, and no draw needs the ma
 import numpy as np
 
 from openmlops.core.detection.matching import Matched, interleave
+from openmlops.core.intervals import Strata
 
 RECALLS = np.linspace(0, 1, 101)
 DRAWS = 1000
@@ -25,6 +26,18 @@ _AT_ONCE = 500_000
 def bootstrap(n: int) -> np.ndarray:
     """float64 (DRAWS, n): how often each of n images occurs in a draw of n with replacement. Deterministic in n."""
     return np.random.default_rng(SEED).multinomial(n, np.full(n, 1 / n), size=DRAWS).astype(np.float64)
+
+
+def stratified_bootstrap(strata: Strata) -> np.ndarray:
+    """float64 (DRAWS, k): weights of the k images of a stratified sample. A draw has as many images of each stratum as were
+    sampled, with replacement, and each stands for its share of the stratum, whose size is drawn too."""
+    rng, size = np.random.default_rng(SEED), strata.sizes.sum()
+    sizes = rng.multinomial(round(size), strata.sizes / size, size=DRAWS)
+    weights = np.zeros((DRAWS, len(strata.of)))
+    for stratum, n in enumerate(strata.counts):
+        times = rng.multinomial(n, np.full(n, 1 / n), size=DRAWS)
+        weights[:, strata.of == stratum] = times * sizes[:, [stratum]] / n
+    return weights
 
 
 def swapped_leads(first: Matched, second: Matched) -> np.ndarray:

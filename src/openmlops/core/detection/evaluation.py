@@ -16,6 +16,7 @@ from openmlops.core.detection.average_precision import (
     bootstrap,
     mean_average_precision,
     precision_curves,
+    stratified_bootstrap,
     swapped_leads,
 )
 from openmlops.core.detection.matching import (
@@ -30,6 +31,7 @@ from openmlops.core.detection.matching import (
 )
 from openmlops.core.gate.rules import RULES, GateRules, more_labels
 from openmlops.core.images.boxes import objects
+from openmlops.core.intervals import Strata
 from openmlops.core.quality import DetectionEvaluation, DetectionScore
 from openmlops.core.types import Comparison, Interval
 from openmlops.errors import DataError, GateError
@@ -75,14 +77,17 @@ def evaluate_detection(
     )
 
 
-def map50(labels: np.ndarray, predictions: np.ndarray, classes: int | None = None) -> Interval:
+def map50(labels: np.ndarray, predictions: np.ndarray, classes: int | None = None, strata: Strata | None = None) -> Interval:
     """mAP@50 with its interval, equal to that of `evaluate_detection`. Raises EvaluationError as that does.
 
-    Without `classes` every class index is accepted.
+    Without `classes` every class index is accepted. If the images are a sample of `strata`, each counts as often as images
+    that it stands for.
     """
     matched = match(labels, predictions, classes or classes_of(labels, predictions), _AT_50)
-    value = mean_average_precision(matched, np.ones((1, len(labels))))[0, 0]
-    return _interval(value, mean_average_precision(matched, bootstrap(len(labels)))[:, 0])
+    weights = np.ones(len(labels)) if strata is None else strata.weights
+    value = mean_average_precision(matched, weights[None])[0, 0]
+    draws = bootstrap(len(labels)) if strata is None else stratified_bootstrap(strata)
+    return _interval(value, mean_average_precision(matched, draws)[:, 0])
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from openmlops.core.detection import evaluation
 from openmlops.core.images.boxes import objects
 from openmlops.core.images.corruptions import all_moved
+from openmlops.core.intervals import Strata
 from openmlops.core.monitoring.accuracy_estimate import AccuracyEstimate, ConfidenceTable, LabelledAccuracy
 from openmlops.core.tasks import Task, class_index
 from openmlops.errors import DataError, EvaluationError
@@ -28,14 +29,18 @@ def confidence(predictions: np.ndarray, labels: np.ndarray) -> ConfidenceTable:
 
 
 def labelled(
-    predictions: np.ndarray, labels: np.ndarray, classes: int, estimate: AccuracyEstimate | None
+    predictions: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    estimate: AccuracyEstimate | None,
+    strata: Strata | None = None,
 ) -> LabelledAccuracy | None:
     """mAP@50 on labelled predictions; None if the labels contain no boxes."""
     try:
-        found = evaluation.map50(labels, predictions, classes)
+        found = evaluation.map50(labels, predictions, classes, strata)
     except EvaluationError:
         return None
-    return LabelledAccuracy(metric=SCORE, accuracy=found, n=len(labels), error=None, covered=None)
+    return LabelledAccuracy(metric=SCORE, accuracy=found, n=len(labels), error=None, covered=None, sampled=strata is not None)
 
 
 def columns(predictions: np.ndarray, names: Sequence[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ does not reveal that, so an estimate under drift, or where drift was not measura
 
 import numpy as np
 
-from openmlops.core.intervals import wilson
+from openmlops.core.intervals import Strata, weighted_share, wilson
 from openmlops.core.monitoring.observed import AccuracyEstimate, DriftReport, LabelledAccuracy
 from openmlops.core.types import Interval, Value
 from openmlops.errors import DataError
@@ -71,17 +71,22 @@ def estimate_accuracy(probabilities: object, table: ConfidenceTable, drift: Drif
     )
 
 
-def check_against_labels(predicted: np.ndarray, labels: np.ndarray, estimate: AccuracyEstimate | None) -> LabelledAccuracy:
-    """Predicted classes (n,) and their delayed labels (n,) -> the measured accuracy. Raises DataError unless n > 0 of each."""
+def check_against_labels(
+    predicted: np.ndarray, labels: np.ndarray, estimate: AccuracyEstimate | None, strata: Strata | None = None
+) -> LabelledAccuracy:
+    """Predicted classes (n,) and their delayed labels (n,) -> the measured accuracy, weighted if they are a sample of `strata`.
+    Raises DataError unless n > 0 of each."""
     if len(predicted) != len(labels) or not len(labels):
         raise DataError(f"{len(labels)} labels for {len(predicted)} predictions", "Give one label per prediction, at least one")
-    real = wilson(int((predicted == labels).sum()), len(labels))
+    hits = predicted == labels
+    real = weighted_share(hits, strata) if strata else wilson(int(hits.sum()), len(labels))
     known = estimate.accuracy if estimate else None
     return LabelledAccuracy(
         accuracy=real,
         n=len(labels),
         error=known.value - real.value if known else None,
         covered=known.low <= real.high and real.low <= known.high if known else None,
+        sampled=strata is not None,
     )
 
 

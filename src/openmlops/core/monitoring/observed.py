@@ -4,7 +4,7 @@ What is not here: how they are measured (`drift`, `accuracy_estimate`) and the d
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from openmlops.core.types import Interval, Value
 
@@ -55,6 +55,12 @@ class LabelledAccuracy(Value):
     error: float | None
     covered: bool | None
     """whether the two intervals overlap"""
+    sampled: bool = False
+    """whether the labels are a drawn sample, weighted to stand for all answers; else they came of themselves"""
+    apart: int = 0
+    """labels that are left out, because they came of themselves beside the sample"""
+    accuracy_apart: Interval | None = None
+    """the metric on those, if they are enough"""
 
 
 class Observation(Value):
@@ -68,10 +74,23 @@ class Observation(Value):
     labelled: LabelledAccuracy | None = None
 
 
-class WorthLabelling(Value):
-    """Ids of images worth labelling: half `uncertain` (smallest margin first), half drawn at `random` from the rest.
+class Drawn(NamedTuple):
+    """How one answer of a label request's window took part in the draw (core.monitoring.sampling).
 
-    Only the random half is an unbiased sample for measuring accuracy; the uncertain half is for training.
+    `stratum`: it had a known label then, is one of the uncertain ones that were all asked about, or of the rest. `probability`:
+    that it was asked about, given its stratum."""
+
+    prediction: str
+    stratum: Literal["known", "uncertain", "rest"]
+    at_random: bool
+    probability: float
+
+
+class WorthLabelling(Value):
+    """Ids of images worth labelling: half drawn at `random` from all, half `uncertain` ones of the others, least certain first.
+
+    The random half alone is an unbiased sample; with the uncertain half it is one once each label is weighted by how probable
+    it was to be asked for (core.monitoring.sampling).
     """
 
     uncertain: tuple[str, ...] = ()

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from openmlops.core.monitoring.observed import AccuracyEstimate, Action, LabelledAccuracy, Observation, WorthLabelling
 from openmlops.core.types import Interval, Value
 
@@ -215,12 +213,3 @@ def _broken(policy: Policy, actions: Sequence[PastAction]) -> str:
     return (
         f"{in_vain} challengers in a row were rejected or failed: manual review required" if in_vain >= policy.breaker else ""
     )
-
-
-def worth_labelling(ids: Sequence[str], margins: np.ndarray, k: int, seed: int = 0) -> WorthLabelling:
-    """Choose at most `k` of the predictions with these ids (n,) and confidence margins (n,) for labelling."""
-    order = np.argsort(margins, kind="stable")
-    uncertain = order[: min(k, len(ids)) // 2]
-    rest = np.setdiff1d(np.arange(len(ids)), uncertain)
-    drawn = np.random.default_rng(seed).choice(rest, min(k, len(ids)) - len(uncertain), replace=False)
-    return WorthLabelling(uncertain=tuple(ids[i] for i in uncertain), random=tuple(ids[i] for i in drawn))

@@ -1,7 +1,7 @@
 """Human labelling: the open label request, requests by hand, and submitting a label.
 
 A request is a `collect_labels` decision; it is open until a later decision retrains or rolls back. A label is stored in the
-inference log as one sent to POST /feedback. Not here: which images a request names (`core.monitoring.policy`), the pages
+inference log as one sent to POST /feedback. Not here: how a request is drawn (`core.monitoring.sampling`), the pages
 (`console.labelling`), and training on labels (`from_production`).
 """
 
@@ -15,7 +15,8 @@ import numpy as np
 from openmlops.adapters.decisions import DecisionRecord, new_id
 from openmlops.core.detection.evaluation import OPERATING
 from openmlops.core.images.decoding import decode_native, upright_size
-from openmlops.core.monitoring.policy import WorthLabelling, worth_labelling
+from openmlops.core.monitoring.observed import WorthLabelling
+from openmlops.core.monitoring.sampling import Request, draw_request, least_certain, seed_of
 from openmlops.core.types import Value
 from openmlops.errors import DataError, LabelConflict, ModelNotFound, PredictionNotFound
 from openmlops.operations.workspace import Workspace
@@ -85,22 +86,23 @@ def current_request(workspace: Workspace, model: str) -> LabelRequest | None:
 def request_labels(workspace: Workspace, model: str, by: str, now: datetime) -> DecisionRecord:
     """Request labels by hand, for the champion's latest unlabelled predictions whose input is stored.
 
-    The request is stored as a decision, so that accuracy is never measured on images selected by uncertainty, which would
-    bias it. Raises ModelNotFound without a champion, DataError if no image qualifies.
+    The request is stored as a decision, with how it was drawn, so that each label counts for as many answers as it stands for.
+    Raises ModelNotFound without a champion, DataError if no image qualifies.
     """
     version = workspace.ledger.champion(model)
     if version is None:
         raise ModelNotFound(f"The model '{model}' has no champion, so there are no predictions", "Run `openmlops train` first")
-    wanted = _worth_labelling(workspace, model, version)
+    identity = new_id()
+    wanted, draw = _draw(workspace, model, version, identity)
     if not wanted.uncertain and not wanted.random:
         problem = f"None of the last {WINDOW} predictions of {model}/{version} is unlabelled with its image still stored"
         raise DataError(problem, "Send images to the server first")
     named = f"{len(wanted.uncertain)} uncertain and {len(wanted.random)} random images of the latest predictions"
     reasons = (f"labels were requested manually: {named}",)
     record = DecisionRecord(
-        id=new_id(), model=model, version=version, at=now, action="collect_labels", reasons=reasons, by=by, labels=wanted
+        id=identity, model=model, version=version, at=now, action="collect_labels", reasons=reasons, by=by, labels=wanted
     )
-    workspace.decisions.append(record)
+    workspace.decisions.append(record, draw)
     return record
 
 
@@ -194,12 +196,17 @@ def _interleaved(labels: WorthLabelling) -> list[tuple[str, Literal["uncertain",
     return [(name, why) for name, why in named if name is not None]  # type: ignore[misc]
 
 
-def _worth_labelling(workspace: Workspace, model: str, version: int) -> WorthLabelling:
-    window = workspace.inference_log.window(model, version, WINDOW)
+def _draw(workspace: Workspace, model: str, version: int, decision: str) -> Request:
+    """Drawn from the answers that have a label, or could get one: their input is stored."""
+    window, k = workspace.inference_log.window(model, version, WINDOW), workspace.settings.policy_labels_to_request
     stored = workspace.inputs.held(window.input_sha256)
-    rows = [row for row, label in enumerate(window.labels) if label is None and window.input_sha256[row] in stored]
-    if not rows:
-        return WorthLabelling()
-    task = workspace.use_case.task
-    margins = task.margin(task.unpack([window.predictions[row] for row in rows], len(window.layout.classes)))
-    return worth_labelling([window.ids[row] for row in rows], margins, workspace.settings.policy_labels_to_request)
+    is_known = [label is not None for label in window.labels]
+    rows = [row for row, known in enumerate(is_known) if known or window.input_sha256[row] in stored]
+    known = np.array([is_known[row] for row in rows], bool)
+    open_ = np.flatnonzero(~known)
+    if not len(open_):
+        return Request(WorthLabelling(), ())
+    task, places = workspace.use_case.task, [rows[place] for place in open_]
+    margins = task.margin(task.unpack([window.predictions[row] for row in places], len(window.layout.classes)))
+    order = least_certain(margins, window.features[places], [window.input_sha256[row] for row in places], k)
+    return draw_request([window.ids[row] for row in rows], known, open_[order], k, seed_of(decision))

@@ -1,14 +1,16 @@
 """Production history as pandas frames for notebooks: ledger, decisions, inference log, scores on labels.
 
-Scores are those of the task, on labels that were not requested because the model was uncertain; a version with too few such
-labels has no score.
+Scores are those of the task, on labels weighted by how they were asked for; a version with too few has no score.
 """
 
 import numpy as np
 import pandas as pd
 
+from openmlops.adapters.inference_log import Window
+from openmlops.core.intervals import Strata
+from openmlops.core.monitoring.observed import LabelledAccuracy
 from openmlops.operations.monitoring.history import records_of, requested_labels
-from openmlops.operations.monitoring.monitor import MIN_LABELS
+from openmlops.operations.monitoring.on_labels import Score, score_on_labels
 from openmlops.operations.workspace import Workspace
 
 LEDGER = ("sequence", "at", "kind", "version", "champion", "actor", "reasons")
@@ -79,22 +81,29 @@ def predictions(workspace: Workspace, version: int, last: int = 10_000) -> pd.Da
 def scores(workspace: Workspace, last: int = 10_000) -> pd.DataFrame:
     """One row per current or former champion: predictions, labels, and the score on them with its 95 % interval.
 
-    Labels requested because the model was uncertain are left out; below MIN_LABELS there is no score.
+    Labels that were asked for count with the weight of their sample (`score_on_labels`); below MIN_LABELS there is no score.
     """
-    name, task = workspace.model_name, workspace.use_case.task
+    name = workspace.model_name
     requested = requested_labels(records_of(workspace, name))
     rows = []
     for version in workspace.ledger.champions(name):
         window = workspace.inference_log.window(name, version, last)
-        logged = zip(window.ids, window.predictions, window.labels, strict=True)
-        known = [(predicted, label) for id_, predicted, label in logged if label is not None and id_ not in requested]
-        row: dict[str, float] = {"version": version, "answers": len(window), "labels": len(known)}
-        if len(known) >= MIN_LABELS:
-            classes = len(window.layout.classes)
-            predictions = task.unpack([predicted for predicted, _ in known], classes)
-            row |= task.score_of(task.labels([label for _, label in known]), predictions, classes).model_dump()
-        rows.append(row)
+        labelled = np.array([label is not None for label in window.labels], bool)
+        found = score_on_labels(workspace, window.ids, labelled, requested, _scoring(workspace, window))
+        row: dict[str, float] = {"version": version, "answers": len(window), "labels": found.n if found else labelled.sum()}
+        rows.append(row | (found.accuracy.model_dump() if found else {}))
     return pd.DataFrame(rows, columns=["version", "answers", "labels", "value", "low", "high"]).set_index("version")
+
+
+def _scoring(workspace: Workspace, window: Window) -> Score:
+    task, classes = workspace.use_case.task, len(window.layout.classes)
+
+    def score(rows: np.ndarray, strata: Strata | None) -> LabelledAccuracy | None:
+        predictions = task.unpack([window.predictions[row] for row in rows], classes)
+        labels = task.labels([label for row in rows if (label := window.labels[row]) is not None])
+        return task.labelled(predictions, labels, classes, None, strata)
+
+    return score
 
 
 def _with_times(frame: pd.DataFrame) -> pd.DataFrame:

@@ -8,15 +8,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from openmlops.adapters.decisions import DecisionRecord, new_id
 from openmlops.adapters.evidently_report import HTML, JSON, EvidentlyReport, write_report
+from openmlops.core.intervals import Strata
 from openmlops.core.monitoring.accuracy_estimate import AccuracyEstimate, LabelledAccuracy, estimate_accuracy
 from openmlops.core.monitoring.drift import DriftReport, measure
-from openmlops.core.monitoring.policy import Action, Labels, Observation, WorthLabelling, decide, worth_labelling
+from openmlops.core.monitoring.observed import Action, Observation, WorthLabelling
+from openmlops.core.monitoring.policy import Labels, decide
+from openmlops.core.monitoring.sampling import Request, draw_request, least_certain, seed_of
 from openmlops.core.tasks import Predictions, Task
 from openmlops.core.types import ModelRef, Value
 from openmlops.files import write_text
 from openmlops.operations.monitoring.history import basis_of, history_of, policy_of, records_of, requested_labels, span_of
+from openmlops.operations.monitoring.on_labels import score_on_labels
 from openmlops.operations.monitoring.run_folders import OUTCOME_FILE, show_last
 from openmlops.operations.monitoring.windows import SEQUENCE, Source, WindowRef
 from openmlops.operations.release.drift_references import read_references
@@ -26,8 +32,6 @@ from openmlops.operations.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
-MIN_LABELS = 30
-"""minimum number of labelled predictions to report their accuracy: below it the interval is too wide"""
 SHOWN_PROBLEMS = 3
 ACTIONS_TO_TAKE = ("retrain", "collect_labels", "roll_back")
 SOMETHING_TO_DO = 3
@@ -111,11 +115,12 @@ def trigger_decision(
     )
     policy = policy_of(workspace)
     new = workspace.labelled_inputs.count_new(window.model.name)
-    labels = Labels(new=new, wanted=_to_label(workspace.use_case.task, window, frame, policy.labels_to_request))
+    request = _to_label(workspace.use_case.task, window, frame, policy.labels_to_request, record.id)
+    labels = Labels(new=new, wanted=request.labels)
     past = history_of(workspace, window.model, (*records, record), window.source)
     decision = decide(policy, past, labels, now)
     decided = record.model_copy(update={"action": decision.action, "reasons": decision.reasons, "labels": decision.labels})
-    workspace.decisions.append(decided)
+    workspace.decisions.append(decided, request.draw if decision.action == "collect_labels" else ())
     return workspace.decisions.get(decided.id)
 
 
@@ -142,7 +147,7 @@ def _observe(
         drift=drift,
         share_of_drifted_columns=report.share_of_drifted_columns,
         estimate=estimate,
-        labelled=_labelled(task, window, frame, requested, estimate),
+        labelled=_labelled(workspace, window, frame, requested, estimate),
     )
 
 
@@ -151,22 +156,32 @@ def _predictions(task: Task, frame: "pd.DataFrame", window: WindowRef) -> Predic
 
 
 def _labelled(
-    task: Task, window: WindowRef, frame: "pd.DataFrame", requested: frozenset[str], estimate: AccuracyEstimate | None
+    workspace: Workspace,
+    window: WindowRef,
+    frame: "pd.DataFrame",
+    requested: frozenset[str],
+    estimate: AccuracyEstimate | None,
 ) -> LabelledAccuracy | None:
-    """The score on labelled predictions, without those whose label was requested because of uncertainty."""
-    known = frame[frame["label"].notna() & ~frame["id"].isin(requested)]
-    if len(known) < MIN_LABELS:
-        return None
-    predictions = _predictions(task, known, window)
-    return task.labelled(predictions, task.from_label_column(known["label"]), len(window.classes), estimate)
+    task = workspace.use_case.task
+
+    def score(rows: np.ndarray, strata: Strata | None) -> LabelledAccuracy | None:
+        known = frame.iloc[rows]
+        labels = task.from_label_column(known["label"])
+        return task.labelled(_predictions(task, known, window), labels, len(window.classes), estimate, strata)
+
+    return score_on_labels(workspace, list(frame["id"]), frame["label"].notna().to_numpy(), requested, score)
 
 
-def _to_label(task: Task, window: WindowRef, frame: "pd.DataFrame", k: int) -> WorthLabelling:
-    """The unlabelled predictions to request labels for, at most `k`."""
-    unlabelled = frame[frame["label"].isna()]
-    if unlabelled.empty:
-        return WorthLabelling()
-    return worth_labelling(list(unlabelled["id"]), task.margin(_predictions(task, unlabelled, window)), k)
+def _to_label(task: Task, window: WindowRef, frame: "pd.DataFrame", k: int, decision: str) -> Request:
+    """The request for labels of at most `k` unlabelled predictions, drawn from all of the window."""
+    known = frame["label"].notna().to_numpy()
+    if known.all():
+        return Request(WorthLabelling(), ())
+    rows = np.flatnonzero(~known)
+    unlabelled = frame.iloc[rows]
+    margins = task.margin(_predictions(task, unlabelled, window))
+    order = least_certain(margins, unlabelled[list(window.columns)].to_numpy(np.float64), list(unlabelled["input_sha256"]), k)
+    return draw_request(list(frame["id"]), known, rows[order], k, seed_of(decision))
 
 
 def store_monitoring_artifacts(
