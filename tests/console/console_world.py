@@ -81,8 +81,8 @@ def predicted(found: Workspace, until: datetime, n: int = RESPONSE_FORMATS) -> N
         latency_ms=rng.gamma(4.0, 1.0, n).tolist(),
     )
     found.inference_log.write([entries])
-    for name in ids[::3]:
-        found.inference_log.label(name, 3, found.use_case.task.read_label, until)
+    for row, name in enumerate(ids[::3]):
+        found.inference_log.label(name, 0 if row % 4 else 3, found.use_case.task.read_label, until)
 
 
 def decide(found: Workspace, outcome: str, at: datetime | None = None) -> DecisionRecord:

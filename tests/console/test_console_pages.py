@@ -70,7 +70,7 @@ def test_the_ledger_tells_every_verdict_with_its_comparisons(client: TestClient)
 def test_versions_have_their_recorded_scores_with_intervals_and_those_of_the_gate(client: TestClient) -> None:
     found = part(client, "versions")
     assert "accuracy 80.0 % [78.0, 82.0]" in found
-    assert f"{BEST} not gated" in found.replace("○ ", "").replace("◌ ", "")
+    assert f"{BEST} not judged" in found.replace("○ ", "").replace("◌ ", "")
     assert f"60.0 % against version {CHAMPION}, 2,000 images" in found
 
 
@@ -194,7 +194,7 @@ def test_a_decision_says_what_it_waits_for(toys: Workspace, action: str, new: in
             "reasons": ("the last retrain was 0.0 hours ago; the cooldown is 6 hours",),
         }
     )
-    assert waiting_text(record, Situation(new, Policy(), noon + timedelta(hours=1))).startswith(said)
+    assert waiting_text(record, Situation(new, Policy(), noon + timedelta(hours=1)), record.version).startswith(said)
 
 
 def test_what_came_of_a_decision_stands_with_it(client: TestClient, toys: Workspace) -> None:

@@ -203,9 +203,10 @@ class Decisions:
         latest = self.latest(model, REQUEST_ACTIONS)
         return latest if latest and latest.action == "collect_labels" else None
 
-    def list(self, model: str, last: int = 100) -> tuple[DecisionRecord, ...]:
-        """The `last` records of a model, oldest first."""
-        found = select(DECISION).where(DECISION.c.model == model).order_by(DECISION.c.sequence.desc()).limit(last)
+    def list(self, model: str, last: int = 100, actions: Sequence[str] = ()) -> tuple[DecisionRecord, ...]:
+        """The `last` records of a model, oldest first; with `actions`, only those with one of them."""
+        its = (DECISION.c.model == model, *((DECISION.c.action.in_(actions),) if actions else ()))
+        found = select(DECISION).where(*its).order_by(DECISION.c.sequence.desc()).limit(last)
         with self._engine.connect() as connection:
             rows: Sequence[Row] = connection.execute(found).all()
         return tuple(_record(row) for row in reversed(rows))

@@ -20,6 +20,7 @@ REVISION = "dc11669786a5"
 BUSY_SECONDS = 60
 SHA256_TAG = "openmlops.sha256"
 DATASET_TAG = "openmlops.dataset"
+STATE_TAG = "openmlops.state"
 
 _PROMPT = "mlflow.prompt.is_prompt"
 """tag of what MLflow keeps among the models and does not list there"""
@@ -70,6 +71,11 @@ class Tables:
     def tag(self, name: str, key: str) -> str:
         """A tag of a model, empty if there is none."""
         return next((value or "" for (value,) in self._rows(_MODEL_TAG, name, key)), "")
+
+    def version_tags(self, name: str, key: str) -> dict[int, str]:
+        """A tag of each version of a model, empty where there is none."""
+        tags = {version: value for version, found, value in self._rows(_TAGS, name) if found == key}
+        return {version: tags.get(version, "") for version, _ in self._rows(_VERSIONS, name)}
 
     def run_metrics(self, run_id: str) -> dict[str, float]:
         """Last value of each metric of a run. Raises RegistryError if there is no such run."""

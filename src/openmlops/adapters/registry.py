@@ -244,6 +244,16 @@ class Registry:
             elif found and key in found[0].tags:
                 self._client.delete_registered_model_tag(name, key)
 
+    def version_tags(self, name: str, key: str) -> dict[int, str]:
+        """A tag of each version of a model, empty where there is none."""
+        with translating_errors(self._uri):
+            return {int(version.version): version.tags.get(key, "") for version in _pages(self._client, name)}
+
+    def tag_version(self, name: str, version: int, key: str, value: str) -> None:
+        """Set a tag of a version. Raises ModelNotFound."""
+        with translating_errors(self._uri), _absent_as(no_version(name, version)):
+            self._client.set_model_version_tag(name, str(version), key, value)
+
     def _aliases(self, name: str) -> dict[str, int]:
         with translating_errors(self._uri):
             found = self._client.search_registered_models(_named(name))

@@ -33,8 +33,11 @@ def outcome_text(record: DecisionRecord) -> str:
     return f"{text}: {'; '.join(record.outcome.reasons)}" if record.outcome.kind in ("failed", "no_data") else text
 
 
-def waiting_text(record: DecisionRecord, situation: Situation) -> str:
-    """What the latest decision waits for, as text."""
+def waiting_text(record: DecisionRecord, situation: Situation, champion: int | None) -> str:
+    """What the latest decision waits for, as text; an act on a version that is no longer the champion waits for nothing."""
+    if record.action in ("retrain", "roll_back", "nothing", "not_measurable") and record.version != champion:
+        now = f"version {champion} is in production now" if champion else "no version is in production now"
+        return f"for nothing: it was about version {record.version}, and {now}; the next cycle decides anew"
     return _WAITS[record.action](record, situation)
 
 

@@ -51,4 +51,11 @@ def spaced(text: str) -> str:
     return text.replace("_", " ")
 
 
-FILTERS = {each.__name__: each for each in (ago, utc, minute, interval, ends, points, percent, spaced)}
+def mark_of_state(state: str) -> str:
+    """The mark of a version's state: good, bad, back (in doubt, or no longer in production) or unknown."""
+    if "forced" in state:
+        return "back" if state.startswith("champion") else "bad"
+    return {"champion": "good", "rejected": "bad", "former champion": "back"}.get(state, "unknown")
+
+
+FILTERS = {each.__name__: each for each in (ago, utc, minute, interval, ends, points, percent, spaced, mark_of_state)}

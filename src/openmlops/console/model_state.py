@@ -5,6 +5,7 @@ from datetime import datetime
 from functools import cached_property
 
 from openmlops.adapters.decisions import DecisionRecord
+from openmlops.core.gate.states import state_of
 from openmlops.core.monitoring.policy import Observation
 from openmlops.core.types import Comparison, Interval, LedgerEntry
 from openmlops.operations.monitoring.history import is_since
@@ -50,10 +51,16 @@ class ModelState:
         seen = [each for each in self.observations if made and each[1].version == self.champion and is_since(made, each[0])]
         return seen[-1] if seen else None
 
+    @cached_property
+    def last_seen(self) -> tuple[DecisionRecord, Observation] | None:
+        """The last window of the champion, if need be from when it was in production before: a rollback cures nothing."""
+        seen = [each for each in self.observations if each[1].version == self.champion]
+        return self.latest or (seen[-1] if seen else None)
+
     @property
     def is_alarmed(self) -> bool:
         """Whether the champion's last window shows drift."""
-        return self.latest is not None and self.latest[1].drift.outcome == "drift"
+        return self.last_seen is not None and self.last_seen[1].drift.outcome == "drift"
 
     def versions(self) -> tuple[int, ...]:
         """Every version that the gate evaluated, in ascending order."""
@@ -65,13 +72,8 @@ class ModelState:
         return found[-1] if found else None
 
     def stands_as(self, version: int) -> str:
-        """`champion`, `former champion`, or the gate's last verdict."""
-        if version == self.champion:
-            return "champion"
-        if any(entry.champion == version for entry in self.entries):
-            return "former champion"
-        entry = self.gate_entry(version)
-        return {"reject": "rejected", "inconclusive": "inconclusive"}.get(entry.kind, "") if entry else "not gated"
+        """Its state, in the words of `core.gate.states`."""
+        return state_of(self.entries, version)
 
 
 def read(workspace: Workspace, model: str) -> ModelState:

@@ -10,6 +10,7 @@ from typing import Any
 from openmlops.console import charts, traffic
 from openmlops.console.decision_status import Situation, outcome_text, waiting_text
 from openmlops.console.model_state import ModelState, difference, gate_score, read
+from openmlops.console.quality import quality
 from openmlops.console.registry_cache import Figures, public
 from openmlops.console.services import Console
 from openmlops.core.gate.rules import RULES
@@ -29,10 +30,12 @@ def overview(console: Console, model: str) -> dict[str, Any]:
     logged = console.workspace.activity.latest(model, traffic.LATEST)
     situation = _situation(console, model, at)
     decided = state.records[-1] if state.records else None
-    listing = console.registry_cache.look(model)
+    listing, test = console.registry_cache.look(model), _test_score(console, state)
     return {
         "state": state,
-        "test": _test_score(console, state),
+        "stands_as": state.stands_as(state.champion) if state.champion else "",
+        "test": test,
+        "quality": quality(console, state, test),
         "gone": next((f.gone for f in listing.versions if f.version == state.champion), ""),
         "lost": listing.lost,
         "is_late": listing.is_late,
@@ -41,7 +44,7 @@ def overview(console: Console, model: str) -> dict[str, Any]:
         "times": traffic.percentiles([a.latency_ms for a in logged]) if logged else None,
         "errors": console.errors(),
         "decided": decided,
-        "waits": waiting_text(decided, situation) if decided and not decided.outcome else "",
+        "waits": waiting_text(decided, situation, state.champion) if decided and not decided.outcome else "",
         "came": outcome_text(decided) if decided else "",
         "situation": situation,
     }
@@ -57,8 +60,21 @@ def standing(console: Console, model: str) -> dict[str, Any]:
 
 
 def drift_alert(console: Console, model: str) -> dict[str, Any]:
-    """An alert if the champion's last window shows drift, or if something is wrong in the process that serves this page."""
-    return {"state": read(console.workspace, model), "problems": console.conditions.all()}
+    """An alert if the champion's last window shows drift, if its score is low, or if something is wrong in the process that
+    serves this page."""
+    state = read(console.workspace, model)
+    test = _test_score(console, state)
+    decided = state.records[-1] if state.records else None
+    situation = _situation(console, model, datetime.now(UTC))
+    waits = waiting_text(decided, situation, state.champion) if decided and not decided.outcome else ""
+    return {
+        "state": state,
+        "test": test,
+        "quality": quality(console, state, test),
+        "decided": decided,
+        "waits": waits,
+        "problems": console.conditions.all(),
+    }
 
 
 def drift(console: Console, model: str) -> dict[str, Any]:
@@ -101,7 +117,7 @@ def decisions(console: Console, model: str) -> dict[str, Any]:
     situation = _situation(console, model, datetime.now(UTC))
     rows = [(record, outcome_text(record), "") for record in reversed(state.records[-SHOWN_DECISIONS:])]
     if rows and not rows[0][1]:
-        rows[0] = (rows[0][0], "", waiting_text(rows[0][0], situation))
+        rows[0] = (rows[0][0], "", waiting_text(rows[0][0], situation, state.champion))
     return {"rows": rows, "reported": {record.id for record, *_ in rows if console.reports.has(model, record.id)}}
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import toy_promotion as toy
+from openmlops.adapters.mlflow_tables import STATE_TAG
 from openmlops.adapters.registry import DATASET_TAG
 from openmlops.errors import EvaluationError, GateError, LedgerConflict, LedgerCorrupt, ModelCorrupt, ModelNotFound
 from openmlops.files import MANIFEST, Manifest
@@ -330,8 +331,20 @@ def test_what_the_gate_knows_from_kept_predictions_is_not_promoted_without_its_f
 def test_the_overview_says_how_each_version_stands(workspace):
     for version in (POOR, GOOD, BAD):
         decide(workspace, version)
+    new = dict.fromkeys((EQUAL, BEST, BROKEN), "not judged")
     stands = {row.version: row.stands_as for row in listing.overview(workspace)}
-    assert stands == {POOR: "former champion", GOOD: "champion", EQUAL: "", BAD: "staging", BEST: "", BROKEN: ""}
+    assert stands == {POOR: "former champion", GOOD: "champion", BAD: "rejected", **new}
+    assert {v: s for v, s in workspace.registry.version_tags(toy.NAME, STATE_TAG).items() if s} == {
+        version: state for version, state in stands.items() if version not in new
+    }
+    promote(workspace, BAD, "to see", force=True)
+    assert workspace.registry.version_tags(toy.NAME, STATE_TAG)[BAD] == "champion, forced"
+    promotion.rollback(workspace, toy.NAME)
+    stands = {row.version: row.stands_as for row in listing.overview(workspace)}
+    assert (stands[BAD], stands[GOOD]) == ("rejected, forced once", "champion")
+    workspace.registry.tag_version(toy.NAME, BAD, STATE_TAG, "champion")
+    listing.overview(workspace)
+    assert workspace.registry.version_tags(toy.NAME, STATE_TAG)[BAD] == "rejected, forced once"
 
 
 def test_history_checks_the_chain_before_it_is_shown(workspace):

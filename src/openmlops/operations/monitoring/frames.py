@@ -6,11 +6,8 @@ Scores are those of the task, on labels weighted by how they were asked for; a v
 import numpy as np
 import pandas as pd
 
-from openmlops.adapters.inference_log import Window
-from openmlops.core.intervals import Strata
-from openmlops.core.monitoring.observed import LabelledAccuracy
 from openmlops.operations.monitoring.history import records_of, requested_labels
-from openmlops.operations.monitoring.on_labels import Score, score_on_labels
+from openmlops.operations.monitoring.on_labels import score_of_window
 from openmlops.operations.workspace import Workspace
 
 LEDGER = ("sequence", "at", "kind", "version", "champion", "actor", "reasons")
@@ -81,29 +78,18 @@ def predictions(workspace: Workspace, version: int, last: int = 10_000) -> pd.Da
 def scores(workspace: Workspace, last: int = 10_000) -> pd.DataFrame:
     """One row per current or former champion: predictions, labels, and the score on them with its 95 % interval.
 
-    Labels that were asked for count with the weight of their sample (`score_on_labels`); below MIN_LABELS there is no score.
+    Labels that were asked for count with the weight of their sample (`on_labels`); below MIN_LABELS there is no score.
     """
     name = workspace.model_name
     requested = requested_labels(records_of(workspace, name))
     rows = []
     for version in workspace.ledger.champions(name):
         window = workspace.inference_log.window(name, version, last)
-        labelled = np.array([label is not None for label in window.labels], bool)
-        found = score_on_labels(workspace, window.ids, labelled, requested, _scoring(workspace, window))
-        row: dict[str, float] = {"version": version, "answers": len(window), "labels": found.n if found else labelled.sum()}
+        found = score_of_window(workspace, window, requested)
+        labelled = sum(label is not None for label in window.labels)
+        row: dict[str, float] = {"version": version, "answers": len(window), "labels": found.n if found else labelled}
         rows.append(row | (found.accuracy.model_dump() if found else {}))
     return pd.DataFrame(rows, columns=["version", "answers", "labels", "value", "low", "high"]).set_index("version")
-
-
-def _scoring(workspace: Workspace, window: Window) -> Score:
-    task, classes = workspace.use_case.task, len(window.layout.classes)
-
-    def score(rows: np.ndarray, strata: Strata | None) -> LabelledAccuracy | None:
-        predictions = task.unpack([window.predictions[row] for row in rows], classes)
-        labels = task.labels([label for row in rows if (label := window.labels[row]) is not None])
-        return task.labelled(predictions, labels, classes, None, strata)
-
-    return score
 
 
 def _with_times(frame: pd.DataFrame) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence, Set
 
 import numpy as np
 
+from openmlops.adapters.inference_log import Window
 from openmlops.core.intervals import Strata
 from openmlops.core.monitoring.observed import LabelledAccuracy
 from openmlops.core.monitoring.sampling import counted, not_for_doubt
@@ -39,3 +40,16 @@ def score_on_labels(
     rows = np.flatnonzero(others)
     beside = score(rows, None) if len(rows) >= MIN_LABELS else None
     return scored.model_copy(update={"apart": len(rows), "accuracy_apart": beside.accuracy if beside else None})
+
+
+def score_of_window(workspace: Workspace, window: Window, requested: Set[str]) -> LabelledAccuracy | None:
+    """The score on the labels that a window of the log has, as they are now; a monitoring run records it as it was then."""
+    labelled = np.array([label is not None for label in window.labels], bool)
+    task, classes = workspace.use_case.task, len(window.layout.classes)
+
+    def score(rows: np.ndarray, strata: Strata | None) -> LabelledAccuracy | None:
+        predictions = task.unpack([window.predictions[row] for row in rows], classes)
+        labels = task.labels([label for row in rows if (label := window.labels[row]) is not None])
+        return task.labelled(predictions, labels, classes, None, strata)
+
+    return score_on_labels(workspace, window.ids, labelled, requested, score)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from openmlops.adapters.ledger import conflict
 from openmlops.core.types import LedgerEntry, Standing
 from openmlops.errors import LedgerConflict, one_line
-from openmlops.operations.release.aliases import repair
+from openmlops.operations.release.aliases import repair, show_states
 from openmlops.operations.release.witnesses import seal
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import say
@@ -85,6 +85,7 @@ def mirror(workspace: Workspace, entry: LedgerEntry, tell: Tell = say) -> None:
     done = f"Row {entry.sequence} of the ledger is written, and version {entry.champion} is in production"
     for act, failed, mends in (
         (repair, "Warning: MLflow's alias champion could not be set (%s)", "the next command sets it"),
+        (_show, "Warning: the states of versions could not be shown in MLflow (%s)", "`openmlops models` shows them"),
         (seal, "Warning: the ledger's copy could not be written (%s)", "the next promotion writes it"),
     ):
         try:
@@ -93,6 +94,10 @@ def mirror(workspace: Workspace, entry: LedgerEntry, tell: Tell = say) -> None:
             why = one_line(str(error)).rstrip(".") or type(error).__name__
             log.debug("%s: %s", entry.model, why, exc_info=True)
             tell(f"{failed % why}. {done}; {mends}.")
+
+
+def _show(workspace: Workspace, model: str) -> None:
+    show_states(workspace, model, workspace.ledger.history(model))
 
 
 def account() -> str:

@@ -1,14 +1,16 @@
-"""Version names and MLflow aliases: `champion` mirrors the ledger and is repaired from it, `staging` is the version that the
-gate evaluated last, whatever the verdict.
+"""Version names, and what MLflow shows of the ledger: the alias `champion` and each version's state as a tag mirror it and are
+repaired from it; the alias `staging` is the version that the gate evaluated last, whatever the verdict.
 
 A process killed between writing the ledger and the alias leaves a stale alias; the next command repairs it. Not here: the
 decision about the champion.
 """
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 
-from openmlops.adapters.mlflow_tables import DATASET_TAG, SHA256_TAG
+from openmlops.adapters.mlflow_tables import DATASET_TAG, SHA256_TAG, STATE_TAG
+from openmlops.core.gate.states import state_of
 from openmlops.core.types import LedgerEntry, ModelRef, model_name
 from openmlops.errors import ModelNotFound, RegistryError
 from openmlops.files import damage
@@ -99,6 +101,15 @@ def repair(workspace: Workspace, model: str) -> tuple[str, ...]:
             f"The alias champion of {model} was set to {_named(shown)}; reset to {_named(champion)}, as in the ledger"
         )
     return tuple(repaired)
+
+
+def show_states(workspace: Workspace, model: str, entries: Sequence[LedgerEntry]) -> None:
+    """Tag each version that the ledger knows in MLflow with its state, where the tag says another one."""
+    known = {entry.version for entry in entries}
+    for version, shown in workspace.registered.version_tags(model, STATE_TAG).items() if known else ():
+        if version in known and shown != (state := state_of(entries, version)):
+            with suppress(ModelNotFound):  # deleted since
+                workspace.registry.tag_version(model, version, STATE_TAG, state)
 
 
 def _champion_to_show(workspace: Workspace, model: str) -> int | None:

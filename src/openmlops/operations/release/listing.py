@@ -3,14 +3,15 @@
 The ledger is in our own database, so MLflow is not imported to read it. Not here: promotion (`promotion`).
 """
 
+from openmlops.core.gate.states import state_of
 from openmlops.core.types import LedgerEntry, ModelRef, Value, model_name
 from openmlops.errors import ModelNotFound, RegistryError
-from openmlops.operations.release.aliases import CHAMPION, STAGING, recorded_only, repair, what_is_gone
+from openmlops.operations.release.aliases import CHAMPION, recorded_only, repair, show_states, what_is_gone
 from openmlops.operations.workspace import Workspace
 
 
 class ModelRow(Value):
-    """One version in a listing. `score` is the recorded one; `stands_as` is champion, staging, former champion or empty.
+    """One version in a listing. `score` is the recorded one; `stands_as` is its state (`core.gate.states`).
 
     `gone` says what was deleted of it in MLflow, and whether it can be used further; empty if nothing was.
     """
@@ -41,15 +42,14 @@ def overview(workspace: Workspace) -> tuple[ModelRow, ...]:
 def _rows(workspace: Workspace, name: str) -> list[ModelRow]:
     repair(workspace, name)
     registered, entries = workspace.registered, workspace.ledger.history(name)
-    roles = dict.fromkeys(workspace.ledger.champions(name), "former champion")
-    roles |= {version: role for role in (STAGING, CHAMPION) if (version := registered.alias(name, role)) is not None}
-    roles |= {entries[-1].champion: CHAMPION} if entries and entries[-1].champion else {}
+    show_states(workspace, name, entries)
+    theirs = None if entries else registered.alias(name, CHAMPION)  # of a model that other tools registered
     versions = {entry.version: recorded_only(entry) for entry in entries} | {r.version: r for r in registered.versions(name)}
     return [
         ModelRow(
             name=name,
             version=ref.version,
-            stands_as=roles.get(ref.version, ""),
+            stands_as=CHAMPION if ref.version == theirs else state_of(entries, ref.version),
             score=_recorded_score(workspace, ref),
             dataset=ref.dataset,
             run_id=ref.run_id,
