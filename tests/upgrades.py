@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Engine, MetaData, Table, event, insert, inspect, select
 
 from openmlops.adapters import database, schema
-from openmlops.adapters.database import connect, writing
+from openmlops.adapters.database import connect, connect_without_migrating, writing
 
 AT = datetime(2026, 1, 1, 12, 30, 15, 250000)
 ROWS: dict[str, dict[str, Any]] = {
@@ -69,7 +69,7 @@ def made(url: str, revision: str) -> None:
 def require_upgraded(url: str, revision: str) -> None:
     """Upgrade it, and compare tables with what the code declares and rows with what was there."""
     before = tables_of(revision)
-    engine = connect(url)
+    engine = connect(url, migrate=True)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": schema.VERSION_TABLE, "compare_type": True})
         assert compare_metadata(context, schema.METADATA) == []
@@ -86,6 +86,22 @@ def tables_of(revision: str) -> list[str]:
     first = {"inference": "0002", "label_use": "0003", "decision": "0003", "lease": "0003", "inference_hour": "0005"}
     first |= {"inference_layout": "0002", "label": "0002", "progress": "0006", "input_place": "0007", "label_draw": "0008"}
     return [name for name in ROWS if first.get(name, "0001") <= revision]
+
+
+def require_old_writers_go_on(url: str, revision: str) -> None:
+    """What code of a revision inserts, with the columns that it knows, is accepted after one upgrade by one step."""
+    made(url, revision)
+    old = connect_without_migrating(url)
+    with old.connect() as connection:
+        tables = {name: Table(name, MetaData(), autoload_with=connection) for name in tables_of(revision) if name in ROWS}
+    connect(url, migrate=True).dispose()
+    with writing(old) as connection:
+        for name in reversed(tables):
+            connection.execute(tables[name].delete())
+        for name, table in tables.items():
+            row = {column: value for column, value in ROWS[name].items() if column in table.columns}
+            connection.execute(insert(table), row)
+    old.dispose()
 
 
 class Killed(BaseException):
@@ -119,7 +135,7 @@ def upgrade_with_kills(url: str, changes: int) -> bool:
     """Begin an upgrade that dies after so many changes; whether it came to its end."""
     try:
         with killed_after(changes):
-            connect(url).dispose()
+            connect(url, migrate=True).dispose()
     except Killed:
         return False
     return True

@@ -110,7 +110,7 @@ def test_answers_and_labels_of_before_detection_are_kept_by_the_migration(tmp_pa
             connection.execute(text(row), given)
         connection.execute(text("INSERT INTO label VALUES ('p2', 1, '2026-01-02 00:00:00')"))
         connection.execute(text("INSERT INTO label_use VALUES ('p2', 'data', '2026-01-03 00:00:00')"))
-    log = InferenceLog(connect(url(tmp_path)))
+    log = InferenceLog(connect(url(tmp_path), migrate=True))
     window = log.window("pets", 1)
     assert (window.predictions, window.labels) == ((probabilities, probabilities), (None, "1"))
     assert log.label("p1", "cat", CLASSIFICATION.read_label, datetime(2026, 1, 4, tzinfo=UTC))

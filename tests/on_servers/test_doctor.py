@@ -86,7 +86,7 @@ def test_a_database_of_a_newer_openmlops_is_refused_and_an_older_one_told(
     assert "Upgrade OpenMLOps" in examined(folder, DATABASE_URL=url)["database"]["remedy"]
     with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE openmlops_version SET version_num = '0003'")
-    assert "by the next command" in examined(folder)["database"]["says"]
+    assert "openmlops upgrade" in examined(folder, DATABASE_URL=url)["database"]["remedy"]
     engine.dispose()
 
 

@@ -1,16 +1,18 @@
-"""The database: an engine that waits for locks instead of failing, with the schema migrated to the newest revision.
+"""The database: an engine that waits for locks instead of failing, at the newest revision of the schema.
 
-What is here: connecting, transactions, and migration. What is not: the meaning of the tables (`ledger`, `inference_log`).
+What is here: connecting, transactions, and migration. What is not: the meaning of the tables (`ledger`, `inference_log`), and
+when an older schema may be upgraded (`schema_upgrade`).
 SQLite by default, in WAL mode; PostgreSQL, MySQL and MariaDB by URL. Every failure of the database itself is a
 ServiceUnavailable that names host and database, never the password.
 """
 
+import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from sqlalchemy import (
     URL,
@@ -27,11 +29,12 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError
 
 from openmlops import disk
+from openmlops.adapters.database_errors import capital, place, sqlite_path, translate
 from openmlops.adapters.schema import HEAD, VERSION_TABLE
+from openmlops.adapters.schema_lock import alone
 from openmlops.adapters.sqlite_file import SqliteFile
 from openmlops.core.types import Value
 from openmlops.errors import DiskFull, ServiceRefused, ServiceUnavailable, SettingsError
@@ -41,40 +44,36 @@ BUSY_SECONDS = 60
 CONNECT_SECONDS = 10
 SILENT_SECONDS = 30
 """seconds without any response from the database's machine before it counts as unavailable"""
-MIGRATION_SECONDS = 300
-"""seconds that a process waits for another one that is migrating the schema"""
 MIGRATIONS = Path(__file__).with_name("migrations")
-SCHEMA_LOCK = 7_305_519_441_007
-"""key of PostgreSQL's advisory lock; an arbitrary number that no other program uses"""
-
 FILE = "openmlops_file"
 """attribute of an engine's pool: its `SqliteFile`"""
 
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg2", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
 _PRODUCTS = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB"}
-PG_DEADLOCK, MYSQL_DEADLOCK = "40P01", 1213
-"""codes of their errors"""
-PG_DENIED, MYSQL_DENIED = "42501", (1044, 1142, 1143, 1370)
 _VERSION = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32)))
 
 
-def connect(url: str) -> Engine:
-    """An engine on the database of an SQLAlchemy URL, with its schema migrated to `HEAD`.
+def connect(url: str, migrate: bool = False) -> Engine:
+    """An engine on the database of an SQLAlchemy URL, at schema `HEAD`. An empty database gets it; one of an older schema only
+    with `migrate`, because the older servers that may use it are not asked (`schema_upgrade.upgrade` asks).
 
-    Safe to call from any number of processes at once; takes one query if there is nothing to migrate. Raises SettingsError for
-    an unsupported URL, ServiceUnavailable for a database that does not respond or was migrated by a newer release.
+    Safe to call from any number of processes at once; takes one query if there is nothing to do. Raises SettingsError for an
+    unsupported URL, ServiceUnavailable for a database that does not respond, ServiceRefused for one of another schema.
     """
     engine = _engine(url)
-    if not _is_new_file(engine.url) and _version(engine) == HEAD:
+    if not _is_new_file(engine.url) and revision_of(engine) == HEAD:
         return engine
-    with _alone(engine):
-        if _version(engine) != HEAD:
+    with alone(engine):
+        found = revision_of(engine)
+        if found is not None and found != HEAD and not migrate:
+            raise _other_schema(engine.url, found)
+        if found != HEAD:
             _migrate(engine)
     return engine
 
 
 def connect_with_retries(url: str) -> Engine:
-    """The same engine without connecting to a server yet: its first connection migrates, and raises what `connect` raises."""
+    """The same engine without connecting to a server yet: its first connection raises what `connect` raises."""
     if is_embedded(url):
         return connect(url)
     engine, alone, known = _engine(url), threading.Lock(), threading.Event()
@@ -101,7 +100,7 @@ def is_embedded(url: str) -> bool:
 
 def file_of(url: str) -> Path:
     """The file of an embedded database."""
-    return _path(_address(url))
+    return sqlite_path(_address(url))
 
 
 def _is_new_file(address: URL) -> bool:
@@ -128,7 +127,7 @@ def describe(url: str) -> DatabaseInfo:
         with engine.connect() as connection:
             version = ".".join(map(str, connection.dialect.server_version_info or ()))
             product = "MariaDB" if getattr(connection.dialect, "is_mariadb", False) else _PRODUCTS[engine.dialect.name]
-        return DatabaseInfo(place=place(address), product=f"{product} {version}".strip(), revision=_version(engine))
+        return DatabaseInfo(place=place(address), product=f"{product} {version}".strip(), revision=revision_of(engine))
     finally:
         engine.dispose()
 
@@ -162,28 +161,14 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 def require_room(engine: Engine) -> None:
     """Raise DiskFull if the disk of an SQLite file has no room for a transaction. Writes nothing."""
-    if engine.dialect.name == "sqlite" and (free := disk.free_bytes(_path(engine.url))) < disk.LITTLE_BYTES:
+    if engine.dialect.name == "sqlite" and (free := disk.free_bytes(sqlite_path(engine.url))) < disk.LITTLE_BYTES:
         where = place(engine.url)
         raise DiskFull(f"{where[0].upper()}{where[1:]} cannot be written: {free:,} bytes are free on its disk", disk.AGAIN)
-
-
-def is_deadlock(error: ServiceUnavailable) -> bool:
-    """Whether the database undid this transaction to end a deadlock: given again, it is likely to succeed."""
-    cause = error.__cause__
-    return getattr(cause, "pgcode", None) == PG_DEADLOCK or getattr(cause, "args", ())[:1] == (MYSQL_DEADLOCK,)
 
 
 def snapshots(engine: Engine) -> Engine:
     """The same engine with snapshot isolation per transaction; PostgreSQL's default is a snapshot per query."""
     return engine if engine.dialect.name == "sqlite" else engine.execution_options(isolation_level="REPEATABLE READ")
-
-
-def place(address: URL) -> str:
-    """The database's location for messages: host and database, or the file. Never the password."""
-    if address.get_backend_name() == "sqlite":
-        return f"the SQLite file {address.database}"
-    port = f":{address.port}" if address.port else ""
-    return f"the {address.get_backend_name()} database {address.database} on {address.host}{port}"
 
 
 def _address(url: str) -> URL:
@@ -205,14 +190,14 @@ def _address(url: str) -> URL:
 def _engine(url: str) -> Engine:
     address = _address(url)
     engine = _sqlite(address) if address.get_backend_name() == "sqlite" else _server(address)
-    event.listen(engine, "handle_error", _translate)
+    event.listen(engine, "handle_error", translate)
     return engine
 
 
 def _sqlite(address: URL) -> Engine:
     _make_parent(address)
-    adopt = lambda: connect(address.render_as_string()).dispose()  # noqa: E731
-    file = SqliteFile(_path(address), BUSY_SECONDS, adopt, str(address.query.get("mode", "")))
+    adopt = lambda: connect(address.render_as_string(), migrate=True).dispose()  # noqa: E731
+    file = SqliteFile(sqlite_path(address), BUSY_SECONDS, adopt, str(address.query.get("mode", "")))
     engine = create_engine(address, creator=file.open)
     setattr(engine.pool, FILE, file)
     file.listen(engine)
@@ -220,15 +205,9 @@ def _sqlite(address: URL) -> Engine:
     return engine
 
 
-def _path(address: URL) -> Path:
-    """The file of an SQLite address, also of one that is a URI itself (`file:PATH?uri=true`)."""
-    database = str(address.database)
-    return Path(unquote(database.removeprefix("file:")) if "uri" in address.query else database)
-
-
 def _make_parent(address: URL) -> None:
     try:
-        _path(address).parent.mkdir(parents=True, exist_ok=True)
+        sqlite_path(address).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         problem = f"The folder of {place(address)} cannot be made ({error.strerror})"
         raise ServiceUnavailable(problem, "Set OPENMLOPS_HOME or DATABASE_URL to a writable location") from error
@@ -255,6 +234,7 @@ def _postgresql_arguments() -> dict[str, Any]:
     """Timeouts: libpq would wait forever for a dead server, and PostgreSQL would keep the locks of a dead client."""
     limits = {"statement_timeout": BUSY_SECONDS, "idle_in_transaction_session_timeout": BUSY_SECONDS}
     return {
+        "application_name": f"openmlops {os.getpid()}@{socket.gethostname()}"[:63],
         "connect_timeout": CONNECT_SECONDS,
         "keepalives_idle": SILENT_SECONDS // 3,
         "keepalives_interval": SILENT_SECONDS // 6,
@@ -264,95 +244,7 @@ def _postgresql_arguments() -> dict[str, Any]:
     }
 
 
-def _translate(context: ExceptionContext) -> None:
-    """Translate a failure of the database itself into ServiceUnavailable; errors of a statement are unchanged."""
-    error = context.sqlalchemy_exception
-    if context.engine is not None and _is_denied(context.original_exception):
-        problem = f"{_capital(place(context.engine.url))} does not let this role do that ({_first_line(context)})"
-        raise ServiceRefused(
-            problem, "Give the command with the role that owns the database, or as an administrator"
-        ) from context.original_exception
-    is_theirs = isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError
-    if is_theirs and context.engine is not None and not context.is_pre_ping:
-        raise _unavailable(context.engine.url, context.original_exception) from context.original_exception
-
-
-def _is_denied(cause: BaseException) -> bool:
-    """Whether a role lacks the right to do what was asked, on PostgreSQL, MySQL or MariaDB."""
-    return getattr(cause, "pgcode", None) == PG_DENIED or getattr(cause, "args", ())[:1] in [(code,) for code in MYSQL_DENIED]
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
-
-
-def _first_line(context: ExceptionContext) -> str:
-    return (str(context.original_exception).strip().splitlines() or ["no reason given"])[0]
-
-
-def _unavailable(address: URL, cause: BaseException) -> ServiceUnavailable:
-    where, lines = place(address), str(cause).strip().splitlines()
-    is_file = address.get_backend_name() == "sqlite"
-    if is_file and (full := disk.why_sqlite_is_full(str(cause), _path(address))):
-        return DiskFull(f"{where[0].upper()}{where[1:]} cannot be used ({lines[0]}): {full}", disk.AGAIN)
-    problem = f"{where[0].upper()}{where[1:]} cannot be used ({lines[0] if lines else type(cause).__name__})"
-    if is_file and any(words in problem for words in ("readonly", "unable to open")):
-        return ServiceUnavailable(problem, "Give yourself the permission to write it and its folder, or work in a copy")
-    return ServiceUnavailable(problem, "Check that it is running and that DATABASE_URL is correct")
-
-
-@contextmanager
-def _alone(engine: Engine) -> Iterator[None]:
-    """Hold the exclusive lock on migrations of this database."""
-    locks = {"sqlite": _file_lock, "postgresql": _postgresql_lock, "mysql": _mysql_lock, "mariadb": _mysql_lock}
-    with locks[engine.dialect.name](engine):
-        yield
-
-
-@contextmanager
-def _file_lock(engine: Engine) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    path = _path(engine.url)
-    if not path.parent.is_dir():  # the lock would make it again
-        raise _unavailable(engine.url, FileNotFoundError("its folder is gone"))
-    lock = FileLock(f"{path}.lock", timeout=MIGRATION_SECONDS)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        problem = f"Another process has been changing the schema of {place(engine.url)} for {MIGRATION_SECONDS} s"
-        raise ServiceUnavailable(problem, "Try again when it has finished") from error
-    except OSError as error:
-        raise _unavailable(engine.url, error) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _postgresql_lock(engine: Engine) -> Iterator[None]:
-    with engine.begin() as connection:
-        for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
-            connection.execute(text(f"SET LOCAL {limit} = '{MIGRATION_SECONDS}s'"))
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"))
-        yield
-
-
-@contextmanager
-def _mysql_lock(engine: Engine) -> Iterator[None]:
-    name = f"openmlops_schema_{engine.url.database}"[:64]
-    with engine.connect() as connection:
-        if not connection.scalar(text("SELECT GET_LOCK(:name, :seconds)"), {"name": name, "seconds": BUSY_SECONDS - 1}):
-            problem = f"Another process has been changing the schema of {place(engine.url)} for {BUSY_SECONDS} s"
-            raise ServiceUnavailable(problem, "Try again when it has finished")
-        try:
-            yield
-        finally:
-            connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": name})
-
-
-def _version(engine: Engine) -> str | None:
+def revision_of(engine: Engine) -> str | None:
     """The revision that the database is at; None when it is empty."""
     with engine.connect() as connection:
         if not inspect(connection).has_table(VERSION_TABLE):
@@ -366,9 +258,17 @@ def _migrate(engine: Engine) -> None:
     settings = config.Config()
     settings.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     known = {revision.revision for revision in script.ScriptDirectory.from_config(settings).walk_revisions()}
-    if (found := _version(engine)) not in known | {None}:
-        problem = f"{place(engine.url)} is at schema {found}; this version of OpenMLOps supports up to {HEAD}"
-        raise ServiceRefused(problem, "Upgrade OpenMLOps, or set DATABASE_URL to another database")
+    if (found := revision_of(engine)) not in known | {None}:
+        raise _other_schema(engine.url, str(found))
     with writing(engine) as connection:
         settings.attributes["connection"] = connection
         command.upgrade(settings, HEAD)
+
+
+def _other_schema(address: URL, found: str) -> ServiceRefused:
+    where = capital(place(address))
+    if found < HEAD:
+        older = f"{where} is at schema {found}; this version of OpenMLOps needs {HEAD}"
+        return ServiceRefused(older, "Run: openmlops upgrade")
+    newer = f"{where} is at schema {found}; this version of OpenMLOps supports up to {HEAD}"
+    return ServiceRefused(newer, "Upgrade OpenMLOps, or set DATABASE_URL to another database")

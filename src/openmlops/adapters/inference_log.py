@@ -19,7 +19,8 @@ from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Select, de
 from sqlalchemy.exc import IntegrityError
 
 from openmlops.adapters import input_places
-from openmlops.adapters.database import is_deadlock, require_room, writing
+from openmlops.adapters.database import require_room, writing
+from openmlops.adapters.database_errors import is_deadlock
 from openmlops.adapters.input_places import Place
 from openmlops.adapters.schema import INFERENCE, INFERENCE_LAYOUT, INPUT_PLACE, LABEL
 from openmlops.errors import LabelConflict, PredictionNotFound, ServiceUnavailable

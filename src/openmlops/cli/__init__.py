@@ -29,7 +29,7 @@ MODULES = {
     "monitoring": ("monitor", "cycle", "watch", "decisions", "why"),
     "retention": ("prune",),
     "backups": ("backup", "restore"),
-    "servers": ("doctor", "stack"),
+    "servers": ("doctor", "stack", "upgrade"),
     "selftest": ("selftest",),
 }
 """module -> its commands"""
@@ -39,7 +39,7 @@ PANELS = {
     "Train and evaluate": ("data", "train", "grid", "search", "evaluate", "verify"),
     "Release": ("models", "promote", "rollback", "history", "ledger"),
     "Serve and monitor": ("serve", "traffic", "monitor", "cycle", "watch", "decisions", "why", "console"),
-    "Infrastructure": ("backup", "restore", "prune", "stack", "selftest"),
+    "Infrastructure": ("backup", "restore", "prune", "upgrade", "stack", "selftest"),
 }
 """panel of each command in the help"""
 

@@ -27,6 +27,6 @@ def console(
     workspace = Workspace.open()
     app = create_app(workspace, host)
     with listening(host, port) as bound:
-        _ = workspace.engine  # migrate here: Alembic, which MLflow uses too, is not thread-safe
+        _ = workspace.engine  # make it here: Alembic, which MLflow uses too, is not thread-safe
         say(f"Console for {workspace.model_name}: http://{host}:{bound.getsockname()[1]}. Stop with Ctrl-C.")
         serve(app, bound)

@@ -88,6 +88,7 @@ def cycle(
     from openmlops.operations.monitoring.notification import notify
 
     workspace = Workspace.open()
+    workspace.upgrade()
     outcome = _run_cycle(workspace, mode, window, source, expect)
     notify(workspace, outcome)
     print_json(outcome) if json else _print_cycle(outcome)
@@ -113,6 +114,7 @@ def watch(
     workspace = Workspace.open()
     if request:
         return _print_record(watching.request(workspace, request, datetime.now(UTC)), json)
+    workspace.upgrade()
     log_to_standard_error(logging.WARNING)
     logging.getLogger("openmlops").setLevel(logging.INFO)
     ended = threading.Event()

@@ -1,4 +1,4 @@
-"""`doctor`, `stack`: the configured services and whether they are available."""
+"""`doctor`, `stack`, `upgrade`: the configured services, whether they are available, and the database's schema."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +9,7 @@ import typer
 from openmlops.cli.options import UseCaseName
 from openmlops.cli.show import Json, print_json, print_line, print_table, styled
 from openmlops.operations.workspace import Workspace
+from openmlops.terminal import say
 
 if TYPE_CHECKING:
     from openmlops.operations.projects.doctor import Finding
@@ -20,6 +21,7 @@ stack = typer.Typer(help="Manage the ZenML stack: orchestrator, artifact store, 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(epilog="Examples: openmlops doctor --json; openmlops doctor ../their-project")(doctor)
+    app.command(epilog="Example: openmlops upgrade")(upgrade)
     app.add_typer(stack, name="stack")
 
 
@@ -49,6 +51,25 @@ def doctor(
     from openmlops.operations.projects.doctor import examine
 
     return _print_findings(examine(Workspace.open(), server), json)
+
+
+def upgrade(json: Json = False) -> None:
+    """Upgrade the database's schema to this version of OpenMLOps; on SQLite after a copy of the file.
+
+    Most commands refuse an older schema. `serve`, `train`, `cycle` and `watch` upgrade an SQLite file that only they have open.
+    """
+    from openmlops.adapters.schema_upgrade import upgrade as run
+
+    found = run(Workspace.open().settings.database)
+    if json:
+        return print_json(found)
+    if found.before in (None, found.after):
+        return say(f"Nothing to do: {found.place} is at schema {found.after}.")
+    kept = f" A copy of before is {found.copy_of_before}." if found.copy_of_before else ""
+    say(f"Upgraded {found.place} from schema {found.before} to {found.after}.{kept}")
+    if found.users:
+        say(f"In use by {', '.join(found.users)}: these go on. Restart them to use the new schema.")
+    return None
 
 
 def _read_project(project: Path, json: bool) -> None:

@@ -35,6 +35,7 @@ def serve(
     from openmlops.serving.run import serve_supervised
 
     workspace = Workspace.open()
+    workspace.upgrade()
     config = ServingConfig(
         model=workspace.model_name,
         use_case=workspace.settings.use_case,

@@ -56,6 +56,7 @@ def train(
 ) -> None:
     """Train on the current data version, evaluate, export, register, and submit the new version to the gate."""
     workspace = Workspace.open()
+    workspace.upgrade()
     given: dict[str, Any] = {"epochs": epochs, "imgsz": imgsz, "batch_size": batch_size, "lr": lr, "seed": seed}
     given |= {"budget": seconds(budget) if budget else None, "pretrained": pretrained, "device": device}
     given |= {"size": size, "backbone": backbone, "weights": weights}

@@ -167,9 +167,22 @@ class Workspace:
 
         return Ledger(self.engine)
 
+    def upgrade(self) -> None:
+        """Upgrade an older schema of an embedded database, and say so. Raises ServiceRefused if something else has it open."""
+        from openmlops.adapters.database import is_embedded
+
+        if not is_embedded(self.settings.database):
+            return
+        from openmlops.adapters.schema_upgrade import upgrade
+        from openmlops.terminal import say
+
+        done = upgrade(self.settings.database, only_alone=True)
+        if done.copy_of_before:
+            say(f"Upgraded the database from schema {done.before} to {done.after}. A copy of before is {done.copy_of_before}.")
+
     @cached_property
     def engine(self) -> "Engine":
-        """The database engine, with the schema migrated to the newest revision."""
+        """The database engine. Raises ServiceRefused for a database of an older or newer schema."""
         from openmlops.adapters.database import connect
 
         return connect(self.settings.database)

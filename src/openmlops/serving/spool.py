@@ -48,7 +48,7 @@ class SpooledLog:
         conditions: Conditions,
     ) -> None:
         self._central = central
-        self._spool = InferenceLog(connect(f"sqlite:///{folder / 'spool.db'}"))
+        self._spool = InferenceLog(connect(f"sqlite:///{folder / 'spool.db'}", migrate=True))
         self._only_one = FileLock(folder / "moving.lock", timeout=0)
         self._divert_seconds = divert_seconds
         self._poll_seconds = poll_seconds

@@ -179,8 +179,10 @@ def _database(workspace: Workspace) -> Finding:
     if found.revision > HEAD:
         problem = f"{says} is at schema {found.revision}; this version supports up to {HEAD}"
         return Finding(service="database", status="failed", says=problem, remedy="Upgrade OpenMLOps")
-    later = "" if found.revision == HEAD else f", upgraded to {HEAD} by the next command"
-    return Finding(service="database", status="ok", says=f"{says}, schema {found.revision}{later}")
+    if found.revision < HEAD:
+        problem = f"{says} is at schema {found.revision}; this version needs {HEAD}"
+        return Finding(service="database", status="failed", says=problem, remedy="Run: openmlops upgrade")
+    return Finding(service="database", status="ok", says=f"{says}, schema {found.revision}")
 
 
 def _mlflow(workspace: Workspace) -> Finding:

@@ -8,6 +8,8 @@ from openmlops.adapters.schema import long_text
 
 revision = "0004"
 down_revision = "0003"
+EXPANDS = False
+"""it renames a column and drops one: servers of before fail"""
 
 
 def upgrade() -> None:
