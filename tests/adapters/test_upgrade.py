@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from openmlops.adapters import schema
-from openmlops.adapters.database import connect, connect_without_migrating, revision_of
+from openmlops.adapters.database import connect, connect_without_migrating, describe
 from openmlops.adapters.schema import HEAD
 from openmlops.adapters.schema_upgrade import expands, migrations_after, upgrade, users_of
 from openmlops.errors import ServiceRefused
@@ -17,6 +17,11 @@ from upgrades import ROWS, made, require_old_writers_go_on, require_upgraded, re
 
 def url(folder: Path) -> str:
     return f"sqlite:///{folder / 'openmlops.db'}"
+
+
+def database_at(address: str) -> str | None:
+    """The revision of its schema."""
+    return describe(address).revision
 
 
 def test_there_is_a_row_for_every_table() -> None:
@@ -55,13 +60,13 @@ def test_a_database_of_an_older_schema_is_refused_and_left_as_it_is_until_it_is_
     made(address := url(tmp_path), "0006")
     with pytest.raises(ServiceRefused, match=rf"is at schema 0006; .* needs {HEAD}. Run: openmlops upgrade"):
         connect(address)
-    assert revision_of(connect_without_migrating(address)) == "0006"
+    assert database_at(address) == "0006"
     done = upgrade(address, only_alone=True)
     assert (done.before, done.after, done.users) == ("0006", HEAD, ())
-    assert revision_of(connect(address)) == HEAD
+    assert database_at(address) == HEAD
     assert done.copy_of_before is not None
     assert done.copy_of_before.stat().st_mode & 0o077 == 0
-    assert revision_of(connect_without_migrating(f"sqlite:///{done.copy_of_before}")) == "0006"
+    assert database_at(f"sqlite:///{done.copy_of_before}") == "0006"
     assert upgrade(address).before == HEAD
 
 
@@ -93,14 +98,16 @@ def test_who_has_the_file_open_is_named_and_not_cut_off_by_a_step_that_does_more
             upgrade(old)
         with pytest.raises(ServiceRefused, match=f"process {holders[1].pid}"):
             upgrade(new, only_alone=True)
-        assert revision_of(connect_without_migrating(new)) == "0006"
+        assert database_at(new) == "0006"
         done = upgrade(new)
         assert done.after == HEAD
         assert f"process {holders[1].pid}" in done.users[0]
     finally:
         for holder in holders:
             holder.communicate("")
-    assert users_of(connect_without_migrating(old)) == ()
+    engine = connect_without_migrating(old)
+    assert users_of(engine) == ()
     assert upgrade(old).users == ()
-    with connect(old).connect() as connection:
+    engine = connect(old)
+    with engine.connect() as connection:
         assert connection.scalar(select(schema.INFERENCE.c.answer)) == ROWS["inference"]["answer"]

@@ -65,10 +65,12 @@ def connect(url: str, migrate: bool = False) -> Engine:
         return engine
     with alone(engine):
         found = revision_of(engine)
-        if found is not None and found != HEAD and not migrate:
-            raise _other_schema(engine.url, found)
-        if found != HEAD:
+        is_other = found is not None and found != HEAD and not migrate
+        if found != HEAD and not is_other:
             _migrate(engine)
+    if is_other:
+        engine.dispose()
+        raise _other_schema(engine.url, str(found))
     return engine
 
 

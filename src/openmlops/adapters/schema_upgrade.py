@@ -6,6 +6,7 @@ say so (`EXPANDS = False`) and wait until nobody else is connected.
 
 import os
 import sqlite3
+import time
 from contextlib import closing
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +22,8 @@ from openmlops.errors import ServiceRefused
 
 UNKNOWN = "another process"
 MOST_NAMED = 5
+CLOSING_SECONDS = 1.0
+"""how long a server may list a connection that was closed, such as our own of before"""
 
 
 class Upgrade(Value):
@@ -69,7 +72,10 @@ def users_of(engine: Engine) -> tuple[str, ...]:
         " WHERE db = database() AND id <> connection_id()",
     }["postgresql" if engine.dialect.name == "postgresql" else "mysql"]
     with engine.connect() as connection:
-        found = tuple(sorted(map(str, connection.scalars(text(query)))))
+        ended = time.monotonic() + CLOSING_SECONDS
+        while (found := tuple(sorted(map(str, connection.scalars(text(query)))))) and time.monotonic() < ended:
+            connection.rollback()
+            time.sleep(CLOSING_SECONDS / 10)
     engine.dispose()
     return found
 
