@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from user_folder import SEVERAL
 
 ROOT = Path(__file__).parent.parent
@@ -33,6 +35,7 @@ def test_only_settings_reads_the_environment() -> None:
     assert readers <= {"settings.py", "telemetry.py", "yolo.py"}
 
 
+@pytest.mark.slow
 def test_importing_a_module_writes_nothing(tmp_path: Path) -> None:
     modules = [
         ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)

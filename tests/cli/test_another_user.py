@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from mlflow_tables import with_tables
 from openmlops.adapters import database
 from unprivileged import OTHER, as_another_user
 from user_folder import PROGRAM
@@ -55,6 +56,7 @@ def test_what_another_user_may_not_write_is_named(open_place: Path, run: Run) ->
 
 def test_a_copy_of_another_user_is_his_own(open_place: Path, run: Run) -> None:
     shutil.copytree(project(open_place / "project"), open_place / "copy")
+    with_tables(open_place / "copy" / ".openmlops" / "mlflow.db")
     for path in (open_place / "copy", *(open_place / "copy").rglob("*")):
         os.chown(path, OTHER, OTHER)
     done = run(open_place / "copy", "models")

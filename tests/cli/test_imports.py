@@ -81,6 +81,7 @@ def test_a_command_imports_no_more_than_it_needs(command: str, told: Workspace, 
     assert names - ALLOWED[command] == set()
 
 
+@pytest.mark.slow
 def test_a_command_that_reads_mlflow_itself_is_seen(told: Workspace, tmp_path: Path) -> None:
     """So that the lists above say something: tables that only MLflow can read are read by it."""
     elsewhere = tmp_path / "mlflow.db"

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import in_process
+from mlflow_tables import with_tables
 from openmlops import terminal
 from openmlops.cli.show import STYLES, print_line, print_table, styled
 
@@ -36,9 +38,10 @@ def _in_a_terminal(*words: str, cwd: Path) -> str:
     return shown.decode()
 
 
-def test_a_terminal_gets_colours_and_a_pipe_none(tmp_path: Path) -> None:
+def test_a_terminal_gets_colours_and_a_pipe_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with_tables(tmp_path / ".openmlops" / "mlflow.db")
     shown = _in_a_terminal("doctor", cwd=tmp_path)
-    piped = subprocess.run([OPENMLOPS, "doctor"], capture_output=True, text=True, cwd=tmp_path, check=True).stdout
+    piped = in_process.run(("doctor",), tmp_path, capsys).out
     assert f"{ESCAPE}32mok" in shown
     assert ESCAPE not in piped
     assert piped.startswith("ok ")

@@ -74,6 +74,7 @@ def test_the_page_has_landmarks_headings_and_names_for_all_that_can_be_used(page
     assert found.locator("button, a, input, select").evaluate_all(NAMELESS) == []
     assert found.locator("table:not(:has(caption)), th:not([scope]), img:not([alt])").count() == 0
     assert found.locator("[id]").evaluate_all("all => all.length - new Set(all.map(e => e.id)).size") == 0
+    found.locator(".js-plotly-plot").nth(3).wait_for()
     assert found.locator(".js-plotly-plot").count() == 4
 
 
@@ -168,6 +169,7 @@ def test_a_rollback_is_done_with_the_keyboard_alone(page: Visit, toys: Workspace
     dialog.wait_for(state="hidden")
     assert found.evaluate("document.activeElement.textContent") == "Roll back…"
     keys.press("Enter")
+    dialog.wait_for()
     keys.type("complaints from site 4")
     keys.press("Enter")
     dialog.get_by_text(f"Done: version {CHAMPION} is in production now").wait_for()

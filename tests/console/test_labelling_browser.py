@@ -117,7 +117,7 @@ def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> No
 def test_three_images_by_keys_alone(pets: World, opened: Open):
     page = opened(pets, pets.ids[0])
     for done, key in enumerate(("4", "6", "0"), start=1):
-        assert page.evaluate("document.activeElement.id") == "labelling-head", "the focus arrives with each image"
+        page.wait_for_function("document.activeElement.id === 'labelling-head'")  # the focus arrives with each image
         page.keyboard.press(key)
         page.get_by_text(f"{done} of 3", exact=True).or_(page.get_by_text("Nothing left to label")).first.wait_for()
     assert "truck saved" in page.get_by_role("status").inner_text()

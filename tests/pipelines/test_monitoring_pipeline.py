@@ -66,6 +66,7 @@ print(before.model.version, run_monitoring().model.version)
     assert trained.splits.test == 700
 
 
+@pytest.mark.slow
 def test_monitor_prints_one_object_and_its_exit_code_says_what_there_is_to_do(loop: Workspace):
     send(loop, load_latest_model(loop), fresh_images(120, seed=60)[0], datetime.now(UTC))
     simulated = begin(loop, "monitor", "--json", "--exit-code", simulate_drift="1")

@@ -152,11 +152,11 @@ def serve(found: Searched) -> None:
             found.said["answers"] = b"\n".join(answer.content + str(answer.headers).encode() for answer in asked(client))
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.wait(300)
 
 
 def wait_for(client: httpx.Client, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()
         try:

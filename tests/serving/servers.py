@@ -20,6 +20,9 @@ import forks
 from openmlops.serving.config import ServingConfig
 from openmlops.serving.run import serve
 
+PATIENT = {"log_seconds": 60.0}
+"""limits by which no request is refused because other processes have the cores"""
+
 
 def launch(config: dict[str, Any]) -> None:
     """What the process of a server does."""

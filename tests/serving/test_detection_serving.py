@@ -17,7 +17,7 @@ import tritonclient.http as triton
 from clients import busy
 from detectors import LARGER, NAMES, SIDE, Detectors, ready, served, sheets
 from PIL import Image
-from servers import Server, jpeg, png, running
+from servers import PATIENT, Server, jpeg, png, running
 from starlette.exceptions import HTTPException
 from test_generated import send_generated
 from test_refusals import is_problem
@@ -441,7 +441,7 @@ def test_a_swap_to_another_input_size_under_load_fails_no_image_and_refuses_raw_
             while not stop.is_set():
                 tensors.append(client.post(f"/v2/models/{MODEL}/infer", content=body, headers=headers))
 
-    with served(two_sizes) as server:
+    with served(two_sizes, limits=PATIENT) as server:
         others = [threading.Thread(target=send_tensors, args=(server.url,)) for _ in range(3)]
         with busy(int(server.url.rpartition(":")[2]), clients=6) as traffic:
             for thread in others:

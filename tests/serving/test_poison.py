@@ -11,7 +11,7 @@ import numpy as np
 import poison
 import psutil
 import pytest
-from servers import Server, free_port, given, png
+from servers import PATIENT, Server, free_port, given, png
 from versions import World, images
 
 import forks
@@ -31,7 +31,7 @@ def launch(config: dict[str, Any]) -> None:
 def server(world: World):
     world.promote(1)
     port, log = free_port(), world.home / "server.log"
-    process = forks.start(log, launch, {**given(world), "use_case": "poison:USE_CASE", "port": port})
+    process = forks.start(log, launch, {**given(world), "use_case": "poison:USE_CASE", "port": port, "limits": PATIENT})
     found = Server(process, f"http://127.0.0.1:{port}", log)
     found.wait_until(lambda: listens(found))
     yield found
@@ -72,17 +72,20 @@ def test_an_image_that_aborts_the_process_costs_others_nothing_but_a_moment(serv
     assert server.log.read_text().count("the server process died of SIGABRT; it is replaced") == 2
 
 
-def sleep(server: Server) -> None:
-    httpx.post(f"{server.url}/predict", content=LARGE + poison.SLEEP, timeout=2 * poison.SECONDS)
+def sleep(server: Server, until: Path) -> None:
+    httpx.post(f"{server.url}/predict", content=LARGE + poison.sleeping(until), timeout=2 * poison.MOST_SECONDS)
 
 
-def test_an_image_that_makes_the_decoder_raise_or_sleep_leaves_the_others_alone(server: Server) -> None:
-    before, slow = child(server), threading.Thread(target=sleep, args=(server,))
+def test_an_image_that_makes_the_decoder_raise_or_sleep_leaves_the_others_alone(server: Server, tmp_path: Path) -> None:
+    awake = tmp_path / "awake"
+    before, slow = child(server), threading.Thread(target=sleep, args=(server, awake))
     slow.start()
-    wait = poison.SECONDS / 2
-    assert httpx.post(f"{server.url}/predict", content=PNG + poison.RAISE, timeout=wait).status_code == 500
-    for content in (PNG, LARGE) * 3:
-        assert httpx.post(f"{server.url}/predict", content=content, timeout=wait).status_code == 200
+    try:
+        assert httpx.post(f"{server.url}/predict", content=PNG + poison.RAISE, timeout=60).status_code == 500
+        for content in (PNG, LARGE) * 3:
+            assert httpx.post(f"{server.url}/predict", content=content, timeout=60).status_code == 200
+    finally:
+        awake.touch()
     slow.join()
     assert child(server) == before
 

@@ -15,7 +15,7 @@ import onnx
 import pytest
 from clients import busy
 from onnx import helper
-from servers import Server, png, running
+from servers import PATIENT, Server, png, running
 from versions import CLASSES, MODEL, OUTPUTS, World, export, images, write_onnx
 
 from mlflow_tables import with_tables
@@ -33,7 +33,7 @@ PNG = png(images(1)[0])
 def swap_under_load(world: World, swaps: int, requests: int) -> None:
     world.promote(1)
     world.add(2)
-    with running(world) as server, busy(int(server.url.rpartition(":")[2])) as traffic:
+    with running(world, limits=PATIENT) as server, busy(int(server.url.rpartition(":")[2])) as traffic:
         for turn in range(swaps):
             version = 2 - turn % 2
             world.promote(version, kind="promote" if version == 2 else "rollback")

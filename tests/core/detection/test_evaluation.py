@@ -156,12 +156,13 @@ def test_the_interval_narrows_with_more_images_and_holds_the_estimate():
         assert (large.high - large.low) < 0.5 * (small.high - small.low)
 
 
-def test_the_interval_holds_the_true_score_about_as_often_as_it_says():
-    """100 splits of 50 images; the true score is that of 5,000."""
-    labels, predictions = detected(5000, 10)
-    truth = average_precision(match(labels, predictions, 1, THRESHOLDS[:1]), np.ones((1, 5000)))[0, 0, 0]
-    intervals = [map50(labels[rows], predictions[rows], 1) for rows in np.arange(5000).reshape(100, 50)]
-    assert 88 <= sum(interval.low <= truth <= interval.high for interval in intervals) <= 99
+@pytest.mark.parametrize(("splits", "held"), [(30, range(25, 31)), pytest.param(100, range(88, 100), marks=pytest.mark.slow)])
+def test_the_interval_holds_the_true_score_about_as_often_as_it_says(splits, held):
+    """So many splits of 50 images; the true score is that of all of them."""
+    labels, predictions = detected(50 * splits, 10)
+    truth = average_precision(match(labels, predictions, 1, THRESHOLDS[:1]), np.ones((1, 50 * splits)))[0, 0, 0]
+    intervals = [map50(labels[rows], predictions[rows], 1) for rows in np.arange(50 * splits).reshape(splits, 50)]
+    assert sum(interval.low <= truth <= interval.high for interval in intervals) in held
 
 
 def test_an_interval_includes_its_estimate_even_if_the_draws_do_not():

@@ -55,8 +55,8 @@ def loop(watched: Workspace, tmp_path: Path) -> Workspace:
 
 @cache
 def field(part: int) -> tuple[np.ndarray, np.ndarray]:
-    """The 120 first scenes of a part, drawn once."""
-    return drawn_field(120, part)
+    """The first scenes of a part, drawn once."""
+    return drawn_field(60 if part else 120, part)
 
 
 def scenes(count: int, part: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +79,10 @@ def test_a_window_of_the_same_camera_is_no_drift(loop: Workspace):
     assert judge(loop, 120).observation.drift.outcome == "no_drift"
 
 
-@pytest.mark.parametrize("kind", ["zoom", "night", "blur", "occlusion", "crop"])
+@pytest.mark.parametrize(
+    "kind",
+    ["zoom", "night", pytest.param("blur", marks=pytest.mark.slow), "occlusion", pytest.param("crop", marks=pytest.mark.slow)],
+)
 def test_what_happens_to_a_camera_is_found(loop: Workspace, kind: str):
     send(loop, champion(loop), corrupt(scenes(120)[0], kind, 3, seed=1))
     drift = judge(loop, 120).observation.drift

@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -42,9 +43,8 @@ def test_a_server_without_a_champion_is_a_warning_of_whole_sentences(tmp_path: P
 def _wait_for(url: str) -> None:
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
-        try:
+        with suppress(requests.RequestException):
             if requests.get(url, timeout=5).ok:
                 return
-        except requests.ConnectionError:
-            time.sleep(0.1)
+        time.sleep(0.1)
     raise AssertionError(f"{url} did not answer")

@@ -6,12 +6,15 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+import in_process
 from filled_log import MODEL, NOW, log, promote, workspace
+from in_process import Ended
 from openmlops.adapters.decisions import DecisionRecord, Outcome
 from openmlops.adapters.leases import Leases
 from openmlops.core.monitoring.policy import WorthLabelling
@@ -235,37 +238,39 @@ def test_what_is_linked_several_times_is_measured_once(tmp_path: Path):
     assert "versions and runs 1.0 MiB, data versions 3.0 MiB here" in sizes.measure(found, NOW).text
 
 
-def command(home: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    outside = {name: value for name, value in os.environ.items() if not name.startswith("RETENTION")}
-    environment = outside | {"OPENMLOPS_HOME": f"{home}/state", "DATA_RAW_DIR": f"{home}/raw"} | settings
-    program = Path(sys.executable).with_name("openmlops")
-    return subprocess.run([program, "prune", *words], capture_output=True, text=True, env=environment, cwd=home)
+@pytest.fixture
+def command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """`openmlops prune` in the workspace of `tmp_path`."""
+
+    def run(*words: str, **settings: str) -> Ended:
+        places = {"OPENMLOPS_HOME": f"{tmp_path}/state", "DATA_RAW_DIR": f"{tmp_path}/raw"}
+        return in_process.run(("prune", *words), tmp_path, capsys, places | settings)
+
+    return run
 
 
-def test_the_command_prints_one_table_or_one_object(tmp_path: Path):
+def test_the_command_prints_one_table_or_one_object(tmp_path: Path, command: Callable[..., Ended]):
     found = workspace(tmp_path)
     log(found, 100, days=(datetime.now(UTC) - NOW).days + 100)
-    looked = command(tmp_path, "--dry-run")
-    assert looked.returncode == 0, looked.stderr
-    head, first, *_ = (line.split("\t") for line in looked.stdout.splitlines())
+    looked = command("--dry-run")
+    assert looked.code == 0, looked.err
+    head, first, *_ = (line.split("\t") for line in looked.out.splitlines())
     assert head == ["what", "would be deleted", "size", "oldest kept", "kept because"]
     assert first[:2] == ["predictions", "100"]
-    assert "nothing was changed" in looked.stderr
-    refused = command(tmp_path)
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert (
-        "the last time known here: it may be wrong. Correct the clock; or, if it is right, pass --trust-clock" in refused.stderr
-    )
+    assert "nothing was changed" in looked.err
+    refused = command()
+    assert (refused.code, refused.out) == (1, "")
+    assert "the last time known here: it may be wrong. Correct the clock; or, if it is right, pass --trust-clock" in refused.err
     assert found.inference_hours.count(MODEL, 1) == 0
-    done = command(tmp_path, "--json", "--trust-clock")
-    assert json.loads(done.stdout)["pruned"][0]["deleted"] == 100
+    done = command("--json", "--trust-clock")
+    assert json.loads(done.out)["pruned"][0]["deleted"] == 100
     assert found.inference_hours.count(MODEL, 1) == 100
 
 
-def test_a_bad_setting_is_one_clear_line(tmp_path: Path):
-    done = command(tmp_path, RETENTION_PREDICTIONS_DAYS="-1")
-    assert (done.returncode, done.stdout) == (1, "")
-    (line,) = done.stderr.strip().splitlines()
+def test_a_bad_setting_is_one_clear_line(command: Callable[..., Ended]):
+    done = command(RETENTION_PREDICTIONS_DAYS="-1")
+    assert (done.code, done.out) == (1, "")
+    (line,) = done.err.strip().splitlines()
     assert line.startswith("error: RETENTION_PREDICTIONS_DAYS has the value '-1'")
 
 

@@ -1,5 +1,7 @@
 """Claims about grids: each run its own, nothing trained twice, no failure unread, no kill that shows in the numbers."""
 
+import io
+import json
 import os
 import signal
 import subprocess
@@ -7,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +29,7 @@ from openmlops.errors import ServiceUnavailable, SettingsError, TrainingError
 from openmlops.operations.data.datasets import indices_of
 from openmlops.operations.release.aliases import STAGING
 from openmlops.operations.run_leases import close_orphans
-from openmlops.operations.training import grid_run
+from openmlops.operations.training import grid_jobs, grid_run
 from openmlops.operations.training.grid import Grid, GridRef, grid_of, stage, train_all, within_noise
 from openmlops.operations.training.grid_jobs import PARENT_TAG, RunResult
 from openmlops.operations.training.grid_report import FILE, Experiment, summarize_grid
@@ -92,10 +95,33 @@ def until(what: Callable[[], Any], process: Callable[[], bool] = lambda: True) -
     return found
 
 
+class Here:
+    """In place of the process of a run: the run itself, in this process, which has imported what it needs."""
+
+    def __init__(self) -> None:
+        self.stdin, self.stderr = io.StringIO(), io.StringIO()
+
+    def wait(self) -> int:
+        request = json.loads(self.stdin.getvalue())
+        grid_run.run(Workspace.open(request["use_case"]), request)
+        return 0
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
-    """A grid of two, never interrupted, both at a time."""
+    """A grid of two, never interrupted."""
     workspace = people_workspace(tmp_path_factory.mktemp("whole"))
+    splits = splits_of(workspace)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grid_jobs, "_running", lambda command: nullcontext(Here()))
+        grid = give(workspace, splits, AXES)
+    return Done(workspace, splits, grid, *conclude(workspace, grid))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """The same in processes of their own, both at a time."""
+    workspace = people_workspace(tmp_path_factory.mktemp("alone"))
     splits = splits_of(workspace)
     grid = give(workspace, splits, AXES, jobs=2)
     return Done(workspace, splits, grid, *conclude(workspace, grid))
@@ -283,6 +309,7 @@ def test_the_run_of_somebody_else_who_trains_the_same_is_not_closed(
     done.workspace.tracking.finish(theirs)
 
 
+@pytest.mark.slow
 def test_an_interrupted_grid_ends_at_once_with_its_processes_and_leaves_their_runs_open(done: Done, tmp_path: Path) -> None:
     program = other_process("exec sleep 100", tmp_path)
     code = f"import sys; sys.executable = {program!r}\nfrom openmlops.terminal import exit_code\n"
@@ -314,8 +341,8 @@ class Interrupted:
 
 
 @pytest.fixture(scope="module")
-def interrupted(done: Done, tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
-    """The sequence of kills; `done` comes first, for two cores. The run of a grid that was killed ends by itself."""
+def interrupted(alone: Done, tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
+    """The sequence of kills; `alone` comes first, for two cores. The run of a grid that was killed ends by itself."""
     workspace = people_workspace(tmp_path_factory.mktemp("interrupted"))
     splits, trainings = splits_of(workspace), workspace.home / "trainings"
     surroundings = clean_environment() | environment(workspace)
@@ -391,12 +418,12 @@ def test_given_again_only_what_failed_is_tried_again(interrupted: Interrupted) -
 
 @pytest.mark.slow
 def test_a_grid_that_was_killed_ends_with_the_numbers_and_weights_of_one_left_alone(
-    interrupted: Interrupted, done: Done
+    interrupted: Interrupted, alone: Done
 ) -> None:
-    alone = {str(run.config): run for run in done.grid.runs}
-    rows = {run.id: run for run in (*done.experiment.runs, *conclude(interrupted.workspace, interrupted.whole)[0].runs)}
+    others = {str(run.config): run for run in alone.grid.runs}
+    rows = {run.id: run for run in (*alone.experiment.runs, *conclude(interrupted.workspace, interrupted.whole)[0].runs)}
     for run in interrupted.whole.runs:
-        other = alone[str(run.config)]
+        other = others[str(run.config)]
         assert (run.validation, run.test) == (other.validation, other.test)
         assert run.predictions == other.predictions
         assert run.trained is not None
@@ -404,7 +431,7 @@ def test_a_grid_that_was_killed_ends_with_the_numbers_and_weights_of_one_left_al
         assert run.trained.weights == other.trained.weights
         assert rows[run.run_id].model_dump(exclude={"id"}) == rows[other.run_id].model_dump(exclude={"id"})
         ours, theirs = (
-            mlflow_run(w, r.run_id).data.metrics for w, r in ((interrupted.workspace, run), (done.workspace, other))
+            mlflow_run(w, r.run_id).data.metrics for w, r in ((interrupted.workspace, run), (alone.workspace, other))
         )
         assert {k: v for k, v in ours.items() if k != "seconds"} == {k: v for k, v in theirs.items() if k != "seconds"}
 

@@ -218,6 +218,7 @@ assert (torch.get_num_threads(), torch.save) == before
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_written_outside_the_folder_and_nothing_is_said_but_one_line(tmp_path: Path) -> None:
     home, here, temporary = tmp_path / "home", tmp_path / "here", tmp_path / "temporary"
     for folder in (home, here, temporary):
