@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Response, Route, sync_playwright
 
 SIZE = {"width": 1280, "height": 800}
-SECONDS = 60
+SECONDS = 180
 FEWEST_COLOURS = 30
 FEWEST_BYTES = 10_000
 

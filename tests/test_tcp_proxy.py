@@ -38,7 +38,7 @@ def _echo(connection: socket.socket) -> None:
 
 
 def connected(proxy: TcpProxy) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", proxy.port), timeout=10)
+    return socket.create_connection(("127.0.0.1", proxy.port), timeout=60)
 
 
 def asked(client: socket.socket, sent: bytes = b"hello") -> bytes:

@@ -242,7 +242,7 @@ def test_a_killed_registration_leaves_no_version_and_can_be_done_again(
 ):
     run_id, folder = measured(tracking), sealed(tmp_path / "out")
     arguments = [point, mlflow_uri, run_id, str(folder), str(tmp_path / "cache")]
-    killed = subprocess.run([sys.executable, "-c", _KILLED, *arguments], env={**os.environ}, timeout=120)
+    killed = subprocess.run([sys.executable, "-c", _KILLED, *arguments], env={**os.environ}, timeout=600)
     assert killed.returncode == -signal.SIGKILL
     assert registry.versions("net") == ()
     assert registry.register("net", run_id, folder, TAGS).version == 1

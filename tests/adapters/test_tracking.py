@@ -192,7 +192,7 @@ def test_processes_that_start_at_once_on_a_fresh_folder_all_get_a_run(tmp_path: 
         )
         for _ in range(4)
     ]
-    predictions = [process.communicate(timeout=200) for process in running]
+    predictions = [process.communicate(timeout=600) for process in running]
     assert [process.returncode for process in running] == [0, 0, 0, 0], predictions
     assert len({out.strip() for out, _ in predictions}) == 4
 

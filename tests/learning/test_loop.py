@@ -30,7 +30,7 @@ def _files(folder: Path) -> list[str]:
 def _killed_in_a_process(folder: Path, epoch: int, moment: str) -> int | None:
     process = FORKS.Process(target=train_and_die, args=(folder, epoch, moment))
     process.start()
-    process.join(120)
+    process.join(600)
     exit_code: int | None = process.exitcode
     return exit_code
 

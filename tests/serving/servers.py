@@ -36,7 +36,7 @@ class Server:
         self.process = process
         self.url = url
         self.log = log
-        self.client = httpx.Client(base_url=url, timeout=30)
+        self.client = httpx.Client(base_url=url, timeout=120)
 
     def predict(self, content: bytes, **kwargs: Any) -> httpx.Response:
         """Send one image."""
@@ -46,7 +46,7 @@ class Server:
         """The version in service."""
         return self.client.get("/health/ready").json()["serving"]
 
-    def wait_until(self, holds: Any, seconds: float = 60) -> None:
+    def wait_until(self, holds: Any, seconds: float = 240) -> None:
         """Until `holds()` is true."""
         deadline = time.monotonic() + seconds
         while not holds():
@@ -74,7 +74,7 @@ def running(world: World, **config: Any) -> Iterator[Server]:
     finally:
         server.client.close()
         server.process.terminate()
-        server.process.join(60)
+        server.process.join(240)
         assert server.process.exitcode is not None
 
 

@@ -43,7 +43,7 @@ class Address:
     async def ask(self, sent: bytes, of: str = "127.0.0.1") -> int:
         reader, writer = await self.opened(sent, of)
         try:
-            return int((await asyncio.wait_for(reader.readuntil(b"\r\n"), 30)).split()[1])
+            return int((await asyncio.wait_for(reader.readuntil(b"\r\n"), 120)).split()[1])
         finally:
             writer.close()
 
@@ -134,7 +134,7 @@ def test_a_header_that_does_not_come_is_not_waited_for(promoted, monkeypatch, se
         async with serving(promoted) as server:
             reader, writer = await server.opened(sent)
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-                await asyncio.wait_for(reader.readexactly(1), 30)
+                await asyncio.wait_for(reader.readexactly(1), 120)
             writer.close()
 
     asyncio.run(run())
@@ -154,7 +154,7 @@ def test_a_second_header_that_does_not_come_is_not_waited_for_and_a_slow_answer_
             writer.write(b"GET /")
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
                 while True:
-                    await asyncio.wait_for(reader.readexactly(1), 30)
+                    await asyncio.wait_for(reader.readexactly(1), 120)
             writer.close()
 
     asyncio.run(run())

@@ -437,7 +437,7 @@ def test_a_swap_to_another_input_size_under_load_fails_no_image_and_refuses_raw_
 
     def send_tensors(url: str) -> None:
         body, headers = raw_request(np.stack([sheets(0, (SIDE, SIDE))]))
-        with httpx.Client(base_url=url, timeout=30) as client:
+        with httpx.Client(base_url=url, timeout=120) as client:
             while not stop.is_set():
                 tensors.append(client.post(f"/v2/models/{MODEL}/infer", content=body, headers=headers))
 

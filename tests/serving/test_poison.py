@@ -37,7 +37,7 @@ def server(world: World):
     yield found
     found.client.close()
     process.terminate()
-    process.join(60)
+    process.join(240)
     assert process.exitcode is not None
 
 
@@ -60,9 +60,9 @@ def test_an_image_that_aborts_the_process_costs_others_nothing_but_a_moment(serv
     kept = [server.predict(PNG).json()["prediction_id"] for _ in range(3)]
     for turn in range(2):
         before = child(server)
-        with httpx.Client(base_url=server.url, timeout=60) as victim, pytest.raises(httpx.TransportError):
+        with httpx.Client(base_url=server.url, timeout=120) as victim, pytest.raises(httpx.TransportError):
             victim.post("/predict", content=PNG + poison.ABORT)
-        with httpx.Client(base_url=server.url, timeout=60) as other:
+        with httpx.Client(base_url=server.url, timeout=120) as other:
             answer = other.post("/predict", content=PNG)
         assert answer.status_code in (200, 503), answer.text
         server.wait_until(lambda: listens(server))
@@ -81,9 +81,9 @@ def test_an_image_that_makes_the_decoder_raise_or_sleep_leaves_the_others_alone(
     before, slow = child(server), threading.Thread(target=sleep, args=(server, awake))
     slow.start()
     try:
-        assert httpx.post(f"{server.url}/predict", content=PNG + poison.RAISE, timeout=60).status_code == 500
+        assert httpx.post(f"{server.url}/predict", content=PNG + poison.RAISE, timeout=120).status_code == 500
         for content in (PNG, LARGE) * 3:
-            assert httpx.post(f"{server.url}/predict", content=content, timeout=60).status_code == 200
+            assert httpx.post(f"{server.url}/predict", content=content, timeout=120).status_code == 200
     finally:
         awake.touch()
     slow.join()
@@ -93,7 +93,7 @@ def test_an_image_that_makes_the_decoder_raise_or_sleep_leaves_the_others_alone(
 def test_the_server_ends_with_0_when_it_is_told_to(server: Server) -> None:
     served = child(server)
     server.process.terminate()
-    server.process.join(60)
+    server.process.join(240)
     assert server.process.exitcode == 0
     assert not psutil.pid_exists(served)
 
@@ -101,13 +101,13 @@ def test_the_server_ends_with_0_when_it_is_told_to(server: Server) -> None:
 def test_no_server_outlives_its_parent(server: Server) -> None:
     served = child(server)
     os.kill(server.process.pid, signal.SIGKILL)
-    server.process.join(60)
+    server.process.join(240)
     server.wait_until(lambda: not psutil.pid_exists(served) or psutil.Process(served).status() == psutil.STATUS_ZOMBIE)
 
 
 def test_a_server_that_cannot_start_is_not_started_again(world: World, tmp_path: Path) -> None:
     wrong = given(world) | {"database_url": f"sqlite:///{tmp_path}", "port": free_port()}
     process = forks.start(log := tmp_path / "server.log", launch, wrong)
-    process.join(60)
+    process.join(240)
     assert process.exitcode == 1
     assert "replaced" not in log.read_text()

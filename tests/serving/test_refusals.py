@@ -195,7 +195,7 @@ def test_a_body_that_is_too_large_is_refused_by_its_header_and_while_it_comes(sm
 def slow(server: Server) -> socket.socket:
     """A client that has sent half of its body and then waits."""
     host, _, port = server.url.removeprefix("http://").partition(":")
-    opened = socket.create_connection((host, int(port)), timeout=10)
+    opened = socket.create_connection((host, int(port)), timeout=60)
     opened.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\nContent-Length: 100\r\n\r\nhalf")
     return opened
 
@@ -203,7 +203,7 @@ def slow(server: Server) -> socket.socket:
 @pytest.mark.parametrize("length", [b"-1", b"1e3", b"1" * 30, b"1" * 5000])
 def test_a_strange_content_length_is_no_5xx(small_server, length):
     host, _, port = small_server.url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as opened:
+    with socket.create_connection((host, int(port)), timeout=60) as opened:
         opened.sendall(
             b"POST /predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\nContent-Length: " + length + b"\r\n\r\n"
         )

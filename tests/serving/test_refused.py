@@ -67,7 +67,7 @@ class Client:
         return (await self._client.get(path)).text
 
     async def until(self, holds) -> None:
-        for _ in range(3000):
+        for _ in range(12_000):
             if await holds():
                 return
             await asyncio.sleep(0.02)
@@ -288,14 +288,14 @@ def test_an_image_that_the_model_fails_at_fails_its_own_request_only(promoted):
 
         def picky(predictor, jobs, model_input):
             begun.set()
-            together.wait(30)
+            together.wait(120)
             if any(job.inputs[0] == SMALL for job in jobs):
                 raise RuntimeError("poison")
             return predict(predictor, jobs, model_input)
 
         batcher._predict = picky
         first = asyncio.create_task(client.predict(png(images(9)[8])))
-        await asyncio.to_thread(begun.wait, 30)
+        await asyncio.to_thread(begun.wait, 120)
         asking = [asyncio.create_task(client.predict(png(image))) for image in images(4)]
         await asyncio.sleep(0.3)
         together.set()
@@ -377,5 +377,5 @@ def test_a_thread_that_fails_goes_on(monkeypatch):
         return len(turns) < 3
 
     (found := thread("thread", turn, conditions)).start()
-    found.join(10)
+    found.join(120)
     assert turns == [(), ("thread: RuntimeError: no",), ()]

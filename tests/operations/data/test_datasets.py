@@ -203,7 +203,7 @@ def test_processes_at_once_end_with_one_whole_version(workspace: Workspace, adde
     )
     folders: list[list[str]] = [[str(tmp_path / "1")], [str(tmp_path / "2")], []]
     running = [subprocess.Popen([sys.executable, "-c", code, *more]) for more in folders]
-    assert [process.wait(120) for process in running] == [0, 0, 0]
+    assert [process.wait(600) for process in running] == [0, 0, 0]
     possible = {Manifest.of(tmp_path / name).fingerprint for name in ("1", "2")}
     assert datasets.ingest(workspace).fingerprint in possible
     assert datasets.status(workspace).pushed

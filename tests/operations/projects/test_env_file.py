@@ -67,7 +67,7 @@ def test_commands_on_this_machine_find_the_servers(clone: Path) -> None:
 def test_eight_at_once_make_one_file(clone: Path) -> None:
     script = "from pathlib import Path; from openmlops.operations.projects.env_file import prepare_compose as p; p(Path('.'))"
     started = [subprocess.Popen([sys.executable, "-c", script], cwd=clone) for _ in range(8)]
-    assert [process.wait(60) for process in started] == [0] * 8
+    assert [process.wait(600) for process in started] == [0] * 8
     names = [line.partition("=")[0] for line in (clone / ".env").read_text().splitlines() if "=" in line]
     assert len(names) == len(set(names))
 

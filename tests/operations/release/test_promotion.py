@@ -428,7 +428,7 @@ def crashed(registered: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     for home in homes.values():
         shutil.copytree(start.home, home)
     given = json.dumps({step: str(home) for step, home in homes.items()})
-    subprocess.run([sys.executable, "-c", CRASHES, given], check=True, cwd=Path(__file__).parents[2], timeout=120)
+    subprocess.run([sys.executable, "-c", CRASHES, given], check=True, cwd=Path(__file__).parents[2], timeout=600)
     return homes
 
 

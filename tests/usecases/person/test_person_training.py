@@ -53,7 +53,7 @@ def _in_a_process(folder: Path, answer: Path, epoch: int, moment: str) -> int | 
     context.set_forkserver_preload(["openmlops.usecases.yolo_folder.training"])
     process = context.Process(target=train_and_die, args=(folder, answer, epoch, moment))
     process.start()
-    process.join(240)
+    process.join(600)
     return process.exitcode
 
 
