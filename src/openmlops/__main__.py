@@ -1,6 +1,6 @@
 """`python -m openmlops`: the same as the script `openmlops`."""
 
-from openmlops.cli import main
+from openmlops.entry import main
 
 if __name__ == "__main__":
     main()

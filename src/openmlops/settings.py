@@ -14,13 +14,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
 
 from openmlops.core.types import SOUNDS_SECRET
 from openmlops.errors import SettingsError, hide_passwords
 from openmlops.files import absolute, content_of
+from openmlops.spelling import unknown_variable
 
 
 class Settings(BaseModel):
@@ -186,22 +187,36 @@ class Settings(BaseModel):
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None, dotenv: Path = Path(".env")) -> "Settings":
         """Read the environment (default: the process's) over `.env`. Raises SettingsError that names variable and value."""
-        given = {name: value for name, (value, _) in _given(environment, dotenv).items()}
+        found = _given(environment, dotenv)
+        given = {name: value for name, (value, _) in found.items()}
+
+        def is_from_file(name: str) -> bool:
+            return name in found and found[name][1] == ".env"
+
         try:
             return cls(**given)  # type: ignore[arg-type]
         except ValidationError as error:
             first = error.errors()[0]
             name = str(first["loc"][0])
             shown = "(hidden)" if _is_secret(name) else repr(given.get(name, ""))
-            raise SettingsError(
-                f"{name.upper()} has the value {shown}: {_fault(first)}", f"Set {name.upper()} to {_kind(name)}"
-            ) from None
+            place = f", in {dotenv.name} on line {_lines(dotenv)[name.upper()]}," if is_from_file(name) else ""
+            problem = f"{name.upper()}{place} has the value {shown}: {_fault(first)}"
+            raise SettingsError(problem, f"Set {name.upper()} to {_kind(name)}") from None
 
     @classmethod
     def sources(cls, environment: Mapping[str, str] | None = None, dotenv: Path = Path(".env")) -> dict[str, str]:
         """The source of each effective value by field name: `environment`, `.env` or `default`."""
         given = _given(environment, dotenv)
         return {name: given[name][1] if name in given else "default" for name in cls.model_fields}
+
+    @classmethod
+    def unknown(cls, environment: Mapping[str, str] | None = None, dotenv: Path = Path(".env")) -> tuple[str, ...]:
+        """A sentence for each variable that was probably meant as a setting and is none, with place and nearest name."""
+        known = [name.upper() for name in cls.model_fields]
+        env = os.environ if environment is None else environment
+        places = [(name, f"{dotenv}, line {line}") for name, line in _lines(dotenv).items()]
+        places += [(name, "environment") for name in env]
+        return tuple(f"{place}: {said}" for name, place in places if (said := unknown_variable(name, known)))
 
     def masked(self) -> dict[str, str]:
         """Every value as text by variable name, with secrets masked."""
@@ -282,6 +297,21 @@ def _in_file(dotenv: Path) -> Mapping[str, str | None]:
     return dotenv_values(stream=StringIO(text))
 
 
+def _lines(dotenv: Path) -> dict[str, int]:
+    """Name -> number of the line that sets it in a `.env` file; the last one counts."""
+    if not dotenv.is_file():
+        return {}
+    from dotenv.parser import parse_stream
+
+    parts = parse_stream(StringIO(dotenv_text(dotenv)))
+    return {part.key: _first_line(part.original.string, part.original.line) for part in parts if part.key is not None}
+
+
+def _first_line(text: str, line: int) -> int:
+    """The line of the assignment itself, after empty ones that the parser counts to it."""
+    return line + text[: len(text) - len(text.lstrip())].count("\n")
+
+
 def secrets_in(dotenv: Path) -> list[str]:
     """Names of the variables in a `.env` file that are secrets: settings, and those of the servers' Compose file."""
     given = [name for name, value in _in_file(dotenv).items() if value]
@@ -317,6 +347,8 @@ def _show(name: str, value: Any) -> str:
 
 def _kind(name: str) -> str:
     annotation = Settings.model_fields[name].annotation
+    if values := get_args(annotation):
+        return f"{', '.join(values[:-1])} or {values[-1]}"
     kinds = {bool: "1 or 0", int: "a whole number", float: "a number", Path: "a folder", ByteSize: "a size such as 4GB"}
     return kinds.get(annotation, "a text")  # type: ignore[arg-type]
 

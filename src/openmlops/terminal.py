@@ -8,7 +8,6 @@ import errno
 import locale
 import logging
 import os
-import signal
 import sys
 import tempfile
 import traceback
@@ -19,7 +18,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openmlops import disk
+from openmlops import disk, interruption
 from openmlops.errors import OpenMLOpsError, hide_passwords, one_line, printable
 
 if TYPE_CHECKING:
@@ -61,19 +60,25 @@ def is_utf8() -> bool:
 
 def exit_code(command: Callable[[], Any]) -> int:
     """Run `command` and return 0, 1 after an error (one line on standard error), or 130 after Ctrl-C or SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interruption.begin()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # what its encoding lacks is escaped: no result is cut off
             stream.reconfigure(errors="backslashreplace")
     try:
         command()
     except OpenMLOpsError as error:
+        if interruption.happened():
+            interruption.say()
+            return interruption.CODE
         fail(str(error))
         return 1
     except KeyboardInterrupt:
-        fail("Interrupted. Completed work is kept; run the same command to resume.")
-        return 130
+        interruption.say()
+        return interruption.CODE
     except Exception as error:  # noqa: BLE001 (the outermost handler: a bug becomes one line and a file)
+        if interruption.happened():
+            interruption.say()
+            return interruption.CODE
         if refused := _refused_by_system(error):
             fail(str(refused))
             return 1

@@ -270,7 +270,7 @@ def test_ctrl_c_in_any_command_is_told_and_its_exit_code_is_130(say_it, monkeypa
     monkeypatch.setattr("openmlops.operations.training.search.search_of", interrupted)
     code, out, err = say_it("search")
     assert (code, out) == (130, "")
-    assert err == "error: Interrupted. Completed work is kept; run the same command to resume.\n"
+    assert err == "Interrupted; the same command resumes.\n"
 
 
 @pytest.mark.parametrize(

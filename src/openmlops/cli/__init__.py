@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from openmlops import __version__
-from openmlops.terminal import exit_code, fail, is_utf8
+from openmlops.terminal import exit_code, fail, is_utf8, say
 
 MODULES = {
     "projects": ("init",),
@@ -68,6 +68,8 @@ def _run() -> None:
     if any(word == "" or re.fullmatch(r"--[a-z-]+=", word) for word in sys.argv[1:]):  # as a folder it would be the current one
         fail(f"An argument of {_given()} is empty. Give a value: a variable of the shell may be unset.")
         raise SystemExit(1)
+    if sys.argv[1:] and not sys.argv[1].startswith("-"):
+        _tell_unknown_settings()
     try:
         code = _app(*_modules(sys.argv[1:]))(standalone_mode=False)
     except typer.Abort:
@@ -82,6 +84,14 @@ def _run() -> None:
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     raise SystemExit(code or 0)
+
+
+def _tell_unknown_settings() -> None:
+    """A setting that is misspelt passes unseen otherwise."""
+    from openmlops.settings import Settings
+
+    for said in Settings.unknown():
+        say(f"Warning: {said}")
 
 
 def _given() -> str:
