@@ -17,7 +17,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from processes import demoted, free_port, own, password, process
+from ports import free_port
+from processes import demoted, own, password, process
 
 USER = "openmlops"
 MISSING = "PostgreSQL's programs (initdb, postgres) are not installed: apt-get install postgresql"

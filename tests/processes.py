@@ -20,12 +20,6 @@ BIN = Path(sys.executable).parent
 START_SECONDS = 120
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 def password() -> str:
     return secrets.token_hex(16)
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import boto3
 import sqlalchemy
 
+from ports import free_port
 from postgres import USER, Postgres
-from processes import BIN, free_port, is_healthy, listens, own, password, process
+from processes import BIN, is_healthy, listens, own, password, process
 
 ROOT = Path(__file__).resolve().parents[1]
 ZENML = ROOT / ".venv-zenml" / "bin"

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from processes import free_port, is_healthy, process
+from ports import free_port
+from processes import is_healthy, process
 from shapes import folders
 from user_folder import PROGRAM, Folder
 

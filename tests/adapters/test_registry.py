@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from openmlops.core.quality import ClassifierEpoch
 from openmlops.core.types import ModelRef
 from openmlops.errors import ModelCorrupt, ModelNotFound, OpenMLOpsError, RegistryError
 from openmlops.files import MANIFEST, Manifest
+from ports import free_port
 
 TAGS = {DATASET_TAG: "d" * 64}
 
@@ -252,9 +252,7 @@ def test_a_killed_registration_leaves_no_version_and_can_be_done_again(
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """A real MLflow server that keeps the artifacts itself."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    port = free_port()
     options = ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", str(tmp_path / "kept")]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *options]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

@@ -11,7 +11,8 @@ import requests
 from mlflow import MlflowClient
 from stacks import Servers, folder_with
 
-from processes import free_port, is_healthy, process
+from ports import free_port
+from processes import is_healthy, process
 from user_folder import PROGRAM, Folder
 
 NAME = "loop"

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from stacks import Servers, folder_with
 
-from processes import free_port, is_healthy, process
+from ports import free_port
+from processes import is_healthy, process
 from user_folder import PROGRAM, SECONDS, Folder
 
 NAME = "apart"

@@ -7,7 +7,8 @@ import pytest
 
 from openmlops.operations.data import datasets
 from openmlops.operations.workspace import Workspace
-from processes import BIN, free_port, is_healthy, process
+from ports import free_port
+from processes import BIN, is_healthy, process
 from small_loop import workspace as small_workspace
 from tcp_proxy import TcpProxy
 

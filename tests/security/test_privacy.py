@@ -12,7 +12,8 @@ import pytest
 from commands import every_command
 from openmlops import telemetry
 from openmlops.learning.pretrained import DEFAULT
-from processes import free_port, listens
+from ports import free_port
+from processes import listens
 from shapes import folders
 from small_people import draw_people
 from traced import PROGRAM, Trace, Tracer

@@ -3,7 +3,6 @@
 import base64
 import json
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from openmlops.core.types import Value
 from openmlops.errors import OpenMLOpsError, hide_passwords, one_line
 from openmlops.settings import Settings
 from openmlops.terminal import exit_code
+from ports import free_port
 from processes import process
 from user_folder import PROGRAM, Folder
 
@@ -138,9 +138,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory, s3_server) -> Searched:
 
 def serve(found: Searched) -> None:
     """A server, requests to it that are taken and that are refused, and its log."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = found.folder.path / "server.log"
     with log.open("wb") as output:
         command = [PROGRAM, "serve", "--port", str(port)]

@@ -4,7 +4,6 @@ The process is forked from one that has imported the server already, which is 1.
 """
 
 import io
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from versions import MODEL, World
 import forks
 from openmlops.serving.config import ServingConfig
 from openmlops.serving.run import serve
+from ports import free_port
 
 PATIENT = {"log_seconds": 60.0}
 """limits by which no request is refused because other processes have the cores"""
@@ -57,12 +57,6 @@ class Server:
         """kill -9, now."""
         self.process.kill()
         self.process.join()
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from contextlib import closing
 import psutil
 import pytest
 from clients import Traffic, busy
-from servers import png, running, start
+from servers import PATIENT, png, running, start
 from versions import World, images
 
 PNG = png(images(1)[0])
@@ -21,7 +21,7 @@ def assert_nothing_lost(world: World, traffic: Traffic) -> None:
 
 def test_under_load_the_log_is_what_was_answered(world):
     world.promote(1)
-    with running(world) as server:
+    with running(world, limits=PATIENT) as server:
         with busy(int(server.url.rpartition(":")[2])) as traffic:
             server.wait_until(lambda: traffic.requests >= 500)
         assert traffic.failed == []
@@ -32,7 +32,7 @@ def test_under_load_the_log_is_what_was_answered(world):
 def kill_under_load(world: World, kills: int) -> None:
     world.promote(1)
     for _ in range(kills):
-        server = start(world)
+        server = start(world, limits=PATIENT)
         with busy(int(server.url.rpartition(":")[2])) as traffic:
             server.wait_until(lambda seen=traffic: seen.requests >= 100)
             server.kill()
@@ -52,7 +52,7 @@ def test_fifty_times_kill_9_lose_no_acknowledged_prediction(world):
 
 def test_workers_share_the_database_and_a_killed_one_is_replaced(world):
     world.promote(1)
-    with running(world, workers=2) as server:
+    with running(world, workers=2, limits=PATIENT) as server:
         port = int(server.url.rpartition(":")[2])
         with busy(port, pause=0.05) as traffic:  # a worker that starts needs the processor too
             server.wait_until(lambda: traffic.requests >= 200)
@@ -86,7 +86,7 @@ def serves(child: psutil.Process) -> bool:
 def test_what_cannot_be_logged_is_not_answered(world):
     world.promote(1)
     with running(world, limits={"log_seconds": 0.3}) as server:
-        assert server.predict(PNG).status_code == 200
+        server.wait_until(lambda: server.predict(PNG).status_code == 200)
         blocking = sqlite3.connect(world.home / "openmlops.db", isolation_level=None)
         blocking.execute("BEGIN IMMEDIATE")
         response = server.predict(PNG)
@@ -120,11 +120,11 @@ def rename_tables(world: World, *tables: str, to: str) -> None:
 
 def test_sigterm_answers_what_was_asked_before_it_ends(world):
     world.promote(1)
-    server = start(world)
+    server = start(world, limits=PATIENT)
     with busy(int(server.url.rpartition(":")[2])) as traffic:
         server.wait_until(lambda: traffic.requests >= 100)
         server.process.terminate()
-        server.process.join(60)
+        server.process.join(240)
         assert server.process.exitcode in (0, -signal.SIGTERM)
     server.client.close()
     assert traffic.failed == []

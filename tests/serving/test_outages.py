@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from clients import Traffic, busy
-from servers import Server, free_port, png, running, start
+from servers import Server, png, running, start
 from test_exactly_once import busiest, workers
 from versions import World, images
 
 from openmlops.adapters.last_champion import LastChampion
+from ports import free_port
 from postgres import Postgres, postgres
 from tcp_proxy import TcpProxy
 

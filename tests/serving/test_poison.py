@@ -11,12 +11,13 @@ import numpy as np
 import poison
 import psutil
 import pytest
-from servers import PATIENT, Server, free_port, given, png
+from servers import PATIENT, Server, given, png
 from versions import World, images
 
 import forks
 from openmlops.serving.config import ServingConfig
 from openmlops.serving.run import serve_supervised
+from ports import free_port
 
 PNG = png(images(1)[0])
 LARGE = png(np.zeros((400, 400, 3), np.uint8))

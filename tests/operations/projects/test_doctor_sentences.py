@@ -1,7 +1,6 @@
 """The doctor's lines about this machine, and about a prediction server that really runs; other servers are in `on_servers`."""
 
 import signal
-import socket
 import subprocess
 import time
 from contextlib import suppress
@@ -13,20 +12,15 @@ from typer.testing import CliRunner
 
 from openmlops.cli import app
 from openmlops.settings import Settings
+from ports import free_port
 from user_folder import PROGRAM, Folder
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def test_a_server_without_a_champion_is_a_warning_of_whole_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
-    folder, port = Folder(tmp_path), str(_free_port())
+    folder, port = Folder(tmp_path), str(free_port())
     url = f"http://127.0.0.1:{port}"
     words = (PROGRAM, "serve", "--port", port)
     served = subprocess.Popen(words, cwd=folder.path, env=folder.environment, stderr=subprocess.DEVNULL)
