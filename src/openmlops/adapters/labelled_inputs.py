@@ -61,6 +61,11 @@ class LabelledInputs:
         """All labelled inputs of a model, used or not, newest first."""
         return self._read(_query().where(_of(model)))
 
+    def used_in(self, dataset: str) -> frozenset[str]:
+        """The predictions whose labels the retraining on a data version was the first to use."""
+        with self._engine.connect() as connection:
+            return frozenset(connection.scalars(select(LABEL_USE.c.inference).where(LABEL_USE.c.dataset == dataset)))
+
     def mark_used(self, predictions: Sequence[str], dataset: str, at: datetime, fence: Lease | None = None) -> None:
         """Record that the labels of these predictions are in a data version, all or none; earlier records are kept. Raises
         LeaseLost if another process has acquired the lease `fence`, under which the caller acts."""

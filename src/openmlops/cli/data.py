@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from openmlops.cli import completion
-from openmlops.cli.options import OnBadLabel, OnLeftOut, StopOrSkip, Strict, skips
-from openmlops.cli.show import Json, print_json, print_table, say_account
+from openmlops.cli.options import OnBadLabel, OnLeftOut, StopOrSkip, Strict, moment, skips
+from openmlops.cli.show import Json, print_json, print_line, print_table, say_account
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import bar, counting, say
 
@@ -103,6 +103,39 @@ def add(
     say_account(added.account)
     for note in added.notes:
         say(f"- {note}")
+
+
+@app.command(
+    epilog="Examples: openmlops data remove train/cat/blurred.jpg; openmlops data remove --decision 1f37d9a2720c --dry-run"
+)
+def remove(
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="[PATH]...", help="Images, folders or patterns below the data set's folder.")
+    ] = None,
+    listed: Annotated[Path | None, typer.Option("--list", help="Text file with more paths, one a line.")] = None,
+    decision: Annotated[str | None, typer.Option(help="Production images that the retraining of this decision added.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Production images sent since then, such as 2026-11-30 or 2026-11-30T08:00; UTC.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Production images sent before then.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only name the images.")] = False,
+    json: Json = False,
+) -> None:
+    """Take images out of the data set, as a new version. Earlier versions keep them, and no retraining brings them back."""
+    from openmlops.operations.data import removal
+
+    workspace = Workspace.open()
+    names = (*(paths or ()), *(removal.read_list(listed) if listed else ()))
+    which = removal.Which(paths=names, decision=decision, since=moment("--since", since), until=moment("--until", until))
+    found = removal.remove(workspace, which, dry_run)
+    if json:
+        return print_json(found)
+    if found.dataset is None:
+        for path in found.images:
+            print_line(path)
+        return say(f"{len(found.images)} images. Nothing was changed.")
+    _print(_placed(workspace, found.dataset), json)
+    return say(f"{len(found.images)} images removed. Train on what is left: openmlops train")
 
 
 @app.command(epilog="Example: openmlops data pull cifar10")

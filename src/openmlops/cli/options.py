@@ -3,12 +3,15 @@
 import re
 from collections.abc import Collection
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from openmlops.cli import completion
 from openmlops.errors import SettingsError
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 def _choose(name: str | None) -> str | None:
@@ -88,6 +91,21 @@ def seconds(text: str) -> float:
     if not match or float(match[1]) <= 0:
         raise SettingsError(f"'{text}' is not a duration", "Write it as 60s, 3m or 1h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def moment(option: str, text: str | None) -> "datetime | None":
+    """An ISO date or time, of UTC unless it names a zone. Raises SettingsError."""
+    if text is None:
+        return None
+    from datetime import UTC, datetime
+
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise SettingsError(
+            f"{option} is '{text}', which is no date or time", "Write it as 2026-11-30 or 2026-11-30T08:00"
+        ) from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def assignments(texts: list[str] | None, taken: Collection[str] = ()) -> dict[str, str]:

@@ -173,6 +173,8 @@ class UseCase:
     """folder -> makes label lines that cannot be used comments, in place, and returns them; None if labels are not in files"""
     files: Callable[[Path], tuple[str, ...]] | None = None
     """folder -> the paths of its images, of which `check` says which are left out; None if images are no files"""
+    beside: Callable[[str], tuple[str, ...]] = lambda path: ()
+    """path of an image file -> the paths of the files that belong to it, such as its labels"""
     frame: tuple[int, int] | None = None
     """height and width in pixels of every image that `decode` returns; None if each has its own"""
     arrange: Callable[[Path, Path, bool, OnProgress | None], Arranged] | None = None

@@ -9,6 +9,7 @@ from openmlops.usecases.base import UseCase, lazy, no_sample
 from openmlops.usecases.yolo_folder import data, features, inference
 from openmlops.usecases.yolo_folder.arrange import arrange
 from openmlops.usecases.yolo_folder.extend import extend
+from openmlops.usecases.yolo_folder.folder import label_path
 from openmlops.usecases.yolo_folder.labelled import labelled
 from openmlops.usecases.yolo_folder.recipe import TrainConfig
 
@@ -45,6 +46,7 @@ def yolo_folder(name: str, config: type[TrainConfig] = TrainConfig, about: str =
         extend=extend,
         labelled=labelled,
         files=data.files,
+        beside=lambda path: (label_path(path),),
         names=data.names,
         arrange=arrange,
         in_layout=data.in_layout,
