@@ -12,6 +12,8 @@ from openmlops.operations.workspace import Workspace
 from openmlops.terminal import bar, counting, say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from openmlops.core.types import DatasetRef
 
 app = typer.Typer(help="Get, version and check data sets.", no_args_is_help=True)
@@ -133,9 +135,9 @@ def remove(
     if found.dataset is None:
         for path in found.images:
             print_line(path)
-        return say(f"{len(found.images)} images. Nothing was changed.")
+        return say(f"{_images(found.images)}. Nothing was changed.")
     _print(_placed(workspace, found.dataset), json)
-    return say(f"{len(found.images)} images removed. Train on what is left: openmlops train")
+    return say(f"{_images(found.images)} removed. Train on what is left: openmlops train")
 
 
 @app.command(epilog="Example: openmlops data pull cifar10")
@@ -175,6 +177,10 @@ def check(name: Name = None, on_left_out: OnLeftOut = StopOrSkip.stop, strict: S
         say_account(report.account)
     if not report.passed:
         raise typer.Exit(1)
+
+
+def _images(paths: "Sequence[str]") -> str:
+    return f"{len(paths)} image{'' if len(paths) == 1 else 's'}"
 
 
 def _placed(workspace: Workspace, version: "DatasetRef") -> dict[str, Any]:
