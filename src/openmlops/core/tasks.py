@@ -88,6 +88,11 @@ class Task:
     """labels, sizes of the images (n, 2), corruption, severity, seed -> the labels that fit `corrupt(images, ...)`"""
     renamed: Callable[[str, Sequence[str], Sequence[str]], str | None]
     """a label as JSON, its class names, other class names -> the label in terms of those; None if a class is not among them"""
+    in_classes: Callable[[Predictions, Sequence[str], Sequence[str]], Predictions]
+    """predictions, their class names, other class names -> the predictions in terms of those. What names a class that is not
+    among them is right for no label"""
+    of_classes: Callable[[Labels, Sequence[int]], tuple[np.ndarray, Labels]]
+    """labels, class indices -> the rows (int64) that can be judged for these classes only, and the labels of those rows"""
 
 
 def class_index(reported: Any, names: Sequence[str], how: str = "") -> int:

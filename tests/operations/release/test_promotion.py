@@ -20,6 +20,7 @@ from openmlops.operations.release import listing, promotion
 from openmlops.operations.release.cached_predictions import cached_predictions
 from openmlops.operations.workspace import Workspace
 
+NAMES = tuple(map(str, range(toy.CLASSES)))
 POOR, GOOD, EQUAL, BAD, BEST, BROKEN = 1, 2, 3, 4, 5, 6
 """registered versions by what their files answer; what MLflow has recorded of them says the opposite"""
 
@@ -156,18 +157,18 @@ def test_answers_are_given_once_and_damaged_ones_again(workspace, monkeypatch):
     (kept,) = (workspace.home / "answers").iterdir()
     content = kept.read_bytes()
     model, images = workspace.registry.version(toy.NAME, GOOD), toy.read(workspace.data_folder).images
-    whole = cached_predictions(workspace, model, images, toy.CLASSES)
+    whole = cached_predictions(workspace, model, images, NAMES)
     middle = len(content) // 2
     kept.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
-    np.testing.assert_array_equal(cached_predictions(workspace, model, images, toy.CLASSES), whole)
+    np.testing.assert_array_equal(cached_predictions(workspace, model, images, NAMES), whole)
     monkeypatch.setattr(type(workspace.registry), "fetch", lambda *_: pytest.fail("the model was asked again"))
-    np.testing.assert_array_equal(cached_predictions(workspace, model, images, toy.CLASSES), whole)
+    np.testing.assert_array_equal(cached_predictions(workspace, model, images, NAMES), whole)
 
 
 def test_other_images_are_other_answers(workspace):
     model, images = workspace.registry.version(toy.NAME, GOOD), toy.read(workspace.data_folder).images
-    before = cached_predictions(workspace, model, images, toy.CLASSES)
-    np.testing.assert_array_equal(cached_predictions(workspace, model, images[::-1], toy.CLASSES), before[::-1])
+    before = cached_predictions(workspace, model, images, NAMES)
+    np.testing.assert_array_equal(cached_predictions(workspace, model, images[::-1], NAMES), before[::-1])
 
 
 def test_a_training_that_lost_the_race_is_judged_against_the_winner(workspace, monkeypatch):

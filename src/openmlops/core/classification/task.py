@@ -89,6 +89,27 @@ def renamed(text: str, names: Sequence[str], others: Sequence[str]) -> str | Non
     return None if found is None else json.dumps(found)
 
 
+def in_classes(probabilities: np.ndarray, names: Sequence[str], others: Sequence[str]) -> np.ndarray:
+    """float32 (n, others), by name: 0 for a class that the model does not know.
+
+    If the model knows classes that are not in `others`, a last column has the greatest of their probabilities, so that an
+    image that it took for one of them is taken for none of `others`.
+    """
+    where = [position(name, others) for name in names]
+    known = [column for column, found in enumerate(where) if found is not None]
+    found = np.zeros((len(probabilities), len(others) + (len(known) < len(names))), np.float32)
+    found[:, [row for row in where if row is not None]] = probabilities[:, known]
+    if len(known) < len(names):
+        found[:, -1] = np.delete(probabilities, known, axis=1).max(axis=1)
+    return found
+
+
+def of_classes(labels: np.ndarray, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of the images of these classes, and their labels."""
+    rows = np.flatnonzero(np.isin(labels, classes))
+    return rows, labels[rows]
+
+
 CLASSIFICATION = Task(
     kind="classification",
     score="accuracy",
@@ -116,4 +137,6 @@ CLASSIFICATION = Task(
     within=lambda label, size: label,
     moved=lambda labels, sizes, kind, severity, seed: labels,
     renamed=renamed,
+    in_classes=in_classes,
+    of_classes=of_classes,
 )

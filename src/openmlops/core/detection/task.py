@@ -109,6 +109,18 @@ def renamed(text: str, names: Sequence[str], others: Sequence[str]) -> str | Non
     return None if None in found else json.dumps([[*box[:4], number] for box, number in zip(boxes, found, strict=True)])
 
 
+def in_classes(predictions: np.ndarray, names: Sequence[str], others: Sequence[str]) -> np.ndarray:
+    """The predicted boxes with their classes as indices in `others`, without those of a class that is not there."""
+    where = np.array([-1 if (found := position(name, others)) is None else found for name in names], np.float32)
+    mapped = [np.column_stack([boxes[:, :5], where[boxes[:, 5].astype(np.int64)]]) for boxes in predictions]
+    return objects([boxes[boxes[:, 5] >= 0].astype(np.float32) for boxes in mapped])
+
+
+def of_classes(labels: np.ndarray, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """All rows, because an image without a box is judged too, and the true boxes of these classes."""
+    return np.arange(len(labels)), objects([boxes[np.isin(boxes[:, 4], classes)] for boxes in labels])
+
+
 DETECTION = Task(
     kind="detection",
     score="map50",
@@ -136,4 +148,6 @@ DETECTION = Task(
     within=within,
     moved=lambda labels, sizes, kind, severity, seed: all_moved(list(labels), sizes, kind, severity, seed),
     renamed=renamed,
+    in_classes=in_classes,
+    of_classes=of_classes,
 )

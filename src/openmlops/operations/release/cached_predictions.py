@@ -5,7 +5,9 @@ another file, and evaluation.
 """
 
 import hashlib
+import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +18,37 @@ from openmlops.errors import EvaluationError
 from openmlops.files import replacing
 from openmlops.images.lazy import Images, LazyImages
 from openmlops.operations.release import inference
+from openmlops.operations.release.model_card import DESCRIPTION_FILE, Description
 from openmlops.operations.workspace import Workspace
 
 
-def cached_predictions(workspace: Workspace, model: ModelRef, images: Images, classes: int) -> np.ndarray:
-    """Predictions of the version's exported model on n images, (n, ...) in the task's format.
+def cached_predictions(workspace: Workspace, model: ModelRef, images: Images, names: Sequence[str]) -> np.ndarray:
+    """Predictions of the version's exported model on n images, (n, ...) in the task's format, in terms of the classes `names`.
 
-    Cached in OPENMLOPS_HOME/answers by the SHA-256 of model and images, so that a champion predicts each holdout once.
-    Raises ModelNotFound, ModelCorrupt, and EvaluationError if a prediction is not finite.
+    They are mapped by the names that are sealed with the version: their order and number are those of the data that it was
+    trained on. Cached in OPENMLOPS_HOME/answers by the SHA-256 of model and images, so that a champion predicts each holdout
+    once. Raises ModelNotFound, ModelCorrupt, and EvaluationError if a prediction is not finite.
     """
+    found, classes = _found(workspace, model, images)
+    return found if classes == tuple(names) else workspace.use_case.task.in_classes(found, classes, names)
+
+
+def sealed_classes(workspace: Workspace, model: ModelRef) -> tuple[str, ...]:
+    """The class names of a version, in the order of their indices. Raises ModelNotFound, ModelCorrupt."""
+    return Description.read(workspace.registry.fetch(model) / DESCRIPTION_FILE).classes
+
+
+def _found(workspace: Workspace, model: ModelRef, images: Images) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The version's predictions, and the names of the classes that they are in terms of."""
     path = workspace.home / "answers" / f"{model.sha256}-{_sha256(images)}.npz"
     kept = _read(path)
-    if kept is not None and len(kept) == len(images):
-        return workspace.use_case.task.unpack(kept, classes)
+    if kept is not None and len(kept[0]) == len(images):
+        packed, classes = kept
+        return workspace.use_case.task.unpack(packed, len(classes)), classes
+    classes = sealed_classes(workspace, model)
     found = _predict(workspace, model, images)
-    _write(path, workspace.use_case.task.pack(found))
-    return found
+    _write(path, workspace.use_case.task.pack(found), classes)
+    return found, classes
 
 
 def _predict(workspace: Workspace, model: ModelRef, images: Images) -> np.ndarray:
@@ -43,20 +60,24 @@ def _predict(workspace: Workspace, model: ModelRef, images: Images) -> np.ndarra
     return found
 
 
-def _write(path: Path, packed: list[bytes]) -> None:
+def _write(path: Path, packed: list[bytes], classes: tuple[str, ...]) -> None:
     lengths = np.array([len(row) for row in packed], np.int64)
     with replacing(path) as beside, beside.open("wb") as file:
-        np.savez(file, lengths=lengths, content=np.frombuffer(b"".join(packed), np.uint8))
+        content = np.frombuffer(b"".join(packed), np.uint8)
+        np.savez(file, lengths=lengths, content=content, classes=np.array(json.dumps(classes)))
 
 
-def _read(path: Path) -> list[bytes] | None:
-    """The cached predictions, packed; None if missing or damaged (the archive has a checksum)."""
+def _read(path: Path) -> tuple[list[bytes], tuple[str, ...]] | None:
+    """The cached predictions, packed, and their classes; None if missing, damaged (the archive has a checksum), or of a release
+    that did not keep the classes."""
     try:
         with np.load(path) as archive:
             content, ends = archive["content"].tobytes(), np.cumsum(archive["lengths"])
+            classes = tuple(json.loads(str(archive["classes"])))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    return [content[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)] if len(ends) else []
+    parts = zip([0, *ends[:-1]], ends, strict=True) if len(ends) else ()
+    return [content[start:end] for start, end in parts], classes
 
 
 def _sha256(images: Images) -> str:

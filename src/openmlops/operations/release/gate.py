@@ -3,22 +3,17 @@
 Here: gathering the evidence. Not here: the rules (`core.gate`), and applying a verdict (`promotion`).
 """
 
-import numpy as np
-
 from openmlops.core.gate.rules import Contender, decide
 from openmlops.core.types import Comparison, ModelRef, SplitsRef, Verdict
 from openmlops.errors import EvaluationError, GateError, ModelCorrupt, ModelNotFound
-from openmlops.images.lazy import Images, sizes
-from openmlops.operations.data.datasets import indices_of
 from openmlops.operations.data.production_labels import held_out
-from openmlops.operations.data.rows import rows_of
 from openmlops.operations.release.aliases import version_of
-from openmlops.operations.release.cached_predictions import cached_predictions
+from openmlops.operations.release.cached_predictions import sealed_classes
+from openmlops.operations.release.class_changes import NEW_CLASSES, ClassChanges
+from openmlops.operations.release.evaluation_sets import EvaluationSet, Holdout
 from openmlops.operations.release.witnesses import require_whole
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import say
-
-HOLDOUT = "holdout"
 
 
 def run_gate(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> Verdict:
@@ -28,7 +23,7 @@ def run_gate(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> V
     there are no test images; ModelNotFound if the challenger's files are gone; ModelCorrupt if files are damaged; RegistryError
     if the registry's entry of a champion differs from the ledger.
     """
-    holdout = _Holdout(workspace, splits)
+    holdout = Holdout(workspace, splits)
     number = workspace.ledger.champion(challenger.name)
     if number is None:
         task = workspace.use_case.task
@@ -36,21 +31,26 @@ def run_gate(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> V
     champion = version_of(workspace, challenger.name, number)
     if challenger.version != champion.version and challenger.sha256 == champion.sha256:
         return _identical_model(challenger, champion)
-    contender = holdout.contender(challenger)
     try:
+        changes = ClassChanges.of(holdout, champion, sealed_classes(workspace, challenger))
         holdout.contender(champion)
     except ModelNotFound as error:
-        return _without_champion(contender, number, error)
-    best, notes = _best_former_champion(holdout, challenger, champion)
-    comparisons = [holdout.compare(challenger, opponent) for opponent in (champion, *best)]
-    if fresh := held_out(workspace, challenger.name, holdout.rows):
-        evaluation_set = _EvaluationSet(workspace, "fresh", *fresh, holdout.rows.names)
+        return _without_champion(holdout.contender(challenger), number, error)
+    if changes.judged.is_empty:
+        return _without_common_class(holdout.contender(challenger), changes)
+    judged = changes.judged
+    best, notes = _best_former_champion(judged, challenger, champion)
+    comparisons = [judged.compare(challenger, champion), *best]
+    if changes.new:
+        comparisons.append(holdout.of_classes(changes.new, NEW_CLASSES).compare(challenger, champion))
+    if fresh := held_out(workspace, challenger.name, holdout.data):
+        evaluation_set = EvaluationSet(workspace, "fresh", *fresh, holdout.names).known_to(changes.champion_classes)
         try:
             comparisons.append(evaluation_set.compare(challenger, champion))
-        except EvaluationError as error:  # the labels contain no box
+        except (EvaluationError, GateError) as error:  # the labels contain no box, or are all of new classes
             notes = (*notes, f"The fresh images could not be evaluated: {error}")
-    verdict = decide(contender, holdout.contender(champion), comparisons, holdout.floor)
-    return verdict.model_copy(update={"reasons": (*verdict.reasons, *notes)})
+    verdict = decide(judged.contender(challenger), judged.contender(champion), comparisons, holdout.floor)
+    return verdict.model_copy(update={"reasons": (*verdict.reasons, *changes.notes(), *notes)})
 
 
 def check_champion(workspace: Workspace) -> None:
@@ -86,57 +86,35 @@ def _without_champion(challenger: Contender, champion: int, error: ModelNotFound
     return Verdict(outcome="inconclusive", reasons=reasons, challenger=challenger.version, champion=champion)
 
 
-class _EvaluationSet:
-    """Images and labels that models are evaluated on."""
-
-    def __init__(self, workspace: Workspace, name: str, images: Images, labels: np.ndarray, names: tuple[str, ...]) -> None:
-        self.workspace, self.name, self.images, self.labels, self.names = workspace, name, images, labels, names
-        self.task = workspace.use_case.task
-
-    def predictions(self, model: ModelRef) -> np.ndarray:
-        """Predictions of the version's exported model."""
-        return cached_predictions(self.workspace, model, self.images, len(self.names))
-
-    def contender(self, model: ModelRef) -> Contender:
-        score = self.task.score_of(self.labels, self.predictions(model), len(self.names))
-        return Contender(version=model.version, sha256=model.sha256, score=score)
-
-    def compare(self, challenger: ModelRef, opponent: ModelRef) -> Comparison:
-        ours, theirs = self.predictions(challenger), self.predictions(opponent)
-        return self.task.compare(self.name, self.labels, ours, theirs, opponent.version, self.name == HOLDOUT)
-
-
-class _Holdout(_EvaluationSet):
-    """The frozen test split."""
-
-    def __init__(self, workspace: Workspace, splits: SplitsRef) -> None:
-        rows, test = rows_of(workspace, splits.dataset), indices_of(workspace, splits)["test"]
-        if len(test) == 0:
-            version = f"{splits.dataset.name}, version {splits.dataset.fingerprint[:12]},"
-            raise GateError(f"The test split of {version} has no images", "Add a test set to the data")
-        super().__init__(workspace, HOLDOUT, rows.images[test], rows.labels[test], rows.names)
-        self.rows = rows
-
-    @property
-    def floor(self) -> float:
-        """The score of the best constant prediction."""
-        return self.task.floor(sizes(self.images), self.labels, len(self.names))
+def _without_common_class(challenger: Contender, changes: ClassChanges) -> Verdict:
+    """The verdict on a challenger whose champion knows no class of the test images."""
+    score = f"Version {challenger.version} scores {100 * challenger.score.value:.2f} % on holdout"
+    reasons = (
+        f"The champion, version {changes.champion}, knows no class of the test images, so nothing can be compared.",
+        *changes.notes(),
+        f"{score}; `openmlops promote` with --force --reason puts it into production.",
+    )
+    return Verdict(outcome="inconclusive", reasons=reasons, challenger=challenger.version, champion=changes.champion)
 
 
 def _best_former_champion(
-    holdout: _Holdout, challenger: ModelRef, champion: ModelRef
-) -> tuple[tuple[ModelRef, ...], tuple[str, ...]]:
-    """The former champion with the best holdout score, if it beats the current one; and notes on versions that could not be
-    evaluated."""
-    best: tuple[ModelRef, ...] = ()
-    highest, notes = holdout.contender(champion).score.value, []
-    for version in holdout.workspace.ledger.champions(challenger.name):
+    judged: EvaluationSet, challenger: ModelRef, champion: ModelRef
+) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
+    """The comparison with the former champion that leads the current one by most, if one does; and notes on versions that could
+    not be evaluated. Each is judged on what both champions can know."""
+    best: tuple[Comparison, ...] = ()
+    highest, notes = 0.0, []
+    for version in judged.workspace.ledger.champions(challenger.name):
         try:
-            former = version_of(holdout.workspace, challenger.name, version)
-            score = holdout.contender(former).score.value
+            former = version_of(judged.workspace, challenger.name, version)
+            common = judged.known_to(sealed_classes(judged.workspace, former))
+            if common.is_empty:
+                notes.append(f"Version {version} was champion and knows no class of the test images")
+                continue
+            lead = common.contender(former).score.value - common.contender(champion).score.value
         except (ModelNotFound, ModelCorrupt) as error:
             notes.append(f"Version {version} was champion and could not be compared: {error}")
             continue
-        if score > highest and former.sha256 != challenger.sha256:
-            best, highest = (former,), score
+        if lead > highest and former.sha256 != challenger.sha256:
+            best, highest = (common.compare(challenger, former),), lead
     return best, tuple(notes)

@@ -82,6 +82,7 @@ def evaluate_version(workspace: Workspace, spec: str) -> Evaluation:
     _require_same_task(workspace, spec, description, rows)
     test = datasets.indices_of(workspace, splits)["test"]
     found = inference.predict(workspace.use_case, inference.load_exported(workspace.use_case, folder), rows.images[test])
+    found = workspace.use_case.task.in_classes(found, description.classes, rows.names)
     return workspace.use_case.task.evaluate(rows.labels[test], found, rows.names, "test", splits.fingerprint)
 
 
@@ -89,6 +90,6 @@ def _require_same_task(workspace: Workspace, spec: str, description: Description
     if description.use_case != workspace.use_case.name:
         problem = f"{spec} belongs to the use case '{description.use_case}', not '{workspace.use_case.name}'"
         raise SettingsError(problem, f"Set USE_CASE={description.use_case}")
-    if list(map(composed, description.classes)) != list(map(composed, rows.names)):
+    if sorted(map(composed, description.classes)) != sorted(map(composed, rows.names)):
         problem = f"{spec} has the classes {', '.join(description.classes)}; the data has {', '.join(rows.names)}"
         raise DataError(problem, "Evaluate it on data with the same classes")

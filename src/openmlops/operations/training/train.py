@@ -24,6 +24,7 @@ from openmlops.memory import give_back
 from openmlops.operations.data import versions, weights
 from openmlops.operations.data.datasets import indices_of
 from openmlops.operations.data.rows import rows_of
+from openmlops.operations.release.class_changes import tell_class_changes
 from openmlops.operations.retries import retry
 from openmlops.operations.run_leases import hold_run, next_start, run_lease
 from openmlops.operations.training.epoch_log import EpochLog
@@ -32,8 +33,10 @@ from openmlops.terminal import training_progress
 
 
 def preprocess(workspace: Workspace, splits: SplitsRef) -> Preprocessing:
-    """Normalization constants for the model's first layer, computed on the training images only."""
+    """Normalization constants for the model's first layer, computed on the training images only. Says how the data's classes
+    differ from the champion's, because this comes before any training."""
     rows = rows_of(workspace, splits.dataset)
+    tell_class_changes(workspace, rows.names)
     return workspace.use_case.preprocess(rows, indices_of(workspace, splits)["train"])
 
 

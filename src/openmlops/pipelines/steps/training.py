@@ -55,7 +55,7 @@ def split_data(report: ValidationReport, seed: int) -> Annotated[SplitsRef, "spl
 
 @step(enable_cache=False)
 def preprocess(splits: SplitsRef) -> Annotated[Preprocessing, "preprocessing"]:
-    """Compute the normalization constants of the model's first layer."""
+    """Compute the normalization constants of the model's first layer; say how the classes differ from the champion's."""
     return training.preprocess(open_workspace(), splits)
 
 
