@@ -151,6 +151,13 @@ class LazyImages:
         found = sizes if frame is None else _all(len(sizes), frame)
         return cls(_Source(lambda row: decode(content(row)), content, frame, found, index), np.arange(len(sizes)))
 
+    def decoded(self, decode: Callable[[bytes], np.ndarray]) -> "LazyImages":
+        """The same images, each decoded by `decode` at its own size; unchanged if they are of no files, or of one size."""
+        content = self._source.content
+        if content is None or self.frame is not None:
+            return self
+        return LazyImages(replace(self._source, image=lambda row: decode(content(row))), self._rows)
+
     def kept_in(self, room: Decoded) -> "LazyImages":
         """The same images; those of one size are kept in `room` once they are decoded, if all fit."""
         return LazyImages(replace(self._source, room=room).keeping(), self._rows)

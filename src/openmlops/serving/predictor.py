@@ -90,7 +90,11 @@ class Predictor:
         if not all(isinstance(sent, bytes) for sent in inputs):
             raise unavailable(f"Version {self.version} has just been put into service and expects images of {self.image_shape}")
         return ModelInput.joined(
-            [self.to_model_input([self._use_case.decode(sent)]) for sent in inputs if isinstance(sent, bytes)]
+            [
+                self.to_model_input([self._use_case.decoded(sent, self.image_shape[:2])])
+                for sent in inputs
+                if isinstance(sent, bytes)
+            ]
         )
 
     def predict(self, model_input: ModelInput) -> Predictions:
@@ -178,10 +182,16 @@ def _golden(path: Path, task: Task) -> dict[str, np.ndarray]:
 
 def _require_takes(model: OnnxModel, images: np.ndarray, use_case: UseCase) -> None:
     """Raises ModelCorrupt unless the use case's images fit the model input: a version of another use case is not served."""
-    decoded = use_case.model_input([use_case.decode(png(images[0]))], images.shape[1:3], model.resize).pixels.shape[1:]
+    decoded = _as_sent(use_case, images[0], model.resize).pixels.shape[1:]
     if decoded != images.shape[1:] or decoded != tuple(model.image_shape):
         shapes = f"the model expects {model.image_shape}, its golden batch has {images.shape[1:]}"
         raise ModelCorrupt(f"The use case {use_case.name} decodes images to {decoded}, but {shapes}", _REMEDY)
+
+
+def _as_sent(use_case: UseCase, image: np.ndarray, resize: str) -> ModelInput:
+    """The model input of an image uint8 (h, w, 3) that a client sends as a file."""
+    shape = (image.shape[0], image.shape[1])
+    return use_case.model_input([use_case.decoded(png(image), shape)], shape, resize)
 
 
 def _require_equal(

@@ -53,7 +53,7 @@ class ImageReader:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     def _decode_input(self, content: bytes, served: "Predictor") -> ModelInput:
-        return served.to_model_input([self._use_case.decode(content)])
+        return served.to_model_input([self._use_case.decoded(content, served.image_shape[:2])])
 
     def stop(self) -> None:
         """End the threads."""

@@ -22,7 +22,7 @@ from openmlops.core.tasks import Task
 from openmlops.core.types import Preprocessing, Problem, Value
 from openmlops.errors import DataError, OpenMLOpsError, SettingsError
 from openmlops.images.index import OnProgress
-from openmlops.images.lazy import Images
+from openmlops.images.lazy import Images, LazyImages
 from openmlops.renamed import fields, names
 from openmlops.usecases import BUILT_IN
 from openmlops.usecases.arranging import Arranged
@@ -194,6 +194,9 @@ class UseCase:
     card; empty if there are none"""
     resizings: Mapping[str, Callable[[Sequence[np.ndarray] | np.ndarray, tuple[int, int]], "ModelInput"]] = _mapping()
     """further ways to `to_model_input`, by the `resize` that a version's preprocessing records"""
+    decode_for: Callable[[bytes, tuple[int, int]], np.ndarray] | None = None
+    """an image file's bytes, a version's input size (height, width) -> one image as `decode` returns it, for use cases that
+    reduce large images: by how much depends on that version alone, not on what the project is set to now"""
     unrecorded: Mapping[str, Any] = _mapping()
     """values of configuration fields in records from before those fields existed"""
 
@@ -207,6 +210,16 @@ class UseCase:
             problem = f"The use case {self.name} does not resize images by '{resize}', as this version needs"
             raise DataError(problem, "Use the code that the version was trained with, or train again")
         return self.resizings[resize](images, shape)
+
+    def decoded(self, content: bytes, shape: tuple[int, int]) -> np.ndarray:
+        """An image file's bytes -> one image, for a version whose input has `shape` (height, width). Raises DataError."""
+        return self.decode(content) if self.decode_for is None else self.decode_for(content, shape)
+
+    def shown_to(self, images: Images, shape: tuple[int, int]) -> Images:
+        """Images of files, decoded for a version whose input has `shape` (height, width); others as they are."""
+        if self.decode_for is None or not isinstance(images, LazyImages):
+            return images
+        return images.decoded(lambda content: self.decoded(content, shape))
 
     def recorded_config(self, record: Mapping[str, Any]) -> Value:
         """The configuration of a record, which may be older than some of its fields."""

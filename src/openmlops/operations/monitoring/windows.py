@@ -105,13 +105,17 @@ def collect_inference_data(workspace: Workspace, model: ModelRef, last: int, sou
 
 
 def _test_window(workspace: Workspace, model: ModelRef, last: int, now: datetime) -> Window:
-    """Predictions on at most `last` test images, sampled with a fixed seed, with their true labels."""
+    """Predictions on at most `last` test images, sampled with a fixed seed, with their true labels in terms of the version's
+    classes; images of a class that it does not know are left out."""
     folder = workspace.registry.fetch(model)
     description = Description.read(folder / "model.json")
     splits = datasets.split(workspace, datasets.ingest(workspace), description.split_seed)
     rows = rows_of(workspace, splits.dataset)
     test = datasets.indices_of(workspace, splits)["test"]
-    chosen = np.sort(np.random.default_rng(0).permutation(test)[:last])
+    task = workspace.use_case.task
+    drawn = np.sort(np.random.default_rng(0).permutation(test)[:last])
+    named = [task.renamed(task.as_json(label), rows.names, description.classes) for label in rows.labels[drawn]]
+    chosen = drawn[[label is not None for label in named]]
     window = Window(
         layout=Layout((), description.classes),
         ids=tuple(f"test-{row}" for row in chosen),
@@ -120,12 +124,10 @@ def _test_window(workspace: Workspace, model: ModelRef, last: int, now: datetime
         input_sha256=tuple(digest.hex() for digest in digests(rows.images[chosen])),
         features=np.zeros((len(chosen), 0), np.float32),
         predictions=(b"",) * len(chosen),
-        labels=tuple(workspace.use_case.task.as_json(label) for label in rows.labels[chosen]),
+        labels=tuple(label for label in named if label is not None),
         latency_ms=np.zeros(len(chosen)),
     )
-    return (
-        _predict(workspace, model, window, _corrupted_if_simulated(workspace, rows.images[chosen])) if len(chosen) else window
-    )
+    return _predict(workspace, model, window, rows.images[chosen]) if len(chosen) else window
 
 
 def _predicted_again(workspace: Workspace, model: ModelRef, window: Window) -> tuple[Window, int]:
@@ -144,19 +146,18 @@ def _predicted_again(workspace: Workspace, model: ModelRef, window: Window) -> t
             return workspace.inputs.read(found.input_sha256[row])
 
         images = LazyImages.of_contents(content, np.array(sizes, np.int64), use_case.decode, use_case.frame)
-        found = _predict(workspace, model, found, _corrupted_if_simulated(workspace, images))
+        found = _predict(workspace, model, found, images)
     return found, len(window) - len(kept)
 
 
-def _corrupted_if_simulated(workspace: Workspace, images: Images) -> Images:
-    """The images, corrupted if SIMULATE_DRIFT is set."""
-    return corrupted(images, *SIMULATED_CORRUPTION, seed=0) if workspace.settings.simulate_drift else images
-
-
 def _predict(workspace: Workspace, model: ModelRef, window: Window, images: Images) -> Window:
-    """The window with predictions and features of the version's exported model on n images."""
+    """The window with predictions and features of the version's exported model on n images, corrupted if SIMULATE_DRIFT is
+    set."""
     use_case = workspace.use_case
     onnx = inference.load_exported(use_case, workspace.registry.fetch(model))
+    images = use_case.shown_to(images, onnx.image_shape[:2])
+    if workspace.settings.simulate_drift:
+        images = corrupted(images, *SIMULATED_CORRUPTION, seed=0)
     predictions, features = inference.predict_with_features(use_case, onnx, images)
     return replace(
         window,

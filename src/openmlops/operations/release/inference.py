@@ -73,6 +73,7 @@ def _batches(use_case: UseCase, model: Model, images: Images) -> Iterator[tuple[
 def model_inputs(use_case: UseCase, model: Model, images: Images, parts: Sequence[np.ndarray]) -> Iterator[ModelInput]:
     """The model input of each of `parts` (rows). Of images that are large and on demand only the model input is held."""
     (height, width, _), resize = model.image_shape, model.resize
+    images = use_case.shown_to(images, (height, width))
     if not isinstance(images, LazyImages) or images.frame is not None:
         for batch in batches(images, parts):
             yield use_case.model_input(batch, (height, width), resize)

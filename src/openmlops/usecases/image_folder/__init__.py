@@ -54,6 +54,7 @@ def image_folder(
         fit=lazy("openmlops.usecases.image_folder.model", "fit"),
         served=lazy("openmlops.learning.export", "ServedClassifier"),
         decode=layout.decode,
+        decode_for=data.decode_for,
         to_model_input=data.to_model_input,
         to_predictions=classifier.to_predictions,
         features=classifier.features,

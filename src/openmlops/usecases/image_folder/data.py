@@ -96,8 +96,8 @@ class ImageFolder:
         return LazyImages.of_files(folder, found, self.decode, None)
 
     def decode(self, content: bytes) -> np.ndarray:
-        """An image file's bytes -> uint8 (h, w, 3), RGB, reduced if it is much larger than the input. Raises DataError."""
-        return decoding.decode_reduced(content, 2 * self.side)
+        """An image file's bytes -> uint8 (h, w, 3), RGB, reduced if it is much larger than usual. Raises DataError."""
+        return decode_for(content, (self.side, self.side))
 
     def extend(self, folder: Path, images: Images, labels: np.ndarray, out: Path) -> Path:
         """Copy `folder` to `out` with n images and labels (n,) in its train folders: their files as they are, or as PNG."""
@@ -108,6 +108,12 @@ class ImageFolder:
             content, suffix = file_of(images, row)
             write_bytes(out / "train" / self.classes[label] / f"production_{batch}_{row:05d}{suffix}", content)
         return out
+
+
+def decode_for(content: bytes, shape: tuple[int, int]) -> np.ndarray:
+    """An image file's bytes -> uint8 (h, w, 3), RGB, reduced if it is much larger than `shape` (height, width). Raises
+    DataError."""
+    return decoding.decode_reduced(content, 2 * max(shape))
 
 
 _PRODUCTION = re.compile(r"production_(\d+)_\d+\.\w+$")

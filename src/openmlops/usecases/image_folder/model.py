@@ -10,11 +10,12 @@ from torch import nn
 
 from openmlops.core.images.resizing import cropped, squashed
 from openmlops.core.types import Preprocessing, Value
-from openmlops.images.lazy import Images, fitted, pixels
+from openmlops.images.lazy import Images, LazyImages, fitted, pixels
 from openmlops.learning import loop
 from openmlops.learning.network import Network
 from openmlops.terminal import say
 from openmlops.usecases.base import Rows
+from openmlops.usecases.image_folder.data import decode_for
 from openmlops.usecases.image_folder.recipe import SIDE, TrainConfig, channels
 
 WHITENING_IMAGES = 5000
@@ -126,4 +127,6 @@ def _transfer(model: nn.Module, data: loop.FitData, config: TrainConfig, **how: 
 def _shown(images: Images, side: int, resize: str) -> Images:
     """The images as the network is shown them."""
     change = cropped if resize == "crop" else squashed
+    if isinstance(images, LazyImages):
+        images = images.decoded(lambda content: decode_for(content, (side, side)))
     return fitted(images, lambda image: change(image, (side, side)), (side, side), resize)
