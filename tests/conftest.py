@@ -3,6 +3,7 @@
 import getpass
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,8 @@ os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `make` says: read by torch's threads when it is imported
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read by numpy when it is imported, later: its threads spin for each other
 assert "numpy" not in sys.modules
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as below a shell's `&`: commands that tests interrupt would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 UNPACK = Path(__file__).resolve().parents[2] / "shared" / "data" / "unpack.py"
 
