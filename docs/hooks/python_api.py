@@ -2,6 +2,8 @@
 
 PAGE = "reference/python.md"
 MODULES = (
+    "openmlops.api",
+    "openmlops.operations.release.loaded_model",
     "openmlops.operations.workspace",
     "openmlops.usecases.base",
     "openmlops.core.types",
@@ -17,8 +19,20 @@ MODULES = (
 )
 HEAD = """# Python API
 
-The modules that programs import, from their docstrings. What begins with an underscore may change at any time. A program opens
-the [workspace](#openmlops.operations.workspace.Workspace) once and hands it to what it calls:
+What the commands do, as functions of `openmlops`, in the folder of a project:
+
+```python
+import openmlops
+
+outcome = openmlops.train(epochs=2, seed=1)  # as `openmlops train --epochs 2 --seed 1`
+model = openmlops.load(f"{outcome.model.name}@champion")
+probabilities = model.predict(["a.jpg", "b.jpg"])  # or arrays, Pillow images, bytes
+decisions = openmlops.decisions()  # a pandas DataFrame
+```
+
+Below are these functions, then the modules that programs import to go further, from their docstrings. What begins with an
+underscore may change at any time. Such a program opens the [workspace](#openmlops.operations.workspace.Workspace) once and
+hands it to what it calls:
 
 ```python
 from openmlops.operations.workspace import Workspace

@@ -33,7 +33,7 @@ sys.meta_path.insert(0, Watch())
 
 API = """
 from openmlops.operations.workspace import Workspace
-from openmlops.cli.training import run
+from openmlops.pipelines.training_entry import run
 from openmlops.operations.monitoring.frames import ledger
 workspace = Workspace.open()
 assert len(ledger(workspace))

@@ -7,7 +7,7 @@ input images (`input_store`), the meaning of predictions and labels (`core.tasks
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -312,6 +312,25 @@ class InferenceLog:
         query = _select(INFERENCE.c.model == model, INFERENCE.c.version == version)
         return self._window((query if until is None else query.where(INFERENCE.c.at <= until)).limit(last))
 
+    def layouts(self, model: str, version: int) -> tuple[Layout, ...]:
+        """The layouts of a version's predictions, in the order of their first ones; one, unless its use case was changed."""
+        its = (INFERENCE.c.model == model, INFERENCE.c.version == version)
+        first = select(INFERENCE.c.layout).where(*its).group_by(INFERENCE.c.layout).order_by(func.min(INFERENCE.c.sequence))
+        with self._engine.connect() as connection:
+            return tuple(_read_layout(connection.execute(_layout(name)).one()) for name in connection.scalars(first).all())
+
+    def pages(self, model: str, version: int, layout: Layout, size: int, after: int = 0) -> Iterator[Window]:
+        """The predictions of a version with this layout after a sequence number, oldest first, at most `size` at a time."""
+        its = (INFERENCE.c.model == model, INFERENCE.c.version == version, INFERENCE.c.layout == layout.id)
+        while True:
+            query = _select(*its, INFERENCE.c.sequence > after).order_by(None).order_by(INFERENCE.c.sequence)
+            with self._engine.connect() as connection:
+                rows = list(connection.execute(query.limit(size)).mappings())
+            if not rows:
+                return
+            yield _read(layout, rows)
+            after = rows[-1]["sequence"]
+
     def named(self, model: str, ids: Sequence[str]) -> Window:
         """The predictions of a model with these ids, oldest first; only those of the newest layout."""
         return self._window(_select(INFERENCE.c.model == model, INFERENCE.c.id.in_(ids)))
@@ -321,18 +340,21 @@ class InferenceLog:
         with self._engine.connect() as connection:
             found = list(connection.execute(query).mappings())[::-1]
             layout = _read_layout(connection.execute(_layout(found[-1]["layout"])).one()) if found else Layout((), ())
-        rows = [row for row in found if row["layout"] == layout.id]
-        return Window(
-            layout=layout,
-            ids=tuple(row["id"] for row in rows),
-            sequences=tuple(row["sequence"] for row in rows),
-            at=tuple(row["at"] for row in rows),
-            input_sha256=tuple(row["input_sha256"] for row in rows),
-            features=_matrix([row["features"] for row in rows], len(layout.columns)),
-            predictions=tuple(row["answer"] for row in rows),
-            labels=tuple(row["truth"] for row in rows),
-            latency_ms=np.array([row["latency_ms"] for row in rows], np.float64),
-        )
+        return _read(layout, [row for row in found if row["layout"] == layout.id])
+
+
+def _read(layout: Layout, rows: Sequence[RowMapping]) -> Window:
+    return Window(
+        layout=layout,
+        ids=tuple(row["id"] for row in rows),
+        sequences=tuple(row["sequence"] for row in rows),
+        at=tuple(row["at"] for row in rows),
+        input_sha256=tuple(row["input_sha256"] for row in rows),
+        features=_matrix([row["features"] for row in rows], len(layout.columns)),
+        predictions=tuple(row["answer"] for row in rows),
+        labels=tuple(row["truth"] for row in rows),
+        latency_ms=np.array([row["latency_ms"] for row in rows], np.float64),
+    )
 
 
 def _not_found(prediction: str) -> PredictionNotFound:

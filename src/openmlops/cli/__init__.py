@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from openmlops import __version__
 from openmlops.terminal import exit_code, fail, is_utf8, say
+from openmlops.version import __version__
 
 MODULES = {
     "projects": ("init",),
@@ -27,6 +27,7 @@ MODULES = {
     "serving": ("serve", "traffic", "verify"),
     "console": ("console",),
     "monitoring": ("monitor", "cycle", "watch", "decisions", "why"),
+    "predictions": ("predictions",),
     "retention": ("prune",),
     "backups": ("backup", "restore"),
     "servers": ("doctor", "stack", "upgrade"),
@@ -38,7 +39,7 @@ PANELS = {
     "Get started": ("init", "demo", "doctor", "settings"),
     "Train and evaluate": ("data", "train", "grid", "search", "evaluate", "verify"),
     "Release": ("models", "promote", "rollback", "history", "ledger"),
-    "Serve and monitor": ("serve", "traffic", "monitor", "cycle", "watch", "decisions", "why", "console"),
+    "Serve and monitor": ("serve", "traffic", "monitor", "cycle", "watch", "decisions", "why", "predictions", "console"),
     "Infrastructure": ("backup", "restore", "prune", "upgrade", "stack", "selftest"),
 }
 """panel of each command in the help"""

@@ -90,10 +90,10 @@ def promote(
     json: Json = False,
 ) -> None:
     """Submit a version to the gate and promote it if it passes. With --force, promote it whatever the gate decides."""
-    from openmlops.operations.release.promotion import promote as run
+    from openmlops import api
 
     with working(f"Comparing {version} with the champions"):
-        entry = run(_opened(), version, reason, force=force, expected=expect)
+        entry = api.promote(version, reason, force=force, expect=expect)
     _print_entry(entry, json)
 
 
@@ -108,14 +108,9 @@ def rollback(
 ) -> None:
     """Restore the previous champion, once its files are verified. Adds a row to the ledger; nothing is rewritten. To go back
     further, pass --expect or --to."""
-    from openmlops.core.types import model_name
-    from openmlops.operations.release.acts import refuse_repetition, standing
-    from openmlops.operations.release.promotion import rollback as run
+    from openmlops import api
 
-    workspace, name = _opened(), model_name(model)
-    if expect is None and to is None:
-        refuse_repetition(workspace, name)
-    _print_entry(run(workspace, name, reason, seen=standing(workspace, name, expect), chosen=to), json)
+    _print_entry(api.rollback(model, reason, to=to, expect=expect), json)
 
 
 def settings(json: Json = False) -> None:

@@ -64,13 +64,10 @@ def monitor(
     ] = False,
 ) -> None:
     """Evaluate the champion's recent predictions for drift and accuracy, and decide what to do. Takes no action."""
-    from openmlops.settings import embed_zenml
-
-    embed_zenml(Workspace.open().home)
-    from openmlops.pipelines.monitoring_pipeline import run_monitoring
+    from openmlops import api
 
     with working("Evaluating the latest window"):
-        outcome = run_monitoring(window, source.value)
+        outcome = api.monitor(window, source.value)
     print_json(outcome) if json else _print_monitoring(outcome)
     if exit_code and outcome.exit_code:
         raise typer.Exit(outcome.exit_code)

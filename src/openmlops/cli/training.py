@@ -14,7 +14,6 @@ from openmlops.terminal import chapter, say
 
 if TYPE_CHECKING:
     from openmlops.core.quality import TrainingOutcome
-    from openmlops.core.types import Value
 
 BAR = 40
 """length in characters of a bar for 1.0"""
@@ -55,6 +54,8 @@ def train(
     json: Json = False,
 ) -> None:
     """Train on the current data version, evaluate, export, register, and submit the new version to the gate."""
+    from openmlops.pipelines.training_entry import config_of, run
+
     workspace = Workspace.open()
     workspace.upgrade()
     given: dict[str, Any] = {"epochs": epochs, "imgsz": imgsz, "batch_size": batch_size, "lr": lr, "seed": seed}
@@ -63,7 +64,7 @@ def train(
     named = {name for name, value in given.items() if value is not None}
     if folds == 1:
         raise SettingsError("--folds is 1, and one fold leaves nothing to train on", "Use --folds 5")
-    outcome = run(workspace, train_config(workspace, given | assignments(set_, named)), folds)
+    outcome = run(workspace, config_of(workspace, given | assignments(set_, named), option), folds)
     print_json(outcome) if json else print_outcome(outcome, use_case)
 
 
@@ -96,39 +97,9 @@ def demo(
     return None
 
 
-def run(workspace: Workspace, config: "Value", folds: int = 0) -> "TrainingOutcome":
-    """Run the training pipeline, with ZenML's store under OPENMLOPS_HOME unless the user has configured one."""
-    from openmlops.settings import embed_zenml
-    from openmlops.usecases.base import LazyFunction
-
-    if isinstance(fit := workspace.use_case.fit, LazyFunction):
-        fit.require()  # report a missing extra before ZenML starts
-    embed_zenml(workspace.home)
-    if workspace.use_case.name == "person":
-        from openmlops.pipelines.person_baseline import run_baseline
-
-        return run_baseline(config, folds)
-    from openmlops.pipelines.training_pipeline import run_training
-
-    return run_training(config, folds)
-
-
-def train_config(workspace: Workspace, given: dict[str, Any]) -> "Value":
-    """The use case's TrainConfig with the given options. Raises SettingsError naming option and value."""
-    from pydantic import ValidationError
-
-    chosen = {name: value for name, value in given.items() if value is not None}
-    if unknown := sorted(chosen.keys() - workspace.use_case.config.model_fields.keys()):
-        raise SettingsError(
-            f"--{unknown[0].replace('_', '-')} is not an option of the use case '{workspace.use_case.name}'", "Remove it"
-        )
-    try:
-        return workspace.use_case.config(**chosen)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else sorted(chosen)[0]
-        problem = f"--{name.replace('_', '-')} has the value {chosen.get(name)!r}: {first['msg'].lower()}"
-        raise SettingsError(problem, "See 'openmlops train --help'") from None
+def option(name: str) -> str:
+    """How a field of a TrainConfig is given to the command."""
+    return f"--{name.replace('_', '-')}"
 
 
 def print_outcome(outcome: "TrainingOutcome", use_case: str | None = None) -> None:

@@ -105,6 +105,11 @@ def decode_native(content: bytes) -> np.ndarray:
     return np.array(_rgb(content))
 
 
+def upright_pixels(image: Image.Image) -> np.ndarray:
+    """A Pillow image -> uint8 (h, w, 3), RGB, upright, its transparency dropped. Raises DataError as `decode_image` does."""
+    return np.array(_loaded(image))
+
+
 def decode_reduced(content: bytes, least: int) -> np.ndarray:
     """A file of FORMATS -> uint8 (h, w, 3), RGB, with its aspect ratio, faster for photographs. Raises DataError as
     `decode_image` does.

@@ -6,6 +6,7 @@ Scores are those of the task, on labels weighted by how they were asked for; a v
 import numpy as np
 import pandas as pd
 
+from openmlops.adapters.inference_log import Window
 from openmlops.operations.monitoring.history import records_of, requested_labels
 from openmlops.operations.monitoring.on_labels import score_of_window
 from openmlops.operations.workspace import Workspace
@@ -59,9 +60,14 @@ def decisions(workspace: Workspace, last: int = 1_000) -> pd.DataFrame:
 
 
 def predictions(workspace: Workspace, version: int, last: int = 10_000) -> pd.DataFrame:
-    """The last predictions of a version, oldest first: the task's columns, the label if known, latency_ms, features."""
-    window, task = workspace.inference_log.window(workspace.model_name, version, last), workspace.use_case.task
-    names = window.layout.classes
+    """The last predictions of a version, oldest first, as `table` lays them out."""
+    return table(workspace, version, workspace.inference_log.window(workspace.model_name, version, last))
+
+
+def table(workspace: Workspace, version: int, window: Window, features: bool = True) -> pd.DataFrame:
+    """Predictions as the log holds them, in the layout that docs/predictions.md describes: the task's columns, the label if
+    known, latency_ms, the input's SHA-256, and the features."""
+    task, names = workspace.use_case.task, window.layout.classes
     predictions = task.columns(task.unpack(window.predictions, len(names)), names) if len(window) else {}
     columns = {
         "id": window.ids,
@@ -70,7 +76,8 @@ def predictions(workspace: Workspace, version: int, last: int = 10_000) -> pd.Da
         **predictions,
         "label": task.label_column(window.labels),
         "latency_ms": window.latency_ms,
-        **window.columns(),
+        "input_sha256": window.input_sha256,
+        **(window.columns() if features else {}),
     }
     return _with_times(pd.DataFrame(columns))
 

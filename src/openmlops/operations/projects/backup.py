@@ -19,7 +19,6 @@ from pathlib import Path, PurePosixPath
 from pydantic import ValidationError
 from sqlalchemy import make_url
 
-from openmlops import __version__
 from openmlops.adapters.database import BUSY_SECONDS, is_embedded
 from openmlops.adapters.sqlite_file import JOURNALS, copy_online, is_sqlite
 from openmlops.archives import BROKEN, open_tar
@@ -28,6 +27,7 @@ from openmlops.errors import DataCorrupt, DataError, SettingsError
 from openmlops.files import PRIVATE, opened, replacing
 from openmlops.operations.workspace import Workspace
 from openmlops.temporary import temporary_folder
+from openmlops.version import __version__
 
 LISTING = "backup.json"
 DATABASE, MLFLOW, HOME = "openmlops.db", "mlflow.db", "home"

@@ -40,6 +40,23 @@ def parsed(spec: str) -> tuple[str, str]:
     return name, which
 
 
+def full_spec(spec: str) -> str:
+    """`MODEL` -> `MODEL@champion`; `MODEL@ALIAS` and `MODEL/VERSION` as they are."""
+    return spec if "@" in spec or "/" in spec else f"{spec}@{CHAMPION}"
+
+
+def version_named(workspace: Workspace, spec: str) -> tuple[str, int]:
+    """Name and number of `MODEL@champion`, `MODEL/VERSION` or `MODEL`; whether MLflow has the version is not looked up, because
+    the log outlives it. Raises ModelNotFound if there is no champion."""
+    name, which = parsed(full_spec(spec))
+    if which == CHAMPION and (champion := workspace.ledger.champion(model_name(name))) is not None:
+        return name, champion
+    if _NUMBER.fullmatch(which):
+        return model_name(name), int(which)
+    found = find_version(workspace, full_spec(spec))
+    return found.name, found.version
+
+
 def version_of(workspace: Workspace, name: str, version: int) -> ModelRef:
     """A version by number, checked against the ledger. Raises ModelNotFound, and RegistryError if it was changed in MLflow.
 
