@@ -32,7 +32,7 @@ FORGOTTEN_AT_ONCE = 200
 
 
 class Span(Value):
-    """The position of a window. Windows with the same `anchor` overlap by more than half and count as one observation."""
+    """The position of a window. Windows with the same `anchor` overlap and count as one observation."""
 
     source: Literal["log", "test-set"]
     anchor: datetime

@@ -6,7 +6,9 @@ import pytest
 
 from openmlops.adapters.decisions import DecisionRecord, Outcome, Span
 from openmlops.core.monitoring.drift import DriftReport
+from openmlops.core.monitoring.observed import LabelledAccuracy
 from openmlops.core.monitoring.policy import Observation, Policy, WorthLabelling
+from openmlops.core.types import Interval
 from openmlops.operations.monitoring.history import actions_of, observations_of, policy_of, requested_labels, span_of
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings
@@ -38,21 +40,36 @@ def reasons(records, source="log") -> list[str]:
 
 
 def test_the_same_window_again_is_one_observation():
-    assert reasons(look([0, 0, 0])) == ["2"]
+    assert reasons(look([0, 0, 0])) == ["0"]
 
 
-def test_windows_that_share_more_than_half_are_one_observation():
-    assert reasons(look([0, 49])) == ["1"]
+def test_windows_that_share_a_prediction_are_one_observation():
+    assert reasons(look([0, 50, 99])) == ["0"]
 
 
-def test_windows_that_share_at_most_half_are_two():
-    assert reasons(look([0, 50])) == ["0", "1"]
+def test_windows_that_share_none_are_two():
+    assert reasons(look([0, 100])) == ["0", "1"]
 
 
 def test_who_looks_often_sees_as_many_observations_as_who_looks_seldom():
-    seldom, often = reasons(look(list(range(0, 1000, 50)))), reasons(look(list(range(0, 1000, 5))))
-    assert len(seldom) == 20
-    assert len(often) in (19, 20)
+    seldom, often = reasons(look(list(range(0, 1000, 100)))), reasons(look(list(range(0, 1000, 5))))
+    assert len(seldom) == len(often) == 10
+
+
+def test_labels_that_come_after_the_first_look_count():
+    first, second = look([0, 10])
+    accuracy = LabelledAccuracy(accuracy=Interval(value=0.5, low=0.4, high=0.6), n=90, error=None, covered=None)
+    known = second.observation.model_copy(update={"labelled": accuracy})
+    (found,) = observations_of([first, second.model_copy(update={"observation": known})], "log")
+    assert (found.drift.reasons[0], found.labelled) == ("0", accuracy)
+
+
+def test_a_window_that_cannot_be_measured_now_is_told_beside_the_one_before():
+    first, second = look([0, 10])
+    blind = DriftReport(outcome="not_measurable", reasons=("stuck",), reference="r", false_alarm_rate=0.01)
+    stuck = second.model_copy(update={"observation": second.observation.model_copy(update={"drift": blind})})
+    assert reasons([first, stuck]) == ["0", "stuck"]
+    assert reasons([stuck, first]) == ["0"]
 
 
 def test_the_test_set_is_an_observation_each_time_and_does_not_mix_with_traffic():

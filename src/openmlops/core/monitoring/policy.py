@@ -4,7 +4,8 @@ What is here: a pure function of values; the time is an argument. What is not: c
 and the lease that keeps two watchers from acting twice; those belong to the caller.
 
 The rules, in this order. No measurable window: no decision (`not_measurable`). Fewer than k alarms in the last n windows: do
-nothing. A new champion with low accuracy on labels but without drift: roll back. Too few new labels: collect labels. In the
+nothing. A new champion with low accuracy on labels but without drift: roll back. Alarms of drift alone that chance raises too
+often (`evidence`): do nothing. Too few new labels: collect labels. In the
 cooldown, over the daily budget, or too many failed challengers in a row: do nothing. Otherwise: retrain.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
+from openmlops.core.monitoring import evidence
 from openmlops.core.monitoring.observed import AccuracyEstimate, Action, LabelledAccuracy, Observation, WorthLabelling
 from openmlops.core.types import Interval, Value
 
@@ -103,9 +105,9 @@ def _find(policy: Policy, history: History, labels: Labels, now: datetime) -> _F
     if not seen:
         reason = f"no window of version {champion.version} was evaluated since it became champion"
         return _Finding("not_measurable", (reason,))
-    if not _is_informative(seen[-1]):
+    if not is_informative(seen[-1]):
         return _Finding("not_measurable", seen[-1].drift.reasons)
-    windows = [o for o in seen if _is_informative(o)][-policy.of_windows :]
+    windows = [o for o in seen if is_informative(o)][-policy.of_windows :]
     alarms = [reasons for o in windows if (reasons := _alarms(policy, champion, o))]
     count = f"{len(alarms)} of the last {len(windows)} windows raised an alarm; the policy requires {policy.alarmed_windows}"
     why = (count, *alarms[-1]) if alarms else (count,)
@@ -113,6 +115,8 @@ def _find(policy: Policy, history: History, labels: Labels, now: datetime) -> _F
         return _Finding("nothing", why)
     if found := _roll_back_on_probation(policy, history, windows, why, now):
         return found
+    if weak := _by_chance(policy, champion, windows):
+        return _Finding("nothing", (*why, weak))
     if labels.new < policy.minimum_new_labels:
         return _request_labels(policy, history.actions, labels, why, now)
     if found := _wait(policy, history.actions, why, now):
@@ -121,14 +125,14 @@ def _find(policy: Policy, history: History, labels: Labels, now: datetime) -> _F
     return _Finding("retrain", (*why, enough))
 
 
-def _is_informative(observation: Observation) -> bool:
+def is_informative(observation: Observation) -> bool:
     """Whether a window is informative: drift was measurable, or labels give the accuracy."""
     return observation.drift.outcome != "not_measurable" or observation.labelled is not None
 
 
-def _alarms(policy: Policy, champion: Champion, observation: Observation) -> tuple[str, ...]:
-    """Why one window raises an alarm, a phrase each; empty if it does not."""
-    found = list(observation.drift.reasons) if observation.drift.outcome == "drift" else []
+def _alarms(policy: Policy, champion: Champion, observation: Observation, drift: bool = True) -> tuple[str, ...]:
+    """Why one window raises an alarm, a phrase each; empty if it does not. Without `drift`, its statistic does not count."""
+    found = list(observation.drift.reasons) if drift and observation.drift.outcome == "drift" else []
     share, limit = observation.share_of_drifted_columns, policy.drifted_columns
     if share is not None and limit is not None and share >= limit:
         found.append(f"{share:.0%} of the columns drifted; the limit is {limit:.0%}")
@@ -136,6 +140,15 @@ def _alarms(policy: Policy, champion: Champion, observation: Observation) -> tup
     if observation.estimate and observation.estimate.trustworthy:
         found.append(_drop(policy, champion, "estimated accuracy", observation.estimate))
     return tuple(reason for reason in found if reason)
+
+
+def _by_chance(policy: Policy, champion: Champion, windows: Sequence[Observation]) -> str:
+    """Why the drift of these windows is no evidence yet; empty if it is, or if a window alarms for another reason too."""
+    if any(_alarms(policy, champion, o, drift=False) for o in windows):
+        return ""
+    drifted = [o.drift for o in windows if o.drift.outcome == "drift"]
+    p_values, rate = [found.p_value for found in drifted], drifted[0].false_alarm_rate
+    return evidence.doubt(p_values, rate, [o.at for o in windows], policy.alarmed_windows)
 
 
 def _drop(policy: Policy, champion: Champion, name: str, measured: AccuracyEstimate | LabelledAccuracy) -> str:

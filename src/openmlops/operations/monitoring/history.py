@@ -1,17 +1,16 @@
 """The history that a decision is based on: the current champion, its observed windows, and past actions.
 
-Converts records of the decision table into the values of `core.monitoring.policy`. Windows that overlap by more than half
-count as one observation, the latest of them, so that polling every minute raises no more alarms than polling every hour. What
-came before what is told by sequence numbers of the database: clocks may be wrong, and be put right.
+Converts records of the decision table into the values of `core.monitoring.policy`. Windows that share a prediction count as
+one observation, the first of them that was measurable: who looks every minute draws no more lots than who looks every hour. Its
+labels are those of the last look, because labels come later. What came before what is told by sequence numbers of the
+database: clocks may be wrong, and be put right.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
 
-import numpy as np
-
 from openmlops.adapters.decisions import Basis, DecisionRecord, Span
-from openmlops.core.monitoring.policy import Champion, History, Observation, PastAction, Policy
+from openmlops.core.monitoring.policy import Champion, History, Observation, PastAction, Policy, is_informative
 from openmlops.core.types import LedgerEntry, ModelRef
 from openmlops.operations.monitoring.windows import Source
 from openmlops.operations.release.model_card import Description
@@ -68,7 +67,7 @@ def actions_of(records: Sequence[DecisionRecord]) -> tuple[PastAction, ...]:
 def basis_of(sequence: int, rows: Sequence[int], span: Span | None, earlier: Sequence[DecisionRecord], version: int) -> Basis:
     """What a decision is based on: the ledger's newest row, and a window of predictions with these sequence numbers in the log.
 
-    The window starts a new observation if at least half of its predictions came after the anchor of the previous one.
+    The window starts a new observation if all of its predictions came after the anchor of the previous one.
     """
     if not rows or span is None:
         return Basis(sequence=sequence)
@@ -80,35 +79,45 @@ def basis_of(sequence: int, rows: Sequence[int], span: Span | None, earlier: Seq
     if previous.basis is None or previous.basis.anchor is None:  # of an earlier release, or overlapping with one
         assert previous.span is not None
         return Basis(sequence=sequence, anchor=newest if span.anchor != previous.span.anchor else None)
-    is_new = 2 * sum(row > previous.basis.anchor for row in rows) >= len(rows)
+    is_new = min(rows) > previous.basis.anchor
     return Basis(sequence=sequence, anchor=newest if is_new else previous.basis.anchor)
 
 
 def span_of(at: Sequence[datetime], source: Source, earlier: Sequence[DecisionRecord], version: int) -> Span | None:
     """The span of a window with predictions at these times, relative to earlier windows of the version; None if it is empty.
 
-    The window starts a new observation if at least half of its predictions are newer than the anchor of the previous one.
+    The window starts a new observation if all of its predictions are newer than the anchor of the previous one.
     """
     if not at:
         return None
     until = max(at)
     spans = [r.span for r in earlier if r.span and r.version == version and r.span.source == source]
     anchor = spans[-1].anchor if spans and source == "log" else None
-    is_new = anchor is None or 2 * int(np.sum([instant > anchor for instant in at])) >= len(at)
+    is_new = anchor is None or min(at) > anchor
     return Span(source=source, anchor=until if is_new or anchor is None else anchor, until=until, n=len(at))
 
 
 def observations_of(records: Sequence[DecisionRecord], source: Source) -> tuple[Observation, ...]:
-    """The observations of `source`, oldest first: per anchor the latest window. Each empty window counts separately."""
-    latest: dict[object, Observation] = {}
+    """The observations of `source`, oldest first: per anchor the first measurable window, with the labels of the last one.
+
+    Each empty window counts separately. If the last window of all is not measurable, it comes last too: that is how things are.
+    """
+    found: dict[object, Observation] = {}
+    last: Observation | None = None
     for record in records:
         if record.observation is None or (record.span and record.span.source != source):
             continue
+        last = record.observation
         anchor = record.basis.anchor if record.basis else None
         key = anchor or (record.span.anchor if record.span else record.id)
-        latest.pop(key, None)
-        latest[key] = record.observation
-    return tuple(latest.values())
+        first = found.get(key)
+        if first is None or not is_informative(first):
+            found[key] = last
+        elif last.labelled is not None:
+            found[key] = first.model_copy(update={"labelled": last.labelled})
+    observations = tuple(found.values())
+    is_told = last is None or is_informative(last) or observations[-1] is last
+    return observations if is_told or last is None else (*observations, last)
 
 
 def requested_labels(records: Sequence[DecisionRecord]) -> frozenset[str]:
