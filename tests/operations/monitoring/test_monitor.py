@@ -134,8 +134,9 @@ def test_enough_new_labels_make_it_a_retraining(loop: Workspace, tmp_path: Path)
 
 
 def test_labels_that_were_asked_for_out_of_doubt_say_nothing_alone_and_with_the_random_ones_count_by_their_weight(
-    loop: Workspace, tmp_path: Path
+    loop: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(monitor, "seed_of", lambda decision: 1)  # else one draw in twenty is further off
     eager = branch(loop, tmp_path / "eager", policy_alarmed_windows="1", policy_labels_to_request="100")
     images, labels = fresh_images(200, seed=8)
     ids = send(eager, load_latest_model(eager), images, corruption=DARK)
