@@ -32,6 +32,16 @@ assert "numpy" not in sys.modules
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as below a shell's `&`: commands that tests interrupt would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+SLOW_SECONDS = 3600
+"""after which a slow test counts as hanging: it may share its cores with much else"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
+
 UNPACK = Path(__file__).resolve().parents[2] / "shared" / "data" / "unpack.py"
 
 

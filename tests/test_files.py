@@ -140,7 +140,7 @@ def test_a_file_that_cannot_be_copied_is_named(tmp_path: Path) -> None:
         copy_folder(tmp_path / "source", tmp_path / "copy")
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "socket", "device", "folder"])
 def test_what_is_no_file_is_refused_and_never_waited_for(kind: str, tmp_path: Path) -> None:
     place = tmp_path / "odd"

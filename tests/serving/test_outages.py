@@ -100,7 +100,7 @@ def test_the_database_may_be_away_and_every_answer_is_in_it_once_afterwards(away
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_a_minute_of_each_kind_of_outage_with_a_kill_in_each_loses_and_doubles_nothing(away):
     outages_with_a_kill(away, tuple(AWAY), seconds=30)
 

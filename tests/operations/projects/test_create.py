@@ -278,7 +278,7 @@ def test_more_than_a_handful_stops_init_and_the_option_goes_on(tmp_path: Path) -
 AS_NAME = str.maketrans("/.", "__")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["images/0.png", "labels/0.txt", "data.yaml", "classes.txt", "notes", "more.yaml"])
 def test_a_pipe_among_the_data_is_never_waited_for(name: str, tmp_path: Path) -> None:
     own = tmp_path / "own"
@@ -290,7 +290,7 @@ def test_a_pipe_among_the_data_is_never_waited_for(name: str, tmp_path: Path) ->
         create(tmp_path / f"with_{name.translate(AS_NAME)}", "detection", own, skip=True)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["disc/0000.png", "disc/notes", "notes.txt"])
 def test_a_pipe_among_the_pictures_is_left_out(name: str, tmp_path: Path) -> None:
     own = folders(tmp_path / "own", 60)

@@ -474,7 +474,7 @@ def test_a_wrong_configuration_is_refused(wrong: dict) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_the_default_recipe_finds_four_people_in_five_on_the_sample(person_sample: Path, tmp_path: Path) -> None:
     """From scratch, on the test split, by the path that serving takes."""
     use_case = load_use_case("person")
