@@ -30,6 +30,10 @@ ROWS: dict[str, dict[str, Any]] = {
     "label": {"inference": "p1", "label": 1, "truth": "1", "at": AT},
     "label_use": {"inference": "p1", "dataset": "d" * 64, "at": AT},
     "label_draw": {"inference": "p1", "decision": "d1", "stratum": "rest", "at_random": True, "probability": 0.25},
+    "outbox": {
+        "sequence": 1, "identity": "d1.retrain", "model": "pets", "at": AT, "content": '{"é": 1}', "due": AT, "attempts": 2,
+        "problem": "500",
+    },
     "decision": {
         "sequence": 5, "id": "d1", "model": "pets", "version": 3, "at": AT, "action": "nothing", "record": '{"é": 1}',
         "outcome": None, "basis": None,
@@ -85,6 +89,7 @@ def tables_of(revision: str) -> list[str]:
     """The tables with rows that a database of a revision has."""
     first = {"inference": "0002", "label_use": "0003", "decision": "0003", "lease": "0003", "inference_hour": "0005"}
     first |= {"inference_layout": "0002", "label": "0002", "progress": "0006", "input_place": "0007", "label_draw": "0008"}
+    first |= {"outbox": "0009"}
     return [name for name in ROWS if first.get(name, "0001") <= revision]
 
 

@@ -79,6 +79,18 @@ class Settings(BaseModel):
     api_read_token: SecretStr = Field(
         SecretStr(""), description="read-only token; if set, reading requires either token; if empty, reading requires none"
     )
+    http_idle_seconds: float = Field(
+        75.0,
+        ge=1,
+        le=3600,
+        description="seconds after which an unused connection to the server is closed; proxies use 60",
+    )
+    cors_origins: str = Field(
+        "", description="comma-separated origins whose pages may call the HTTP API, as in `https://app.example`; empty: none"
+    )
+    trusted_proxies: str = Field(
+        "", description="comma-separated addresses or networks of proxies whose X-Forwarded-For, -Proto and -Host are believed"
+    )
     policy_alarmed_windows: int = Field(2, ge=1, description="alarmed windows required before the policy acts")
     policy_of_windows: int = Field(3, ge=1, description="number of latest windows in which they are counted")
     policy_drifted_columns: float = Field(
@@ -136,6 +148,11 @@ class Settings(BaseModel):
     )
     notify_webhook_url: SecretStr = Field(SecretStr(""), description="webhook URL for decisions; empty: log only")
     notify_allowed_hosts: str = Field("", description="comma-separated hosts allowed in NOTIFY_WEBHOOK_URL")
+    notify_format: Literal["json", "slack", "discord", "mattermost", "teams", "alertmanager"] = Field(
+        "json",
+        description="what the webhook expects: our JSON, or a message for Slack, Discord, Mattermost, Teams or Alertmanager",
+    )
+    notify_console_url: str = Field("", description="URL at which people open the console; messages link to the model's page")
     notify_webhook_secret: SecretStr = Field(
         SecretStr(""), description="signs what is sent there, as Standard Webhooks does: `whsec_` and base64; empty: not signed"
     )

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-HEAD = "0008"
+HEAD = "0009"
 """revision of the newest migration, to which `database.connect` migrates every database"""
 
 VERSION_TABLE = "openmlops_version"
@@ -201,6 +201,19 @@ DECISION = Table(
     Column("outcome", long_text()),  # JSON, an Outcome
     Column("basis", long_text()),  # JSON, a Basis; none in decisions of earlier releases
     Index("decision_model", "model", "sequence"),
+)
+
+OUTBOX = Table(
+    "outbox",
+    METADATA,
+    Column("sequence", serial(), primary_key=True, autoincrement=True),
+    Column("identity", text(100), nullable=False, unique=True),
+    Column("model", text(255), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("content", long_text(), nullable=False),  # JSON, a Notification
+    Column("due", UtcDateTime, nullable=False),  # when it may be sent again
+    Column("attempts", Integer, nullable=False),
+    Column("problem", long_text(), nullable=False),  # why the last attempt failed
 )
 
 LEASE = Table(

@@ -34,14 +34,16 @@ class _NotNow(NotificationError):
     """A failure that another attempt may not meet."""
 
 
-def post(url: str, content: Mapping[str, Any], allowed_hosts: Sequence[str], identity: str, secret: str = "") -> None:
+def post(
+    url: str, content: Mapping[str, Any] | list[Any], allowed_hosts: Sequence[str], identity: str, secret: str = ""
+) -> None:
     """Post `content` as JSON, up to three times. `identity` names the message: who gets it twice can tell. `secret` signs it.
 
     Redirects are not followed, and the body of the response is not read. Raises NotificationError, without the URL, which may
     contain secrets, if the host is not allowed, does not respond in time, or responds with an error.
     """
     host = _allowed(url, allowed_hosts)
-    body = json.dumps(dict(content)).encode()
+    body = json.dumps(content if isinstance(content, list) else dict(content)).encode()
     key = signing_key(secret) if secret else b""
     attempts = Retrying(stop=stop_after_attempt(ATTEMPTS), wait=PAUSES, retry=retry_if_exception_type(_NotNow), reraise=True)
     attempts(lambda: _attempt(url, host, body, _headers(identity, body, key)))

@@ -12,6 +12,7 @@ import typer
 from openmlops.cli import completion
 from openmlops.cli.options import Expect, UseCaseName, seconds
 from openmlops.cli.show import Json, percent, print_json, print_table
+from openmlops.errors import NotificationError
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import log_to_standard_error, working
 
@@ -87,8 +88,11 @@ def cycle(
     workspace = Workspace.open()
     workspace.upgrade()
     outcome = _run_cycle(workspace, mode, window, source, expect)
-    notify(workspace, outcome)
+    delivery = notify(workspace, outcome)
     print_json(outcome) if json else _print_cycle(outcome)
+    if delivery.problem:
+        kept = f"{delivery.waiting} notifications wait in the database, and the next cycle or `openmlops watch` sends them"
+        raise NotificationError(delivery.problem.rstrip("."), kept)
 
 
 def watch(

@@ -74,6 +74,7 @@ def drift_alert(console: Console, model: str) -> dict[str, Any]:
         "decided": decided,
         "waits": waits,
         "problems": console.conditions.all(),
+        "undelivered": console.workspace.outbox.waiting(model),
     }
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from openmlops.adapters.mlflow_disposal import Disposal
     from openmlops.adapters.mlflow_tables import Tables
     from openmlops.adapters.object_store import ObjectStore
+    from openmlops.adapters.outbox import Outbox
     from openmlops.adapters.packed_inputs import PackedInputs
     from openmlops.adapters.progress import Progress
     from openmlops.adapters.registry import Registry
@@ -214,6 +215,13 @@ class Workspace:
         from openmlops.adapters.label_draws import LabelDraws
 
         return LabelDraws(self.engine)
+
+    @cached_property
+    def outbox(self) -> "Outbox":
+        """Messages that the webhook has not acknowledged."""
+        from openmlops.adapters.outbox import Outbox
+
+        return Outbox(self.engine)
 
     @cached_property
     def inputs(self) -> "InputStore | PackedInputs":

@@ -192,12 +192,14 @@ def test_a_decision_is_told_once_and_nothing_is_told_of_nothing(loop: Workspace,
 def test_the_mode_manual_tells_nobody_outside(loop: Workspace, tmp_path, monkeypatch):
     listened = branch(loop, tmp_path / "listened", notify_webhook_url="http://hooks.example/x")
     sent = logged(listened, monkeypatch)
-    assert not notification.notify(listened, outcome(listened, keep(listened, "retrain").id, "retrain", "manual"))
+    told = notification.notify(listened, outcome(listened, keep(listened, "retrain").id, "retrain", "manual"))
+    assert told == notification.Delivery()
     assert sent == []
 
 
 def test_a_webhook_that_is_not_allowed_costs_a_log_line_and_no_more(loop: Workspace, tmp_path, caplog):
     listened = branch(loop, tmp_path / "listened", notify_webhook_url="http://169.254.169.254/x?key=s3cret")
-    assert not notification.notify(listened, outcome(listened, keep(listened, "retrain").id, "retrain"))
+    told = notification.notify(listened, outcome(listened, keep(listened, "retrain").id, "retrain"))
+    assert (told.sent, told.waiting) == (0, 1)
     assert "is not in NOTIFY_ALLOWED_HOSTS" in caplog.text
     assert "s3cret" not in caplog.text

@@ -19,7 +19,7 @@ from openmlops.core.types import Value
 from openmlops.errors import LeaseTaken, ModelNotFound, OpenMLOpsError, ServiceUnavailable
 from openmlops.operations.monitoring.cycle import CYCLE, CycleOutcome
 from openmlops.operations.monitoring.history import policy_of
-from openmlops.operations.monitoring.notification import notify
+from openmlops.operations.monitoring.notification import deliver, notify
 from openmlops.operations.monitoring.windows import load_latest_model
 from openmlops.operations.retention.due import is_due
 from openmlops.operations.run_leases import close_orphans
@@ -127,6 +127,7 @@ def watch(
     while not ended.is_set():
         problem: Exception | None = None
         try:
+            deliver(workspace)
             close_orphans(workspace)
             if is_due(workspace):
                 threading.Thread(target=prune or _prune, args=(workspace,), name="retention", daemon=True).start()
