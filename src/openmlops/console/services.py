@@ -12,7 +12,7 @@ from openmlops.console.preconditions import Preconditions
 from openmlops.console.registry_cache import RegistryCache
 from openmlops.console.reports import Reports
 from openmlops.operations.workspace import Workspace
-from openmlops.web.access import AccessPolicy, Tokens
+from openmlops.web.access import AccessPolicy, Tokens, listed
 from openmlops.web.conditions import Conditions
 from openmlops.web.logins import LoginThrottle
 from openmlops.web.sessions import Sessions, session_key
@@ -60,7 +60,8 @@ def make_access(workspace: Workspace) -> AccessPolicy:
     """The access policy of the workspace's tokens."""
     tokens = Tokens(acting=workspace.settings.api_token, reading=workspace.settings.api_read_token)
     given = (tokens.acting.get_secret_value(), tokens.reading.get_secret_value())
-    return AccessPolicy(tokens, Sessions(session_key(workspace.home, *given), time.time, workspace.home / "console" / "ended"))
+    sessions = Sessions(session_key(workspace.home, *given), time.time, workspace.home / "console" / "ended")
+    return AccessPolicy(tokens, sessions, listed(workspace.settings.cors_origins))
 
 
 def console(request: Request) -> Console:

@@ -43,6 +43,8 @@ class Guard:
             await self._app(scope, receive, send)
             return
         send, is_reading = self._answering(scope, send), scope["method"] in SAFE_METHODS
+        if scope["method"] == "HEAD":  # answered as GET, and uvicorn sends the header only
+            scope = {**scope, "method": "GET"}
         headers = Headers(scope=scope)
         if refusal := self._access.read_refusal(scope["path"], headers) if is_reading else self._refusal(scope, headers):
             await self._refuse(refusal, scope, receive, send)

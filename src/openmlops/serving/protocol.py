@@ -66,10 +66,10 @@ def read(body: bytes, header_length: str | None, shape: tuple[int, int, int], mo
     tensors = request.get("inputs")
     if not isinstance(tensors, list) or len(tensors) != 1:
         raise ProtocolError(f"The request must have exactly one input, '{INPUT}'")
-    identity = request.get("id", "")
+    identity = _given(request, "id", "")
     if not isinstance(identity, str):
         raise ProtocolError(f"The id {identity!r} is not a string")
-    parameters = _object(request.get("parameters", {}), "'parameters'")
+    parameters = _object(_given(request, "parameters", {}), "'parameters'")
     return InferRequest(
         id=identity,
         images=_images(_object(tensors[0], "The input"), body[size:], shape, most),
@@ -93,6 +93,12 @@ def _json(content: bytes) -> Any:
         raise ProtocolError(f"The request is not JSON: {error}", f"With raw tensors, send {LENGTH_HEADER}") from error
 
 
+def _given(value: dict[str, Any], name: str, default: Any) -> Any:
+    """An optional field, which clients also send as null."""
+    found = value.get(name)
+    return default if found is None else found
+
+
 def _object(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ProtocolError(f"{what} is not a JSON object")
@@ -113,10 +119,10 @@ def _files(tensor: dict[str, Any], raw: bytes, most: int) -> list[bytes]:
     shape: Any = tensor.get("shape")
     if not _is_shape(shape) or shape[1:] not in ([], [1]) or not 1 <= shape[0] <= most:
         raise ProtocolError(f"The input's shape is {str(shape)[:80]}, not [n] with n from 1 to {most}")
-    size = _object(tensor.get("parameters", {}), "The input's 'parameters'").get("binary_data_size")
+    size = _object(_given(tensor, "parameters", {}), "The input's 'parameters'").get("binary_data_size")
     if size is None:
         found = _from_base64(tensor.get("data"), raw)
-    elif "data" in tensor or size != len(raw):
+    elif tensor.get("data") is not None or size != len(raw):
         raise ProtocolError(f"{len(raw)} raw bytes were received; binary_data_size is {str(size)[:40]}")
     else:
         found = _from_lengths(raw)
@@ -153,12 +159,12 @@ def _pixels(tensor: dict[str, Any], raw: bytes, image: tuple[int, int, int], mos
         raise ProtocolError(
             f"The input's shape is {str(shape)[:80]}, not [n, {', '.join(map(str, image))}] with n from 1 to {most}"
         )
-    parameters = _object(tensor.get("parameters", {}), "The input's 'parameters'")
+    parameters = _object(_given(tensor, "parameters", {}), "The input's 'parameters'")
     size = parameters.get("binary_data_size")
     if size is None:
         return _from_json(tensor.get("data"), raw, shape)
     count = int(np.prod(shape))
-    if "data" in tensor or size != count or len(raw) != count:
+    if tensor.get("data") is not None or size != count or len(raw) != count:
         raise ProtocolError(
             f"{len(raw)} raw bytes were received (binary_data_size {str(size)[:40]}); the shape requires {count}"
         )
@@ -189,7 +195,7 @@ def _requested_outputs(outputs: Any, raw: bool, names: Sequence[str]) -> dict[st
     wanted: dict[str, bool] = {}
     for output in outputs:
         name: Any = _object(output, "An output").get("name")
-        parameters = _object(output.get("parameters", {}), "An output's 'parameters'")
+        parameters = _object(_given(output, "parameters", {}), "An output's 'parameters'")
         if name not in names:
             raise ProtocolError(f"There is no output {str(name)[:80]!r}", f"Request {', '.join(names)}")
         if "classification" in parameters:

@@ -1,6 +1,7 @@
 """The native routes: predict, feedback, trigger, health, metrics."""
 
 import asyncio
+import hashlib
 import time
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -102,15 +103,15 @@ async def feedback(request: Request) -> Response:
     """Report the true label of a prediction, once: a class, or all true boxes. A different label later is a conflict."""
     here = services(request)
     feedback_ = _parsed(schemas.Feedback, await request.body())
-    label, read = feedback_.plain_label(), here.use_case.task.read_label
+    label, read, prediction = feedback_.plain_label(), here.use_case.task.read_label, feedback_.prediction_id.lower()
     try:
-        new = await here.calls.run(here.log.label, feedback_.prediction_id, label, read, datetime.now(UTC))
+        new = await here.calls.run(here.log.label, prediction, label, read, datetime.now(UTC))
     except PredictionNotFound as error:
         raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from error
     except LabelConflict as error:
         raise HTTPException(HTTPStatus.CONFLICT, str(error)) from error
     here.metrics.labels.inc(new)
-    return _json({"prediction_id": feedback_.prediction_id, "recorded": new})
+    return _json({"prediction_id": prediction, "recorded": new})
 
 
 @router.post(
@@ -121,13 +122,17 @@ async def feedback(request: Request) -> Response:
     responses=schemas.refusals(401, 408, 413, 422, 503),
 )
 async def trigger(request: Request) -> Response:
-    """Request a cycle from the watchers (`openmlops watch`), for webhooks of other systems. Recorded among the decisions."""
-    here = services(request)
-    reason = _parsed(schemas.Trigger, await request.body()).reason
+    """Request a cycle from the watchers (`openmlops watch`), for webhooks of other systems, such as Alertmanager's. Recorded
+    among the decisions, once for equal values of the header `Idempotency-Key`."""
+    here, key = services(request), request.headers.get("idempotency-key", "")
+    reason = _parsed(schemas.Trigger, await request.body()).told()
     served = here.deployment.current
     if served is None:
         raise unavailable("No version is in service, so there is nothing to monitor")
     record = requested(served.name, served.version, reason, by="the HTTP API", now=datetime.now(UTC))
+    if key:  # a record with an id that is there already is not appended
+        named = hashlib.sha256(f"{served.name}\n{key}".encode()).hexdigest()[: len(record.id)]
+        record = record.model_copy(update={"id": named})
     await here.calls.run(here.decisions.append, record)
     return _json({"decision_id": record.id}, HTTPStatus.ACCEPTED)
 

@@ -24,6 +24,7 @@ from openmlops.usecases.base import ModelInput
 router = APIRouter(prefix="/v2", responses=schemas.refusals(400, 404))
 
 
+@router.get("/", include_in_schema=False)
 @router.get("")
 async def server() -> dict[str, Any]:
     """The server's name, version and extensions."""

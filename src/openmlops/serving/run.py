@@ -114,6 +114,7 @@ def uvicorn_config(config: ServingConfig) -> uvicorn.Config:
         log_config=None,
         http=LimitedProtocol,
         limit_concurrency=connections_within(config.limits.connections),
+        timeout_keep_alive=round(config.settings.http_idle_seconds),
         timeout_worker_healthcheck=SILENT_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         server_header=False,

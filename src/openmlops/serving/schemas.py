@@ -2,10 +2,14 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field, StrictFloat, StrictInt, StrictStr
+from pydantic import ConfigDict, Field, StrictFloat, StrictInt, StrictStr, model_validator
 
 from openmlops.core.detection.task import MOST_BOXES
 from openmlops.core.types import Value
+from openmlops.errors import one_line
+
+MOST_OF_A_REASON = 500
+"""characters"""
 
 
 class ServedModel(Value):
@@ -54,7 +58,7 @@ class TrueBox(Value):
 class Feedback(Value):
     """The true label of a prediction: a class by index or by name, or all true boxes; an empty list if there are none."""
 
-    prediction_id: str = Field(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+    prediction_id: str = Field(pattern="^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
     label: StrictInt | StrictStr | Annotated[list[TrueBox], Field(max_length=MOST_BOXES)]
 
     def plain_label(self) -> Any:
@@ -72,9 +76,36 @@ class FeedbackAnswer(Value):
 
 
 class Trigger(Value):
-    """Requests a cycle from the watchers, with a reason."""
+    """Requests a cycle from the watchers, with a reason; or the body of a webhook of Alertmanager, whose alerts are the reason.
+    Other fields are ignored."""
 
-    reason: StrictStr = Field(min_length=1, max_length=500)
+    model_config = ConfigDict(extra="ignore")
+
+    reason: StrictStr | None = Field(None, min_length=1, max_length=500)
+    status: Any = None
+    alerts: Any = None
+
+    @model_validator(mode="after")
+    def _require_reason(self) -> "Trigger":
+        if not self.told():
+            raise ValueError("it must say why, or be a webhook of Alertmanager with alerts")
+        return self
+
+    def told(self) -> str:
+        """The reason; of Alertmanager's alerts, what they say of themselves. Empty if there is none."""
+        if self.reason:
+            return self.reason
+        alerts = self.alerts if isinstance(self.alerts, list) else []
+        said = [text for alert in alerts if (text := _said_by(alert))]
+        state = self.status if self.status in ("firing", "resolved") else "firing"
+        return f"Alertmanager, {state}: {'; '.join(dict.fromkeys(said))}"[:MOST_OF_A_REASON] if said else ""
+
+
+def _said_by(alert: Any) -> str:
+    """An alert's summary, else its description, else its name."""
+    parts = [alert.get(name) for name in ("annotations", "labels")] if isinstance(alert, dict) else []
+    found = {name: text for part in parts if isinstance(part, dict) for name, text in part.items() if isinstance(text, str)}
+    return next((one_line(found[name]) for name in ("summary", "description", "alertname") if found.get(name)), "")
 
 
 class TriggerAnswer(Value):

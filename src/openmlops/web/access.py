@@ -6,6 +6,7 @@ size (`serving.guard`), and the rendering of refusals (`serving.problems`, `midd
 
 import hmac
 import ipaddress
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Literal
 from urllib.parse import urlsplit
@@ -59,8 +60,8 @@ class AccessPolicy:
     """Predictions and changes need API_TOKEN. Reading is open unless API_READ_TOKEN is set; the console's pages, which display
     received images, need one of the tokens if any is set."""
 
-    def __init__(self, tokens: Tokens, sessions: Sessions) -> None:
-        self.tokens, self.sessions = tokens, sessions
+    def __init__(self, tokens: Tokens, sessions: Sessions, origins: Sequence[str] = ()) -> None:
+        self.tokens, self.sessions, self._origins = tokens, sessions, frozenset(origins)
         self._is_open = not tokens.acting.get_secret_value()
         self._is_free_to_read = not tokens.reading.get_secret_value()
 
@@ -127,7 +128,7 @@ class AccessPolicy:
         """Refuses requests that a browser sends for pages of other sites, but for those of this machine."""
         if headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
             return None
-        if headers.get("origin") and _is_same_machine(headers["origin"]):
+        if headers.get("origin") and (_is_same_machine(headers["origin"]) or headers["origin"] in self._origins):
             return None
         return HTTPStatus.FORBIDDEN, "A page of another site may not use this server", CLOSE_CONNECTION
 
@@ -140,6 +141,11 @@ class AccessPolicy:
             return None
         detail = f"Without a token the server answers to 127.0.0.1 and localhost only, not to '{name[:200]}'"
         return HTTPStatus.FORBIDDEN, detail, CLOSE_CONNECTION
+
+
+def listed(text: str) -> list[str]:
+    """The parts of a comma-separated setting."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def is_page(path: str) -> bool:

@@ -7,6 +7,7 @@ seconds between two requests, which are uvicorn's.
 
 import logging
 import os
+import re
 import resource
 from collections import Counter
 from typing import Any
@@ -21,6 +22,11 @@ WANTED_FILES = 65_536
 RESERVED_FILES = 64
 """file descriptors for files, databases and models, which connections may not take"""
 FEWEST_CONNECTIONS = 8
+MOST_HELD = 64 * 1024
+"""bytes of a header that are held back; a longer one is passed on as it is"""
+_UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
+_MAY_BECOME_UPGRADE = re.compile(rb"\r\n?u?p?g?r?a?d?e?$", re.IGNORECASE)
+"""a header that is cut within the name"""
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +40,8 @@ class LimitedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     _since: float = 0.0
     """when the connection, or the header that is being received, began; 0 while a request is in progress or none has begun"""
     _oldest: float = 0.0
+    _held: bytes = b""
+    """the beginning of a header with `Upgrade`, until the rest of it is here"""
 
     def connection_made(self, transport: Any) -> None:
         """Also makes room, and sets the time limit of the first header."""
@@ -48,10 +56,33 @@ class LimitedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     def data_received(self, data: bytes) -> None:
         """Also sets the time limit of the next header, and ends that of a header that is complete."""
         begins = self._awaits_header() and not self._since
+        if self._awaits_header():
+            data = self._without_upgrade(data)
+            if not data:
+                return
         super().data_received(data)
         if not self._awaits_header():
             self._since = 0.0
         elif begins:
+            self._since = self.loop.time()
+            self.loop.call_later(self.header_seconds, self._end_if_late, self._since)
+
+    def _without_upgrade(self, data: bytes) -> bytes:
+        """The header without an offer to change the protocol, such as `Upgrade: h2c`, which Java's client makes: nothing else
+        is spoken here, and uvicorn's parser drops the body behind one. A header that may have one is held back until it is
+        whole."""
+        data, self._held = self._held + data, b""
+        header, end, body = data.partition(b"\r\n\r\n")
+        if b"upgrade" not in header.lower() and (end or not _MAY_BECOME_UPGRADE.search(header)):
+            return data
+        if not end and len(data) < MOST_HELD:
+            self._held = data
+            self._start_header()
+            return b""
+        return _UPGRADE.sub(b"\r\nx-ignored-upgrade:", header) + end + body
+
+    def _start_header(self) -> None:
+        if not self._since:
             self._since = self.loop.time()
             self.loop.call_later(self.header_seconds, self._end_if_late, self._since)
 
