@@ -5,6 +5,7 @@ names.
 """
 
 import errno
+import json
 import locale
 import logging
 import os
@@ -58,8 +59,9 @@ def is_utf8() -> bool:
     return bool(sys.flags.utf8_mode) or locale.getencoding().lower() in ("utf-8", "utf8")
 
 
-def exit_code(command: Callable[[], Any]) -> int:
-    """Run `command` and return 0, 1 after an error (one line on standard error), or 130 after Ctrl-C or SIGTERM."""
+def exit_code(command: Callable[[], Any], as_json: bool = False) -> int:
+    """Run `command` and return 0, 1 after an error (one line on standard error, and with `as_json` an object on standard
+    output), or 130 after Ctrl-C or SIGTERM."""
     interruption.begin()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # what its encoding lacks is escaped: no result is cut off
@@ -71,6 +73,8 @@ def exit_code(command: Callable[[], Any]) -> int:
             interruption.say()
             return interruption.CODE
         fail(str(error))
+        if as_json:
+            print_error(error.problem, error.remedy, 1)
         return 1
     except KeyboardInterrupt:
         interruption.say()
@@ -81,9 +85,13 @@ def exit_code(command: Callable[[], Any]) -> int:
             return interruption.CODE
         if refused := _refused_by_system(error):
             fail(str(refused))
+            if as_json:
+                print_error(refused.problem, refused.remedy, 1)
             return 1
         what = f"{type(error).__name__}: {error}"[:300]
         fail(f"{what}. This is a bug in openmlops; {_details()}.")
+        if as_json:
+            print_error(what, "", 1)
         return 1
     return 0
 
@@ -111,6 +119,12 @@ def _told_as_full(error: Exception) -> OpenMLOpsError:
     places = min((Path.cwd(), Path(tempfile.gettempdir())), key=disk.free_bytes)
     said = disk.words(error)
     return OpenMLOpsError(f"A disk is full ({said}); {disk.free_bytes(places):,} bytes are free for {places}", disk.AGAIN)
+
+
+def print_error(problem: str, remedy: str, code: int) -> None:
+    """Print an error as a JSON object on standard output, for programs that read the result of a command there."""
+    content = {"problem": hide_passwords(one_line(problem)), "remedy": one_line(remedy), "exit_code": code}
+    print(json.dumps({"error": content}, indent=2))
 
 
 def fail(message: str) -> None:

@@ -194,7 +194,7 @@ def test_an_empty_argument_is_not_the_current_folder(one: User, place: Callable[
     """As a variable of the shell makes it that is not set."""
     (made := place()).joinpath("kept").touch()
     done = one.run(made, words)
-    assert (done.code, [path.name for path in made.iterdir()]) == (1, ["kept"])
+    assert (done.code, [path.name for path in made.iterdir()]) == (2, ["kept"])
     done.require_clear(f"An argument of 'openmlops {shlex.join(words)}' is empty. Give a value")
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from openmlops.terminal import exit_code, fail, is_utf8, say
+from openmlops.terminal import exit_code, fail, is_utf8, print_error, say
 from openmlops.version import __version__
 
 MODULES = {
@@ -44,8 +44,13 @@ PANELS = {
 }
 """panel of each command in the help"""
 
+COMPLETION = ("--install-completion", "--show-completion")
+
 MOST_OF_A_WORD, MOST_OF_A_LINE = 80, 500
 """characters of arguments that a message repeats: what to do comes after them"""
+
+USAGE = 2
+"""exit code of a command that was not understood"""
 
 INTERRUPTED = 130
 """what typer makes of Ctrl-C, which is to be told"""
@@ -56,19 +61,22 @@ fifth of the time of a read-only command"""
 
 
 def main() -> None:
-    """Entry point of `openmlops`: 0, or 1 after one line on standard error."""
+    """Entry point of `openmlops`: 0, or 1 after one line on standard error, 2 if the command was not understood."""
     if not is_utf8():
         from openmlops.settings import restart_in_utf8
 
         restart_in_utf8()
     gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
-    sys.exit(exit_code(_run))
+    sys.exit(exit_code(_run, "--json" in sys.argv))
 
 
 def _run() -> None:
     if any(word == "" or re.fullmatch(r"--[a-z-]+=", word) for word in sys.argv[1:]):  # as a folder it would be the current one
-        fail(f"An argument of {_given()} is empty. Give a value: a variable of the shell may be unset.")
-        raise SystemExit(1)
+        raise _refused(f"An argument of {_given()} is empty. Give a value: a variable of the shell may be unset.")
+    if sys.argv[1:2] == ["help"]:
+        sys.argv[1:] = [*sys.argv[2:], "--help"]
+    if sys.argv[1:2] in ([name] for name in COMPLETION) and len(sys.argv) > 2:
+        return _complete(*sys.argv[1:])
     if sys.argv[1:] and not sys.argv[1].startswith("-"):
         _tell_unknown_settings()
     try:
@@ -80,8 +88,8 @@ def _run() -> None:
             raise
         message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
         if message:  # empty if the help was printed for lack of a command
-            fail(f"In {_given()}: {_short(message, MOST_OF_A_LINE).rstrip('.')}. See 'openmlops --help'.")
-        raise SystemExit(1) from None
+            raise _refused(f"In {_given()}: {_short(message, MOST_OF_A_LINE).rstrip('.')}. See {_help()}.") from None
+        raise SystemExit(USAGE) from None
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     raise SystemExit(code or 0)
@@ -93,6 +101,35 @@ def _tell_unknown_settings() -> None:
 
     for said in Settings.unknown():
         say(f"Warning: {said}")
+
+
+def _refused(message: str) -> SystemExit:
+    """Tell why a command was not understood."""
+    fail(message)
+    if "--json" in sys.argv:
+        print_error(message, "", USAGE)
+    return SystemExit(USAGE)
+
+
+def _help() -> str:
+    """The command that prints the help of the one at hand."""
+    words = [word for word in sys.argv[1:3] if re.fullmatch(r"[a-z-]+", word) and not word.startswith("-")]
+    known = words[:1] if words and any(words[0] in commands for commands in MODULES.values()) else []
+    return f"'openmlops {' '.join([*known, '--help'])}'"
+
+
+def _complete(option: str, shell: str, *rest: str) -> None:
+    """Install or show completion for the shell that is named, whichever shell this is."""
+    from typer._completion_shared import Shells, get_completion_script, install
+
+    known = [each.value for each in Shells]
+    if rest or shell not in known:
+        raise _refused(f"In {_given()}: '{_short(shell, MOST_OF_A_WORD)}' is no shell that is known; use {', '.join(known)}.")
+    if option == COMPLETION[1]:
+        print(get_completion_script(prog_name="openmlops", complete_var="_OPENMLOPS_COMPLETE", shell=shell))
+    else:
+        _, path = install(shell=shell, prog_name="openmlops", complete_var="_OPENMLOPS_COMPLETE")
+        say(f"Completion for {shell} is installed in {path}; it takes effect in a new shell")
 
 
 def _given() -> str:
