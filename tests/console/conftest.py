@@ -8,8 +8,17 @@ from starlette.testclient import TestClient
 
 from once import once
 from openmlops.adapters.moved_home import repair
+from openmlops.console import registry_cache
 from openmlops.console.app import create_app
 from openmlops.operations.workspace import Workspace
+
+
+@pytest.fixture(autouse=True, scope="session")
+def patient_pages() -> Iterator[None]:
+    """Pages wait for MLflow, whose import alone takes longer than the two seconds on a busy machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry_cache, "WAIT_SECONDS", 300.0)
+        yield
 
 
 @pytest.fixture(scope="module")
