@@ -24,7 +24,7 @@ from openmlops.files import write_text
 from openmlops.operations.monitoring.history import basis_of, history_of, policy_of, records_of, requested_labels, span_of
 from openmlops.operations.monitoring.on_labels import score_on_labels
 from openmlops.operations.monitoring.run_folders import OUTCOME_FILE, show_last
-from openmlops.operations.monitoring.windows import SEQUENCE, Source, WindowRef
+from openmlops.operations.monitoring.windows import GREATEST_AGE, SEQUENCE, Source, WindowRef
 from openmlops.operations.release.drift_references import read_references
 from openmlops.operations.release.exporting import REFERENCE_FILE
 from openmlops.operations.workspace import Workspace
@@ -134,7 +134,8 @@ def _observe(
 ) -> Observation:
     reference, notes = read_references(workspace.registry.fetch(window.model))
     if reference is None or not window.n:
-        why = f"version {window.model.version} has made no predictions yet" if reference else notes.no_drift
+        since = "since it became champion again" if window.outside else "yet"
+        why = f"version {window.model.version} has made no predictions {since}" if reference else notes.no_drift
         drift = DriftReport(outcome="not_measurable", reasons=(why,), reference="", false_alarm_rate=0.0)
     else:
         drift = measure({name: frame[name].to_numpy() for name in window.columns}, reference)
@@ -220,6 +221,9 @@ def _outcome(
     assert seen is not None
     left_out = (f"{window.left_out} predictions were excluded: their input is no longer stored",) if window.left_out else ()
     version = f"version {window.model.version}"
+    if window.outside:
+        why = f"of an earlier reign of {version}, or more than {GREATEST_AGE.days} days older than the newest"
+        left_out = (*left_out, f"{window.outside} predictions were excluded: {why}")
     unlogged = () if is_logged else (f"Not logged to MLflow, from which the run of {version} was deleted",)
     return MonitoringOutcome(
         model=window.model,

@@ -6,7 +6,7 @@ other. Not here: evaluation of a window (`monitor`).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ import numpy as np
 from openmlops.adapters.decisions import new_id
 from openmlops.adapters.inference_log import Layout, Window
 from openmlops.core.images.decoding import upright_size
-from openmlops.core.types import Content, ModelRef, Reference
+from openmlops.core.types import Content, LedgerEntry, ModelRef, Reference
 from openmlops.errors import DataError, ModelNotFound
 from openmlops.files import replacing
 from openmlops.images.lazy import Images, LazyImages, corrupted, digests
@@ -32,6 +32,8 @@ Source = Literal["log", "test-set"]
 SEQUENCE = "sequence"
 """column of the window: the prediction's number in the log"""
 NO_CHAMPION = "Run `openmlops train` first; `openmlops promote` with --force takes a version that the gate refused"
+GREATEST_AGE = timedelta(days=30)
+"""how much older than the newest prediction of a window another may be"""
 SIMULATED_CORRUPTION = ("brightness", 4)
 """kind and severity of the corruption that SIMULATE_DRIFT applies to every image (core/images/corruptions.py)"""
 
@@ -41,7 +43,7 @@ class WindowRef(Reference):
 
     `run` names the monitoring run, its folder and its decision. `columns` are the feature columns, `since` and `until` the
     times of the first and the last prediction, None if empty. `left_out` counts predictions that could not be repeated because
-    their input is no longer stored.
+    their input is no longer stored; `outside` those of an earlier reign of the version, or older than GREATEST_AGE.
     """
 
     model: ModelRef
@@ -54,6 +56,7 @@ class WindowRef(Reference):
     since: datetime | None = None
     until: datetime | None = None
     left_out: int = 0
+    outside: int = 0
     run: str = ""
 
     def folder(self, workspace: Workspace) -> Path:
@@ -80,11 +83,12 @@ def collect_inference_data(workspace: Workspace, model: ModelRef, last: int, sou
 
     Raises DataError and DataCorrupt for the test set, ModelCorrupt, and ServiceUnavailable.
     """
-    simulated = workspace.settings.simulate_drift
+    simulated, outside = workspace.settings.simulate_drift, 0
     if source == "test-set":
         window, left_out = _test_window(workspace, model, last, now), 0
     else:
         window = workspace.inference_log.window(model.name, model.version, last)
+        window, outside = _of_its_reign(workspace, model, window)
         window, left_out = _predicted_again(workspace, model, window) if simulated else (window, 0)
     run = new_id()
     path = workspace.monitoring / run / WINDOW_FILE
@@ -100,8 +104,30 @@ def collect_inference_data(workspace: Workspace, model: ModelRef, last: int, sou
         since=min(window.at, default=None),
         until=max(window.at, default=None),
         left_out=left_out,
+        outside=outside,
         run=run,
     )
+
+
+def reign_of(changes: Sequence[LedgerEntry], version: int) -> datetime | None:
+    """When the present reign of the champion `version` began, by the ledger's changes; None if it is the first one, to which
+    all of its predictions belong."""
+    before = len(changes)
+    while before and changes[before - 1].version == version:
+        before -= 1
+    earlier = any(entry.version == version for entry in changes[:before])
+    return changes[before].at if earlier and before < len(changes) else None
+
+
+def _of_its_reign(workspace: Workspace, model: ModelRef, window: Window) -> tuple[Window, int]:
+    """The predictions of the version's present reign that are not too old, and the number of the others."""
+    if not len(window):
+        return window, 0
+    changes = [entry for entry in workspace.ledger.history(model.name) if entry.is_change]
+    since = reign_of(changes, model.version)
+    oldest = max(window.at[-1] - GREATEST_AGE, since) if since else window.at[-1] - GREATEST_AGE
+    kept = [row for row, at in enumerate(window.at) if at >= oldest]
+    return (window, 0) if len(kept) == len(window) else (_rows_of(window, kept), len(window) - len(kept))
 
 
 def _test_window(workspace: Workspace, model: ModelRef, last: int, now: datetime) -> Window:
