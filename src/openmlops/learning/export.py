@@ -30,8 +30,11 @@ class ServedClassifier(nn.Module):
     """A classifier as it is served: uint8 (n, height, width, 3) -> (logits, probabilities, embedding).
 
     `model` maps uint8 (n, 3, height, width) to (logits, embedding); its `image_shape` is (height, width, 3), and its `resize`,
-    if it has one, how images become that.
+    if it has one, how images become that. The model's logits are divided by `temperature`, so that the probabilities are
+    calibrated (core/classification/calibration.py).
     """
+
+    temperature: float = 1.0
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -41,6 +44,8 @@ class ServedClassifier(nn.Module):
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         logits, embedding = self.model(images.permute(0, 3, 1, 2))
+        if self.temperature != 1:
+            logits = logits / self.temperature
         return logits, torch.softmax(logits, dim=1), embedding
 
 

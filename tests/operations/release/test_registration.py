@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from safetensors.torch import save_file
 
 from openmlops.adapters.onnx_model import OnnxModel
+from openmlops.core.classification.metrics import log_loss
 from openmlops.core.classification.task import CLASSIFICATION
 from openmlops.core.quality import Evaluation
 from openmlops.core.types import Content, DatasetRef, ExportRef, ModelRef, TrainedRef, Verdict
@@ -25,6 +26,7 @@ from openmlops.files import MANIFEST, Manifest
 from openmlops.operations.data import datasets, weights
 from openmlops.operations.release import exporting, promotion, rebuilt_model, registration, scoring
 from openmlops.operations.release.model_card import Description
+from openmlops.operations.release.rebuilt_model import RebuiltModel
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings, quiet_libraries
 
@@ -100,6 +102,22 @@ def test_the_exported_model_answers_the_test_split_as_well_as_the_trained_one(ma
     answered = OnnxModel(made.folder / "model.onnx", CLASSIFICATION.outputs).run(images)["probabilities"].argmax(axis=1)
     assert (answered == labels).mean() == pytest.approx(made.evaluation.accuracy, abs=1 / len(labels))
     assert made.exported.parity <= exporting.PARITY_BOUND
+
+
+def test_the_exported_probabilities_are_those_of_the_temperature_that_the_card_names(made: Made):
+    """The network's own logits are more certain or less: the file divides them."""
+    images, labels = made.test
+    temperature = Description.read(made.folder / "model.json").temperature
+    assert temperature != 1
+    assert f"logits are divided by {temperature:g}" in (made.folder / "model_card.md").read_text()
+    rebuilt = RebuiltModel(made.workspace, made.trained)
+    logits = rebuilt.eager.run(images)["logits"]
+    rebuilt.served.temperature = 1.0
+    own = rebuilt.eager.run(images)
+    np.testing.assert_allclose(logits, own["logits"] / temperature, rtol=1e-4, atol=1e-5)
+    exported = OnnxModel(made.folder / "model.onnx", CLASSIFICATION.outputs).run(images)
+    np.testing.assert_allclose(exported["logits"], logits, rtol=1e-3, atol=1e-4)
+    assert log_loss(labels, exported["probabilities"]) < log_loss(labels, own["probabilities"])
 
 
 def test_the_run_shows_the_evaluation_and_is_finished(made: Made):

@@ -64,10 +64,14 @@ def predict_with_features(use_case: UseCase, model: Model, images: Images) -> tu
 
 def _batches(use_case: UseCase, model: Model, images: Images) -> Iterator[tuple[ModelInput, Outputs]]:
     height, width, _ = model.image_shape
-    size = max(1, min(BATCH, BATCH_PIXELS // (height * width)))
-    parts = [np.arange(start, min(start + size, len(images))) for start in range(0, max(len(images), 1), size)]
-    for model_input in model_inputs(use_case, model, images, parts):
+    for model_input in model_inputs(use_case, model, images, parts_of(len(images), (height, width, 3))):
         yield model_input, use_case.to_predictions(model.run(model_input.pixels), model_input)
+
+
+def parts_of(n: int, image_shape: tuple[int, int, int]) -> list[np.ndarray]:
+    """The rows of n images of a model input (height, width, 3), in parts that are run at once."""
+    size = max(1, min(BATCH, BATCH_PIXELS // (image_shape[0] * image_shape[1])))
+    return [np.arange(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
 
 
 def model_inputs(use_case: UseCase, model: Model, images: Images, parts: Sequence[np.ndarray]) -> Iterator[ModelInput]:

@@ -36,6 +36,8 @@ class Description(Value):
     config: dict[str, int | float | str | bool | None]
     preprocessing: Preprocessing
     parity: float
+    temperature: float = 1.0
+    """by what the logits of a classifier are divided, so that its probabilities are calibrated; 1 in earlier releases"""
     origin: str = ""
     """source and licence of the pretrained weights, in a sentence"""
     kept: str = ""
@@ -144,6 +146,10 @@ def _slices(d: Description) -> str:
 def _lineage(d: Description) -> str:
     origin = f" {d.origin} Its licence applies to them too." if d.origin else ""
     kept = f"\n- **Weights:** {d.kept}." if d.kept else ""
+    if d.temperature != 1:
+        kept += (
+            f"\n- **Calibration:** logits are divided by {d.temperature:g}, the temperature that fits the validation images."
+        )
     config = "\n".join(f"| {in_markdown(name)} | {in_markdown(value)} |" for name, value in sorted(d.config.items()))
     return f"""## Lineage
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from openmlops.core.classification.calibration import fit_temperature
 from openmlops.core.quality import Evaluation
 from openmlops.core.types import Preprocessing, TrainedRef, Value
 from openmlops.errors import ModelCorrupt
@@ -64,8 +65,26 @@ class RebuiltModel:
 
     @cached_property
     def served(self) -> Any:
-        """The torch module in the form that is exported and served."""
-        return self.workspace.use_case.served(self.model)
+        """The torch module in the form that is exported and served; that of a classifier with a temperature has the one that
+        fits the validation images."""
+        served = self.workspace.use_case.served(self.model)
+        if hasattr(served, "temperature") and len(self.indices["validation"]):
+            served.temperature = fit_temperature(self._logits(served), self.rows.labels[self.indices["validation"]])
+        return served
+
+    @property
+    def temperature(self) -> float:
+        """By what the served module divides the model's logits."""
+        return float(getattr(self.served, "temperature", 1.0))
+
+    def _logits(self, served: Any) -> np.ndarray:
+        """Logits of the validation images, float32 (n, classes)."""
+        from openmlops.learning.export import Eager
+
+        eager, images = Eager(served, self.workspace.use_case.task.outputs), self.images("validation")
+        parts = inference.parts_of(len(images), eager.image_shape)
+        batches = inference.model_inputs(self.workspace.use_case, eager, images, parts)
+        return np.concatenate([eager.run(each.pixels)["logits"] for each in batches])
 
     @property
     def eager(self) -> inference.Model:
@@ -110,6 +129,7 @@ class RebuiltModel:
             config=self.trained.config,
             preprocessing=self.preprocessing,
             parity=parity,
+            temperature=self.temperature,
             origin=use_case.origin(self.config),
             kept=self.trained.kept,
             evaluation=evaluation,
