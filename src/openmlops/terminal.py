@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from openmlops.core.quality import EpochMetrics
 
+_results: list[None] = []
+"""results that the command has printed as JSON"""
 _PERMISSION = "Give yourself the permission to read and write it, or use another place"
 _SPACE = "Free some space, or use another disk"
 _IN_THE_WAY = "Move it away, or use another place"
@@ -63,6 +65,7 @@ def exit_code(command: Callable[[], Any], as_json: bool = False) -> int:
     """Run `command` and return 0, 1 after an error (one line on standard error, and with `as_json` an object on standard
     output), or 130 after Ctrl-C or SIGTERM."""
     interruption.begin()
+    _results.clear()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # what its encoding lacks is escaped: no result is cut off
             stream.reconfigure(errors="backslashreplace")
@@ -121,8 +124,16 @@ def _told_as_full(error: Exception) -> OpenMLOpsError:
     return OpenMLOpsError(f"A disk is full ({said}); {disk.free_bytes(places):,} bytes are free for {places}", disk.AGAIN)
 
 
+def note_result() -> None:
+    """Note that the command has printed its result as JSON: an error that follows is no second object there."""
+    _results.append(None)
+
+
 def print_error(problem: str, remedy: str, code: int) -> None:
-    """Print an error as a JSON object on standard output, for programs that read the result of a command there."""
+    """Print an error as a JSON object on standard output, for programs that read the result of a command there; nothing if it
+    has printed a result."""
+    if _results:
+        return
     content = {"problem": hide_passwords(one_line(problem)), "remedy": one_line(remedy), "exit_code": code}
     print(json.dumps({"error": content}, indent=2))
 

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from openmlops.cli.show import print_json
+from openmlops.errors import DataError
+from openmlops.terminal import exit_code
+
 
 def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {"HOME": str(cwd), "PATH": "/usr/bin:/bin"}
@@ -46,3 +50,12 @@ def test_completion_is_installed_for_the_shell_that_is_named(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     assert (tmp_path / ".zfunc" / "_openmlops").read_text().startswith("#compdef openmlops")
     assert run("--install-completion", "tcsh", cwd=tmp_path).returncode == 2
+
+
+def test_an_error_after_the_result_is_no_second_object(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        print_json({"found": 1})
+        raise DataError("it did not pass", "Correct it")
+
+    assert exit_code(command, as_json=True) == 1
+    assert json.loads(capsys.readouterr().out) == {"found": 1}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from openmlops.errors import escaped
-from openmlops.terminal import say
+from openmlops.terminal import note_result, say
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -31,6 +31,7 @@ def print_json(value: "BaseModel | dict[str, Any]") -> None:
     """Print one JSON object to standard output."""
     content = value if isinstance(value, dict) else value.model_dump(mode="json")
     print(json.dumps(content, indent=2, default=str))
+    note_result()
 
 
 def say_account(account: "Account") -> None:
