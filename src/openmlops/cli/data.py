@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from openmlops.cli import completion
-from openmlops.cli.options import OnBadLabel, OnLeftOut, StopOrSkip, Strict, moment, skips
+from openmlops.cli.options import GroupedBy, Grouping, OnBadLabel, OnLeftOut, StopOrSkip, Strict, moment, skips
 from openmlops.cli.show import Json, print_json, print_line, print_table, say_account
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import bar, counting, say
@@ -90,6 +90,7 @@ def add(
     name: Name = None,
     on_bad_label: OnBadLabel = StopOrSkip.stop,
     on_left_out: OnLeftOut = StopOrSkip.stop,
+    group_by: GroupedBy = Grouping.auto,
     strict: Strict = False,
     json: Json = False,
 ) -> None:
@@ -98,7 +99,7 @@ def add(
 
     workspace, skip = Workspace.open(name), skips(on_left_out, strict)
     with counting("Reading the images") as show:
-        added = add_with_notes(workspace, folder, on_bad_label.value, strict, skip, on_progress=show)
+        added = add_with_notes(workspace, folder, on_bad_label.value, strict, skip, on_progress=show, group_by=group_by.value)
     notes = [note.model_dump(mode="json") for note in added.notes]
     more = {"account": added.account.model_dump(mode="json"), "notes": notes}
     _print(_placed(workspace, added.dataset) | (more if json else {}), json)

@@ -78,6 +78,25 @@ OnLeftOut = Annotated[
 ]
 
 
+class Grouping(StrEnum):
+    """What tells which images belong together."""
+
+    auto = "auto"
+    folder = "folder"
+    name_pattern = "name-pattern"
+    time = "time"
+
+
+GroupedBy = Annotated[
+    Grouping,
+    typer.Option(
+        "--group-by",
+        help="Which images are kept in one split, as frames of a scene: those of a folder, of a name but for the number at its "
+        "end, or taken within a minute. auto: by folder and name, if they tell many scenes.",
+    ),
+]
+
+
 def skips(on_left_out: StopOrSkip, strict: bool) -> bool:
     """Whether any file may be left out. Raises SettingsError with `strict`, which refuses every one."""
     if strict and on_left_out is StopOrSkip.skip:

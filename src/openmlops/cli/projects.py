@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openmlops.cli.options import OnBadLabel, OnLeftOut, StopOrSkip, Strict, skips
+from openmlops.cli.options import GroupedBy, Grouping, OnBadLabel, OnLeftOut, StopOrSkip, Strict, skips
 from openmlops.cli.show import Json, print_json, print_table, say_account
 from openmlops.errors import DataInvalid, SettingsError
 from openmlops.terminal import counting, say
@@ -50,6 +50,7 @@ def init(
     ] = None,
     on_bad_label: OnBadLabel = StopOrSkip.stop,
     on_left_out: OnLeftOut = StopOrSkip.stop,
+    group_by: GroupedBy = Grouping.auto,
     strict: Strict = False,
     json: Json = False,
 ) -> None:
@@ -66,7 +67,7 @@ def init(
         problem = f"A project requires {' and '.join(name for name, value in given.items() if value is None)}"
         remedy = "Write it as openmlops init my-project --kind classification --data FOLDER; for servers: --stack compose"
         raise SettingsError(problem, remedy)
-    return _init_project(project, kind, data, on_bad_label, strict, skips(on_left_out, strict), json)
+    return _init_project(project, kind, data, on_bad_label, strict, skips(on_left_out, strict), group_by, json)
 
 
 def _refuse_beside_stack(context: typer.Context) -> None:
@@ -89,13 +90,20 @@ def _init_stack(json: bool) -> None:
 
 
 def _init_project(
-    project: Path, kind: KindName, data: Path, on_bad_label: StopOrSkip, strict: bool, skip: bool, json: bool
+    project: Path,
+    kind: KindName,
+    data: Path,
+    on_bad_label: StopOrSkip,
+    strict: bool,
+    skip: bool,
+    group_by: Grouping,
+    json: bool,
 ) -> None:
     from openmlops.operations.projects.create import create
 
     try:
         with counting("Reading the images") as show:
-            made = create(project, kind.value, data, on_bad_label.value, strict, skip, show)
+            made = create(project, kind.value, data, on_bad_label.value, strict, skip, show, group_by.value)
     except DataInvalid as error:
         for problem in error.problems[:MAX_SHOWN] if len(error.problems) > 1 else ():
             say(f"- {problem}")

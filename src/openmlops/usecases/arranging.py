@@ -8,6 +8,7 @@ import itertools
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -75,21 +76,54 @@ def split_name(folder: str) -> str | None:
     return _SPLIT_NAMES.get(re.sub(r"\d*$", "", folder.lower()))
 
 
-def drawn(groups: Sequence[str], given: set[str], total: int) -> list[str]:
+def drawn(groups: Sequence[str], given: set[str], total: int, scenes: Sequence[str] | None = None) -> list[str]:
     """A split for each of n images without one. `groups` are content digests: equal ones share a split, and their order is
-    the random order.
+    the random order. So do images of one of `scenes`, if there are at least three.
 
     Only splits that are not `given` are drawn. `total` is the number of images of all classes without a split.
     """
-    order = sorted(set(groups))
+    leaders = dict(zip(groups, groups, strict=True)) if scenes is None else _leaders(groups, scenes)
+    if len(set(leaders.values())) < len(SPLITS):
+        leaders = dict(zip(groups, groups, strict=True))
+    order = sorted(set(groups), key=lambda group: (leaders[group], group))
     test_share = 0.0 if "test" in given else _share(TEST_SHARE, MOST_TEST_SHARE, TELLING, total)
     tests = 0 if "test" in given else max(1, round(test_share * len(order)))
     rest = total * (1 - test_share)
     validation_share = _share(VALIDATION_SHARE, MOST_VALIDATION_SHARE, MONITORABLE + 4, rest)  # each class's is rounded
     validations = 0 if "val" in given else max(1, round(validation_share * (len(order) - tests)))
-    split = dict.fromkeys(order, "train") | dict.fromkeys(order[:tests], "test")
-    split |= dict.fromkeys(order[tests : tests + validations], "val")
+    places = ["test"] * tests + ["val"] * validations + ["train"] * max(0, len(order) - tests - validations)
+    split = _whole(order, places, leaders)
     return [split[group] for group in groups]
+
+
+def _leaders(groups: Sequence[str], scenes: Sequence[str]) -> dict[str, str]:
+    """The first digest of the scene of each; scenes that share an equal image are one."""
+    found: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while found.setdefault(name, name) != name:
+            found[name] = name = found[found[name]]
+        return name
+
+    for group, scene in zip(groups, scenes, strict=True):
+        found[root(group)] = root(f"scene {scene}")
+    first: dict[str, str] = {}
+    for group in sorted(set(groups)):
+        first.setdefault(root(group), group)
+    return {group: first[root(group)] for group in groups}
+
+
+def _whole(order: Sequence[str], places: Sequence[str], leaders: dict[str, str]) -> dict[str, str]:
+    """A split for each digest, whose scene is in the split in which most of it was placed; each split keeps one scene."""
+    votes: dict[str, Counter[str]] = {}
+    for group, place in zip(order, places, strict=False):
+        votes.setdefault(leaders[group], Counter())[place] += 1
+    chosen = {scene: found.most_common(1)[0][0] for scene, found in votes.items()}
+    for wanted in dict.fromkeys(places):
+        if wanted not in chosen.values():
+            spare = Counter(chosen.values())
+            chosen[next(s for s, found in votes.items() if found[wanted] and spare[chosen[s]] > 1)] = wanted
+    return {group: chosen[leaders[group]] for group in order}
 
 
 def _share(usual: float, most: float, wanted: int, total: float) -> float:

@@ -21,7 +21,6 @@ import numpy as np
 from openmlops.core.tasks import Task
 from openmlops.core.types import Preprocessing, Problem, Value
 from openmlops.errors import DataError, OpenMLOpsError, SettingsError
-from openmlops.images.index import OnProgress
 from openmlops.images.lazy import Images, LazyImages
 from openmlops.renamed import fields, names
 from openmlops.usecases import BUILT_IN
@@ -177,7 +176,7 @@ class UseCase:
     """path of an image file -> the paths of the files that belong to it, such as its labels"""
     frame: tuple[int, int] | None = None
     """height and width in pixels of every image that `decode` returns; None if each has its own"""
-    arrange: Callable[[Path, Path, bool, OnProgress | None], Arranged] | None = None
+    arrange: Callable[..., Arranged] | None = None
     """folder in another layout, new folder, whether to skip any number of unusable files, what to call with the progress ->
     writes the data set into it in `read`'s layout; None if no other layout is read"""
     in_layout: Callable[[Path], bool] = lambda folder: True

@@ -8,7 +8,8 @@ import pytest
 from openmlops.core.validation import content_hashes
 from openmlops.errors import DataError, DataInvalid
 from openmlops.operations.data import datasets, from_production
-from openmlops.operations.data.production_labels import HELD_OUT_EVERY, consistent, held_out, is_held_out
+from openmlops.operations.data.production_labels import HELD_OUT_EVERY, MIN_HELD_OUT, consistent, held_out, is_held_out
+from openmlops.operations.labelling import queue
 from openmlops.operations.monitoring.windows import load_latest_model
 from openmlops.operations.workspace import Workspace
 from small_loop import NOON, fresh_images, label, send
@@ -65,11 +66,31 @@ def test_what_is_held_out_is_in_no_data_version_and_judges(loop: Workspace):
     made = from_production.add_labelled(loop, load_latest_model(loop))
     from_production.mark_used(loop, made, NOON)
     rows = rows_of(loop)
-    fresh, truth = held_out(loop, loop.model_name, rows)
+    fresh, truth, _ = held_out(loop, loop.model_name, rows)
     assert 400 / HELD_OUT_EVERY / 2 < len(truth) <= made.held_out
     assert not hashes(fresh) & hashes(rows.images)
     sent = dict(zip(content_hashes(images), labels.tolist(), strict=True))
     assert [sent[digest] for digest in content_hashes(fresh)] == truth.tolist()
+
+
+def test_what_the_champion_was_unsure_of_does_not_judge_its_challenger(loop: Workspace):
+    model = load_latest_model(loop)
+    asked_for, drawn, truth = set(), set(), {}
+    for seed in range(50, 54):
+        images, labels = fresh_images(250, seed=seed)
+        truth |= dict(zip(send(loop, model, images, NOON + timedelta(hours=seed)), labels, strict=True))
+        request = queue.request_labels(loop, model.name, "somebody", NOON + timedelta(hours=seed)).labels
+        names = [*request.uncertain, *request.random]
+        label(loop, names, np.array([truth[name] for name in names]))
+        asked_for, drawn = asked_for | set(request.uncertain), drawn | set(request.random)
+    found = held_out(loop, model.name, rows_of(loop))
+    again = {name for draw in loop.label_draws.of(sorted(asked_for)) for name, each in draw.items() if each.at_random}
+    held = [each for each in loop.labelled_inputs.all(model.name) if is_held_out(each)]
+    judging = sum(each.prediction in drawn | again for each in held)
+    assert again, "what was labelled already has the same chance of being drawn as what was not"
+    assert MIN_HELD_OUT <= len(found.labels) <= judging
+    why = "were asked for because the champion was uncertain"
+    assert found.notes == (f"Left out of the fresh images: {len(held) - judging} {why}; those drawn at random judge.",)
 
 
 def test_too_few_held_out_images_judge_nobody(loop: Workspace):

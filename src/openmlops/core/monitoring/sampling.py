@@ -12,6 +12,7 @@ that knows the random sample only up to there, so that the sample of the rest is
 """
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence, Set
 from typing import NamedTuple
 
@@ -68,15 +69,9 @@ def draw_request(ids: Sequence[str], known: np.ndarray, order: np.ndarray, k: in
     is_uncertain = np.isin(np.arange(len(ids)), order[:reached])
     rest = ~known & ~is_uncertain
     share = float((is_random & rest).sum() / max(rest.sum(), 1))
-    draw = tuple(
-        Drawn(
-            name,
-            "known" if known[row] else "uncertain" if is_uncertain[row] else "rest",
-            bool(is_random[row]),
-            share if rest[row] else 1.0,
-        )
-        for row, name in enumerate(ids)
-    )
+    strata = np.where(known, "known", np.where(is_uncertain, "uncertain", "rest")).tolist()
+    columns = (ids, strata, is_random.tolist(), np.where(rest, share, 1.0).tolist())
+    draw = tuple(itertools.starmap(Drawn, zip(*columns, strict=True)))
     uncertain = [row for row in order[:reached].tolist() if not is_random[row]]
     return Request(
         WorthLabelling(uncertain=tuple(ids[row] for row in uncertain), random=tuple(ids[row] for row in random)), draw

@@ -28,6 +28,7 @@ from openmlops.operations.workspace import Workspace
 from openmlops.temporary import temporary_folder
 from openmlops.usecases.base import Archive
 from openmlops.usecases.leftovers import is_system
+from openmlops.usecases.scenes import GroupBy
 
 __all__ = [
     "Added",
@@ -180,10 +181,12 @@ def add_with_notes(
     skip: bool = False,
     known: Sequence[ImageIndex] = (),
     on_progress: OnProgress | None = None,
+    group_by: GroupBy = "auto",
 ) -> Added:
     """`add`, which names what it altered or left out.
 
-    A folder in another layout that the use case reads, such as the export of a label tool, is arranged first, as `init` does.
+    A folder in another layout that the use case reads, such as the export of a label tool, is arranged first, as `init` does;
+    `group_by` says which of its images are kept in one split (usecases/scenes.py).
 
     Files that cannot be used are left out, if they are a handful or with `skip`. Those in the data set's own folder are moved
     to OPENMLOPS_HOME/left-out.
@@ -198,11 +201,14 @@ def add_with_notes(
         raise DataError(f"There is no folder {folder}", f"Pass a folder in the layout of {workspace.use_case.name}")
     use_case = workspace.use_case
     if use_case.arrange is None or folder == workspace.data_folder or use_case.in_layout(folder):
+        if group_by != "auto":
+            raise SettingsError(f"--group-by {group_by} draws no splits: {folder} has its splits already", "Leave it out")
         return _add_in_layout(workspace, folder, on_bad_label, strict, skip, known, on_progress)
     workspace.home.mkdir(parents=True, exist_ok=True)
     with temporary_folder(workspace.home, "arranged-") as place:
         out = place / workspace.data_folder.name
-        arranged = use_case.arrange(folder, out, skip, on_progress)
+        grouping = () if group_by == "auto" else (group_by,)
+        arranged = use_case.arrange(folder, out, skip, on_progress, *grouping)
         refuse(folder, judged(arranged.problems, strict, skip), strict=strict, lines=False)
         try:
             added = _add_in_layout(workspace, out, on_bad_label, strict, skip, arranged.known)

@@ -12,13 +12,15 @@ from openmlops.adapters.labelled_inputs import LabelledInput
 from openmlops.core.types import DatasetRef, ModelRef, Value
 from openmlops.errors import DataError
 from openmlops.operations.data import datasets, versions
-from openmlops.operations.data.production_labels import UsableImages, consistent, is_held_out, usable
+from openmlops.operations.data.production_labels import NEAR_TEST, UsableImages, consistent, is_held_out, usable
 from openmlops.operations.data.rows import rows_of
 from openmlops.operations.workspace import Workspace
 from openmlops.temporary import temporary_folder
 
 MAX_PER_DAY = 1000
 """most images of one day (UTC) in one version: the log does not record clients, so the cap is per day"""
+MANY_COPIES = 20
+"""near-duplicates of test images that stop a retraining, if they are the larger part of the new images"""
 MAX_IMAGES = 5000
 """most images that one version adds"""
 
@@ -54,6 +56,7 @@ def add_labelled(workspace: Workspace, champion: ModelRef, fence: Lease | None =
             f"None of the {len(new)} new labelled images can be used for training",
             _refusal_reasons(found, len(new) - len(agreed)),
         )
+    _require_few_copies(found)
     dataset = _add(workspace, current, found, fence) if len(found.labels) else datasets.add(workspace, workspace.data_folder)
     considered = (*found.inputs, *held_back, *(each for group in found.refused.values() for each in group))
     refused = {why: len(group) for why, group in found.refused.items()}
@@ -64,6 +67,18 @@ def add_labelled(workspace: Workspace, champion: ModelRef, fence: Lease | None =
         refused=refused | ({"duplicates or conflicting labels": len(new) - len(agreed)} if len(new) > len(agreed) else {}),
         predictions=_with_duplicates(considered, new),
     )
+
+
+def _require_few_copies(found: UsableImages) -> None:
+    """Raise DataError if most of the labelled images are copies of test images: the rest is no sample of the traffic."""
+    copies = len(found.refused.get(NEAR_TEST, ()))
+    if copies >= MANY_COPIES and copies > len(found.inputs):
+        problem = f"{copies} of {copies + len(found.inputs)} new labelled images are near-duplicates of test images"
+        raise DataError(
+            f"{problem}, and cannot be trained on",
+            "Do not send the test images to the server; if the camera sees nothing else, add a test set of scenes of its own "
+            "with `openmlops data add`",
+        )
 
 
 def mark_used(workspace: Workspace, new: NewData, now: datetime, fence: Lease | None = None) -> None:

@@ -1,10 +1,11 @@
 """Labelled production images: which may be trained on, and which are held out for the gate.
 
 One input in five is held out by its content hash, so the assignment is permanent and no held-out image is ever trained on.
-Images that equal or resemble an image of the frozen test split are used for neither. Not here: building a data version of
+Images that are copies of an image of the frozen test split are used for neither. Not here: building a data version of
 them (`from_production`).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,10 +14,11 @@ import numpy as np
 from openmlops.adapters.labelled_inputs import LabelledInput
 from openmlops.core.images.boxes import objects
 from openmlops.core.tasks import Task
-from openmlops.core.validation import near_hashes
 from openmlops.errors import DataError
+from openmlops.images.copies import are_copies
 from openmlops.images.index import index_of_contents
-from openmlops.images.lazy import Images, LazyImages, digests, hashes, sizes
+from openmlops.images.lazy import Images, LazyImages, digests, sizes
+from openmlops.operations.data.provenance import Came, came
 from openmlops.operations.workspace import Workspace
 from openmlops.usecases.base import Rows
 
@@ -25,6 +27,7 @@ HELD_OUT_EVERY = 5
 MIN_HELD_OUT, MAX_HELD_OUT = 50, 2000
 """below the minimum there is no fresh slice; above the maximum only the newest are used"""
 IN_DATA = "already in the data set"
+NEAR_TEST = "near-duplicates of test images"
 
 
 class UsableImages(NamedTuple):
@@ -41,13 +44,40 @@ def is_held_out(found: LabelledInput) -> bool:
     return int(found.sha256[:8], 16) % HELD_OUT_EVERY == 0
 
 
-def held_out(workspace: Workspace, model: str, rows: Rows) -> tuple[Images, np.ndarray] | None:
-    """The newest held-out images and labels, none of them in the data set; None if fewer than MIN_HELD_OUT."""
-    candidates = [found for found in consistent(workspace.labelled_inputs.all(model)) if is_held_out(found)]
+class Fresh(NamedTuple):
+    """Held-out images and labels that judge challengers, and sentences on what was left out."""
+
+    images: Images
+    labels: np.ndarray
+    notes: tuple[str, ...]
+
+
+def held_out(workspace: Workspace, model: str, rows: Rows) -> Fresh | None:
+    """The newest held-out images and labels, none of them in the data set; None if fewer than MIN_HELD_OUT.
+
+    Those that were asked about because the champion was uncertain are left out: it is worse on them than on others, and any
+    other model seems better. Those drawn at random judge alone if they are enough; else labels that came of themselves do too.
+    """
+    everything = workspace.labelled_inputs.all(model)
+    candidates = [found for found in consistent(everything) if is_held_out(found)]
     if len(candidates) < MIN_HELD_OUT:
         return None
-    found = usable(workspace, candidates[:MAX_HELD_OUT], rows)
-    return (found.images, found.labels) if len(found.labels) >= MIN_HELD_OUT else None
+    how = came(workspace, model, everything)
+    random = [found for found in candidates if how[found.sha256] == "random"]
+    chosen = random if len(random) >= MIN_HELD_OUT else [found for found in candidates if how[found.sha256] != "uncertain"]
+    found = usable(workspace, chosen[:MAX_HELD_OUT], rows)
+    return Fresh(found.images, found.labels, _notes(candidates, chosen, how)) if len(found.labels) >= MIN_HELD_OUT else None
+
+
+def _notes(candidates: Sequence[LabelledInput], chosen: Sequence[LabelledInput], how: dict[str, Came]) -> tuple[str, ...]:
+    taken = {found.sha256 for found in chosen}
+    ways = Counter(how[found.sha256] for found in candidates if found.sha256 not in taken)
+    reasons: dict[Came, str] = {
+        "uncertain": "were asked for because the champion was uncertain",
+        "itself": "came of themselves",
+    }
+    told = [f"{ways[way]} {why}" for way, why in reasons.items() if ways[way]]
+    return (f"Left out of the fresh images: {' and '.join(told)}; those drawn at random judge.",) if told else ()
 
 
 def consistent(inputs: Sequence[LabelledInput]) -> list[LabelledInput]:
@@ -131,9 +161,9 @@ def _refusals(images: Images, rows: Rows) -> list[str]:
     if not len(images):
         return []
     known = set(digests(rows.images))
-    near = near_hashes(hashes(images), hashes(rows.images[rows.test]))
+    near = are_copies(images, rows.images[rows.test])
     reasons = []
     for digest, is_near in zip(digests(images), near, strict=True):
-        reasons.append("near-duplicates of test images" if is_near else IN_DATA if digest in known else "")
+        reasons.append(NEAR_TEST if is_near else IN_DATA if digest in known else "")
         known.add(digest)
     return reasons

@@ -26,6 +26,7 @@ from openmlops.operations.projects import templates
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings
 from openmlops.usecases.arranging import ENOUGH, MONITORABLE, Arranged
+from openmlops.usecases.scenes import GroupBy
 
 Kind = Literal["classification", "detection"]
 
@@ -61,10 +62,12 @@ def create(
     strict: bool = False,
     skip: bool = False,
     on_progress: OnProgress | None = None,
+    group_by: GroupBy = "auto",
 ) -> NewProject:
     """Create the project in `place`, which must be missing or empty but for `.git`, with the images of `source`.
 
-    `on_bad_label`, `strict` and `skip` as in `datasets.add_with_notes`; `on_progress` is called while the images are read.
+    `on_bad_label`, `strict` and `skip` as in `datasets.add_with_notes`; `on_progress` is called while the images are read;
+    `group_by`: which images are kept in one split (usecases/scenes.py).
 
     Raises SettingsError for an invalid name or folder, DataError and DataInvalid for the data.
     """
@@ -74,7 +77,7 @@ def create(
     allow(Settings.load().max_pixels)
     with _removed_on_failure(place), _forgotten_on_failure(place):
         raw = place / "data" / "raw" / name
-        arranged = _arranger(kind)(source, raw, skip, on_progress)
+        arranged = _arranger(kind)(source, raw, skip, on_progress, group_by)
         _refuse(datasets.judged(arranged.problems, strict, skip), strict, lines=False)
         for file, text in templates.texts(name, kind, arranged.names, arranged.side).items():
             write_text(place / file, text)
@@ -144,7 +147,7 @@ def _forgotten_on_failure(place: Path) -> Iterator[None]:
         raise
 
 
-def _arranger(kind: Kind) -> Callable[[Path, Path, bool, OnProgress | None], Arranged]:
+def _arranger(kind: Kind) -> Callable[[Path, Path, bool, OnProgress | None, GroupBy], Arranged]:
     if kind == "classification":
         from openmlops.usecases.image_folder.arrange import arrange
     else:

@@ -16,6 +16,7 @@ from openmlops.names import position
 from openmlops.operations.data.datasets import indices_of
 from openmlops.operations.data.rows import rows_of
 from openmlops.operations.release.cached_predictions import cached_predictions
+from openmlops.operations.release.trained_on import seen_by, unseen
 from openmlops.operations.workspace import Workspace
 
 HOLDOUT = "holdout"
@@ -68,13 +69,21 @@ class EvaluationSet:
 
 
 class Holdout(EvaluationSet):
-    """The frozen test split. Raises GateError if it has no images."""
+    """The frozen test split, without the images that one of the `contenders` was trained on: it knows their answers. Raises
+    GateError if no image is left."""
 
-    def __init__(self, workspace: Workspace, splits: SplitsRef) -> None:
-        rows, test = rows_of(workspace, splits.dataset), indices_of(workspace, splits)["test"]
-        if len(test) == 0:
-            version = f"{splits.dataset.name}, version {splits.dataset.fingerprint[:12]},"
+    def __init__(self, workspace: Workspace, splits: SplitsRef, contenders: Sequence[ModelRef] = ()) -> None:
+        rows, whole = rows_of(workspace, splits.dataset), indices_of(workspace, splits)["test"]
+        version = f"{splits.dataset.name}, version {splits.dataset.fingerprint[:12]},"
+        if len(whole) == 0:
             raise GateError(f"The test split of {version} has no images", "Add a test set to the data")
+        test = unseen(rows.images, whole, seen_by(workspace, contenders))
+        if len(test) == 0:
+            problem = f"All {len(whole)} images of the test split of {version} were trained on by a version to be compared"
+            raise GateError(problem, "Add test images that were never in a training or validation split")
+        left = len(whole) - len(test)
+        seen = f"{left} of {len(whole)} test images are left out: this version or a champion was trained on them."
+        self.notes: tuple[str, ...] = (seen,) if left else ()
         super().__init__(workspace, HOLDOUT, rows.images[test], rows.labels[test], rows.names)
         self.data = rows
 

@@ -1,17 +1,20 @@
 """Export: from trained weights to one sealed folder with all files of a version.
 
 It holds MLflow's ONNX flavor, `golden.npz` (raw images with the trained model's outputs), `reference.parquet` (features of the
-validation images, computed with the exported model), the monitoring calibration (drift_references.py), `model.json`,
-`model_card.md` and `manifest.json`. Not here: registering it as a version (`registration`).
+validation images, computed with the exported model), the monitoring calibration (drift_references.py), `trained_on.npy`
+(which images it has seen), `model.json`, `model_card.md` and `manifest.json`. Not here: registering it as a
+version (`registration`).
 """
 
 import shutil
 from pathlib import Path
 
+import numpy as np
+
 from openmlops.core.quality import Evaluation
 from openmlops.core.types import ExportRef, TrainedRef
 from openmlops.files import MANIFEST, Manifest, copy, copy_file, replacing, write_text
-from openmlops.operations.release import inference
+from openmlops.operations.release import inference, trained_on
 from openmlops.operations.release.drift_references import write_references
 from openmlops.operations.release.model_card import CARD_FILE, DESCRIPTION_FILE, model_card
 from openmlops.operations.release.rebuilt_model import RebuiltModel
@@ -40,6 +43,7 @@ def export(workspace: Workspace, trained: TrainedRef, evaluation: Evaluation) ->
     write_text(folder / DESCRIPTION_FILE, description.model_dump_json(indent=2))
     write_text(folder / CARD_FILE, model_card(description))
     _write_reference(rebuilt, folder)
+    trained_on.write(folder, rebuilt.rows.images, np.concatenate([rebuilt.indices[name] for name in ("train", "validation")]))
     manifest = Manifest.of(folder)
     manifest.write(folder / MANIFEST)
     workspace.contents.keep_folder("export", folder)

@@ -3,6 +3,8 @@
 Here: gathering the evidence. Not here: the rules (`core.gate`), and applying a verdict (`promotion`).
 """
 
+from contextlib import suppress
+
 from openmlops.core.gate.rules import Contender, decide
 from openmlops.core.types import Comparison, ModelRef, SplitsRef, Verdict
 from openmlops.errors import EvaluationError, GateError, ModelCorrupt, ModelNotFound
@@ -23,14 +25,14 @@ def run_gate(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> V
     there are no test images; ModelNotFound if the challenger's files are gone; ModelCorrupt if files are damaged; RegistryError
     if the registry's entry of a champion differs from the ledger.
     """
-    holdout = Holdout(workspace, splits)
     number = workspace.ledger.champion(challenger.name)
-    if number is None:
+    champion = None if number is None else version_of(workspace, challenger.name, number)
+    if champion and challenger.version != champion.version and challenger.sha256 == champion.sha256:
+        return _identical_model(challenger, champion)
+    holdout = Holdout(workspace, splits, _contenders(workspace, challenger))
+    if number is None or champion is None:
         task = workspace.use_case.task
         return decide(holdout.contender(challenger), None, (), holdout.floor, floor_of=task.floor_of)
-    champion = version_of(workspace, challenger.name, number)
-    if challenger.version != champion.version and challenger.sha256 == champion.sha256:
-        return _identical_model(challenger, champion)
     try:
         changes = ClassChanges.of(holdout, champion, sealed_classes(workspace, challenger))
         holdout.contender(champion)
@@ -44,13 +46,16 @@ def run_gate(workspace: Workspace, challenger: ModelRef, splits: SplitsRef) -> V
     if changes.new:
         comparisons.append(holdout.of_classes(changes.new, NEW_CLASSES).compare(challenger, champion))
     if fresh := held_out(workspace, challenger.name, holdout.data):
-        evaluation_set = EvaluationSet(workspace, "fresh", *fresh, holdout.names).known_to(changes.champion_classes)
+        notes = (*notes, *fresh.notes)
+        evaluation_set = EvaluationSet(workspace, "fresh", fresh.images, fresh.labels, holdout.names).known_to(
+            changes.champion_classes
+        )
         try:
             comparisons.append(evaluation_set.compare(challenger, champion))
         except (EvaluationError, GateError) as error:  # the labels contain no box, or are all of new classes
             notes = (*notes, f"The fresh images could not be evaluated: {error}")
     verdict = decide(judged.contender(challenger), judged.contender(champion), comparisons, holdout.floor)
-    return verdict.model_copy(update={"reasons": (*verdict.reasons, *changes.notes(), *notes)})
+    return verdict.model_copy(update={"reasons": (*verdict.reasons, *changes.notes(), *holdout.notes, *notes)})
 
 
 def check_champion(workspace: Workspace) -> None:
@@ -95,6 +100,15 @@ def _without_common_class(challenger: Contender, changes: ClassChanges) -> Verdi
         f"{score}; `openmlops promote` with --force --reason puts it into production.",
     )
     return Verdict(outcome="inconclusive", reasons=reasons, challenger=challenger.version, champion=changes.champion)
+
+
+def _contenders(workspace: Workspace, challenger: ModelRef) -> list[ModelRef]:
+    """The challenger and all champions, which can all be the bar."""
+    found = [challenger]
+    for version in workspace.ledger.champions(challenger.name):
+        with suppress(ModelNotFound, ModelCorrupt):
+            found.append(version_of(workspace, challenger.name, version))
+    return found
 
 
 def _best_former_champion(

@@ -6,7 +6,7 @@ validation of the imported images (data.py).
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from openmlops.names import composed
 from openmlops.usecases.arranging import Arranged, Copies, drawn, entries, split_name, unused_place
 from openmlops.usecases.image_folder.data import ONE_COLOUR, SIDE, TWO_CLASSES
 from openmlops.usecases.leftovers import left_out, tolerated, unreadable, unused
+from openmlops.usecases.scenes import GroupBy, scenes_of, together
 
 SIDES = (32, 64, SIDE)
 """candidate sides of the square input in pixels: the smallest that is not much smaller than the images, else the last"""
@@ -41,11 +42,13 @@ class _Image:
     is_blank: bool = False
 
 
-def arrange(folder: Path, out: Path, skip: bool = False, on_progress: OnProgress | None = None) -> Arranged:
+def arrange(
+    folder: Path, out: Path, skip: bool = False, on_progress: OnProgress | None = None, group_by: GroupBy = "auto"
+) -> Arranged:
     """Write the images of `folder` into `out`, unless a problem is blocking. Bad data is returned as problems and never raises.
 
     The class names are the folder names, sorted, numbers as numbers. A handful of files that cannot be used is left out; with
-    `skip`, any number.
+    `skip`, any number. `group_by`: which images are kept in one split (usecases/scenes.py). Raises DataError if it tells none.
     """
     if inner := _inside(folder):
         what = "the folders of the classes are in this one; name it instead of the folder above"
@@ -70,7 +73,11 @@ def arrange(folder: Path, out: Path, skip: bool = False, on_progress: OnProgress
         problems += _too_few(images, names, folder) if not any(each.blocking for each in problems) else []
         if any(each.blocking for each in problems):
             return Arranged(names, {}, tuple(problems))
-        placed = {copies.put(image.source, place): image.source for place, image in _places(_split(images)).items()}
+        of = scenes_of(
+            [image.source for image in images if image.split in (None, "train")], {i.split for i in images}, group_by
+        )
+        problems += together(of, folder)
+        placed = {copies.put(image.source, place): image.source for place, image in _places(_split(images, of)).items()}
     return Arranged(names, placed, tuple(problems), index, _side([image.side for image in images]))
 
 
@@ -175,14 +182,15 @@ def _too_few(images: Sequence[_Image], names: Sequence[str], folder: Path) -> li
     return [problem(f"too few images of {', '.join(few[:20])}; {why}", str(folder))]
 
 
-def _split(images: Sequence[_Image]) -> list[_Image]:
+def _split(images: Sequence[_Image], scenes: Mapping[Path, str]) -> list[_Image]:
     """Assign a split to each: missing splits are drawn from the training images, stratified by class."""
     given = {image.split for image in images if image.split}
     open_ = [image for image in images if image.split in (None, "train")]
     done = [image for image in images if image.split not in (None, "train")]
     for label in sorted({image.label for image in open_}):
         of_class = [image for image in open_ if image.label == label]
-        splits = drawn([image.digest for image in of_class], given, len(open_))
+        its_scenes = [scenes[image.source] for image in of_class] if scenes else None
+        splits = drawn([image.digest for image in of_class], given, len(open_), its_scenes)
         done += [
             _Image(image.source, split, label, image.digest, image.side) for image, split in zip(of_class, splits, strict=True)
         ]

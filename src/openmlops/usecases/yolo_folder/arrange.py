@@ -5,7 +5,7 @@ What is not here: validation of the imported images and labels (data.py).
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from openmlops.files import storable_name, write_bytes, write_text
 from openmlops.images.index import ImageIndex, OnProgress, index_of, remedied
 from openmlops.usecases.arranging import Arranged, Copies, drawn, unused_place
 from openmlops.usecases.leftovers import tolerated, unreadable
+from openmlops.usecases.scenes import GroupBy, scenes_of, together
 from openmlops.usecases.yolo_folder.config import CONFIG
 from openmlops.usecases.yolo_folder.exports import Export, Found, find, unlabelled
 from openmlops.usecases.yolo_folder.layout import data_yaml
@@ -23,11 +24,13 @@ FEWEST = 10
 """fewest images: two for test, two for validation, six for training"""
 
 
-def arrange(folder: Path, out: Path, skip: bool = False, on_progress: OnProgress | None = None) -> Arranged:
+def arrange(
+    folder: Path, out: Path, skip: bool = False, on_progress: OnProgress | None = None, group_by: GroupBy = "auto"
+) -> Arranged:
     """Write the images of `folder` with their labels and a data.yaml into `out`, unless a problem is blocking.
 
     Bad data is returned as problems and never raises. A handful of files that cannot be used is left out; with `skip`, any
-    number.
+    number. `group_by`: which images are kept in one split (usecases/scenes.py). Raises DataError if it tells none.
     """
     found = find(folder)
     images, wrong = with_labels(found.images, folder)
@@ -50,7 +53,10 @@ def arrange(folder: Path, out: Path, skip: bool = False, on_progress: OnProgress
         problems = tolerated([*problems, *unusable], len(found.images), skip)
         if any(each.blocking for each in problems):
             return Arranged(found.names, {}, tuple(problems))
-        return _written(replace(found, problems=tuple(problems)), index, copies)
+        open_ = [image.source for image in found.images if image.split in (None, "train")]
+        scenes = scenes_of(open_, {image.split for image in found.images}, group_by)
+        problems += together(scenes, folder)
+        return _written(replace(found, problems=tuple(problems)), index, copies, scenes)
 
 
 def _where(images: Sequence[Found]) -> str:
@@ -59,10 +65,10 @@ def _where(images: Sequence[Found]) -> str:
     return f", in {', '.join(places[:3])}{', ...' if len(places) > 3 else ''}" if places else ""
 
 
-def _written(found: Export, index: ImageIndex, copies: Copies) -> Arranged:
+def _written(found: Export, index: ImageIndex, copies: Copies, scenes: Mapping[Path, str]) -> Arranged:
     sources, out = {CONFIG: found.config}, copies.folder
     problems = list(found.problems)
-    for image, where in zip(found.images, _places(found.images, index), strict=True):
+    for image, where in zip(found.images, _places(found.images, index, scenes), strict=True):
         try:
             label = image.label.read_bytes() if image.label.is_file() else b""
         except OSError as error:
@@ -75,10 +81,10 @@ def _written(found: Export, index: ImageIndex, copies: Copies) -> Arranged:
     return Arranged(found.names, sources, tuple(fewer(problems)), index)
 
 
-def _places(images: Sequence[Found], index: ImageIndex) -> list[str]:
+def _places(images: Sequence[Found], index: ImageIndex, scenes: Mapping[Path, str]) -> list[str]:
     """`train/a` for each image. Images of the same name from several folders get the names of these in front, or else a
     number behind."""
-    splits = _split(images, index)
+    splits = _split(images, index, scenes)
     counts = Counter((split, image.source.stem) for image, split in zip(images, splits, strict=True))
     taken: set[str] = set()
     root = os.path.commonpath([image.source.parent for image in images])
@@ -89,10 +95,11 @@ def _places(images: Sequence[Found], index: ImageIndex) -> list[str]:
     return places
 
 
-def _split(images: Sequence[Found], index: ImageIndex) -> list[str]:
+def _split(images: Sequence[Found], index: ImageIndex, scenes: Mapping[Path, str]) -> list[str]:
     """A split for each image: missing splits are drawn from the training images, equal images together."""
     given = {image.split for image in images if image.split}
     open_ = [image for image in images if image.split in (None, "train")]
     groups = [index.digest(str(image.source)).hex() for image in open_]
-    splits = dict(zip(open_, drawn(groups, given, len(open_)), strict=True))
+    its_scenes = [scenes[image.source] for image in open_] if scenes else None
+    splits = dict(zip(open_, drawn(groups, given, len(open_), its_scenes), strict=True))
     return [splits.get(image, image.split or "train") for image in images]
