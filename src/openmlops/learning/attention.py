@@ -18,14 +18,16 @@ SMALLEST_MAP = 4
 def heat_maps(served: nn.Module, images: np.ndarray, classes: np.ndarray) -> np.ndarray | None:
     """Images uint8 (n, h, w, 3) as model input, a class int (n,) of each -> heat float32 (n, h, w), 0..1 in each image.
 
-    `served` maps images to logits (n, classes) and further outputs; it is not changed. None if it has no feature map.
+    `served` maps images to logits (n, classes) and further outputs; it is not changed. None if it has no feature map, or there
+    are no images.
     """
     served.eval()
     batch = torch.from_numpy(np.ascontiguousarray(images))
     layer = _last_map(served, batch[:1])
-    if layer is None:
+    if layer is None or not len(images):
         return None
     kept: list[torch.Tensor] = []
+    heats: list[torch.Tensor] = []
 
     def keep(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
         kept.append(output.detach().requires_grad_())
@@ -33,15 +35,14 @@ def heat_maps(served: nn.Module, images: np.ndarray, classes: np.ndarray) -> np.
 
     handle = layer.register_forward_hook(keep)
     try:
-        with torch.enable_grad():
-            logits = served(batch)[0]
-            chosen = logits[torch.arange(len(batch)), torch.from_numpy(classes.astype(np.int64))]
-            (gradient,) = torch.autograd.grad(chosen.sum(), kept[-1])
+        for image, chosen in zip(batch, classes, strict=True):  # one at a time: the layers of many need memory
+            with torch.enable_grad():
+                (gradient,) = torch.autograd.grad(served(image[None])[0][0, int(chosen)], kept[-1])
+            weights = gradient.mean((2, 3), keepdim=True)
+            heats.append(F.relu((weights * kept.pop().detach()).sum(1, keepdim=True)).float())
     finally:
         handle.remove()
-    weights = gradient.mean((2, 3), keepdim=True)
-    heat = F.relu((weights * kept[-1].detach()).sum(1, keepdim=True)).float()
-    heat = F.interpolate(heat, images.shape[1:3], mode="bilinear", align_corners=False)[:, 0]
+    heat = F.interpolate(torch.cat(heats), images.shape[1:3], mode="bilinear", align_corners=False)[:, 0]
     return (heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12)).numpy()
 
 

@@ -4,14 +4,18 @@ The embedding, for drift detection, has EMBEDDING columns whatever the backbone:
 the training images. What is not here: where pretrained weights come from (pretrained.py), and training (transfer.py).
 """
 
-import timm
 import torch
 from torch import nn
 
 from openmlops.core.types import Preprocessing
 from openmlops.errors import TrainingError
 from openmlops.learning import pretrained
+from openmlops.learning.compiler import deferred
+from openmlops.learning.linear_head import covariance_of
 from openmlops.learning.network import Normalize
+
+with deferred():
+    import timm
 
 EMBEDDING = 32
 """columns of the embedding"""
@@ -64,12 +68,16 @@ class Backbone(nn.Module):
     @torch.no_grad()
     def fit_embedding(self, features: torch.Tensor) -> None:
         """Set the embedding to the first principal components of features (n, d), each at unit variance."""
-        center = features.mean(0)
-        _, scales, components = torch.linalg.svd(features - center, full_matrices=False)
-        kept = min(EMBEDDING, int((scales > 1e-4 * scales[0]).sum()))
-        directions = components[:kept]
+        n, center = len(features), features.mean(0)
+        if n > features.shape[1]:
+            variances, axes = torch.linalg.eigh(covariance_of(features, center))
+            spreads, components = variances.flip(0).clamp_min(0).sqrt().float(), axes.flip(1).T.float()
+        else:
+            _, scales, components = torch.linalg.svd(features - center, full_matrices=False)
+            spreads = scales / n**0.5
+        kept = min(EMBEDDING, int((spreads > 1e-4 * spreads[0]).sum()))
+        directions, spread = components[:kept], spreads[:kept, None] * (n / max(1, n - 1)) ** 0.5
         signs = torch.sign(directions.gather(1, directions.abs().argmax(1, keepdim=True)))
-        spread = scales[:kept, None] / max(1, len(features) - 1) ** 0.5
         self.center.copy_(center)
         self.components.zero_()
         self.components[:, :kept] = (directions * signs / spread).T

@@ -24,6 +24,8 @@ TORCHSCRIPT_FILE = "model_torchscript.pt"
 WEIGHTS_FILE = "weights.safetensors"
 GOLDEN_FILE = "golden.npz"
 OPSET = 17
+AT_ONCE = 2 * 224 * 224
+"""pixels of the images that are computed at a time: what the layers hold grows with them"""
 
 
 class ServedClassifier(nn.Module):
@@ -112,13 +114,19 @@ def export(
 def _outputs(model: nn.Module, images: np.ndarray, outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Outputs of a served module, eager or scripted, for uint8 (n, height, width, 3), by name, float32."""
     with torch.inference_mode():
-        found = model(torch.from_numpy(images))
-    return {name: tensor.float().numpy() for name, tensor in zip(outputs, found, strict=True)}
+        found = [model(torch.from_numpy(part)) for part in _parts(images)]
+    return {name: torch.cat(tensors).float().numpy() for name, tensors in zip(outputs, zip(*found, strict=True), strict=True)}
+
+
+def _parts(images: np.ndarray) -> list[np.ndarray]:
+    """Images (n, height, width, 3), a few at a time."""
+    size = max(1, AT_ONCE // (images.shape[1] * images.shape[2]))
+    return [images[start : start + size] for start in range(0, max(len(images), 1), size)]
 
 
 def _write_graphs(served: nn.Module, outputs: tuple[str, ...], images: np.ndarray, onnx: Path, torchscript: Path) -> nn.Module:
     """Write both graphs with a dynamic batch size; return the reloaded TorchScript. The newer exporter needs onnxscript."""
-    example = torch.from_numpy(images)
+    example = torch.from_numpy(images[:2])  # a batch of one would be exported as always one
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
@@ -140,7 +148,8 @@ def _write_graphs(served: nn.Module, outputs: tuple[str, ...], images: np.ndarra
 
 def _onnx_outputs(path: Path, images: np.ndarray, outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return dict(zip(outputs, session.run(list(outputs), {"images": images}), strict=True))
+    found = [session.run(list(outputs), {"images": part}) for part in _parts(images)]
+    return {name: np.concatenate(parts) for name, parts in zip(outputs, zip(*found, strict=True), strict=True)}
 
 
 def _parity(

@@ -23,9 +23,10 @@ from openmlops.images.lazy import Images, batches, sizes
 from openmlops.learning.backbone import Backbone
 from openmlops.learning.device import Compute
 from openmlops.learning.export import OPSET
+from openmlops.memory import give_back
 
-BATCH_PIXELS = 16 * 224 * 224
-"""pixels that are computed at a time"""
+BATCH_PIXELS = 2 * 224 * 224
+"""pixels that are computed at a time: more take no less time, and 20 MB for each image of 224 pixels"""
 CHUNK = 512
 """images whose features are written to one file"""
 
@@ -73,26 +74,29 @@ def features_of(images: Images, run: Engine, store: FeatureStore | None, on_imag
     """Features float32 (n, d) of n >= 1 images of one size. `on_image` is called with the images done and the seconds since the
     start. Without a store nothing is kept. Raises TrainingError for features that are not finite."""
     known, made = {} if store is None else store.read(), dict[bytes, np.ndarray]()
-    found: list[np.ndarray] = []
-    (height, width), started = sizes(images)[0], time.perf_counter()
-    parts = -(-len(images) // max(1, BATCH_PIXELS // (height * width)))
-    for pixels in batches(images, np.array_split(np.arange(len(images)), parts)):
+    found: np.ndarray | None = None
+    done, started, (height, width) = 0, time.perf_counter(), sizes(images)[0]
+    parts = np.array_split(np.arange(len(images)), -(-len(images) // max(1, BATCH_PIXELS // (height * width))))
+    for pixels in batches(images, parts):
         digests = [hashlib.blake2b(image.tobytes(), digest_size=32).digest() for image in pixels]
-        new = [row for row, digest in enumerate(digests) if digest not in known]
+        new = [row for row, digest in enumerate(digests) if digest not in known and digest not in made]
         if new:
             computed = run(pixels[new])
             if not np.isfinite(computed).all():
                 raise TrainingError("The backbone's features are NaN or infinite", "Use other weights (--weights)")
-            known.update((digests[row], each) for row, each in zip(new, computed, strict=True))
-            made.update((digests[row], known[digests[row]]) for row in new)
+            made.update((digests[row], each) for row, each in zip(new, computed, strict=True))
+        rows = [made[digest] if digest in made else known[digest] for digest in digests]
+        found = np.empty((len(images), *rows[0].shape), np.float32) if found is None else found
+        found[done : done + len(rows)] = rows
+        done += len(rows)
         if store is not None and len(made) >= CHUNK:
             store.write(list(made), np.stack(list(made.values())))
             made = {}
-        found += [known[digest] for digest in digests]
-        on_image(len(found), time.perf_counter() - started)
+        on_image(done, time.perf_counter() - started)
     if store is not None and made:
         store.write(list(made), np.stack(list(made.values())))
-    return np.stack(found)
+    assert found is not None
+    return found
 
 
 class _Features(nn.Module):
@@ -122,6 +126,7 @@ def _onnx(model: Backbone, compute: Compute) -> Engine:
     with tempfile.TemporaryDirectory(prefix="backbone-") as folder:
         path = Path(folder) / "backbone.onnx"
         _export(model, path)
+        give_back()  # what the export held
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(images: np.ndarray) -> np.ndarray:
@@ -134,7 +139,7 @@ def _onnx(model: Backbone, compute: Compute) -> Engine:
 def _export(model: Backbone, path: Path) -> None:
     example = torch.zeros((2, *model.image_shape), dtype=torch.uint8)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.no_grad():  # else all layers' outputs are held
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 _Features(model).eval(),

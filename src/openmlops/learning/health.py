@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtrc
 
 from openmlops.errors import TrainingError
 from openmlops.terminal import say
@@ -97,7 +97,7 @@ class Evidence:
     @property
     def chance(self) -> float:
         """Probability of at least so many hits for a model that is right as often as the majority class."""
-        return float(binom.sf(self.hits - 1, self.n, self.majority / self.n)) if self.n else 1.0
+        return float(bdtrc(self.hits - 1, self.n, self.majority / self.n)) if self.hits else 1.0
 
     @property
     def verdict(self) -> Literal["learned", "unclear", "nothing"]:

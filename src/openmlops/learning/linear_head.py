@@ -23,6 +23,8 @@ ROUGH, EXACT = (1e-5, 1e-3), (1e-7, 1e-5)
 FLAT = 1e-7
 """share of the largest variance up to which an axis has none"""
 FOLDS = 5
+ROWS = 1024
+"""rows of which a copy in double precision is held at a time"""
 FEW = 500
 """validation images from which on they alone choose the strength"""
 
@@ -78,24 +80,36 @@ class _Basis:
 
     @classmethod
     def of(cls, x: torch.Tensor) -> "_Basis":
-        mean = x.mean(0)
-        std = ((x - mean) ** 2).mean().sqrt().clamp_min(1e-12)
-        centred = ((x - mean) / std).double()
-        n, width = centred.shape
-        variances, vectors = torch.linalg.eigh((centred.T @ centred if width <= n else centred @ centred.T) / n)
+        (n, width), mean = x.shape, x.mean(0)
+        if width <= n:
+            covariance = covariance_of(x, mean)
+            std = covariance.diagonal().mean().sqrt().clamp_min(1e-12).float()
+            variances, vectors = torch.linalg.eigh(covariance / std.double() ** 2)
+            centred = None
+        else:
+            std = ((x - mean) ** 2).mean().sqrt().clamp_min(1e-12)
+            centred = ((x - mean) / std).double()
+            variances, vectors = torch.linalg.eigh(centred @ centred.T / n)
         kept = variances > FLAT * variances.max().clamp_min(1e-300)
         variances, vectors = variances[kept], vectors[:, kept]
-        axes = vectors if width <= n else centred.T @ vectors / (n * variances).sqrt()
+        axes = vectors if centred is None else centred.T @ vectors / (n * variances).sqrt()
         return cls(mean, std, axes.float(), variances.float())
 
     def coordinates(self, found: Features) -> Features:
         """Features (n, d) -> the same images as (n, k)."""
-        return Features((found.x - self.mean) / self.std @ self.axes, found.y, found.classes)
+        x = torch.cat([(part - self.mean) / self.std @ self.axes for part in found.x.split(ROWS)])
+        return Features(x, found.y, found.classes)
 
     def back(self, head: LinearHead) -> LinearHead:
         """The head on coordinates as one on features."""
         weight = head.weight @ self.axes.T / self.std
         return LinearHead(weight, head.bias - weight @ self.mean, head.strength)
+
+
+def covariance_of(x: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    """The covariance float64 (d, d) of features (n, d) around `mean` (d,), which is theirs."""
+    parts = (part.double() - mean for part in x.split(ROWS))
+    return sum((part.T @ part for part in parts), x.new_zeros((x.shape[1],) * 2, dtype=torch.float64)) / len(x)
 
 
 def fit(train: Features, validation: Features, weights: torch.Tensor, seed: int) -> LinearHead:
@@ -114,8 +128,8 @@ def fit(train: Features, validation: Features, weights: torch.Tensor, seed: int)
         head, starts[0] = _head(known, basis, weights, strength, starts[0])
         loss = head.loss(judged) * len(judged.y)
         for number, (rest, held) in enumerate(parts, start=1):
-            other, starts[number] = _head(rest, basis, weights, strength, starts[number])
-            loss += other.loss(held) * len(held.y)
+            other, starts[number] = _head(known.rows(rest), basis, weights, strength, starts[number])
+            loss += other.loss(known.rows(held)) * len(held)
         if best is None or loss < best[0]:
             best, worse = (loss, head, starts[0]), 0
         else:
@@ -130,18 +144,19 @@ def fit(train: Features, validation: Features, weights: torch.Tensor, seed: int)
 def out_of_fold(train: Features, weights: torch.Tensor, strength: float, seed: int) -> int:
     """How many training images are classified correctly by a head that was trained on the others, in FOLDS parts."""
     basis = _Basis.of(train.x)
-    folds = _folds(basis.coordinates(train), seed)
-    return sum(int(_head(rest, basis, weights, strength, None)[0].hits(held).sum()) for rest, held in folds)
+    known = basis.coordinates(train)
+    heads = ((_head(known.rows(rest), basis, weights, strength, None)[0], held) for rest, held in _folds(known, seed))
+    return sum(int(head.hits(known.rows(held)).sum()) for head, held in heads)
 
 
-def _folds(found: Features, seed: int) -> Iterator[tuple[Features, Features]]:
-    """What is trained on and what is held out, FOLDS times; images of every class are spread over all parts."""
+def _folds(found: Features, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The rows that are trained on and those held out, FOLDS times; images of every class are spread over all parts."""
     draw = np.random.default_rng(seed)
     mixed = draw.permutation(len(found.y))
     order = mixed[np.argsort(found.y.numpy()[mixed], kind="stable")]
     for number in range(min(FOLDS, len(order) - 1)):
         held = order[number::FOLDS]
-        yield found.rows(np.setdiff1d(order, held)), found.rows(held)
+        yield np.setdiff1d(order, held), held
 
 
 def _head(

@@ -18,6 +18,7 @@ from torch import nn
 
 from openmlops.errors import TrainingError
 from openmlops.files import sha256_of
+from openmlops.learning.compiler import deferred
 
 DEFAULT = "tf_efficientnet_lite0"
 """backbone whose weights are installed with this package"""
@@ -50,7 +51,8 @@ class Pretrained:
 def named(name: str) -> dict[str, Any]:
     """What timm knows of a backbone, as `input_size` (3, h, w), `mean` and `std` in 0..1. Raises TrainingError for an unknown
     name."""
-    import timm
+    with deferred():
+        import timm
 
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), 3) or [DEFAULT]

@@ -24,6 +24,7 @@ from openmlops.learning.finetuning import FineTuning
 from openmlops.learning.linear_head import Features, LinearHead
 from openmlops.learning.loop import FitData, FitResult, OnEpoch, OnStep, Progress
 from openmlops.learning.pretrained import Pretrained
+from openmlops.memory import give_back
 from openmlops.terminal import say
 
 HEAD_ALONE = "a linear head on the frozen backbone"
@@ -118,6 +119,7 @@ class _Transfer:
         """Compute the features, solve for the head, and judge it. Sets head and embedding of the model."""
         started = time.perf_counter()
         train, validation = self._features()
+        give_back()  # the layers of the images
         weights = class_weights(self.data.train_labels, self.classes)
         if len(weights.unique()) > 1:
             say("The classes are uneven: rare ones count more in the loss (the inverse root of their share).")

@@ -13,6 +13,7 @@ from openmlops.core.quality import Evaluation
 from openmlops.core.types import TrainedRef
 from openmlops.errors import DataError, SettingsError
 from openmlops.files import copy
+from openmlops.memory import give_back
 from openmlops.names import composed
 from openmlops.operations.data import datasets
 from openmlops.operations.data.rows import rows_of
@@ -40,6 +41,7 @@ def evaluate(workspace: Workspace, trained: TrainedRef, folder: Path | None = No
         for path in (*write_reports(found, own), *explained):
             workspace.tracking.log_files(trained.run_id, path, EVALUATION)
             copy(shown / path.relative_to(own), path)
+    give_back()  # the layers of the images, for the steps that follow
     return found.evaluation
 
 
