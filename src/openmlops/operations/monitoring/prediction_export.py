@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ROWS = 5_000
 """predictions in memory; a row group of the Parquet file"""
 FORMATS = (".parquet", ".csv")
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""with which a cell begins that a spreadsheet would compute"""
 
 
 class Exported(Value):
@@ -78,7 +80,15 @@ def export(
 def _write_csv(path: Path, tables: Iterator["pd.DataFrame"]) -> None:
     with path.open("w", encoding="utf-8", newline="") as stream:
         for number, table in enumerate(tables):
+            table = table.rename(columns=_as_text)
+            for column in table.select_dtypes(["object", "string"]):
+                table[column] = table[column].map(_as_text)
             table.to_csv(stream, index=False, header=number == 0, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _as_text(cell: object) -> object:
+    """A name that a spreadsheet would compute, behind an apostrophe, which makes it text there."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULAS) else cell
 
 
 def _write_parquet(path: Path, tables: Iterator["pd.DataFrame"], model: str, task: str, layout: Layout) -> None:
