@@ -256,6 +256,21 @@ def test_no_answer_lets_a_browser_reach_another_host(client: TestClient) -> None
     assert not re.search(r'(src|href|action)="(https?:)?//', predicted.text)
 
 
+def test_of_many_models_those_in_trouble_come_first(tmp_path: Path) -> None:
+    found = fresh(tmp_path)
+    for name in (NAME, "a_new_one", "zebra"):
+        found.ledger.append(name, 0, "promote", 1, "test", ("first",), "d" * 64, "0" * 64, None, datetime.now(UTC))
+    with TestClient(create_app(found), base_url="http://127.0.0.1") as opened:
+        decide(found, "no_drift")
+        calm = opened.get("/").text
+        decide(found, "drift")
+        alarmed = opened.get("/").text
+    names = [re.findall(r'href="/console/models/(\w+)"', page) for page in (calm, alarmed)]
+    assert names == [["a_new_one", "zebra", NAME], [NAME, "a_new_one", "zebra"]]
+    assert "accuracy 41.0 % on production labels" in words(alarmed)
+    assert "label images" in words(alarmed)
+
+
 def test_the_vendored_scripts_are_those_that_are_named() -> None:
     folder = static_files.FOLDER / "vendor"
     table = re.findall(r"\| `([\w.-]+)` \|[^|]+\|[^|]+\| `([0-9a-f]{64})` \|", (folder / "README.md").read_text())

@@ -6,6 +6,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from openmlops.console.models_overview import rows
 from openmlops.console.rendering import page, render
 from openmlops.console.sections import LAYOUT, PARTS, whole
 from openmlops.console.services import console
@@ -15,11 +16,11 @@ from openmlops.web.headers import PAGE_HEADERS
 
 
 def index(request: Request) -> Response:
-    """The list of models; redirects to the model's page if there is only one."""
+    """The overview of all models, by trouble; redirects to the model's page if there is only one."""
     names = models(request)
     if len(names) == 1:
         return RedirectResponse(f"/console/models/{names[0]}", 303)
-    return page(request, "index.html", models=names)
+    return page(request, "index.html", rows=rows(console(request), names))
 
 
 def models(request: Request) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from urllib.parse import quote, urlsplit
 
@@ -62,6 +62,11 @@ class RegistryCache:
         if found.done():
             self._known[model] = found.result()
         return self._known.get(model) or Listing(problem="MLflow has not responded yet", is_late=True)
+
+    def ask(self, models: Iterable[str]) -> None:
+        """Begin to load the listings of several models, so that `look` waits for all of them together, not for each."""
+        for model in models:
+            self._query(model)
 
     def forget(self, model: str) -> None:
         """Invalidate a listing after a change."""

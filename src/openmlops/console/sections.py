@@ -30,7 +30,7 @@ def overview(console: Console, model: str) -> dict[str, Any]:
     logged = console.workspace.activity.latest(model, traffic.LATEST)
     situation = _situation(console, model, at)
     decided = state.records[-1] if state.records else None
-    listing, test = console.registry_cache.look(model), _test_score(console, state)
+    listing, test = console.registry_cache.look(model), champion_figures(console, state)
     return {
         "state": state,
         "stands_as": state.stands_as(state.champion) if state.champion else "",
@@ -63,7 +63,7 @@ def drift_alert(console: Console, model: str) -> dict[str, Any]:
     """An alert if the champion's last window shows drift, if its score is low, or if something is wrong in the process that
     serves this page."""
     state = read(console.workspace, model)
-    test = _test_score(console, state)
+    test = champion_figures(console, state)
     decided = state.records[-1] if state.records else None
     situation = _situation(console, model, datetime.now(UTC))
     waits = waiting_text(decided, situation, state.champion) if decided and not decided.outcome else ""
@@ -89,7 +89,7 @@ def drift(console: Console, model: str) -> dict[str, Any]:
 def accuracy(console: Console, model: str) -> dict[str, Any]:
     """Accuracy over time, estimated and on labels."""
     state = read(console.workspace, model)
-    test = _test_score(console, state)
+    test = champion_figures(console, state)
     chart = charts.accuracy(state, test.score if test else None)
     return {"chart": chart, "is_late": console.registry_cache.look(model).is_late}
 
@@ -197,7 +197,8 @@ def _situation(console: Console, model: str, at: datetime) -> Situation:
     return Situation(console.workspace.labelled_inputs.count_new(model), policy_of(console.workspace), at)
 
 
-def _test_score(console: Console, state: ModelState) -> Figures | None:
+def champion_figures(console: Console, state: ModelState) -> Figures | None:
+    """The recorded figures of the champion with its score on the test split; None if MLflow has none."""
     found = console.registry_cache.look(state.model).versions if state.champion else ()
     return next((each for each in found if each.version == state.champion and each.score), None)
 
