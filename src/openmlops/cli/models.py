@@ -7,7 +7,7 @@ import typer
 from openmlops.cli import completion
 from openmlops.cli.evaluations import figures, print_evaluation
 from openmlops.cli.options import Expect, UseCaseName
-from openmlops.cli.show import Json, percent, print_json, print_table
+from openmlops.cli.show import Full, Json, is_short, minute, percent, print_json, print_table
 from openmlops.operations.workspace import Workspace
 from openmlops.terminal import say, working
 
@@ -31,6 +31,8 @@ Spec = Annotated[
         autocompletion=completion.versions_and_aliases,
     ),
 ]
+MOST_OF_AN_ACTOR = 20
+"""characters in a short table"""
 Reason = Annotated[str | None, typer.Option(help="A note for the ledger.")]
 Force = Annotated[bool, typer.Option("--force", help="Promote whatever the gate decides; needs --reason.")]
 
@@ -57,7 +59,7 @@ def evaluate(model: Spec, use_case: UseCaseName = None, json: Json = False) -> N
     return say("   ".join(f"{name}: {value}" for name, value in figures(found)))
 
 
-def models(json: Json = False) -> None:
+def models(full: Full = False, json: Json = False) -> None:
     """List registered models, their versions and the current champions."""
     from openmlops.operations.release.listing import overview
 
@@ -68,17 +70,24 @@ def models(json: Json = False) -> None:
         (f"{r.name}/{r.version}", _status(r), percent(r.score) if r.score is not None else "", r.dataset[:12], r.run_id)
         for r in found
     ]
-    return print_table("Registered versions", ("version", "status", "test score", "data", "run"), rows)
+    if not is_short(full):
+        return print_table("Registered versions", ("version", "status", "test score", "data", "run"), rows)
+    return print_table("Registered versions", ("version", "status", "test score", "data"), [row[:-1] for row in rows])
 
 
-def history(model: Model, json: Json = False) -> None:
+def history(model: Model, full: Full = False, json: Json = False) -> None:
     """Show which version was in production, when and why: the ledger, with its hash chain verified."""
     from openmlops.operations.release.listing import history as read
 
     entries = read(Workspace.open(), model)
     if json:
         return print_json({"model": model, "entries": [entry.model_dump(mode="json") for entry in entries]})
-    return print_table(f"Ledger of {model}", ("#", "time", "event", "version", "champion", "by", "reasons"), map(_row, entries))
+    if not is_short(full):
+        columns = ("#", "time", "event", "version", "champion", "by", "reasons")
+        return print_table(f"Ledger of {model}", columns, map(_row, entries))
+    rows = [(e.sequence, minute(e.at), e.kind, e.version, e.champion or "none", e.actor[:MOST_OF_AN_ACTOR]) for e in entries]
+    print_table(f"Ledger of {model}", ("#", "time (UTC)", "event", "version", "champion", "by"), rows)
+    return say(f"Reasons: openmlops history {model} --full")
 
 
 def promote(

@@ -11,10 +11,10 @@ import typer
 
 from openmlops.cli import completion
 from openmlops.cli.options import Expect, UseCaseName, seconds
-from openmlops.cli.show import Json, percent, print_json, print_table
+from openmlops.cli.show import Full, Json, is_short, minute, percent, print_json, print_table
 from openmlops.errors import NotificationError
 from openmlops.operations.workspace import Workspace
-from openmlops.terminal import log_to_standard_error, working
+from openmlops.terminal import log_to_standard_error, say, working
 
 if TYPE_CHECKING:
     from openmlops.adapters.decisions import DecisionRecord
@@ -150,6 +150,7 @@ def decisions(
         typer.Option(help="Record that the rejected challengers were reviewed, with the reason to resume retraining."),
     ] = None,
     use_case: UseCaseName = None,
+    full: Full = False,
     json: Json = False,
 ) -> None:
     """List the monitoring decisions and their outcomes."""
@@ -163,7 +164,11 @@ def decisions(
     found = workspace.decisions.list(model_name(model) if model else workspace.model_name, last)
     if json:
         return print_json({"decisions": [record.model_dump(mode="json") for record in found]})
-    return print_table("Decisions", ("id", "time", "version", "decision", "reasons", "outcome"), map(_row, found))
+    if not is_short(full):
+        return print_table("Decisions", ("id", "time", "version", "decision", "reasons", "outcome"), map(_row, found))
+    rows = [(r.id, minute(r.at), r.version, r.action.replace("_", " "), r.outcome.kind if r.outcome else "") for r in found]
+    print_table("Decisions", ("id", "time (UTC)", "version", "decision", "outcome"), rows)
+    return say("Reasons: openmlops why ID, or openmlops decisions --full")
 
 
 def why(

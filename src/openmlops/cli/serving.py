@@ -101,7 +101,11 @@ def traffic(
     if json:
         return print_json(report)
     left_out = {"ids", "accuracy", "metric", "account"}
-    rows = [(name, value) for name, value in report.model_dump(exclude=left_out).items() if value not in ("", None)]
+    rows = [
+        (name, round(value, 1) if isinstance(value, float) else value)
+        for name, value in report.model_dump(exclude=left_out).items()
+        if value not in ("", None)
+    ]
     missing = "no labels" if stream.labels is None else "no predictions"
     right = percent(report.accuracy) if report.accuracy is not None else missing
     return print_table("Traffic", ("field", "value"), [*rows, (f"{report.metric} of the predictions", right)])

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from openmlops.core.types import Account
 
+Full = Annotated[bool, typer.Option("--full", help="Show all columns and reasons in a terminal too.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 
@@ -57,6 +59,11 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     Console(highlight=False, markup=False, emoji=False).print(table)
 
 
+def is_short(full: bool) -> bool:
+    """Whether to leave out what does not fit a terminal; a pipe gets all columns."""
+    return not full and _is_terminal()
+
+
 def _is_terminal() -> bool:
     """Whether standard output is a terminal by rich's rules; rich is only imported if that is possible."""
     from openmlops.settings import forces_terminal
@@ -81,6 +88,11 @@ def styled(text: str) -> "Text":
     from rich.text import Text
 
     return Text(text, STYLES.get(text.strip().replace("_", " "), ""))
+
+
+def minute(at: datetime) -> str:
+    """`2026-11-30 19:39`, in UTC."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 def percent(value: float, low: float | None = None, high: float | None = None) -> str:
