@@ -52,10 +52,13 @@ def test_while_a_module_is_imported(tmp_path: Path, module: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["numpy", "torch", "mlflow", "zenml", "dvc", "pandas", "openmlops.learning.loop"])
-def test_while_the_heavy_libraries_of_a_training_are_imported(tmp_path: Path, module: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [*((module, ("train",)) for module in ("numpy", "torch", "mlflow", "zenml", "pandas")), ("dvc", ("data", "sample"))],
+)
+def test_while_heavy_libraries_are_imported(tmp_path: Path, module: str, words: tuple[str, ...]) -> None:
     (tmp_path / "data" / "raw" / "cifar10").mkdir(parents=True)
-    code, out, err = run(AT_IMPORT, module, "train", cwd=tmp_path)
+    code, out, err = run(AT_IMPORT, module, *words, cwd=tmp_path)
     assert (code, out) == (130, "")
     assert err.endswith(SAID)
     assert "Traceback" not in err
