@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from openmlops.adapters.decisions import DecisionRecord
-from openmlops.operations.release.aliases import repair
+from openmlops.operations.release.aliases import repair, show_states
 from openmlops.operations.workspace import Workspace
 from openmlops.settings import Settings
 
@@ -56,7 +56,8 @@ def told(loop: Workspace) -> Workspace:
         id=DECISION, model="cifar10_cnn", version=1, at=now, action="request", reasons=("a look",), by="a test"
     )
     loop.decisions.append(record)
-    repair(loop, "cifar10_cnn")  # the alias of another test on the same MLflow would be repaired by the command, with MLflow
+    repair(loop, "cifar10_cnn")  # what another test on the same MLflow left there would be repaired by the command, with MLflow
+    show_states(loop, "cifar10_cnn", loop.ledger.history("cifar10_cnn"))
     return loop
 
 

@@ -119,6 +119,11 @@ def _settings(workspace: Workspace) -> Finding:
     return Finding(service="settings", status="ok", says=says)
 
 
+def _existing(place: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(folder for folder in (place, *place.parents) if folder.exists())
+
+
 def _home(workspace: Workspace) -> Finding:
     """Whether there is room where commands write: home, database, reports and temporary files may be on several disks."""
     home = workspace.home
@@ -127,7 +132,7 @@ def _home(workspace: Workspace) -> Finding:
     if file := _database_file(workspace):
         places[file.parent] = "DATABASE_URL"
     for place, setting in places.items():
-        there = next(folder for folder in (place, *place.parents) if folder.exists())
+        there = _existing(place)
         try:
             write_bytes(there / f".doctor-{id(workspace)}", bytes(PROBE_BYTES))
             (there / f".doctor-{id(workspace)}").unlink()
@@ -140,8 +145,12 @@ def _home(workspace: Workspace) -> Finding:
                 says=says or f"{there} is not writable ({error.strerror})",
                 remedy=remedy,
             )
-    least = min(places, key=disk.free_bytes)
-    free = disk.free_bytes(least)
+    disks: dict[int, tuple[int, Path]] = {}
+    for place in places:  # of one disk the first: what is free may change between two looks
+        device = _existing(place).stat().st_dev
+        if device not in disks:
+            disks[device] = (disk.free_bytes(place), place)
+    free, least = min(disks.values())
     says = f"{home}, {free / 1024**3:.1f} GiB free" + (f" for {least}" if least != home else "")
     if free < FREE_BYTES:
         return Finding(service="home", status="warning", says=says, remedy=f"Free {FREE_BYTES / 1024**3:.0f} GiB")
