@@ -37,6 +37,14 @@ def test_mattermost_gets_markdown() -> None:
     assert body("mattermost", NEWS, LINK)["text"].endswith(f"[Open the console]({LINK})")
 
 
+@pytest.mark.parametrize("format_", ["discord", "mattermost", "teams"])
+def test_a_name_from_data_is_no_markup(format_: str) -> None:
+    told = NEWS.model_copy(update={"reasons": ("drift of [free](http://evil.example) and ![x](y)",)})
+    found = json.dumps(body(format_, told, LINK))
+    assert "[free](" not in found
+    assert r"\\[free\\]" in found
+
+
 def test_teams_gets_an_adaptive_card() -> None:
     (attachment,) = body("teams", NEWS, LINK)["attachments"]
     card = attachment["content"]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from openmlops.core.types import Value
+from openmlops.plain import in_markdown
 
 Format = Literal["json", "slack", "discord", "mattermost", "teams", "alertmanager"]
 MOST_OF_DISCORD = 2000
@@ -47,17 +48,17 @@ _DOES = {
 }
 
 
-def title(news: Notification) -> str:
-    """What happened, in a sentence without a full stop."""
+def title(news: Notification, shown: Callable[[object], str] = str) -> str:
+    """What happened, in a sentence without a full stop. `shown` escapes text from data."""
     known = _CAME.get(news.outcome or "") or _NEEDS.get(news.action) or "{model} version {version}: {action}"
-    shown = news.model_dump() | {"action": news.action.replace("_", " "), "champion": news.champion or "none"}
-    return known.format(**shown)
+    said = {"action": news.action.replace("_", " "), "champion": news.champion or "none", "model": shown(news.model)}
+    return known.format(**news.model_dump() | said)
 
 
-def lines(news: Notification) -> tuple[str, ...]:
-    """Why, what to do, and where to read more: a sentence each."""
+def lines(news: Notification, shown: Callable[[object], str] = str) -> tuple[str, ...]:
+    """Why, what to do, and where to read more: a sentence each. `shown` escapes text from data."""
     does = () if news.outcome else ((_DOES[news.action].format(model=news.model),) if news.action in _DOES else ())
-    return (*(f"- {reason}" for reason in news.reasons), *does, f"Details: `openmlops why {news.decision}`")
+    return (*(f"- {shown(reason)}" for reason in news.reasons), *does, f"Details: `openmlops why {news.decision}`")
 
 
 def body(format_: Format, news: Notification, link: str = "") -> Mapping[str, Any] | list[Any]:
@@ -79,7 +80,8 @@ def _slack(news: Notification, link: str) -> Mapping[str, Any]:
 
 
 def _markdown(news: Notification, link: str) -> str:
-    return "\n".join([f"**{title(news)}**", *lines(news), *([f"[Open the console]({link})"] if link else [])])
+    said = [f"**{title(news, in_markdown)}**", *lines(news, in_markdown)]
+    return "\n".join([*said, *([f"[Open the console]({link})"] if link else [])])
 
 
 def _discord(news: Notification, link: str) -> Mapping[str, Any]:
@@ -94,8 +96,8 @@ def _mattermost(news: Notification, link: str) -> Mapping[str, Any]:
 
 def _teams(news: Notification, link: str) -> Mapping[str, Any]:
     """An adaptive card, as the webhooks of Teams' workflows take it."""
-    blocks = [{"type": "TextBlock", "text": title(news), "weight": "Bolder", "wrap": True}]
-    blocks += [{"type": "TextBlock", "text": line, "wrap": True} for line in lines(news)]
+    blocks = [{"type": "TextBlock", "text": title(news, in_markdown), "weight": "Bolder", "wrap": True}]
+    blocks += [{"type": "TextBlock", "text": line, "wrap": True} for line in lines(news, in_markdown)]
     card: dict[str, Any] = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
