@@ -55,7 +55,7 @@ class Outbox:
     def claim(self, model: str, now: datetime, again: bool = False) -> Iterator[Message]:
         """Yield the messages that are due, oldest first, each claimed for this process; with `again`, also those whose pause is
         not over after a failure. A process that died keeps its claim for CLAIMED."""
-        is_due = OUTBOX.c.due <= now
+        is_due = or_(OUTBOX.c.due <= now, OUTBOX.c.due > now + LONGEST + CLAIMED)  # the latter by a clock that was ahead
         if again:
             is_due = or_(is_due, OUTBOX.c.problem != "")
         for message in self.waiting(model):

@@ -6,7 +6,7 @@ import pytest
 from test_cycle import keep
 from test_watch import outcome
 
-from openmlops.adapters.outbox import LONGEST
+from openmlops.adapters.outbox import LONGEST, Message
 from openmlops.errors import NotificationError
 from openmlops.operations.monitoring import notification
 from openmlops.operations.monitoring.cycle import CYCLE
@@ -81,3 +81,13 @@ def test_the_decision_of_a_cycle_that_died_before_it_could_tell_is_told_by_the_n
     told(listened, "nothing", f"{CYCLE}3")
     told(listened, "nothing", f"{CYCLE}4")
     assert [identity for identity, _ in found.taken] == [f"retrain-{CYCLE}2.retrain"]
+
+
+def test_a_message_that_a_clock_ahead_has_claimed_is_sent_before_that_time(listened: Workspace) -> None:
+    """Its process died: nothing failed, and it would wait for a year."""
+    now = datetime.now(UTC)
+    listened.outbox.put(Message(identity="a.retrain", model=listened.model_name, at=now, content="{}"))
+    ahead = now + timedelta(days=365)
+    assert [each.identity for each in listened.outbox.claim(listened.model_name, ahead)] == ["a.retrain"]
+    assert [each.identity for each in listened.outbox.claim(listened.model_name, now)] == ["a.retrain"]
+    assert list(listened.outbox.claim(listened.model_name, now)) == []

@@ -41,5 +41,13 @@ def test_predictions_much_older_than_the_newest_are_left_out(loop: Workspace):
     model = load_latest_model(loop)
     send(loop, model, fresh_images(30, seed=1)[0], NOON)
     send(loop, model, fresh_images(30, seed=2)[0], NOON + GREATEST_AGE + DAY)
-    window = collect_inference_data(loop, model, 500, "log", NOON)
+    window = collect_inference_data(loop, model, 500, "log", NOON + GREATEST_AGE + 2 * DAY)
     assert (window.n, window.outside) == (30, 30)
+
+
+def test_one_prediction_of_a_clock_that_is_a_year_ahead_makes_no_other_old(loop: Workspace):
+    model = load_latest_model(loop)
+    send(loop, model, fresh_images(30, seed=1)[0], NOON)
+    send(loop, model, fresh_images(1, seed=2)[0], NOON + 365 * DAY)
+    window = collect_inference_data(loop, model, 500, "log", NOON + DAY)
+    assert (window.n, window.outside) == (31, 0)

@@ -88,7 +88,7 @@ def collect_inference_data(workspace: Workspace, model: ModelRef, last: int, sou
         window, left_out = _test_window(workspace, model, last, now), 0
     else:
         window = workspace.inference_log.window(model.name, model.version, last)
-        window, outside = _of_its_reign(workspace, model, window)
+        window, outside = _of_its_reign(workspace, model, window, now)
         window, left_out = _predicted_again(workspace, model, window) if simulated else (window, 0)
     run = new_id()
     path = workspace.monitoring / run / WINDOW_FILE
@@ -119,13 +119,15 @@ def reign_of(changes: Sequence[LedgerEntry], version: int) -> datetime | None:
     return changes[before].at if earlier and before < len(changes) else None
 
 
-def _of_its_reign(workspace: Workspace, model: ModelRef, window: Window) -> tuple[Window, int]:
-    """The predictions of the version's present reign that are not too old, and the number of the others."""
+def _of_its_reign(workspace: Workspace, model: ModelRef, window: Window, now: datetime) -> tuple[Window, int]:
+    """The predictions of the version's present reign that are not too old, and the number of the others. One that was logged
+    by a clock that is ahead of `now` makes no other old."""
     if not len(window):
         return window, 0
     changes = [entry for entry in workspace.ledger.history(model.name) if entry.is_change]
     since = reign_of(changes, model.version)
-    oldest = max(window.at[-1] - GREATEST_AGE, since) if since else window.at[-1] - GREATEST_AGE
+    oldest = min(window.at[-1], now) - GREATEST_AGE
+    oldest = max(oldest, since) if since else oldest
     kept = [row for row, at in enumerate(window.at) if at >= oldest]
     return (window, 0) if len(kept) == len(window) else (_rows_of(window, kept), len(window) - len(kept))
 
