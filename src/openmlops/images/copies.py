@@ -18,6 +18,8 @@ LEAST_ALIKE = 0.5
 OWN = 100
 """others whose distance to the nearest of the rest gives the scale, at most"""
 _AT_ONCE = 64
+_ROWS = 256
+"""images that are compared with all others at once: a camera's are all alike to the hash"""
 
 
 def are_copies(images: Images, others: Images) -> np.ndarray:
@@ -45,7 +47,10 @@ def _threshold(hashes_of: np.ndarray, known: "_Thumbnails") -> float:
 def _proposed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """bool (n, m): the pairs whose hashes differ in at most PROPOSED bits."""
     signs = [np.unpackbits(each.view(np.uint8).reshape(-1, 8), axis=1).astype(np.float32) * 2 - 1 for each in (first, second)]
-    return np.asarray(signs[0] @ signs[1].T >= 64 - 2 * PROPOSED)
+    found = np.empty((len(first), len(second)), bool)
+    for start in range(0, len(first), _ROWS):
+        found[start : start + _ROWS] = signs[0][start : start + _ROWS] @ signs[1].T >= 64 - 2 * PROPOSED
+    return found
 
 
 def _nearest(first: "_Thumbnails | _Part", second: "_Thumbnails", proposed: np.ndarray) -> np.ndarray:
@@ -54,13 +59,16 @@ def _nearest(first: "_Thumbnails | _Part", second: "_Thumbnails", proposed: np.n
     rows, columns = np.flatnonzero(proposed.any(axis=1)), np.flatnonzero(proposed.any(axis=0))
     if not len(rows):
         return found
-    ours, theirs = first.of(rows), second.of(columns)
-    alike = np.where(proposed[np.ix_(rows, columns)], _glance(ours) @ _glance(theirs).T, -2.0)
-    best = np.argsort(-alike, axis=1)[:, :ALIGNED]
-    pairs = [(i, j) for i, others in enumerate(best.tolist()) for j in others if alike[i, j] >= LEAST_ALIKE]
-    for start in range(0, len(pairs), _AT_ONCE):
-        i, j = np.array(pairs[start : start + _AT_ONCE]).T
-        np.minimum.at(found, rows[i], aligned_distances(ours[i], theirs[j]))
+    theirs = second.of(columns)
+    at_a_glance = _glance(theirs)
+    for part in np.array_split(rows, -(-len(rows) // _ROWS)):
+        ours = first.of(part)
+        alike = np.where(proposed[np.ix_(part, columns)], _glance(ours) @ at_a_glance.T, -2.0)
+        best = np.argsort(-alike, axis=1)[:, :ALIGNED]
+        pairs = [(i, j) for i, others in enumerate(best.tolist()) for j in others if alike[i, j] >= LEAST_ALIKE]
+        for start in range(0, len(pairs), _AT_ONCE):
+            i, j = np.array(pairs[start : start + _AT_ONCE]).T
+            np.minimum.at(found, part[i], aligned_distances(ours[i], theirs[j]))
     return found
 
 
