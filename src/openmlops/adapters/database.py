@@ -164,8 +164,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 def require_room(engine: Engine) -> None:
     """Raise DiskFull if the disk of an SQLite file has no room for a transaction. Writes nothing."""
     if engine.dialect.name == "sqlite" and (free := disk.free_bytes(sqlite_path(engine.url))) < disk.LITTLE_BYTES:
-        where = place(engine.url)
-        raise DiskFull(f"{where[0].upper()}{where[1:]} cannot be written: {free:,} bytes are free on its disk", disk.AGAIN)
+        raise DiskFull(f"{capital(place(engine.url))} cannot be written: {free:,} bytes are free on its disk", disk.AGAIN)
 
 
 def snapshots(engine: Engine) -> Engine:

@@ -54,6 +54,7 @@ def _is_denied(cause: BaseException) -> bool:
 
 
 def capital(text: str) -> str:
+    """The text with a capital at its beginning, and the rest as it is."""
     return text[0].upper() + text[1:]
 
 
@@ -62,11 +63,12 @@ def _first_line(context: ExceptionContext) -> str:
 
 
 def unavailable(address: URL, cause: BaseException) -> ServiceUnavailable:
-    where, lines = place(address), str(cause).strip().splitlines()
+    """The error that names the database, why it cannot be used, and what to do."""
+    where, lines = capital(place(address)), str(cause).strip().splitlines()
     is_file = address.get_backend_name() == "sqlite"
     if is_file and (full := disk.why_sqlite_is_full(str(cause), sqlite_path(address))):
-        return DiskFull(f"{where[0].upper()}{where[1:]} cannot be used ({lines[0]}): {full}", disk.AGAIN)
-    problem = f"{where[0].upper()}{where[1:]} cannot be used ({lines[0] if lines else type(cause).__name__})"
+        return DiskFull(f"{where} cannot be used ({lines[0]}): {full}", disk.AGAIN)
+    problem = f"{where} cannot be used ({lines[0] if lines else type(cause).__name__})"
     if is_file and any(words in problem for words in ("readonly", "unable to open")):
         return ServiceUnavailable(problem, "Give yourself the permission to write it and its folder, or work in a copy")
     return ServiceUnavailable(problem, "Check that it is running and that DATABASE_URL is correct")

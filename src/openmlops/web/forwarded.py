@@ -7,6 +7,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openmlops.errors import SettingsError
+from openmlops.web.access import listed
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -14,7 +15,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 def networks(text: str) -> tuple[Network, ...]:
     """`127.0.0.1, 10.0.0.0/8` as networks. Raises SettingsError."""
     found = []
-    for part in filter(None, (each.strip() for each in text.split(","))):
+    for part in listed(text):
         try:
             found.append(ipaddress.ip_network(part))
         except ValueError as error:
@@ -42,7 +43,7 @@ class ForwardedMiddleware:
         if host := _last(headers.get("x-forwarded-host", "")):
             kept = [(name, value) for name, value in scope["headers"] if name != b"host"]
             seen["headers"] = [*kept, (b"host", host.encode("latin-1"))]
-        hops = [hop.strip() for hop in headers.get("x-forwarded-for", "").split(",") if hop.strip()]
+        hops = listed(headers.get("x-forwarded-for", ""))
         while len(hops) > 1 and self._is_trusted(hops[-1]):
             hops.pop()
         if hops:
