@@ -108,6 +108,17 @@ def test_an_image_of_the_test_split_is_never_trained_on_not_even_darkened(loop: 
     assert "near-duplicates of test images" in str(raised.value)
 
 
+def test_a_retraining_on_mostly_copies_of_test_images_stops_with_a_remedy(loop: Workspace):
+    rows, model = rows_of(loop), load_latest_model(loop)
+    images, labels = rows.images[rows.test][:60], rows.labels[rows.test][:60]
+    labelled(loop, images, labels)
+    labelled(loop, *fresh_images(20, seed=24))
+    before = datasets.ingest(loop)
+    with pytest.raises(DataError, match=r"new labelled images are near-duplicates of test images, .* add a test set"):
+        from_production.add_labelled(loop, model)
+    assert datasets.ingest(loop) == before
+
+
 def test_an_input_with_contradicting_labels_is_not_used_and_no_longer_counted(loop: Workspace):
     images, labels = fresh_images(60, seed=24)
     ids = [*labelled(loop, images, labels), *labelled(loop, images[:1], (labels[:1] + 1) % 10)]
